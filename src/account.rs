@@ -1,0 +1,72 @@
+//! Who owns money: a wallet, written as its chain family and address, without a chain id.
+
+use std::fmt;
+
+/// A wallet that owns a balance. The same key on two EVM chains is one account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum AccountId {
+    /// The 20 bytes of an Ethereum address.
+    Evm([u8; 20]),
+    /// The 32 bytes of a Solana public key.
+    Solana([u8; 32]),
+}
+
+impl AccountId {
+    /// Fixed-width form for keys in a table: a family byte, then the address padded with zeros.
+    pub fn to_bytes(self) -> [u8; 33] {
+        let mut out = [0; 33];
+        match self {
+            AccountId::Evm(address) => {
+                out[0] = 1;
+                out[1..21].copy_from_slice(&address);
+            }
+            AccountId::Solana(key) => {
+                out[0] = 2;
+                out[1..].copy_from_slice(&key);
+            }
+        }
+        out
+    }
+
+    /// The inverse of [`AccountId::to_bytes`]; `None` for bytes that it never wrote.
+    pub fn from_bytes(bytes: &[u8; 33]) -> Option<AccountId> {
+        let mut address = [0; 20];
+        let mut key = [0; 32];
+        address.copy_from_slice(&bytes[1..21]);
+        key.copy_from_slice(&bytes[1..]);
+        match bytes[0] {
+            1 if bytes[21..].iter().all(|b| *b == 0) => Some(AccountId::Evm(address)),
+            2 => Some(AccountId::Solana(key)),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for AccountId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (family, bytes): (_, &[u8]) = match self {
+            AccountId::Evm(address) => ("evm:0x", address),
+            AccountId::Solana(key) => ("solana:0x", key),
+        };
+        f.write_str(family)?;
+        bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_account_survives_its_table_key() {
+        for account in [AccountId::Evm([7; 20]), AccountId::Solana([9; 32])] {
+            assert_eq!(AccountId::from_bytes(&account.to_bytes()), Some(account));
+        }
+        assert_eq!(AccountId::from_bytes(&[0; 33]), None);
+    }
+
+    #[test]
+    fn an_evm_account_prints_in_lower_case() {
+        assert_eq!(AccountId::Evm([0xAB; 20]).to_string(), format!("evm:0x{}", "ab".repeat(20)));
+    }
+}

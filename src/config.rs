@@ -1,0 +1,419 @@
+//! What the operator wrote in config.toml, checked once: every refusal names the key at fault and says why.
+
+mod file;
+mod secret;
+
+use std::collections::HashSet;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::catalogue::{Catalogue, Kind, Model, Serving};
+use crate::money::{Micros, UnitPrice};
+use crate::tariff::{Ceiling, Tariff};
+use crate::x402::names;
+
+pub use file::Speaks;
+pub use secret::Secret;
+
+/// A configuration that was checked as a whole.
+#[derive(Debug, Clone)]
+pub struct Config {
+    pub bind: SocketAddr,
+    /// What callers see, without a trailing slash.
+    pub public_url: String,
+    pub trusted_proxies: Vec<Cidr>,
+    pub data_dir: PathBuf,
+    pub networks: Vec<Network>,
+    pub upstreams: Vec<Upstream>,
+    pub catalogue: Catalogue,
+    pub limits: Limits,
+    pub payments: Payments,
+}
+
+/// One network that payments are taken on.
+#[derive(Debug, Clone)]
+pub struct Network {
+    /// CAIP-2.
+    pub id: String,
+    pub pay_to: String,
+    pub settlement: Settlement,
+    /// Overrides of the built-in token table.
+    pub asset: Option<String>,
+    pub asset_name: Option<String>,
+    pub asset_version: Option<String>,
+    /// Blocks that must confirm a transfer before its call is served.
+    pub confirmations: u64,
+    /// The most a settlement transaction may offer per gas, in wei.
+    pub max_fee_per_gas: u128,
+}
+
+/// Who moves the money on a network.
+#[derive(Debug, Clone)]
+pub enum Settlement {
+    /// Our own transaction over JSON-RPC; the second URL is asked when the first fails.
+    Rpc { urls: Vec<String>, key: Secret },
+    /// A remote x402 v2 facilitator.
+    Facilitator { url: String, authorization: Option<Secret> },
+    /// An in-process chain that moves nothing; loopback only.
+    Simulated,
+}
+
+/// One of the operator's inference accounts.
+#[derive(Debug, Clone)]
+pub struct Upstream {
+    pub name: String,
+    pub kind: UpstreamKind,
+    pub speaks: Vec<Speaks>,
+}
+
+#[derive(Debug, Clone)]
+pub enum UpstreamKind {
+    /// Built in: answers with the prompt.
+    Echo,
+    Http {
+        base_url: String,
+        api_key: Option<Secret>,
+        ca_file: Option<PathBuf>,
+    },
+}
+
+#[derive(Debug, Clone)]
+pub struct Limits {
+    pub per_ip_per_second: u32,
+    pub per_ip_burst: u32,
+    pub payments_per_ip_per_minute: u32,
+    pub streams: usize,
+    pub max_body: usize,
+    /// From the arrival of a request to its last byte.
+    pub wall_clock: Duration,
+}
+
+/// How pay-per-call sales are made.
+#[derive(Debug, Clone)]
+pub struct Payments {
+    pub order: Order,
+    /// How long the upstream may take to accept before settlement starts anyway.
+    pub settle_after: Duration,
+    /// How long a caller waits for a confirmation before it is told `settlement_pending`.
+    pub settle_wait: Duration,
+    pub remainder: Remainder,
+    pub max_timeout_seconds: u64,
+    /// Failed settlements of all wallets together per day before every sale settles first.
+    pub failed_settlements_per_day: u32,
+    /// Prepaid holds above this wait for their durable record before the upstream is called.
+    pub hold_durable_above: Micros,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// Settle while the upstream works.
+    Overlap,
+    /// Confirm before the upstream is opened.
+    SettleFirst,
+}
+
+/// What becomes of the part of a payment that the call did not cost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Remainder {
+    Credit,
+    Keep,
+}
+
+/// An address range such as `10.0.0.0/8`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cidr {
+    pub address: std::net::IpAddr,
+    pub prefix: u8,
+}
+
+/// A configuration that cannot be used: which key, and why.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{key}: {problem}")]
+pub struct ConfigError {
+    pub key: String,
+    pub problem: String,
+}
+
+fn bad(key: impl Into<String>, problem: impl ToString) -> ConfigError {
+    ConfigError { key: key.into(), problem: problem.to_string() }
+}
+
+impl Config {
+    /// Reads and checks a file; secrets come from `env`, relative paths start at the file's folder.
+    pub fn load(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Config, ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|error| bad(path.display().to_string(), error))?;
+        Config::parse(&text, path.parent().unwrap_or(Path::new(".")), env)
+    }
+
+    /// Checks the text of a configuration whose relative paths start at `folder`.
+    pub fn parse(text: &str, folder: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Config, ConfigError> {
+        let file: file::File = toml::from_str(text).map_err(|error| bad("config", error))?;
+        let bind: SocketAddr =
+            file.server.bind.parse().map_err(|_| bad("server.bind", "write ADDRESS:PORT, such as 127.0.0.1:4020"))?;
+        let networks = networks(&file.network, folder, env)?;
+        let upstreams = upstreams(&file.upstream, folder, env)?;
+        let catalogue = catalogue(&file.model, &upstreams)?;
+        let config = Config {
+            bind,
+            public_url: public_url(file.server.public_url.as_deref(), bind)?,
+            trusted_proxies: file.server.trusted_proxies.iter().map(|text| cidr(text)).collect::<Result<_, _>>()?,
+            data_dir: folder.join(&file.server.data_dir),
+            networks,
+            upstreams,
+            catalogue,
+            limits: limits(&file.limits)?,
+            payments: payments(&file.payments)?,
+        };
+        config.check_networks()?;
+        Ok(config)
+    }
+
+    /// Whether any network only pretends to move money.
+    pub fn is_simulated(&self) -> bool {
+        self.networks.iter().any(|network| matches!(network.settlement, Settlement::Simulated))
+    }
+
+    fn check_networks(&self) -> Result<(), ConfigError> {
+        let ids: HashSet<_> = self.networks.iter().map(|network| network.id.as_str()).collect();
+        if ids.len() < self.networks.len() {
+            return Err(bad("network.id", "the same network stands there twice"));
+        }
+        if self.is_simulated() && !self.bind.ip().is_loopback() {
+            return Err(bad("network.settlement", "simulated money is for loopback only; bind to 127.0.0.1 or settle for real"));
+        }
+        if let Some(test) = self.networks.iter().find(|network| is_test_network(&network.id))
+            && let Some(main) = self.networks.iter().find(|network| !is_test_network(&network.id))
+        {
+            return Err(bad("network.id", format!("{} is a test network and {} is not; never sell for both", test.id, main.id)));
+        }
+        Ok(())
+    }
+}
+
+/// Networks whose money is worth nothing.
+fn is_test_network(caip2: &str) -> bool {
+    const TEST: [&str; 11] = [
+        "eip155:84532",
+        "eip155:80002",
+        "eip155:43113",
+        "eip155:1328",
+        "eip155:421614",
+        "eip155:11142220",
+        "eip155:51",
+        "eip155:11155111",
+        "eip155:31337",
+        "solana:EtWTRABZaYq6iMfeYKouRu166VU2xqa1",
+        "solana:4uhcVJyU9pJkvQyS88uRDiswHXSCkY3z",
+    ];
+    TEST.contains(&caip2)
+}
+
+fn networks(rows: &[file::Network], folder: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Vec<Network>, ConfigError> {
+    rows.iter().map(|row| network(row, folder, env)).collect()
+}
+
+fn network(row: &file::Network, folder: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Network, ConfigError> {
+    let key = |field: &str| format!("network {:?}, {field}", row.id);
+    let id =
+        names::caip2(&row.id).ok_or_else(|| bad(key("id"), "unknown network; write a built-in name such as base, or CAIP-2"))?;
+    if !id.starts_with("eip155:") {
+        return Err(bad(key("id"), "only EVM networks can be sold on yet"));
+    }
+    let settlement = match row.settlement {
+        file::Settlement::Simulated => Settlement::Simulated,
+        file::Settlement::Rpc => {
+            let urls = row.rpc_urls.clone();
+            if urls.is_empty() {
+                return Err(bad(key("rpc_urls"), "settlement = \"rpc\" needs one URL, better two"));
+            }
+            urls.iter().try_for_each(|url| http_url(url).map_err(|why| bad(key("rpc_urls"), why)))?;
+            let source = row
+                .settler_key
+                .as_deref()
+                .ok_or_else(|| bad(key("settler_key"), "settlement = \"rpc\" needs the key that pays gas"))?;
+            Settlement::Rpc { urls, key: Secret::load(source, folder, env).map_err(|why| bad(key("settler_key"), why))? }
+        }
+        file::Settlement::Facilitator => {
+            let url = row
+                .facilitator_url
+                .clone()
+                .ok_or_else(|| bad(key("facilitator_url"), "settlement = \"facilitator\" needs it"))?;
+            http_url(&url).map_err(|why| bad(key("facilitator_url"), why))?;
+            let authorization = row.facilitator_authorization.as_deref();
+            let authorization = authorization.map(|source| Secret::load(source, folder, env)).transpose();
+            let authorization = authorization.map_err(|why| bad(key("facilitator_authorization"), why))?;
+            Settlement::Facilitator { url: url.trim_end_matches('/').to_owned(), authorization }
+        }
+    };
+    Ok(Network {
+        id: id.to_owned(),
+        pay_to: row.pay_to.clone(),
+        settlement,
+        asset: row.asset.clone(),
+        asset_name: row.asset_name.clone(),
+        asset_version: row.asset_version.clone(),
+        confirmations: row.confirmations.max(1),
+        max_fee_per_gas: u128::from(row.max_fee_gwei) * 1_000_000_000,
+    })
+}
+
+fn upstreams(rows: &[file::Upstream], folder: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Vec<Upstream>, ConfigError> {
+    let mut names = HashSet::new();
+    rows.iter()
+        .map(|row| {
+            let key = |field: &str| format!("upstream {:?}, {field}", row.name);
+            if !names.insert(&row.name) {
+                return Err(bad(key("name"), "the same name stands there twice"));
+            }
+            let kind = match (row.kind, &row.base_url) {
+                (Some(file::UpstreamKind::Echo), _) => UpstreamKind::Echo,
+                (None, None) => return Err(bad(key("base_url"), "where the upstream is, such as https://api.openai.com")),
+                (None, Some(url)) => {
+                    http_url(url).map_err(|why| bad(key("base_url"), why))?;
+                    let api_key = row.api_key.as_deref().map(|source| Secret::load(source, folder, env)).transpose();
+                    let ca_file = row.ca_file.as_ref().map(|path| folder.join(path));
+                    let base_url = url.trim_end_matches('/').trim_end_matches("/v1").to_owned();
+                    UpstreamKind::Http { base_url, api_key: api_key.map_err(|why| bad(key("api_key"), why))?, ca_file }
+                }
+            };
+            if row.speaks.is_empty() {
+                return Err(bad(key("speaks"), "say which dialects it speaks, such as [\"chat\", \"messages\"]"));
+            }
+            Ok(Upstream { name: row.name.clone(), kind, speaks: row.speaks.clone() })
+        })
+        .collect()
+}
+
+fn catalogue(rows: &[file::Model], upstreams: &[Upstream]) -> Result<Catalogue, ConfigError> {
+    let mut ids = HashSet::new();
+    let mut models = Vec::new();
+    for row in rows {
+        if row.id.is_empty() || !ids.insert(&row.id) {
+            return Err(bad(format!("model {:?}, id", row.id), "empty, or there twice"));
+        }
+        models.push(model(row, upstreams)?);
+    }
+    Ok(Catalogue::new(models))
+}
+
+fn model(row: &file::Model, upstreams: &[Upstream]) -> Result<Model, ConfigError> {
+    let key = |field: &str| format!("model {:?}, {field}", row.id);
+    if let Some(serving) = row.upstreams.iter().find(|serving| !upstreams.iter().any(|upstream| upstream.name == serving.name)) {
+        return Err(bad(key("upstreams"), format!("there is no [[upstream]] named {:?}", serving.name)));
+    }
+    if row.upstreams.is_empty() {
+        return Err(bad(key("upstreams"), "name at least one upstream that serves it"));
+    }
+    let per_million = |field: &str, text: &Option<String>, fallback: UnitPrice| match text {
+        Some(text) => UnitPrice::per_million(text).map_err(|why| bad(key(&format!("price.{field}")), why)),
+        None => Ok(fallback),
+    };
+    let price = &row.price;
+    let input = per_million("input", &price.input, UnitPrice::default())?;
+    let cache_write_5m = per_million("cache_write_5m", &price.cache_write_5m, input)?;
+    let call = price.call.as_deref().map(UnitPrice::each).transpose().map_err(|why| bad(key("price.call"), why))?;
+    let tariff = Tariff {
+        input,
+        output: per_million("output", &price.output, UnitPrice::default())?,
+        cache_read: per_million("cache_read", &price.cache_read, input)?,
+        cache_write_5m,
+        cache_write_1h: per_million("cache_write_1h", &price.cache_write_1h, cache_write_5m)?,
+        call: call.unwrap_or_default(),
+    };
+    let ceiling = match row.ceiling.as_str() {
+        "computed" => Ceiling::Computed,
+        amount => Ceiling::Flat(
+            Micros::parse_usd(amount).map_err(|why| bad(key("ceiling"), format!("\"computed\", or USD per call: {why}")))?,
+        ),
+    };
+    if row.max_output == 0 || row.default_output == 0 {
+        return Err(bad(key("max_output"), "an answer has at least one token"));
+    }
+    let file::ModelKind::Chat = row.kind;
+    Ok(Model {
+        id: row.id.clone(),
+        kind: Kind::Chat,
+        upstreams: row.upstreams.iter().map(|s| Serving { upstream: s.name.clone(), model: s.model.clone() }).collect(),
+        tariff,
+        ceiling,
+        default_output: row.default_output.min(row.max_output),
+        max_output: row.max_output,
+        image_tokens: row.image_tokens,
+    })
+}
+
+fn limits(row: &file::Limits) -> Result<Limits, ConfigError> {
+    if row.per_ip_per_second == 0 || row.per_ip_burst == 0 || row.payments_per_ip_per_minute == 0 {
+        return Err(bad("limits", "a bucket of zero would refuse everybody"));
+    }
+    Ok(Limits {
+        per_ip_per_second: row.per_ip_per_second,
+        per_ip_burst: row.per_ip_burst,
+        payments_per_ip_per_minute: row.payments_per_ip_per_minute,
+        streams: row.streams,
+        max_body: row.max_body_mb.saturating_mul(1024 * 1024),
+        wall_clock: Duration::from_secs(row.wall_clock_seconds),
+    })
+}
+
+fn payments(row: &file::Payments) -> Result<Payments, ConfigError> {
+    if !(30..=3600).contains(&row.max_timeout_seconds) {
+        return Err(bad("payments.max_timeout_seconds", "between 30 and 3600"));
+    }
+    Ok(Payments {
+        order: match row.payg_order {
+            file::PaygOrder::Overlap => Order::Overlap,
+            file::PaygOrder::SettleFirst => Order::SettleFirst,
+        },
+        settle_after: Duration::from_millis(row.settle_after_ms),
+        settle_wait: Duration::from_millis(row.settle_wait_ms),
+        remainder: match row.payg_remainder {
+            file::PaygRemainder::Credit => Remainder::Credit,
+            file::PaygRemainder::Keep => Remainder::Keep,
+        },
+        max_timeout_seconds: row.max_timeout_seconds,
+        failed_settlements_per_day: row.failed_settlements_per_day,
+        hold_durable_above: Micros::parse_usd(&row.hold_durable_above).map_err(|why| bad("payments.hold_durable_above", why))?,
+    })
+}
+
+fn public_url(text: Option<&str>, bind: SocketAddr) -> Result<String, ConfigError> {
+    let url = text.map_or_else(|| format!("http://{bind}"), str::to_owned);
+    http_url(&url).map_err(|why| bad("server.public_url", why))?;
+    Ok(url.trim_end_matches('/').to_owned())
+}
+
+fn http_url(url: &str) -> Result<(), String> {
+    let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
+    let host = rest.and_then(|rest| rest.split('/').next()).unwrap_or_default();
+    let plain = !url.contains(['?', '#', '@']) && url.bytes().all(|b| b.is_ascii_graphic());
+    if host.is_empty() || !plain {
+        return Err(format!("{url:?} is not an http:// or https:// URL"));
+    }
+    Ok(())
+}
+
+fn cidr(text: &str) -> Result<Cidr, ConfigError> {
+    let parsed = (|| {
+        let (address, prefix) = text.split_once('/').unzip();
+        let address: std::net::IpAddr = address.unwrap_or(text).parse().ok()?;
+        let widest = if address.is_ipv4() { 32 } else { 128 };
+        let prefix = prefix.map_or(Ok(widest), str::parse).ok().filter(|prefix| *prefix <= widest)?;
+        Some(Cidr { address, prefix })
+    })();
+    parsed.ok_or_else(|| bad("server.trusted_proxies", format!("{text:?} is not an address range such as 10.0.0.0/8")))
+}
+
+impl Cidr {
+    pub fn contains(&self, other: std::net::IpAddr) -> bool {
+        use std::net::IpAddr::{V4, V6};
+        let (mine, theirs, width) = match (self.address, other) {
+            (V4(a), V4(b)) => (u128::from(a.to_bits()), u128::from(b.to_bits()), 32),
+            (V6(a), V6(b)) => (a.to_bits(), b.to_bits(), 128),
+            _ => return false,
+        };
+        let shift = width - u32::from(self.prefix);
+        shift == 128 || mine >> shift == theirs >> shift
+    }
+}

@@ -1,0 +1,228 @@
+//! The shape of config.toml as it is typed; unknown keys are refused, so that a misspelt one is noticed.
+
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct File {
+    pub server: Server,
+    #[serde(default)]
+    pub network: Vec<Network>,
+    #[serde(default)]
+    pub upstream: Vec<Upstream>,
+    #[serde(default)]
+    pub model: Vec<Model>,
+    #[serde(default)]
+    pub limits: Limits,
+    #[serde(default)]
+    pub payments: Payments,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Server {
+    #[serde(default = "default_bind")]
+    pub bind: String,
+    pub public_url: Option<String>,
+    #[serde(default)]
+    pub trusted_proxies: Vec<String>,
+    #[serde(default = "default_data_dir")]
+    pub data_dir: PathBuf,
+}
+
+fn default_bind() -> String {
+    "127.0.0.1:4020".into()
+}
+
+fn default_data_dir() -> PathBuf {
+    "data".into()
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Network {
+    pub id: String,
+    pub pay_to: String,
+    pub settlement: Settlement,
+    #[serde(default)]
+    pub rpc_urls: Vec<String>,
+    pub settler_key: Option<String>,
+    pub facilitator_url: Option<String>,
+    pub facilitator_authorization: Option<String>,
+    pub asset: Option<String>,
+    pub asset_name: Option<String>,
+    pub asset_version: Option<String>,
+    #[serde(default)]
+    pub confirmations: u64,
+    #[serde(default = "default_max_fee_gwei")]
+    pub max_fee_gwei: u32,
+}
+
+fn default_max_fee_gwei() -> u32 {
+    500
+}
+
+#[derive(Deserialize, Clone, Copy)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Settlement {
+    Rpc,
+    Facilitator,
+    Simulated,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Upstream {
+    pub name: String,
+    pub kind: Option<UpstreamKind>,
+    pub base_url: Option<String>,
+    pub api_key: Option<String>,
+    pub ca_file: Option<PathBuf>,
+    #[serde(default)]
+    pub speaks: Vec<Speaks>,
+}
+
+#[derive(Deserialize, Clone, Copy)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum UpstreamKind {
+    Echo,
+}
+
+/// A dialect an upstream answers in.
+#[derive(Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum Speaks {
+    /// OpenAI's chat completions.
+    Chat,
+    /// Anthropic's messages.
+    Messages,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Model {
+    pub id: String,
+    #[serde(default)]
+    pub kind: ModelKind,
+    pub upstreams: Vec<Serving>,
+    pub price: Price,
+    /// What the upstream asks; read by the margin report.
+    #[serde(rename = "cost")]
+    pub _cost: Option<Price>,
+    #[serde(default = "default_output")]
+    pub default_output: u32,
+    #[serde(default = "default_max_output")]
+    pub max_output: u32,
+    #[serde(default = "default_image_tokens")]
+    pub image_tokens: u32,
+    #[serde(default = "default_ceiling")]
+    pub ceiling: String,
+}
+
+fn default_output() -> u32 {
+    4096
+}
+
+fn default_max_output() -> u32 {
+    64_000
+}
+
+fn default_image_tokens() -> u32 {
+    2048
+}
+
+fn default_ceiling() -> String {
+    "computed".into()
+}
+
+#[derive(Deserialize, Clone, Copy, Default)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum ModelKind {
+    #[default]
+    Chat,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Serving {
+    pub name: String,
+    pub model: String,
+}
+
+/// Exact decimal strings: USD per million tokens, and USD per call.
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Price {
+    pub input: Option<String>,
+    pub output: Option<String>,
+    pub cache_read: Option<String>,
+    pub cache_write_5m: Option<String>,
+    pub cache_write_1h: Option<String>,
+    pub call: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Limits {
+    pub per_ip_per_second: u32,
+    pub per_ip_burst: u32,
+    pub payments_per_ip_per_minute: u32,
+    pub streams: usize,
+    pub max_body_mb: usize,
+    pub wall_clock_seconds: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            per_ip_per_second: 20,
+            per_ip_burst: 40,
+            payments_per_ip_per_minute: 60,
+            streams: 4096,
+            max_body_mb: 32,
+            wall_clock_seconds: 240,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Payments {
+    pub payg_order: PaygOrder,
+    pub settle_after_ms: u64,
+    pub settle_wait_ms: u64,
+    pub payg_remainder: PaygRemainder,
+    pub max_timeout_seconds: u64,
+    pub failed_settlements_per_day: u32,
+    pub hold_durable_above: String,
+}
+
+impl Default for Payments {
+    fn default() -> Self {
+        Payments {
+            payg_order: PaygOrder::Overlap,
+            settle_after_ms: 250,
+            settle_wait_ms: 25_000,
+            payg_remainder: PaygRemainder::Credit,
+            max_timeout_seconds: 300,
+            failed_settlements_per_day: 100,
+            hold_durable_above: "0.25".into(),
+        }
+    }
+}
+
+#[derive(Deserialize, Clone, Copy)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum PaygOrder {
+    Overlap,
+    SettleFirst,
+}
+
+#[derive(Deserialize, Clone, Copy)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum PaygRemainder {
+    Credit,
+    Keep,
+}

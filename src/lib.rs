@@ -1,0 +1,28 @@
+//! Farebox sells AI inference for USDC: prepaid from a wallet's balance, or paid per call over x402.
+//!
+//! Money belongs to a wallet. Every paid call is the same sale: identify, quote, reserve, send, meter, post; a
+//! reservation that is dropped is a refund.
+//!
+//! Layers, lowest first; arrows point down only (`tests/tidy.rs` holds that):
+//!
+//! ```text
+//! money account clock          what everything is counted in
+//! ids error                    names of a call and a payment; the table of codes
+//! x402 tariff catalogue        the wire of payments; quotes and charges; the models on sale
+//! dialect                      what a request says, what an answer used, how an error reads
+//! config                       what the operator typed
+//! ledger chain upstream        four strangers (keys is the fourth) that do not know each other
+//! gateway                      the sale
+//! http cli                     the edge
+//! main
+//! ```
+
+pub mod account;
+pub mod catalogue;
+pub mod clock;
+pub mod config;
+pub mod error;
+pub mod ids;
+pub mod money;
+pub mod tariff;
+pub mod x402;

@@ -1,0 +1,42 @@
+//! The x402 wire: what an offer, a payment and a receipt look like in versions 1 and 2, and how one is read as the other.
+
+pub mod names;
+mod offer;
+mod payment;
+mod receipt;
+
+pub use offer::{Offer, Requirements, Resource};
+pub use payment::{MAX_HEADER_BYTES, Payment, Version};
+pub use receipt::Receipt;
+
+use base64::Engine as _;
+use base64::alphabet::{STANDARD, URL_SAFE};
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+
+/// Request headers that may carry a payment; the first that is present and not empty counts.
+pub const PAYMENT_HEADERS: [&str; 3] = ["payment-signature", "x-payment", "x-402-payment"];
+/// The header of a version 2 offer.
+pub const OFFER_HEADER: &str = "payment-required";
+/// Response headers that carry the receipt: version 2's name and version 1's.
+pub const RECEIPT_HEADERS: [&str; 2] = ["payment-response", "x-payment-response"];
+
+/// Something that is not the JSON it should be; the text says which part, for the caller.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Malformed(pub String);
+
+/// Base64 of JSON, standard alphabet with padding, as all known clients read it.
+pub fn encode(json: &impl serde::Serialize) -> String {
+    let bytes = serde_json::to_vec(json).expect("wire types have string keys and no failing serializers");
+    base64::engine::general_purpose::STANDARD.encode(bytes)
+}
+
+/// Reads base64 in the standard or the URL-safe alphabet, padded or not.
+pub fn decode_base64(text: &str) -> Result<Vec<u8>, Malformed> {
+    let lenient = GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
+    let text = text.trim();
+    let alphabet = if text.contains(['-', '_']) { &URL_SAFE } else { &STANDARD };
+    GeneralPurpose::new(alphabet, lenient)
+        .decode(text)
+        .map_err(|error| Malformed(format!("the payment header is not base64: {error}")))
+}
