@@ -23,6 +23,7 @@ pub mod clock;
 pub mod config;
 pub mod error;
 pub mod ids;
+pub mod ledger;
 pub mod money;
 pub mod tariff;
 pub mod x402;

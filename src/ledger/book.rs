@@ -1,0 +1,442 @@
+//! The books in memory: every command is checked completely, then applied, and says which rows that changed.
+
+use std::collections::{HashMap, VecDeque};
+
+use super::rows::{Account, Attempt, Fund, Hold, Kind, Outcome, Payment, Posting, Reference, State};
+use crate::account::AccountId;
+use crate::clock::Timestamp;
+use crate::ids::{PaymentId, RequestId};
+use crate::money::Micros;
+
+/// One row to write. A command's rows go to disk together or not at all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Write {
+    Posting(u64, u8, Posting),
+    Balance(Account, i64),
+    Payment(PaymentId, Payment),
+    Hold(RequestId, Option<Hold>),
+}
+
+/// Why a command was refused. A refused command changes nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refused {
+    /// The payment is known already: its row says what became of it.
+    Known(Box<Payment>),
+    /// The wallet has less than the call needs.
+    Insufficient { available: Micros },
+    /// The payment is not in a state in which this can happen to it, such as signing for a claim that was voided.
+    WrongState,
+    /// A call with this id is open.
+    Duplicate,
+    /// Amounts beyond what an account can hold.
+    Overflow,
+}
+
+/// How a call ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Close {
+    /// It was served and owes this much, at most what was held.
+    Post(Micros),
+    /// Nothing was delivered: all of it goes back.
+    Void,
+}
+
+/// What a payment is claimed for.
+#[derive(Debug, Clone)]
+pub struct Claim {
+    pub id: PaymentId,
+    /// CAIP-2.
+    pub network: String,
+    pub asset: String,
+    pub payer: AccountId,
+    pub amount: Micros,
+    pub request: RequestId,
+    pub route: String,
+    pub model: String,
+    /// For the chain module after a restart.
+    pub detail: Vec<u8>,
+}
+
+/// A payment in memory and the last batch that wrote it: it may be forgotten once that is durable and it is closed.
+#[derive(Debug)]
+pub(super) struct Remembered {
+    pub row: Payment,
+    pub ticket: u64,
+}
+
+/// All that decides: balances, open holds, payments that are open or not durable yet, and the head of the hash chain.
+#[derive(Debug, Default)]
+pub struct Book {
+    pub(super) balances: HashMap<Account, i64>,
+    pub(super) holds: HashMap<RequestId, Hold>,
+    pub(super) payments: HashMap<PaymentId, Remembered>,
+    /// Closed payments in the order in which they were written, to be forgotten once that is durable.
+    pub(super) closed: VecDeque<(u64, PaymentId)>,
+    pub(super) next_seq: u64,
+    pub(super) head: [u8; 8],
+    pub(super) boot: u64,
+    /// The number of the batch being written.
+    pub(super) ticket: u64,
+    /// Whether what a served call did not cost becomes balance, or the quote is a flat price.
+    pub(super) keep_remainder: bool,
+}
+
+type Rows = Vec<Write>;
+
+impl Book {
+    pub fn available(&self, wallet: AccountId) -> Micros {
+        self.balance(&Account::Wallet(wallet))
+    }
+
+    /// Whether the money of an open call is really there: held from a balance, or confirmed by the chain.
+    pub fn is_paid(&self, request: RequestId) -> bool {
+        match self.holds.get(&request).map(|hold| hold.fund) {
+            Some(Fund::Wallet(_)) => true,
+            Some(Fund::Payment(id)) => self.payments.get(&id).is_some_and(|payment| payment.row.state == State::Confirmed),
+            None => false,
+        }
+    }
+
+    /// Claims a payment for one call. `known` is its row on disk, for payments no longer in memory.
+    pub fn claim(&mut self, claim: Claim, known: Option<Payment>, at: Timestamp) -> Result<Rows, Refused> {
+        let known = self.payments.get(&claim.id).map(|payment| payment.row.clone()).or(known);
+        if let Some(row) = known.filter(|row| row.state != State::Voided) {
+            return Err(Refused::Known(Box::new(row)));
+        }
+        if self.holds.contains_key(&claim.request) {
+            return Err(Refused::Duplicate);
+        }
+        if i64::try_from(claim.amount.get()).is_err() {
+            return Err(Refused::Overflow);
+        }
+        // Nothing below can fail.
+        let row = Payment {
+            state: State::Claimed,
+            network: claim.network,
+            asset: claim.asset,
+            payer: claim.payer,
+            amount: claim.amount.get(),
+            request: claim.request.0,
+            route: claim.route,
+            detail: claim.detail,
+            attempts: Vec::new(),
+            confirmed: None,
+            reorged: false,
+            irreversible: false,
+            outcome: None,
+            reason: None,
+            claimed_at: at.millis(),
+        };
+        let mut rows = Rows::new();
+        self.put_hold(&mut rows, claim.request, Fund::Payment(claim.id), claim.amount, claim.model);
+        self.put_payment(&mut rows, claim.id, row);
+        Ok(rows)
+    }
+
+    /// Our transaction for a payment is signed. Refused once the claim was given back: then it must not be sent.
+    pub fn signed(&mut self, id: PaymentId, attempt: Attempt) -> Result<Rows, Refused> {
+        let mut row = self.payment_in(id, &[State::Claimed, State::Signed, State::Sent, State::Confirmed])?;
+        if row.state == State::Claimed {
+            row.state = State::Signed;
+        }
+        row.attempts.push(attempt);
+        Ok(self.payment_rows(id, row))
+    }
+
+    pub fn sent(&mut self, id: PaymentId) -> Result<Rows, Refused> {
+        let mut row = self.payment_in(id, &[State::Signed])?;
+        row.state = State::Sent;
+        Ok(self.payment_rows(id, row))
+    }
+
+    /// The chain has the transfer. Counted once: a second word, as after a reorg, only corrects where it stands.
+    pub fn confirmed(&mut self, id: PaymentId, tx: String, block: u64, at: Timestamp) -> Result<Rows, Refused> {
+        let mut row = self.payment_in(id, &[State::Claimed, State::Signed, State::Sent, State::Confirmed])?;
+        let counted = row.state == State::Confirmed;
+        row.state = State::Confirmed;
+        row.confirmed = Some((tx, block));
+        row.reorged = false;
+        let mut rows = Rows::new();
+        if !counted {
+            let (external, amount) = (row.external(), row.amount());
+            self.check_room(&[(&external, -1), (&Account::Transit, 1), (&Account::Wallet(row.payer), 1)], amount)?;
+            self.transfer(&mut rows, external, Account::Transit, amount, Kind::Payment, Reference::Payment(id), at);
+            // Its call ended while the outcome was unknown: the money is the payer's.
+            if !self.holds.contains_key(&RequestId(row.request)) {
+                self.transfer(
+                    &mut rows,
+                    Account::Transit,
+                    Account::Wallet(row.payer),
+                    amount,
+                    Kind::Credit,
+                    Reference::Payment(id),
+                    at,
+                );
+                row.outcome = Some(Outcome::Credited { amount: row.amount });
+            }
+        }
+        self.put_payment(&mut rows, id, row);
+        Ok(rows)
+    }
+
+    /// The transfer is proven never to arrive. When it had been counted (a reorg removed it for good), what is left of
+    /// its credit is taken back and the rest is a loss of the operator, never a debt of another wallet.
+    pub fn failed(&mut self, id: PaymentId, reason: String, at: Timestamp) -> Result<Rows, Refused> {
+        let mut row = self.payment_in(id, &[State::Claimed, State::Signed, State::Sent, State::Confirmed])?;
+        let mut rows = Rows::new();
+        let request = RequestId(row.request);
+        let reference = Reference::Payment(id);
+        if row.state == State::Confirmed {
+            let external = row.external();
+            let in_transit = self.holds.contains_key(&request);
+            let credited = match row.outcome {
+                Some(Outcome::Served { credited, .. }) => credited,
+                Some(Outcome::Credited { amount }) => amount,
+                None => 0,
+            };
+            let (source, back) = match in_transit {
+                true => (Account::Transit, row.amount()),
+                false => (Account::Wallet(row.payer), Micros::new(credited).min(self.available(row.payer))),
+            };
+            let lost = row.amount().saturating_sub(back);
+            self.transfer(&mut rows, source, external.clone(), back, Kind::Reversal, reference, at);
+            self.transfer(&mut rows, Account::BadDebt, external, lost, Kind::Reversal, reference, at);
+        }
+        if self.holds.remove(&request).is_some() {
+            rows.push(Write::Hold(request, None));
+        }
+        row.state = State::Failed;
+        row.reason = Some(reason);
+        self.put_payment(&mut rows, id, row);
+        Ok(rows)
+    }
+
+    pub fn reorged(&mut self, id: PaymentId) -> Result<Rows, Refused> {
+        let mut row = self.payment_in(id, &[State::Confirmed])?;
+        row.reorged = true;
+        Ok(self.payment_rows(id, row))
+    }
+
+    /// Nothing can undo the transfer any more.
+    pub fn finalized(&mut self, id: PaymentId) -> Result<Rows, Refused> {
+        let mut row = self.payment_in(id, &[State::Confirmed])?;
+        row.irreversible = true;
+        if !self.holds.contains_key(&RequestId(row.request)) {
+            row.state = State::Final;
+        }
+        Ok(self.payment_rows(id, row))
+    }
+
+    /// Holds `amount` of a wallet's balance for one call.
+    pub fn reserve(
+        &mut self,
+        wallet: AccountId,
+        amount: Micros,
+        request: RequestId,
+        model: String,
+        at: Timestamp,
+    ) -> Result<Rows, Refused> {
+        if self.holds.contains_key(&request) {
+            return Err(Refused::Duplicate);
+        }
+        self.check_available(wallet, amount)?;
+        let mut rows = Rows::new();
+        self.transfer(
+            &mut rows,
+            Account::Wallet(wallet),
+            Account::Held(wallet),
+            amount,
+            Kind::Hold,
+            Reference::Request(request),
+            at,
+        );
+        self.put_hold(&mut rows, request, Fund::Wallet(wallet), amount, model);
+        Ok(rows)
+    }
+
+    /// Holds more of the same wallet's balance for a call that goes on.
+    pub fn extend(&mut self, request: RequestId, more: Micros, at: Timestamp) -> Result<Rows, Refused> {
+        let Some(hold) = self.holds.get(&request).cloned() else { return Err(Refused::WrongState) };
+        let Fund::Wallet(wallet) = hold.fund else { return Err(Refused::WrongState) };
+        let amount = hold.amount.checked_add(more.get()).ok_or(Refused::Overflow)?;
+        self.check_available(wallet, more)?;
+        let mut rows = Rows::new();
+        self.transfer(
+            &mut rows,
+            Account::Wallet(wallet),
+            Account::Held(wallet),
+            more,
+            Kind::Hold,
+            Reference::Request(request),
+            at,
+        );
+        self.replace_hold(&mut rows, request, Hold { amount, ..hold });
+        Ok(rows)
+    }
+
+    /// Notes that bytes of the answer go out, and what the call owes so far.
+    pub fn checkpoint(&mut self, request: RequestId, owed: Micros) -> Result<Rows, Refused> {
+        let Some(hold) = self.holds.get(&request).cloned() else { return Err(Refused::WrongState) };
+        let checkpoint = owed.get().min(hold.amount);
+        let mut rows = Rows::new();
+        self.replace_hold(&mut rows, request, Hold { started: true, checkpoint, ..hold });
+        Ok(rows)
+    }
+
+    /// Ends a call exactly once; a second end finds nothing and is refused. Returns what was charged.
+    pub fn close(&mut self, request: RequestId, close: Close, at: Timestamp) -> Result<(Rows, Micros), Refused> {
+        let Some(hold) = self.holds.remove(&request) else { return Err(Refused::WrongState) };
+        let mut rows = vec![Write::Hold(request, None)];
+        let amount = Micros::new(hold.amount);
+        let owed = match close {
+            Close::Post(owed) => owed.min(amount),
+            Close::Void => Micros::ZERO,
+        };
+        let charged = match hold.fund {
+            Fund::Wallet(wallet) => {
+                let (held, reference) = (Account::Held(wallet), Reference::Request(request));
+                self.transfer(&mut rows, held.clone(), Account::Sales, owed, Kind::Charge, reference, at);
+                let rest = amount.saturating_sub(owed);
+                self.transfer(&mut rows, held, Account::Wallet(wallet), rest, Kind::Release, reference, at);
+                owed
+            }
+            Fund::Payment(id) => self.close_paid(&mut rows, id, request, owed, close, at),
+        };
+        Ok((rows, charged))
+    }
+
+    fn close_paid(
+        &mut self,
+        rows: &mut Rows,
+        id: PaymentId,
+        request: RequestId,
+        owed: Micros,
+        close: Close,
+        at: Timestamp,
+    ) -> Micros {
+        let Some(mut row) = self.payments.get(&id).map(|payment| payment.row.clone()) else { return Micros::ZERO };
+        let amount = row.amount();
+        let charged = match (row.state, close) {
+            (State::Confirmed, Close::Post(_)) if self.keep_remainder => amount,
+            (State::Confirmed, _) => owed,
+            _ => Micros::ZERO,
+        };
+        match row.state {
+            State::Confirmed => {
+                let credited = amount.saturating_sub(charged);
+                self.transfer(rows, Account::Transit, Account::Sales, charged, Kind::Charge, Reference::Request(request), at);
+                self.transfer(
+                    rows,
+                    Account::Transit,
+                    Account::Wallet(row.payer),
+                    credited,
+                    Kind::Credit,
+                    Reference::Request(request),
+                    at,
+                );
+                row.outcome = Some(match close {
+                    Close::Post(_) => Outcome::Served { charge: charged.get(), credited: credited.get() },
+                    Close::Void => Outcome::Credited { amount: credited.get() },
+                });
+                if row.irreversible {
+                    row.state = State::Final;
+                }
+            }
+            State::Claimed => row.state = State::Voided,
+            // Its outcome is unknown: should the money arrive, it becomes the payer's balance.
+            State::Signed | State::Sent => {}
+            State::Final | State::Voided | State::Failed => return Micros::ZERO,
+        }
+        self.put_payment(rows, id, row);
+        charged
+    }
+
+    fn balance(&self, account: &Account) -> Micros {
+        Micros::new(self.balances.get(account).copied().and_then(|balance| u64::try_from(balance).ok()).unwrap_or(0))
+    }
+
+    fn check_available(&self, wallet: AccountId, amount: Micros) -> Result<(), Refused> {
+        let available = self.available(wallet);
+        if available < amount {
+            return Err(Refused::Insufficient { available });
+        }
+        self.check_room(&[(&Account::Held(wallet), 1)], amount)
+    }
+
+    /// Whether the accounts can take `amount` with this sign without leaving i64.
+    fn check_room(&self, accounts: &[(&Account, i64)], amount: Micros) -> Result<(), Refused> {
+        let amount = i64::try_from(amount.get()).map_err(|_| Refused::Overflow)?;
+        let fits = |(account, sign): &(&Account, i64)| {
+            self.balances.get(account).copied().unwrap_or(0).checked_add(amount * sign).is_some()
+        };
+        if accounts.iter().all(fits) { Ok(()) } else { Err(Refused::Overflow) }
+    }
+
+    fn payment_in(&self, id: PaymentId, states: &[State]) -> Result<Payment, Refused> {
+        let row = self.payments.get(&id).map(|payment| &payment.row).ok_or(Refused::WrongState)?;
+        if states.contains(&row.state) { Ok(row.clone()) } else { Err(Refused::WrongState) }
+    }
+
+    fn payment_rows(&mut self, id: PaymentId, row: Payment) -> Rows {
+        let mut rows = Rows::new();
+        self.put_payment(&mut rows, id, row);
+        rows
+    }
+
+    fn put_payment(&mut self, rows: &mut Rows, id: PaymentId, row: Payment) {
+        rows.push(Write::Payment(id, row.clone()));
+        if !row.is_open() {
+            self.closed.push_back((self.ticket, id));
+        }
+        self.payments.insert(id, Remembered { row, ticket: self.ticket });
+    }
+
+    /// Forgets payments that are closed and durable up to batch `ticket`: from then on the disk answers for them.
+    pub(super) fn forget_closed(&mut self, ticket: u64) {
+        while let Some((_, id)) = self.closed.pop_front_if(|(written, _)| *written <= ticket) {
+            if self.payments.get(&id).is_some_and(|payment| payment.ticket <= ticket && !payment.row.is_open()) {
+                self.payments.remove(&id);
+            }
+        }
+    }
+
+    fn put_hold(&mut self, rows: &mut Rows, request: RequestId, fund: Fund, amount: Micros, model: String) {
+        let hold = Hold { fund, amount: amount.get(), model, boot: self.boot, started: false, checkpoint: 0 };
+        self.replace_hold(rows, request, hold);
+    }
+
+    fn replace_hold(&mut self, rows: &mut Rows, request: RequestId, hold: Hold) {
+        rows.push(Write::Hold(request, Some(hold.clone())));
+        self.holds.insert(request, hold);
+    }
+
+    /// Moves money: one debit, one credit, both balances. Callers have checked what could fail; a transfer of nothing
+    /// leaves no rows.
+    fn transfer(
+        &mut self,
+        rows: &mut Rows,
+        debit: Account,
+        credit: Account,
+        amount: Micros,
+        kind: Kind,
+        reference: Reference,
+        at: Timestamp,
+    ) {
+        if amount.is_zero() {
+            return;
+        }
+        let amount = i64::try_from(amount.get()).expect("every amount was checked against i64 when it entered the books");
+        let seq = self.next_seq;
+        self.next_seq += 1;
+        for (leg, (account, amount)) in [(debit, -amount), (credit, amount)].into_iter().enumerate() {
+            let balance = self.balances.entry(account.clone()).or_default();
+            *balance = balance.checked_add(amount).expect("room was checked before");
+            assert!(*balance >= 0 || account.may_be_negative(), "{account} would go below zero");
+            rows.push(Write::Balance(account.clone(), *balance));
+            let mut posting = Posting { account, amount, kind, reference, at, hash: [0; 8] };
+            posting.hash = posting.chained(self.head);
+            self.head = posting.hash;
+            rows.push(Write::Posting(seq, u8::try_from(leg).unwrap_or(1), posting));
+        }
+    }
+}

@@ -1,0 +1,354 @@
+//! The only module that moves money: double entry, holds, payments, one writer, and recovery after a crash.
+//!
+//! What a command may do is decided in memory at one serial point (`Book`), under one short lock; its rows go to disk
+//! with the next group commit. Commands about incoming money are awaited; holds and charges are not, so that they cost
+//! a call nothing. When a write fails, its outcome is unknown: the ledger refuses everything from then on and the
+//! program must end, because recovery on start is what finds the truth.
+
+mod book;
+mod recover;
+mod reservation;
+mod rows;
+mod store;
+mod verify;
+mod writer;
+
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::thread::JoinHandle;
+
+use tokio::sync::{oneshot, watch};
+
+use crate::account::AccountId;
+use crate::clock::Clock;
+use crate::ids::{PaymentId, RequestId};
+use crate::money::Micros;
+
+pub use book::{Claim, Close, Refused};
+pub use recover::Recovered;
+pub use reservation::{Paid, Reservation};
+pub use rows::{Account, Attempt, Outcome, Payment, State};
+pub use verify::{Counted, Report};
+
+use book::{Book, Write};
+use store::Store;
+use writer::{Batch, Message};
+
+/// Batches that may wait for the disk before new calls are refused.
+const BACKLOG: usize = 50_000;
+
+/// The store failed: which step, and how. Its outcome is unknown.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("ledger, {step}: {cause}")]
+pub struct Broken {
+    pub step: &'static str,
+    pub cause: String,
+}
+
+impl Broken {
+    fn new(step: &'static str, cause: impl ToString) -> Self {
+        Broken { step, cause: cause.to_string() }
+    }
+
+    fn row(table: &'static str) -> Self {
+        Broken::new("read", format!("a row of {table} is damaged"))
+    }
+}
+
+/// The ledger has stopped after a failed write, or is too far behind; nothing was changed by this command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the ledger does not take commands")]
+pub struct Stopped;
+
+/// Why a command did not happen.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Denied {
+    #[error("refused: {0:?}")]
+    Refused(Refused),
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
+}
+
+impl From<Refused> for Denied {
+    fn from(refused: Refused) -> Self {
+        Denied::Refused(refused)
+    }
+}
+
+/// Resolves when a command's rows are durable.
+#[must_use = "await it, or drop it where the design says that nobody waits"]
+pub struct Durable(oneshot::Receiver<Result<(), Stopped>>);
+
+impl Durable {
+    pub async fn wait(self) -> Result<(), Stopped> {
+        self.0.await.unwrap_or(Err(Stopped))
+    }
+
+    /// For threads that are not async: tests and tools.
+    pub fn wait_blocking(self) -> Result<(), Stopped> {
+        self.0.blocking_recv().unwrap_or(Err(Stopped))
+    }
+}
+
+/// How the operator wants the books kept.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Options {
+    /// What a served call did not cost stays with the operator instead of becoming the payer's balance.
+    pub keep_remainder: bool,
+    /// Holds above this are durable before their call goes on.
+    pub hold_durable_above: Micros,
+}
+
+/// A handle on the ledger; clones share it.
+#[derive(Clone)]
+pub struct Ledger {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    book: Mutex<Book>,
+    store: Arc<Store>,
+    outbox: Sender<Message>,
+    backlog: AtomicUsize,
+    failed: watch::Sender<Option<String>>,
+    clock: Clock,
+    options: Options,
+    writer: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Ledger {
+    /// Opens or creates the ledger at `path` and resolves what an earlier run left open.
+    pub fn open(path: &Path, clock: Clock, options: Options) -> Result<(Ledger, Recovered), Broken> {
+        Ledger::start(Store::open(path)?, clock, options)
+    }
+
+    /// Opens a ledger on any storage; tests cut its power.
+    pub fn open_on(backend: impl redb::StorageBackend, clock: Clock, options: Options) -> Result<(Ledger, Recovered), Broken> {
+        Ledger::start(Store::open_on(backend)?, clock, options)
+    }
+
+    fn start(store: Store, clock: Clock, options: Options) -> Result<(Ledger, Recovered), Broken> {
+        let mut book = store.load()?;
+        book.keep_remainder = options.keep_remainder;
+        let recovered = recover::resolve(&store, &mut book, clock.now())?;
+        let (outbox, inbox) = channel();
+        let store = Arc::new(store);
+        let inner = Arc::new(Inner {
+            book: Mutex::new(book),
+            store: Arc::clone(&store),
+            outbox,
+            backlog: AtomicUsize::new(0),
+            failed: watch::Sender::new(None),
+            clock,
+            options,
+            writer: Mutex::new(None),
+        });
+        let weak = Arc::downgrade(&inner);
+        let thread = std::thread::Builder::new()
+            .name("ledger".into())
+            .spawn(move || writer::run(store, inbox, weak))
+            .map_err(|error| Broken::new("start the writer", error))?;
+        if let Ok(mut writer) = inner.writer.lock() {
+            *writer = Some(thread);
+        }
+        Ok((Ledger { inner }, recovered))
+    }
+
+    /// Commits what is queued and ends the writer. Commands after it are refused.
+    pub fn close(&self) {
+        // A send fails only when the writer is gone already.
+        let _ = self.inner.outbox.send(Message::Stop);
+        let thread = self.inner.writer.lock().ok().and_then(|mut writer| writer.take());
+        if thread.is_some_and(|thread| thread.join().is_err()) {
+            self.inner.fail("the writer thread panicked");
+        }
+        self.inner.failed.send_if_modified(|failed| failed.is_none() && failed.replace("closed".into()).is_none());
+    }
+
+    /// Changes to `Some(cause)` when the ledger stops for good.
+    pub fn failure(&self) -> watch::Receiver<Option<String>> {
+        self.inner.failed.subscribe()
+    }
+
+    /// Whether new calls should be refused: stopped, or the disk is too far behind.
+    pub fn is_admitting(&self) -> bool {
+        self.inner.failed.borrow().is_none() && self.inner.backlog.load(Ordering::Relaxed) < BACKLOG
+    }
+
+    /// Claims a payment for one call. When this returns, the claim is durable; dropping the reservation gives it back.
+    pub async fn claim(&self, claim: Claim) -> Result<Reservation, Denied> {
+        let (request, ceiling) = (claim.request, claim.amount);
+        let durable = self.run(|ledger, book| {
+            let known = match book.payments.contains_key(&claim.id) {
+                true => None,
+                false => ledger.known(claim.id)?,
+            };
+            Ok(book.claim(claim, known, ledger.clock.now())?)
+        })?;
+        // Made before the wait, so that a caller who leaves now gives the claim back.
+        let reservation = Reservation::new(self.clone(), request, ceiling);
+        durable.wait().await?;
+        Ok(reservation)
+    }
+
+    /// Holds `amount` of a wallet's balance for one call. Its record goes out un-awaited, unless the amount is above
+    /// [`Options::hold_durable_above`].
+    pub async fn reserve(
+        &self,
+        wallet: AccountId,
+        amount: Micros,
+        request: RequestId,
+        model: &str,
+    ) -> Result<Reservation, Denied> {
+        let command =
+            |ledger: &Inner, book: &mut Book| Ok(book.reserve(wallet, amount, request, model.to_owned(), ledger.clock.now())?);
+        if amount <= self.inner.options.hold_durable_above {
+            self.note(command)?;
+            return Ok(Reservation::new(self.clone(), request, amount));
+        }
+        let durable = self.run(command)?;
+        let reservation = Reservation::new(self.clone(), request, amount);
+        durable.wait().await?;
+        Ok(reservation)
+    }
+
+    /// Our settlement transaction is signed. Once this resolves it is durable and may be sent; an error means never.
+    pub fn signed(&self, id: PaymentId, attempt: Attempt) -> Result<Durable, Denied> {
+        self.run(|_, book| Ok(book.signed(id, attempt)?))
+    }
+
+    /// The transaction was handed to a node. Nobody waits for this note.
+    pub fn sent(&self, id: PaymentId) -> Result<(), Denied> {
+        self.note(|_, book| Ok(book.sent(id)?))
+    }
+
+    /// The chain has confirmed a payment: it is counted, once, for its call or for its payer.
+    pub fn confirmed(&self, id: PaymentId, tx: &str, block: u64) -> Result<Durable, Denied> {
+        self.run(|ledger, book| Ok(book.confirmed(id, tx.to_owned(), block, ledger.clock.now())?))
+    }
+
+    /// A payment is proven never to arrive.
+    pub fn failed(&self, id: PaymentId, reason: &str) -> Result<Durable, Denied> {
+        self.run(|ledger, book| Ok(book.failed(id, reason.to_owned(), ledger.clock.now())?))
+    }
+
+    /// A confirmed transfer vanished from the chain and is being sent again.
+    pub fn reorged(&self, id: PaymentId) -> Result<(), Denied> {
+        self.note(|_, book| Ok(book.reorged(id)?))
+    }
+
+    /// The chain will not take a confirmed transfer back.
+    pub fn finalized(&self, id: PaymentId) -> Result<(), Denied> {
+        self.note(|_, book| Ok(book.finalized(id)?))
+    }
+
+    /// What a wallet can spend.
+    pub fn available(&self, wallet: AccountId) -> Micros {
+        self.inner.lock().map_or(Micros::ZERO, |book| book.available(wallet))
+    }
+
+    /// A payment, whatever became of it.
+    pub fn payment(&self, id: PaymentId) -> Result<Option<Payment>, Denied> {
+        let book = self.inner.lock()?;
+        match book.payments.get(&id) {
+            Some(payment) => Ok(Some(payment.row.clone())),
+            None => self.inner.known(id),
+        }
+    }
+
+    /// Payments the chain may still change, for the watcher to go on with after a start.
+    pub fn open_payments(&self) -> Vec<(PaymentId, Payment)> {
+        let Ok(book) = self.inner.lock() else { return Vec::new() };
+        book.payments
+            .iter()
+            .filter(|(_, payment)| payment.row.is_open())
+            .map(|(id, payment)| (*id, payment.row.clone()))
+            .collect()
+    }
+
+    /// Calls in flight.
+    pub fn open_holds(&self) -> usize {
+        self.inner.lock().map_or(0, |book| book.holds.len())
+    }
+
+    /// Checks the books against themselves on a snapshot; the ledger goes on working.
+    pub fn verify(&self) -> Result<Report, Broken> {
+        verify::check(&self.inner.store.read()?)
+    }
+
+    fn close_call(&self, request: RequestId, close: Close) -> Micros {
+        let mut charged = Micros::ZERO;
+        let done = self.note(|ledger, book| {
+            let (rows, amount) = book.close(request, close, ledger.clock.now())?;
+            charged = amount;
+            Ok(rows)
+        });
+        if let Err(denied) = done {
+            tracing::debug!(request.id = %request, %denied, "the call was closed before, or the ledger has stopped");
+        }
+        charged
+    }
+
+    /// Decides one command and hands back the wait for its rows to be durable.
+    fn run(&self, command: impl FnOnce(&Inner, &mut Book) -> Result<Vec<Write>, Denied>) -> Result<Durable, Denied> {
+        let (ack, durable) = oneshot::channel();
+        self.decide(command, Some(ack))?;
+        Ok(Durable(durable))
+    }
+
+    /// Decides one command whose rows go out with the next commit, awaited by nobody.
+    fn note(&self, command: impl FnOnce(&Inner, &mut Book) -> Result<Vec<Write>, Denied>) -> Result<(), Denied> {
+        self.decide(command, None)
+    }
+
+    /// The serial point: the lock is held for microseconds and never across an await, and rows are queued under it, so
+    /// that they reach the disk in the order in which they were decided.
+    fn decide(
+        &self,
+        command: impl FnOnce(&Inner, &mut Book) -> Result<Vec<Write>, Denied>,
+        ack: Option<oneshot::Sender<Result<(), Stopped>>>,
+    ) -> Result<(), Denied> {
+        let mut book = self.inner.lock()?;
+        book.ticket += 1;
+        let ticket = book.ticket;
+        let writes = command(&self.inner, &mut book)?;
+        self.inner.backlog.fetch_add(1, Ordering::Relaxed);
+        self.inner.outbox.send(Message::Batch(Batch { ticket, writes, ack })).map_err(|_| Denied::Stopped(Stopped))
+    }
+}
+
+impl Inner {
+    /// The book, unless the ledger has stopped. A panic under the lock leaves memory in doubt: that is a stop too.
+    fn lock(&self) -> Result<MutexGuard<'_, Book>, Stopped> {
+        if self.failed.borrow().is_some() {
+            return Err(Stopped);
+        }
+        self.book.lock().map_err(|_| {
+            self.fail("a command panicked");
+            Stopped
+        })
+    }
+
+    /// A payment that is no longer in memory. A read that fails stops the ledger: a payment must not look new by mistake.
+    fn known(&self, id: PaymentId) -> Result<Option<Payment>, Denied> {
+        self.store.payment(id).map_err(|error| {
+            self.fail(&error.to_string());
+            Denied::Stopped(Stopped)
+        })
+    }
+
+    fn fail(&self, cause: &str) {
+        tracing::error!(cause, "the ledger has stopped; the program must end and recover on its next start");
+        self.failed.send_if_modified(|failed| failed.is_none() && failed.replace(cause.to_owned()).is_none());
+    }
+
+    /// Forgets closed payments that are durable now.
+    fn committed(&self, ticket: u64, batches: usize) {
+        self.backlog.fetch_sub(batches, Ordering::Relaxed);
+        if let Ok(mut book) = self.book.lock() {
+            book.forget_closed(ticket);
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! What a start does with calls that an earlier run left open: nobody serves them any more.
+
+use super::Broken;
+use super::book::{Book, Close, Refused};
+use super::rows::Hold;
+use super::store::{Commit, Store};
+use crate::clock::Timestamp;
+use crate::ids::RequestId;
+use crate::money::Micros;
+
+/// What a start found and resolved.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Recovered {
+    /// Calls that had relayed nothing: given back.
+    pub voided: usize,
+    /// Calls that had relayed something: charged at their last checkpoint.
+    pub charged: usize,
+    /// Payments the chain may still change; the watcher goes on with them.
+    pub open_payments: usize,
+}
+
+/// Ends every hold of an older run. A call that had not started is void; one that had is charged what its last durable
+/// checkpoint says, in the payer's favour.
+pub(super) fn resolve(store: &Store, book: &mut Book, now: Timestamp) -> Result<Recovered, Broken> {
+    let mut recovered = Recovered::default();
+    let mut left: Vec<(RequestId, Hold)> = book.holds.iter().map(|(request, hold)| (*request, hold.clone())).collect();
+    left.sort_by_key(|(request, _)| *request);
+    let mut writes = Vec::new();
+    for (request, hold) in left {
+        let close = match hold.started {
+            true => Close::Post(Micros::new(hold.checkpoint)),
+            false => Close::Void,
+        };
+        match book.close(request, close, now) {
+            Ok((rows, _)) => writes.extend(rows),
+            Err(Refused::WrongState) => continue,
+            Err(refused) => return Err(Broken::new("recover", format!("{request}: {refused:?}"))),
+        }
+        match hold.started {
+            true => recovered.charged += 1,
+            false => recovered.voided += 1,
+        }
+    }
+    if !writes.is_empty() {
+        store.write(writes.iter(), Commit::Usual)?;
+    }
+    // All rows so far are durable, closed payments need not be remembered.
+    book.forget_closed(book.ticket);
+    recovered.open_payments = book.payments.len();
+    Ok(recovered)
+}

@@ -1,0 +1,97 @@
+//! A reservation: the proof that money stands for one call. Dropping it gives the money back.
+
+use super::{Close, Ledger};
+use crate::ids::{Funds, RequestId};
+use crate::money::Micros;
+
+/// Funds held for one call. Made only by the ledger; ends by [`Reservation::post`], [`Reservation::void`], or by being
+/// dropped, which voids it.
+#[must_use = "dropping a reservation gives its money back"]
+pub struct Reservation {
+    ledger: Ledger,
+    request: RequestId,
+    ceiling: Micros,
+    open: bool,
+}
+
+impl Reservation {
+    pub(super) fn new(ledger: Ledger, request: RequestId, ceiling: Micros) -> Self {
+        Reservation { ledger, request, ceiling, open: true }
+    }
+
+    /// Gives the money back: nothing was delivered. What a payment brought becomes balance of its payer.
+    pub fn void(mut self) {
+        self.end(Close::Void);
+    }
+
+    /// Turns into the right to relay, if the money is really there: held from a balance, or confirmed by the chain.
+    pub fn paid(self) -> Result<Paid, Reservation> {
+        let there = self.ledger.inner.lock().is_ok_and(|book| book.is_paid(self.request));
+        if there { Ok(Paid(self)) } else { Err(self) }
+    }
+
+    fn end(&mut self, close: Close) -> Micros {
+        match std::mem::replace(&mut self.open, false) {
+            true => self.ledger.close_call(self.request, close),
+            false => Micros::ZERO,
+        }
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.end(Close::Void);
+    }
+}
+
+impl Funds for Reservation {
+    fn request(&self) -> RequestId {
+        self.request
+    }
+
+    fn ceiling(&self) -> Micros {
+        self.ceiling
+    }
+}
+
+/// A reservation whose money has arrived: the only thing that lets bytes of an answer out.
+#[must_use = "dropping it gives the money back"]
+pub struct Paid(Reservation);
+
+impl Paid {
+    pub fn request(&self) -> RequestId {
+        self.0.request
+    }
+
+    pub fn ceiling(&self) -> Micros {
+        self.0.ceiling
+    }
+
+    /// Notes what the call owes so far; after a crash this much is charged. Nobody waits for it.
+    pub fn checkpoint(&self, owed: Micros) {
+        let noted = self.0.ledger.note(|_, book| Ok(book.checkpoint(self.0.request, owed)?));
+        if let Err(denied) = noted {
+            tracing::debug!(request.id = %self.0.request, %denied, "no checkpoint");
+        }
+    }
+
+    /// Holds more of the wallet's balance for a call that goes on; payments have no more to give.
+    pub fn extend(&mut self, more: Micros) -> Result<(), super::Denied> {
+        let ledger = self.0.ledger.clone();
+        let request = self.0.request;
+        let grown = self.0.ceiling.checked_add(more).ok_or(super::Refused::Overflow)?;
+        ledger.note(|inner, book| Ok(book.extend(request, more, inner.clock.now())?))?;
+        self.0.ceiling = grown;
+        Ok(())
+    }
+
+    /// Charges the call, at most what is held, and gives the rest back. Returns the charge.
+    pub fn post(mut self, owed: Micros) -> Micros {
+        self.0.end(Close::Post(owed))
+    }
+
+    /// Gives all of it back: nothing was delivered.
+    pub fn void(self) {
+        self.0.void();
+    }
+}

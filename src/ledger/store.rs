@@ -1,0 +1,246 @@
+//! The ledger's file: its tables, how a batch of rows is written, and how all of it is read back.
+
+use std::path::Path;
+
+use redb::{
+    Database, ReadTransaction, ReadableDatabase as _, ReadableTable as _, ReadableTableMetadata as _, StorageBackend,
+    TableDefinition, WriteTransaction,
+};
+
+use super::Broken;
+use super::book::{Book, Remembered, Write};
+use super::rows::{Account, Hold, Payment, Posting};
+use crate::ids::{PaymentId, RequestId};
+
+const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
+const BALANCES: TableDefinition<&[u8], i64> = TableDefinition::new("balances");
+const POSTINGS: TableDefinition<(u64, u8), &[u8]> = TableDefinition::new("postings");
+/// (wallet, sequence) of each posting on a wallet's own account, for its list of transactions.
+const BY_WALLET: TableDefinition<(&[u8], u64), u8> = TableDefinition::new("by_wallet");
+const PAYMENTS: TableDefinition<&[u8; 32], &[u8]> = TableDefinition::new("payments");
+/// Payments the chain may still change, so that a start need not read all of them.
+const PAY_OPEN: TableDefinition<&[u8; 32], ()> = TableDefinition::new("pay_open");
+const HOLDS: TableDefinition<u128, &[u8]> = TableDefinition::new("holds");
+
+/// The layout of the tables above. A file with a newer one is not opened.
+const SCHEMA: u64 = 1;
+
+/// An open ledger file.
+pub(super) struct Store {
+    db: Database,
+}
+
+/// How a batch is made durable.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Commit {
+    /// One fsync; after a crash the next start repairs in milliseconds.
+    Usual,
+    /// Two fsyncs; the next start need not repair. For the last commit of a clean stop and once a minute.
+    QuickRepair,
+}
+
+impl Store {
+    pub fn open(path: &Path) -> Result<Store, Broken> {
+        let shown = path.to_path_buf();
+        let mut builder = Database::builder();
+        builder.set_repair_callback(move |session| {
+            tracing::warn!(file = %shown.display(), progress = session.progress(), "the ledger was not closed cleanly; repairing");
+        });
+        let db = builder.create(path).map_err(|error| Broken::new("open", error))?;
+        Store { db }.prepared()
+    }
+
+    /// Opens a ledger on any storage; tests cut its power.
+    pub fn open_on(backend: impl StorageBackend) -> Result<Store, Broken> {
+        let db = Database::builder().create_with_backend(backend).map_err(|error| Broken::new("open", error))?;
+        Store { db }.prepared()
+    }
+
+    /// Creates the tables and counts this run.
+    fn prepared(self) -> Result<Store, Broken> {
+        let tx = self.db.begin_write().map_err(|error| Broken::new("begin", error))?;
+        prepare(&tx)?;
+        tx.commit().map_err(|error| Broken::new("commit", error))?;
+        Ok(self)
+    }
+
+    /// Writes batches in one transaction. After an error the outcome is unknown: the caller must stop (never retry).
+    pub fn write<'a>(&self, writes: impl Iterator<Item = &'a Write>, commit: Commit) -> Result<(), Broken> {
+        let mut tx = self.db.begin_write().map_err(|error| Broken::new("begin", error))?;
+        tx.set_quick_repair(commit == Commit::QuickRepair);
+        apply(&tx, writes).map_err(|error| Broken::new("write", error))?;
+        tx.commit().map_err(|error| Broken::new("commit", error))
+    }
+
+    pub fn read(&self) -> Result<ReadTransaction, Broken> {
+        self.db.begin_read().map_err(|error| Broken::new("read", error))
+    }
+
+    /// One payment, open or not.
+    pub fn payment(&self, id: PaymentId) -> Result<Option<Payment>, Broken> {
+        let table = self.read()?.open_table(PAYMENTS).map_err(|error| Broken::new("read payments", error))?;
+        let row = table.get(&id.0).map_err(|error| Broken::new("read payments", error))?;
+        row.map(|row| json(row.value())).transpose()
+    }
+
+    /// Everything that decides: balances, holds, open payments, the end of the hash chain, the number of this run.
+    pub fn load(&self) -> Result<Book, Broken> {
+        let tx = self.read()?;
+        let mut book = Book { boot: boot(&tx)?, ..Book::default() };
+        for_each(&tx, BALANCES, |key, balance| {
+            book.balances.insert(Account::from_key(key).ok_or_else(|| Broken::row("balances"))?, balance);
+            Ok(())
+        })?;
+        for_each(&tx, HOLDS, |request, row| {
+            book.holds.insert(RequestId(request), json::<Hold>(row)?);
+            Ok(())
+        })?;
+        let payments = tx.open_table(PAYMENTS).map_err(|error| Broken::new("read payments", error))?;
+        for_each(&tx, PAY_OPEN, |id, ()| {
+            let row =
+                payments.get(id).map_err(|error| Broken::new("read payments", error))?.ok_or_else(|| Broken::row("pay_open"))?;
+            book.payments.insert(PaymentId(*id), Remembered { row: json(row.value())?, ticket: 0 });
+            Ok(())
+        })?;
+        let postings = tx.open_table(POSTINGS).map_err(|error| Broken::new("read postings", error))?;
+        if let Some((key, row)) = postings.last().map_err(|error| Broken::new("read postings", error))? {
+            book.next_seq = key.value().0 + 1;
+            book.head = Posting::from_bytes(row.value()).ok_or_else(|| Broken::row("postings"))?.hash;
+        }
+        Ok(book)
+    }
+}
+
+/// The tables of one snapshot, for the check of the books.
+pub(super) struct Snapshot<'a>(pub &'a ReadTransaction);
+
+impl Snapshot<'_> {
+    pub fn balances(&self, mut visit: impl FnMut(Account, i64)) -> Result<(), Broken> {
+        for_each(self.0, BALANCES, |key, balance| {
+            visit(Account::from_key(key).ok_or_else(|| Broken::row("balances"))?, balance);
+            Ok(())
+        })
+    }
+
+    pub fn postings(&self, mut visit: impl FnMut(u64, u8, Posting)) -> Result<(), Broken> {
+        for_each(self.0, POSTINGS, |(seq, leg), row| {
+            visit(seq, leg, Posting::from_bytes(row).ok_or_else(|| Broken::row("postings"))?);
+            Ok(())
+        })
+    }
+
+    pub fn payments(&self, mut visit: impl FnMut(PaymentId, Payment, bool)) -> Result<(), Broken> {
+        let open = self.0.open_table(PAY_OPEN).map_err(|error| Broken::new("read pay_open", error))?;
+        for_each(self.0, PAYMENTS, |id, row| {
+            let listed = open.get(id).map_err(|error| Broken::new("read pay_open", error))?.is_some();
+            visit(PaymentId(*id), json(row)?, listed);
+            Ok(())
+        })
+    }
+
+    pub fn holds(&self, mut visit: impl FnMut(RequestId, Hold)) -> Result<(), Broken> {
+        for_each(self.0, HOLDS, |request, row| {
+            visit(RequestId(request), json(row)?);
+            Ok(())
+        })
+    }
+
+    pub fn wallet_rows(&self) -> Result<u64, Broken> {
+        let table = self.0.open_table(BY_WALLET).map_err(|error| Broken::new("read by_wallet", error))?;
+        table.len().map_err(|error| Broken::new("read by_wallet", error))
+    }
+}
+
+fn prepare(tx: &WriteTransaction) -> Result<(), Broken> {
+    let failed = |error: redb::Error| Broken::new("prepare", error);
+    let tables = || -> Result<(), redb::Error> {
+        tx.open_table(BALANCES)?;
+        tx.open_table(POSTINGS)?;
+        tx.open_table(BY_WALLET)?;
+        tx.open_table(PAYMENTS)?;
+        tx.open_table(PAY_OPEN)?;
+        tx.open_table(HOLDS)?;
+        Ok(())
+    };
+    tables().map_err(failed)?;
+    let mut meta = tx.open_table(META).map_err(|error| failed(error.into()))?;
+    let number = |meta: &redb::Table<&str, u64>, key: &str| -> Result<Option<u64>, redb::Error> {
+        Ok(meta.get(key)?.map(|value| value.value()))
+    };
+    match number(&meta, "schema").map_err(failed)? {
+        Some(SCHEMA) | None => {}
+        Some(other) => return Err(Broken::new("open", format!("the file has layout {other}; this program knows {SCHEMA}"))),
+    }
+    let boot = number(&meta, "boot").map_err(failed)?.unwrap_or(0) + 1;
+    meta.insert("schema", SCHEMA).map_err(|error| failed(error.into()))?;
+    meta.insert("boot", boot).map_err(|error| failed(error.into()))?;
+    Ok(())
+}
+
+fn boot(tx: &ReadTransaction) -> Result<u64, Broken> {
+    let meta = tx.open_table(META).map_err(|error| Broken::new("read meta", error))?;
+    let boot = meta.get("boot").map_err(|error| Broken::new("read meta", error))?;
+    Ok(boot.map_or(0, |boot| boot.value()))
+}
+
+fn apply<'a>(tx: &WriteTransaction, writes: impl Iterator<Item = &'a Write>) -> Result<(), redb::Error> {
+    let mut balances = tx.open_table(BALANCES)?;
+    let mut postings = tx.open_table(POSTINGS)?;
+    let mut by_wallet = tx.open_table(BY_WALLET)?;
+    let mut payments = tx.open_table(PAYMENTS)?;
+    let mut pay_open = tx.open_table(PAY_OPEN)?;
+    let mut holds = tx.open_table(HOLDS)?;
+    // Within one commit only the last balance of an account matters.
+    let mut last = std::collections::HashMap::new();
+    for write in writes {
+        match write {
+            Write::Balance(account, balance) => {
+                last.insert(account, *balance);
+            }
+            Write::Posting(seq, leg, posting) => {
+                postings.insert((*seq, *leg), posting.to_bytes().as_slice())?;
+                if let Account::Wallet(wallet) = &posting.account {
+                    by_wallet.insert((wallet.to_bytes().as_slice(), *seq), *leg)?;
+                }
+            }
+            Write::Payment(id, row) => {
+                payments.insert(&id.0, to_json(row).as_slice())?;
+                match row.is_open() {
+                    true => pay_open.insert(&id.0, ())?,
+                    false => pay_open.remove(&id.0)?,
+                };
+            }
+            Write::Hold(request, Some(hold)) => {
+                holds.insert(request.0, to_json(hold).as_slice())?;
+            }
+            Write::Hold(request, None) => {
+                holds.remove(request.0)?;
+            }
+        }
+    }
+    for (account, balance) in last {
+        balances.insert(account.to_key().as_slice(), balance)?;
+    }
+    Ok(())
+}
+
+fn for_each<K: redb::Key + 'static, V: redb::Value + 'static>(
+    tx: &ReadTransaction,
+    table: TableDefinition<K, V>,
+    mut visit: impl FnMut(K::SelfType<'_>, V::SelfType<'_>) -> Result<(), Broken>,
+) -> Result<(), Broken> {
+    let rows = tx.open_table(table).map_err(|error| Broken::new("read", error))?;
+    for row in rows.iter().map_err(|error| Broken::new("read", error))? {
+        let (key, value) = row.map_err(|error| Broken::new("read", error))?;
+        visit(key.value(), value.value())?;
+    }
+    Ok(())
+}
+
+fn json<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, Broken> {
+    serde_json::from_slice(bytes).map_err(|error| Broken::new("read a row", error))
+}
+
+fn to_json(row: &impl serde::Serialize) -> Vec<u8> {
+    serde_json::to_vec(row).expect("rows have string keys and no failing serializers")
+}

@@ -1,0 +1,218 @@
+//! The check of the books: every rule they must keep, tested on one snapshot, every break named.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::Path;
+
+use redb::{ReadOnlyDatabase, ReadTransaction, ReadableDatabase as _};
+use serde::Serialize;
+
+use super::Broken;
+use super::rows::{Account, Fund, Hold, Kind, Outcome, Payment, Posting, Reference, State};
+use super::store::Snapshot;
+use crate::ids::{PaymentId, RequestId};
+
+/// What a check found.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Report {
+    pub ok: bool,
+    /// One sentence for each rule that is broken.
+    pub problems: Vec<String>,
+    pub postings: u64,
+    /// Micros on each account.
+    pub accounts: BTreeMap<String, i64>,
+    pub open_holds: usize,
+    /// How many payments are in each state.
+    pub payments: BTreeMap<String, usize>,
+}
+
+/// One payment as the books have it, for a comparison with the chain.
+#[derive(Debug, Clone)]
+pub struct Counted {
+    pub id: PaymentId,
+    pub payment: Payment,
+}
+
+impl Report {
+    /// Checks a ledger file that no program has open.
+    pub fn of_file(path: &Path) -> Result<(Report, Vec<Counted>), Broken> {
+        let db = ReadOnlyDatabase::open(path).map_err(|error| Broken::new("open", error))?;
+        let tx = db.begin_read().map_err(|error| Broken::new("read", error))?;
+        let mut counted = Vec::new();
+        Snapshot(&tx).payments(|id, payment, _| counted.push(Counted { id, payment }))?;
+        Ok((check(&tx)?, counted))
+    }
+}
+
+/// Everything a check adds up on its way through the postings.
+#[derive(Default)]
+struct Sums {
+    balances: HashMap<Account, i64>,
+    sum: i128,
+    /// Micros that came in for each payment, and how often.
+    arrived: HashMap<PaymentId, (i64, u32)>,
+    reversed: HashSet<PaymentId>,
+    wallet_rows: u64,
+}
+
+pub(super) fn check(tx: &ReadTransaction) -> Result<Report, Broken> {
+    let snapshot = Snapshot(tx);
+    let mut report = Report::default();
+    let mut problems = Vec::new();
+    let sums = check_postings(&snapshot, &mut report, &mut problems)?;
+    check_balances(&snapshot, &sums, &mut report, &mut problems)?;
+    let mut holds = HashMap::new();
+    snapshot.holds(|request, hold| {
+        holds.insert(request, hold);
+    })?;
+    report.open_holds = holds.len();
+    check_payments(&snapshot, &sums, &holds, &mut report, &mut problems)?;
+    check_holds(&sums, &holds, &mut problems);
+    if snapshot.wallet_rows()? != sums.wallet_rows {
+        problems.push("the wallets' lists do not name every posting on a wallet".into());
+    }
+    report.ok = problems.is_empty();
+    report.problems = problems;
+    Ok(report)
+}
+
+fn check_postings(snapshot: &Snapshot, report: &mut Report, problems: &mut Vec<String>) -> Result<Sums, Broken> {
+    let mut sums = Sums::default();
+    let mut expected = (0u64, 0u8);
+    let mut head = [0u8; 8];
+    let mut debit = 0i64;
+    snapshot.postings(|seq, leg, posting| {
+        if (seq, leg) != expected {
+            problems.push(format!("posting {}.{} is missing", expected.0, expected.1));
+        }
+        if posting.hash != posting.chained(head) {
+            problems.push(format!("posting {seq}.{leg} does not continue the hash chain"));
+        }
+        if leg == 1 && posting.amount.checked_neg() != Some(debit) {
+            problems.push(format!("transfer {seq} does not balance"));
+        }
+        debit = posting.amount;
+        head = posting.hash;
+        expected = if leg == 0 { (seq, 1) } else { (seq + 1, 0) };
+        report.postings += 1;
+        sums.add(posting);
+    })?;
+    if expected.1 == 1 {
+        problems.push(format!("transfer {} has one leg", expected.0));
+    }
+    if sums.sum != 0 {
+        problems.push(format!("the sum of all postings is {} micros, not zero", sums.sum));
+    }
+    Ok(sums)
+}
+
+impl Sums {
+    fn add(&mut self, posting: Posting) {
+        self.sum += i128::from(posting.amount);
+        *self.balances.entry(posting.account.clone()).or_default() += posting.amount;
+        self.wallet_rows += u64::from(matches!(posting.account, Account::Wallet(_)));
+        if let (Kind::Payment, Reference::Payment(id), Account::Transit) = (posting.kind, posting.reference, &posting.account) {
+            let (amount, times) = self.arrived.entry(id).or_default();
+            *amount += posting.amount;
+            *times += 1;
+        }
+        if let (Kind::Reversal, Reference::Payment(id)) = (posting.kind, posting.reference) {
+            self.reversed.insert(id);
+        }
+    }
+
+    fn balance(&self, account: &Account) -> i64 {
+        self.balances.get(account).copied().unwrap_or(0)
+    }
+}
+
+fn check_balances(snapshot: &Snapshot, sums: &Sums, report: &mut Report, problems: &mut Vec<String>) -> Result<(), Broken> {
+    let mut seen = HashSet::new();
+    snapshot.balances(|account, balance| {
+        if balance != sums.balance(&account) {
+            problems.push(format!("{account} has {balance} micros, its postings sum to {}", sums.balance(&account)));
+        }
+        if balance < 0 && !account.may_be_negative() {
+            problems.push(format!("{account} is below zero: {balance} micros"));
+        }
+        report.accounts.insert(account.to_string(), balance);
+        seen.insert(account);
+    })?;
+    for account in sums.balances.keys().filter(|account| !seen.contains(account)) {
+        problems.push(format!("{account} has postings and no balance"));
+    }
+    Ok(())
+}
+
+fn check_payments(
+    snapshot: &Snapshot,
+    sums: &Sums,
+    holds: &HashMap<RequestId, Hold>,
+    report: &mut Report,
+    problems: &mut Vec<String>,
+) -> Result<(), Broken> {
+    let mut in_transit = 0i64;
+    let mut known = HashSet::new();
+    snapshot.payments(|id, payment, listed| {
+        known.insert(id);
+        *report.payments.entry(format!("{:?}", payment.state).to_lowercase()).or_default() += 1;
+        if payment.is_open() != listed {
+            problems.push(format!("{id} is {:?}, but the list of open payments disagrees", payment.state));
+        }
+        let (arrived, times) = sums.arrived.get(&id).copied().unwrap_or_default();
+        let counted = matches!(payment.state, State::Confirmed | State::Final) || sums.reversed.contains(&id);
+        if counted && (times != 1 || u64::try_from(arrived) != Ok(payment.amount)) {
+            problems.push(format!(
+                "{id} is {:?} over {} micros, but {arrived} were counted in {times} postings",
+                payment.state, payment.amount
+            ));
+        }
+        if !counted && times != 0 {
+            problems.push(format!("{id} is {:?}, but money was counted for it", payment.state));
+        }
+        let running = holds.get(&RequestId(payment.request)).is_some_and(|hold| hold.fund == Fund::Payment(id));
+        if payment.state == State::Confirmed && running {
+            in_transit += arrived;
+        }
+        problems.extend(outcome_problem(id, &payment, running));
+    })?;
+    if in_transit != sums.balance(&Account::Transit) {
+        problems.push(format!("{} micros are in transit, running calls explain {in_transit}", sums.balance(&Account::Transit)));
+    }
+    for id in sums.arrived.keys().filter(|id| !known.contains(id)) {
+        problems.push(format!("money was counted for {id}, which nobody knows"));
+    }
+    Ok(())
+}
+
+/// A payment that is counted and whose call has ended has an outcome that adds up to its amount.
+fn outcome_problem(id: PaymentId, payment: &Payment, running: bool) -> Option<String> {
+    let total = match payment.outcome {
+        Some(Outcome::Served { charge, credited }) => charge.checked_add(credited),
+        Some(Outcome::Credited { amount }) => Some(amount),
+        None => None,
+    };
+    match payment.state {
+        State::Confirmed | State::Final if !running => {
+            (total != Some(payment.amount)).then(|| format!("{id} over {} micros ended as {:?}", payment.amount, payment.outcome))
+        }
+        _ => None,
+    }
+}
+
+fn check_holds(sums: &Sums, holds: &HashMap<RequestId, Hold>, problems: &mut Vec<String>) {
+    let mut held: HashMap<Account, i64> = HashMap::new();
+    for hold in holds.values() {
+        if let Fund::Wallet(wallet) = hold.fund {
+            *held.entry(Account::Held(wallet)).or_default() += i64::try_from(hold.amount).unwrap_or(i64::MAX);
+        }
+    }
+    for (account, balance) in sums.balances.iter().filter(|(account, _)| matches!(account, Account::Held(_))) {
+        let explained = held.remove(account).unwrap_or(0);
+        if explained != *balance {
+            problems.push(format!("{account} has {balance} micros, open calls explain {explained}"));
+        }
+    }
+    for (account, explained) in held.into_iter().filter(|(_, explained)| *explained != 0) {
+        problems.push(format!("open calls hold {explained} micros on {account}, which has none"));
+    }
+}

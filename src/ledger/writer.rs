@@ -1,0 +1,88 @@
+//! The one thread that writes: it gathers batches, commits them together, then answers those who wait.
+
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+
+use super::book::Write;
+use super::store::{Commit, Store};
+use super::{Inner, Stopped};
+
+/// The rows of one command, and who waits for them to be durable.
+pub(super) struct Batch {
+    pub ticket: u64,
+    pub writes: Vec<Write>,
+    pub ack: Option<oneshot::Sender<Result<(), Stopped>>>,
+}
+
+pub(super) enum Message {
+    Batch(Batch),
+    Stop,
+}
+
+/// How long a commit that nobody waits for may gather company.
+const WINDOW: Duration = Duration::from_millis(5);
+/// Batches in one commit at most.
+const COMPANY: usize = 4096;
+/// How often a commit also spares the next start its repair.
+const QUICK_REPAIR_EVERY: Duration = Duration::from_secs(60);
+
+pub(super) fn run(store: Arc<Store>, inbox: Receiver<Message>, inner: Weak<Inner>) {
+    let mut last_quick = Instant::now();
+    loop {
+        let Ok(first) = inbox.recv() else { return };
+        let (group, stop) = gather(first, &inbox);
+        let commit = if stop || last_quick.elapsed() > QUICK_REPAIR_EVERY {
+            last_quick = Instant::now();
+            Commit::QuickRepair
+        } else {
+            Commit::Usual
+        };
+        if (stop || !group.is_empty())
+            && let Err(error) = store.write(group.iter().flat_map(|batch| &batch.writes), commit)
+        {
+            // Unknown outcome: never retry. Everybody who waits learns nothing happened that they may rely on.
+            if let Some(inner) = inner.upgrade() {
+                inner.fail(&error.to_string());
+            }
+            return;
+        }
+        if let (Some(inner), Some(last)) = (inner.upgrade(), group.last()) {
+            inner.committed(last.ticket, group.len());
+        }
+        for batch in group {
+            if let Some(ack) = batch.ack {
+                // Nobody waits any more when the caller went away; the rows stand all the same.
+                let _ = ack.send(Ok(()));
+            }
+        }
+        if stop {
+            return;
+        }
+    }
+}
+
+/// Takes what is there. While nobody waits, gives others `WINDOW` to join.
+fn gather(first: Message, inbox: &Receiver<Message>) -> (Vec<Batch>, bool) {
+    let mut group = Vec::new();
+    let mut next = first;
+    let opened = Instant::now();
+    loop {
+        match next {
+            Message::Stop => return (group, true),
+            Message::Batch(batch) => group.push(batch),
+        }
+        let waited = group.iter().any(|batch| batch.ack.is_some());
+        let patience = if waited || group.len() >= COMPANY { Duration::ZERO } else { WINDOW.saturating_sub(opened.elapsed()) };
+        if group.len() >= COMPANY {
+            return (group, false);
+        }
+        next = match inbox.recv_timeout(patience) {
+            Ok(message) => message,
+            Err(RecvTimeoutError::Timeout) => return (group, false),
+            Err(RecvTimeoutError::Disconnected) => return (group, true),
+        };
+    }
+}
