@@ -160,17 +160,29 @@ impl Book {
         if !counted {
             let (external, amount) = (row.external(), row.amount());
             self.check_room(&[(&external, -1), (&Account::Transit, 1), (&Account::Wallet(row.payer), 1)], amount)?;
-            self.transfer(&mut rows, external, Account::Transit, amount, Kind::Payment, Reference::Payment(id), at);
+            self.transfer(
+                &mut rows,
+                Transfer {
+                    debit: external,
+                    credit: Account::Transit,
+                    amount,
+                    kind: Kind::Payment,
+                    reference: Reference::Payment(id),
+                    at,
+                },
+            );
             // Its call ended while the outcome was unknown: the money is the payer's.
             if !self.holds.contains_key(&RequestId(row.request)) {
                 self.transfer(
                     &mut rows,
-                    Account::Transit,
-                    Account::Wallet(row.payer),
-                    amount,
-                    Kind::Credit,
-                    Reference::Payment(id),
-                    at,
+                    Transfer {
+                        debit: Account::Transit,
+                        credit: Account::Wallet(row.payer),
+                        amount,
+                        kind: Kind::Credit,
+                        reference: Reference::Payment(id),
+                        at,
+                    },
                 );
                 row.outcome = Some(Outcome::Credited { amount: row.amount });
             }
@@ -199,8 +211,14 @@ impl Book {
                 false => (Account::Wallet(row.payer), Micros::new(credited).min(self.available(row.payer))),
             };
             let lost = row.amount().saturating_sub(back);
-            self.transfer(&mut rows, source, external.clone(), back, Kind::Reversal, reference, at);
-            self.transfer(&mut rows, Account::BadDebt, external, lost, Kind::Reversal, reference, at);
+            self.transfer(
+                &mut rows,
+                Transfer { debit: source, credit: external.clone(), amount: back, kind: Kind::Reversal, reference, at },
+            );
+            self.transfer(
+                &mut rows,
+                Transfer { debit: Account::BadDebt, credit: external, amount: lost, kind: Kind::Reversal, reference, at },
+            );
         }
         if self.holds.remove(&request).is_some() {
             rows.push(Write::Hold(request, None));
@@ -243,12 +261,14 @@ impl Book {
         let mut rows = Rows::new();
         self.transfer(
             &mut rows,
-            Account::Wallet(wallet),
-            Account::Held(wallet),
-            amount,
-            Kind::Hold,
-            Reference::Request(request),
-            at,
+            Transfer {
+                debit: Account::Wallet(wallet),
+                credit: Account::Held(wallet),
+                amount,
+                kind: Kind::Hold,
+                reference: Reference::Request(request),
+                at,
+            },
         );
         self.put_hold(&mut rows, request, Fund::Wallet(wallet), amount, model);
         Ok(rows)
@@ -263,12 +283,14 @@ impl Book {
         let mut rows = Rows::new();
         self.transfer(
             &mut rows,
-            Account::Wallet(wallet),
-            Account::Held(wallet),
-            more,
-            Kind::Hold,
-            Reference::Request(request),
-            at,
+            Transfer {
+                debit: Account::Wallet(wallet),
+                credit: Account::Held(wallet),
+                amount: more,
+                kind: Kind::Hold,
+                reference: Reference::Request(request),
+                at,
+            },
         );
         self.replace_hold(&mut rows, request, Hold { amount, ..hold });
         Ok(rows)
@@ -295,9 +317,15 @@ impl Book {
         let charged = match hold.fund {
             Fund::Wallet(wallet) => {
                 let (held, reference) = (Account::Held(wallet), Reference::Request(request));
-                self.transfer(&mut rows, held.clone(), Account::Sales, owed, Kind::Charge, reference, at);
+                self.transfer(
+                    &mut rows,
+                    Transfer { debit: held.clone(), credit: Account::Sales, amount: owed, kind: Kind::Charge, reference, at },
+                );
                 let rest = amount.saturating_sub(owed);
-                self.transfer(&mut rows, held, Account::Wallet(wallet), rest, Kind::Release, reference, at);
+                self.transfer(
+                    &mut rows,
+                    Transfer { debit: held, credit: Account::Wallet(wallet), amount: rest, kind: Kind::Release, reference, at },
+                );
                 owed
             }
             Fund::Payment(id) => self.close_paid(&mut rows, id, request, owed, close, at),
@@ -324,15 +352,27 @@ impl Book {
         match row.state {
             State::Confirmed => {
                 let credited = amount.saturating_sub(charged);
-                self.transfer(rows, Account::Transit, Account::Sales, charged, Kind::Charge, Reference::Request(request), at);
                 self.transfer(
                     rows,
-                    Account::Transit,
-                    Account::Wallet(row.payer),
-                    credited,
-                    Kind::Credit,
-                    Reference::Request(request),
-                    at,
+                    Transfer {
+                        debit: Account::Transit,
+                        credit: Account::Sales,
+                        amount: charged,
+                        kind: Kind::Charge,
+                        reference: Reference::Request(request),
+                        at,
+                    },
+                );
+                self.transfer(
+                    rows,
+                    Transfer {
+                        debit: Account::Transit,
+                        credit: Account::Wallet(row.payer),
+                        amount: credited,
+                        kind: Kind::Credit,
+                        reference: Reference::Request(request),
+                        at,
+                    },
                 );
                 row.outcome = Some(match close {
                     Close::Post(_) => Outcome::Served { charge: charged.get(), credited: credited.get() },
@@ -393,7 +433,8 @@ impl Book {
 
     /// Forgets payments that are closed and durable up to batch `ticket`: from then on the disk answers for them.
     pub(super) fn forget_closed(&mut self, ticket: u64) {
-        while let Some((_, id)) = self.closed.pop_front_if(|(written, _)| *written <= ticket) {
+        while let Some((_, id)) = self.closed.front().copied().filter(|(written, _)| *written <= ticket) {
+            self.closed.pop_front();
             if self.payments.get(&id).is_some_and(|payment| payment.ticket <= ticket && !payment.row.is_open()) {
                 self.payments.remove(&id);
             }
@@ -412,23 +453,15 @@ impl Book {
 
     /// Moves money: one debit, one credit, both balances. Callers have checked what could fail; a transfer of nothing
     /// leaves no rows.
-    fn transfer(
-        &mut self,
-        rows: &mut Rows,
-        debit: Account,
-        credit: Account,
-        amount: Micros,
-        kind: Kind,
-        reference: Reference,
-        at: Timestamp,
-    ) {
+    fn transfer(&mut self, rows: &mut Rows, transfer: Transfer) {
+        let Transfer { debit, credit, amount, kind, reference, at } = transfer;
         if amount.is_zero() {
             return;
         }
         let amount = i64::try_from(amount.get()).expect("every amount was checked against i64 when it entered the books");
         let seq = self.next_seq;
         self.next_seq += 1;
-        for (leg, (account, amount)) in [(debit, -amount), (credit, amount)].into_iter().enumerate() {
+        for (leg, account, amount) in [(0, debit, -amount), (1, credit, amount)] {
             let balance = self.balances.entry(account.clone()).or_default();
             *balance = balance.checked_add(amount).expect("room was checked before");
             assert!(*balance >= 0 || account.may_be_negative(), "{account} would go below zero");
@@ -436,7 +469,17 @@ impl Book {
             let mut posting = Posting { account, amount, kind, reference, at, hash: [0; 8] };
             posting.hash = posting.chained(self.head);
             self.head = posting.hash;
-            rows.push(Write::Posting(seq, u8::try_from(leg).unwrap_or(1), posting));
+            rows.push(Write::Posting(seq, leg, posting));
         }
     }
+}
+
+/// One movement of money between two accounts.
+struct Transfer {
+    debit: Account,
+    credit: Account,
+    amount: Micros,
+    kind: Kind,
+    reference: Reference,
+    at: Timestamp,
 }
