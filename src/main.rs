@@ -1,1 +1,23 @@
-fn main() {}
+//! Parse the arguments, set up the log, run the subcommand.
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use farebox::cli;
+
+fn main() -> ExitCode {
+    let arguments = cli::Arguments::parse();
+    let filter = tracing_subscriber::EnvFilter::try_from_env("FAREBOX_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,actix_server=warn"));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // One JSON object a line for machines, plain text for people.
+    match std::env::var("FAREBOX_LOG_FORMAT").as_deref() {
+        Ok("json") => log.json().init(),
+        _ => log.init(),
+    }
+    // A process-wide default exists in case a library asks for one; every TLS set-up of ours names ring itself.
+    if rustls::crypto::ring::default_provider().install_default().is_err() {
+        tracing::debug!("a TLS provider was installed before");
+    }
+    cli::run(arguments)
+}

@@ -36,6 +36,9 @@ use book::{Book, Write};
 use store::Store;
 use writer::{Batch, Message};
 
+/// The name of the ledger in the data folder.
+pub const FILE: &str = "ledger.redb";
+
 /// Batches that may wait for the disk before new calls are refused.
 const BACKLOG: usize = 50_000;
 

@@ -18,11 +18,20 @@ pub struct Report {
     /// One sentence for each rule that is broken.
     pub problems: Vec<String>,
     pub postings: u64,
-    /// Micros on each account.
-    pub accounts: BTreeMap<String, i64>,
+    /// What each wallet has.
+    pub wallets: BTreeMap<String, Wallet>,
+    /// Micros on the accounts that are no wallet's.
+    pub house: BTreeMap<String, i64>,
     pub open_holds: usize,
     /// How many payments are in each state.
     pub payments: BTreeMap<String, usize>,
+}
+
+/// Micros of one wallet.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Wallet {
+    pub available: i64,
+    pub held: i64,
 }
 
 /// One payment as the books have it, for a comparison with the chain.
@@ -134,7 +143,11 @@ fn check_balances(snapshot: &Snapshot, sums: &Sums, report: &mut Report, problem
         if balance < 0 && !account.may_be_negative() {
             problems.push(format!("{account} is below zero: {balance} micros"));
         }
-        report.accounts.insert(account.to_string(), balance);
+        match account {
+            Account::Wallet(id) => report.wallets.entry(id.to_string()).or_default().available = balance,
+            Account::Held(id) => report.wallets.entry(id.to_string()).or_default().held = balance,
+            _ => _ = report.house.insert(account.to_string(), balance),
+        }
         seen.insert(account);
     })?;
     for account in sums.balances.keys().filter(|account| !seen.contains(account)) {

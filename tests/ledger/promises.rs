@@ -121,7 +121,7 @@ fn a_transfer_that_a_reorg_removed_for_good_is_the_operators_loss_not_another_wa
     assert_eq!(ledger.available(wallet(1)), Micros::ZERO, "its credit is taken back");
     assert_eq!(ledger.available(wallet(9)), Micros::new(500));
     let report = ledger.verify().unwrap();
-    assert_eq!((report.ok, report.accounts["bad debt"]), (true, -300), "{:?}", report.problems);
+    assert_eq!((report.ok, report.house["bad debt"]), (true, -300), "{:?}", report.problems);
 }
 
 #[test]

@@ -1,0 +1,76 @@
+//! The command line: one file per subcommand.
+
+mod inspect;
+mod pay;
+mod serve;
+mod verify;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::clock::{Clock, Timestamp};
+use crate::config::{Config, ConfigError};
+
+/// Exit codes, as the manual of a service manager expects them.
+pub const FOUND_A_PROBLEM: u8 = 1;
+/// The ledger failed: the next start recovers.
+pub const FAIL_STOP: u8 = 70;
+/// The configuration cannot be used.
+pub const BAD_CONFIGURATION: u8 = 78;
+
+/// Sell AI inference for USDC.
+#[derive(Parser)]
+#[command(version, about)]
+pub struct Arguments {
+    /// The configuration file; relative paths in it start at its own folder.
+    #[arg(long, global = true, env = "FAREBOX_CONFIG", default_value = "config.toml")]
+    config: PathBuf,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the gateway (the default).
+    Serve,
+    /// Buy one call: ask, show the quote, sign, stream the answer, print the receipt.
+    Pay(pay::Arguments),
+    /// Decode and judge a payment without asking anybody.
+    Inspect {
+        #[command(subcommand)]
+        what: inspect::What,
+    },
+    /// Check the books, and with --chain every payment against its chain.
+    Verify(verify::Arguments),
+}
+
+/// Runs the subcommand.
+pub fn run(arguments: Arguments) -> ExitCode {
+    match arguments.command.unwrap_or(Command::Serve) {
+        Command::Serve => with_config(&arguments.config, serve::run),
+        Command::Pay(pay) => pay::run(&pay),
+        Command::Inspect { what } => inspect::run(&what),
+        Command::Verify(verify) => with_config(&arguments.config, |config| verify::run(&verify, config)),
+    }
+}
+
+fn with_config(path: &std::path::Path, command: impl FnOnce(Config) -> ExitCode) -> ExitCode {
+    let loaded: Result<Config, ConfigError> = Config::load(path, &|name| std::env::var(name).ok());
+    match loaded {
+        Ok(config) => command(config),
+        Err(error) => {
+            eprintln!("farebox: the configuration cannot be used: {error}");
+            ExitCode::from(BAD_CONFIGURATION)
+        }
+    }
+}
+
+/// The clock of this machine: the one place that reads it.
+fn machine_clock() -> Clock {
+    Clock::new(|| {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        Timestamp::from_millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    })
+}

@@ -1,0 +1,238 @@
+//! `farebox pay`: the reference buyer. It asks, shows the quote, signs, streams the answer and prints the receipt.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use awc::http::StatusCode;
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use serde_json::{Value, json};
+
+use super::{FOUND_A_PROBLEM, machine_clock};
+use crate::chain::evm::buyer;
+use crate::chain::evm::key::PrivateKey;
+use crate::dialect::{Dialect, Event, Splitter};
+use crate::money::Micros;
+use crate::x402::{self, OFFER_HEADER, PAYMENT_HEADERS, RECEIPT_HEADERS, Requirements, Resource};
+
+/// The environment variable with the buyer's private key.
+const KEY: &str = "FAREBOX_PAYER_KEY";
+
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// What to ask.
+    #[arg(default_value = "Hello")]
+    prompt: String,
+    /// The gateway to buy from.
+    #[arg(long, default_value = "http://127.0.0.1:4020")]
+    url: String,
+    /// The model; the first one on sale when left out.
+    #[arg(long)]
+    model: Option<String>,
+    /// Ask in Anthropic's dialect, on /v1/messages.
+    #[arg(long)]
+    messages: bool,
+    /// Tokens the answer may have.
+    #[arg(long, default_value_t = 1024)]
+    max_tokens: u32,
+    /// Only sign this offer (the value of a PAYMENT-REQUIRED header) and print the PAYMENT-SIGNATURE for it.
+    #[arg(long, value_name = "OFFER")]
+    sign: Option<String>,
+    /// The most to pay, in USD.
+    #[arg(long, default_value = "1.00")]
+    max_usd: String,
+}
+
+pub fn run(arguments: &Arguments) -> ExitCode {
+    match actix_web::rt::System::new().block_on(Buyer { client: client(), arguments }.buy()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => {
+            eprintln!("farebox: {problem}");
+            ExitCode::from(FOUND_A_PROBLEM)
+        }
+    }
+}
+
+fn client() -> awc::Client {
+    awc::Client::builder().disable_redirects().disable_timeout().finish()
+}
+
+struct Buyer<'a> {
+    client: awc::Client,
+    arguments: &'a Arguments,
+}
+
+impl Buyer<'_> {
+    async fn buy(&self) -> Result<(), String> {
+        if let Some(offer) = &self.arguments.sign {
+            println!("{}", self.sign(offer).await?);
+            return Ok(());
+        }
+        let body = self.body().await?;
+        let header = self.sign(&self.ask(&body).await?).await?;
+        self.call(&body, &header).await
+    }
+
+    /// Shows an offer and signs it, if it is not dearer than the buyer's limit.
+    async fn sign(&self, offer: &str) -> Result<String, String> {
+        let (offer, resource) = payable(offer)?;
+        let amount = Micros::parse_units(&offer.amount).ok_or("the offer's amount is not a number")?;
+        eprintln!("quote     at most {amount} USDC on {} to {}", offer.network, offer.pay_to);
+        let cap = Micros::parse_usd(&self.arguments.max_usd).map_err(|error| error.to_string())?;
+        if amount > cap {
+            return Err(format!("the quote is above --max-usd {cap}; nothing was signed"));
+        }
+        let key = self.key(&offer).await?;
+        eprintln!("signing   as {}", key.address());
+        let nonce = random::<32>()?;
+        buyer::pay(&offer, resource.as_ref(), &key, nonce, machine_clock().now()).map_err(|error| error.to_string())
+    }
+
+    async fn body(&self) -> Result<Value, String> {
+        let arguments = self.arguments;
+        let model = match &arguments.model {
+            Some(model) => model.clone(),
+            None => {
+                let list = self.get("/v1/models").await?;
+                list["data"][0]["id"].as_str().ok_or("the gateway sells no models")?.to_owned()
+            }
+        };
+        Ok(json!({
+            "model": model,
+            "max_tokens": arguments.max_tokens,
+            "stream": true,
+            "messages": [{ "role": "user", "content": arguments.prompt }],
+        }))
+    }
+
+    /// Asks without paying; the answer is the offer.
+    async fn ask(&self, body: &Value) -> Result<String, String> {
+        let mut response = self.post().send_json(body).await.map_err(|error| self.unreachable(&error.to_string()))?;
+        let header = response.headers().get(OFFER_HEADER).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        match header.filter(|_| response.status() == StatusCode::PAYMENT_REQUIRED) {
+            Some(offer) => Ok(offer),
+            None => Err(format!("no quote: {}", refusal(response.status(), &response.body().await.unwrap_or_default()))),
+        }
+    }
+
+    /// The key of the environment, or a fresh throw-away wallet where money is simulated.
+    async fn key(&self, offer: &Requirements) -> Result<PrivateKey, String> {
+        if let Ok(text) = std::env::var(KEY) {
+            return PrivateKey::parse(&text).map_err(|error| format!("{KEY}: {error}"));
+        }
+        let health = self.get("/healthz").await?;
+        let networks = health["networks"].as_array().map(Vec::as_slice).unwrap_or_default();
+        if !networks.iter().any(|network| network["id"] == offer.network.as_str() && network["settlement"] == "simulated") {
+            return Err(format!("money on {} is real: set {KEY} to the private key that pays", offer.network));
+        }
+        eprintln!("wallet    a throw-away one, because money on {} is simulated", offer.network);
+        let digits: String = random::<32>()?.iter().map(|byte| format!("{byte:02x}")).collect();
+        PrivateKey::parse(&digits).map_err(|error| error.to_string())
+    }
+
+    async fn call(&self, body: &Value, header: &str) -> Result<(), String> {
+        let request = self.post().insert_header((PAYMENT_HEADERS[0], header));
+        let mut response = request.send_json(body).await.map_err(|error| self.unreachable(&error.to_string()))?;
+        let read = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let (receipt, request_id) = (read(RECEIPT_HEADERS[0]), read("x-request-id"));
+        let result = match response.status() {
+            StatusCode::OK => {
+                eprintln!("answer");
+                self.print(response).await
+            }
+            status => Err(refusal(status, &response.body().await.unwrap_or_default())),
+        };
+        print_receipt(receipt.as_deref(), request_id.as_deref());
+        result
+    }
+
+    /// Prints the text of the answer as it comes. Only the dialect's own terminator makes it complete.
+    async fn print(&self, mut response: awc::ClientResponse<impl futures_core::Stream<Item = Result<Bytes, awc::error::PayloadError>> + Unpin>) -> Result<(), String> {
+        let mut splitter = Splitter::new();
+        let mut complete = false;
+        while let Some(chunk) = response.next().await {
+            let chunk = chunk.map_err(|error| format!("the answer broke off: {error}"))?;
+            for event in splitter.push(chunk) {
+                let event = event.map_err(|error| error.to_string())?;
+                complete |= print_event(self.dialect(), &event)?;
+            }
+        }
+        println!();
+        if complete { Ok(()) } else { Err("the answer broke off before it was complete".into()) }
+    }
+
+    fn dialect(&self) -> Dialect {
+        if self.arguments.messages { Dialect::Anthropic } else { Dialect::OpenAi }
+    }
+
+    fn post(&self) -> awc::ClientRequest {
+        let path = self.dialect().path();
+        self.client.post(format!("{}{path}", self.base())).insert_header(("anthropic-version", "2023-06-01"))
+    }
+
+    async fn get(&self, path: &str) -> Result<Value, String> {
+        let mut response = self.client.get(format!("{}{path}", self.base())).send().await.map_err(|error| self.unreachable(&error.to_string()))?;
+        response.json().await.map_err(|error| format!("{path}: {error}"))
+    }
+
+    fn base(&self) -> &str {
+        self.arguments.url.trim_end_matches('/')
+    }
+
+    fn unreachable(&self, cause: &str) -> String {
+        format!("no answer from {}: {cause}; is the gateway running?", self.base())
+    }
+}
+
+/// The first way to pay in an offer that this buyer knows.
+fn payable(offer: &str) -> Result<(Requirements, Option<Resource>), String> {
+    let bytes = x402::decode_base64(offer).map_err(|error| error.to_string())?;
+    let offer: Value = serde_json::from_slice(&bytes).map_err(|error| format!("the offer is not JSON: {error}"))?;
+    let accepts = offer["accepts"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let mut known = accepts.iter().filter_map(|entry| Requirements::from_json(entry).ok());
+    let payable = known.find(|entry| entry.scheme == "exact" && entry.network.starts_with("eip155:"));
+    let resource = serde_json::from_value(offer["resource"].clone()).ok();
+    Ok((payable.ok_or("the offer has no way to pay that this buyer knows")?, resource))
+}
+
+/// Prints the text an event carries; true when it is the terminator.
+fn print_event(dialect: Dialect, event: &Event) -> Result<bool, String> {
+    if event.data() == b"[DONE]" {
+        return Ok(true);
+    }
+    let Ok(data) = serde_json::from_slice::<Value>(event.data()) else { return Ok(false) };
+    if let Some(error) = data.get("error") {
+        return Err(format!("the answer broke off: {}", error["message"].as_str().unwrap_or("no reason given")));
+    }
+    let (text, last) = match dialect {
+        Dialect::OpenAi => (&data["choices"][0]["delta"]["content"], false),
+        Dialect::Anthropic => (&data["delta"]["text"], data["type"] == "message_stop"),
+    };
+    print!("{}", text.as_str().unwrap_or_default());
+    std::io::stdout().flush().map_err(|error| error.to_string())?;
+    Ok(last)
+}
+
+fn print_receipt(receipt: Option<&str>, request_id: Option<&str>) {
+    let receipt = receipt.and_then(|header| x402::decode_base64(header).ok());
+    let receipt = receipt.and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok());
+    if let Some(receipt) = receipt {
+        let field = |name: &str| receipt[name].as_str().unwrap_or("-").to_owned();
+        eprintln!("receipt   transaction {}", field("transaction"));
+        eprintln!("          network {}, payer {}", field("network"), field("payer"));
+    }
+    eprintln!("request   {}", request_id.unwrap_or("-"));
+}
+
+fn refusal(status: StatusCode, body: &[u8]) -> String {
+    let json: Value = serde_json::from_slice(body).unwrap_or_default();
+    let error = &json["error"];
+    let message = error["message"].as_str().or(error.as_str()).unwrap_or("no reason given");
+    format!("{} {}: {message}", status.as_u16(), error["code"].as_str().unwrap_or_default())
+}
+
+fn random<const N: usize>() -> Result<[u8; N], String> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(|error| format!("no randomness: {error}"))?;
+    Ok(bytes)
+}

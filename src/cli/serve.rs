@@ -1,0 +1,143 @@
+//! `farebox serve`: open the books, start settlement, serve until a signal, close the books last.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{BAD_CONFIGURATION, FAIL_STOP, machine_clock};
+use crate::config::{Config, Remainder};
+use crate::gateway::Gateway;
+use crate::http;
+use crate::ledger::{Ledger, Options};
+use crate::upstream::Upstreams;
+
+/// How often the books are checked while the gateway runs.
+const CHECK_EVERY: Duration = Duration::from_secs(600);
+
+pub fn run(config: Config) -> ExitCode {
+    match actix_web::rt::System::new().block_on(serve(config)) {
+        Ok(code) => code,
+        Err(Trouble { message, code }) => {
+            eprintln!("farebox: {message}");
+            ExitCode::from(code)
+        }
+    }
+}
+
+struct Trouble {
+    message: String,
+    code: u8,
+}
+
+fn trouble(code: u8) -> impl Fn(String) -> Trouble {
+    move |message| Trouble { message, code }
+}
+
+async fn serve(config: Config) -> Result<ExitCode, Trouble> {
+    Upstreams::new(&config.upstreams).map_err(|error| trouble(BAD_CONFIGURATION)(error.to_string()))?;
+    let clock = machine_clock();
+    let ledger = open_ledger(&config, clock.clone())?;
+    let gateway = Gateway::start(&config, ledger.clone(), clock).map_err(|error| trouble(BAD_CONFIGURATION)(error.to_string()))?;
+    let gateway = Arc::new(gateway);
+    let (server, addresses) = http::start(&config, Arc::clone(&gateway))
+        .map_err(|error| trouble(BAD_CONFIGURATION)(format!("cannot listen on {}: {error}", config.bind)))?;
+    introduce(&config, &gateway, &addresses);
+    actix_web::rt::spawn(check_the_books(ledger.clone()));
+    let code = until_the_end(server, &ledger).await?;
+    // The books are closed after the last call: its reservation ended with it.
+    ledger.close();
+    Ok(code)
+}
+
+fn open_ledger(config: &Config, clock: crate::clock::Clock) -> Result<Ledger, Trouble> {
+    private_folder(&config.data_dir).map_err(|error| trouble(BAD_CONFIGURATION)(format!("{}: {error}", config.data_dir.display())))?;
+    let options = Options {
+        keep_remainder: config.payments.remainder == Remainder::Keep,
+        hold_durable_above: config.payments.hold_durable_above,
+    };
+    let path = config.data_dir.join(crate::ledger::FILE);
+    let (ledger, recovered) = Ledger::open(&path, clock, options).map_err(|error| trouble(FAIL_STOP)(error.to_string()))?;
+    tracing::info!(
+        calls.voided = recovered.voided,
+        calls.charged = recovered.charged,
+        payments.open = recovered.open_payments,
+        "the ledger is open"
+    );
+    Ok(ledger)
+}
+
+/// Nobody but the operator reads the books.
+fn private_folder(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+/// Says what is sold, where, and whether the money is real. Plain lines on stdout; everything later goes to the log.
+fn introduce(config: &Config, gateway: &Gateway, addresses: &[SocketAddr]) {
+    println!("farebox {}", env!("CARGO_PKG_VERSION"));
+    for model in gateway.catalogue.models() {
+        let upstreams: Vec<_> = model.upstreams.iter().map(|serving| serving.upstream.as_str()).collect();
+        println!("  sells     {} (from {})", model.id, upstreams.join(", then "));
+    }
+    for network in gateway.chains.networks() {
+        let state = match &network.sellable {
+            Ok(()) => "ready".to_owned(),
+            Err(problem) => format!("NOT SOLD ON: {problem}"),
+        };
+        println!("  paid on   {} to {} ({}, {state})", network.id, network.pay_to, network.settlement);
+    }
+    if config.is_simulated() {
+        println!("  MONEY IS SIMULATED: signatures are checked for real, no USDC moves");
+    }
+    println!("  try it    farebox pay \"Hello\"");
+    for address in addresses {
+        println!("listening on http://{address}");
+    }
+}
+
+/// Serves until a signal, or until the ledger fails.
+async fn until_the_end(server: actix_web::dev::Server, ledger: &Ledger) -> Result<ExitCode, Trouble> {
+    let handle = server.handle();
+    let running = actix_web::rt::spawn(server);
+    let mut failure = ledger.failure();
+    let listen = |kind| signal(kind).map_err(|error| trouble(FAIL_STOP)(format!("cannot listen for signals: {error}")));
+    let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
+    let code = tokio::select! {
+        _ = terminate.recv() => ExitCode::SUCCESS,
+        _ = interrupt.recv() => ExitCode::SUCCESS,
+        _ = failure.wait_for(Option::is_some) => ExitCode::from(FAIL_STOP),
+    };
+    let graceful = code == ExitCode::SUCCESS;
+    tracing::info!(graceful, "stopping; running calls may finish");
+    if graceful {
+        tokio::select! {
+            () = handle.stop(true) => {}
+            _ = terminate.recv() => handle.stop(false).await,
+            _ = interrupt.recv() => handle.stop(false).await,
+        }
+    } else {
+        handle.stop(false).await;
+    }
+    if let Ok(Err(error)) = running.await {
+        return Err(trouble(FAIL_STOP)(format!("the server failed: {error}")));
+    }
+    Ok(code)
+}
+
+/// Looks for a break in the books now and then; a break is the operator's to see at once.
+async fn check_the_books(ledger: Ledger) {
+    loop {
+        tokio::time::sleep(CHECK_EVERY).await;
+        let checked = ledger.clone();
+        match actix_web::web::block(move || checked.verify()).await {
+            Ok(Ok(report)) if report.ok => tracing::info!(postings = report.postings, "the books are clean"),
+            Ok(Ok(report)) => tracing::error!(problems = ?report.problems, "the books are broken; stop the gateway and run farebox verify"),
+            Ok(Err(error)) => tracing::error!(%error, "the books could not be checked"),
+            Err(error) => tracing::error!(%error, "the books could not be checked"),
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! `farebox verify`: are the books right? With `--chain`: does the chain agree? One JSON report; exit code 1 on a break.
+
+use std::process::ExitCode;
+
+use serde_json::json;
+
+use super::{FAIL_STOP, FOUND_A_PROBLEM};
+use crate::chain;
+use crate::config::Config;
+use crate::ledger::{self, Counted, Report, State};
+
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// Also look every payment up on its chain.
+    #[arg(long)]
+    chain: bool,
+}
+
+pub fn run(arguments: &Arguments, config: Config) -> ExitCode {
+    let path = config.data_dir.join(ledger::FILE);
+    let (report, payments) = match Report::of_file(&path) {
+        Ok(found) => found,
+        Err(error) => {
+            eprintln!("farebox: {}: {error}. The books are checked while no gateway has them open: stop it first", path.display());
+            return ExitCode::from(FAIL_STOP);
+        }
+    };
+    let mut problems = report.problems.clone();
+    if arguments.chain {
+        problems.extend(against_the_chain(&config, payments));
+    }
+    let ok = problems.is_empty();
+    let summary = json!({
+        "ok": ok,
+        "problems": problems,
+        "postings": report.postings,
+        "accounts": report.wallets,
+        "house": report.house,
+        "open_holds": report.open_holds,
+        "payments": report.payments,
+        "chain_checked": arguments.chain,
+    });
+    println!("{summary:#}");
+    if ok { ExitCode::SUCCESS } else { ExitCode::from(FOUND_A_PROBLEM) }
+}
+
+/// Every payment the books count must be a transfer on its chain.
+fn against_the_chain(config: &Config, payments: Vec<Counted>) -> Vec<String> {
+    let counted = payments.into_iter().filter(|counted| matches!(counted.payment.state, State::Confirmed | State::Final));
+    let claims = counted.filter_map(|counted| {
+        let (tx, _) = counted.payment.confirmed?;
+        Some((counted.id, counted.payment.detail, tx))
+    });
+    chain::audit(&config.networks, claims.collect())
+}

@@ -1,0 +1,62 @@
+//! The ledger as the chain sees it: a journal that makes each step of a settlement durable before the next.
+
+use crate::chain::{Attempt, Journal, JournalClosed, JournalFuture, Settlement};
+use crate::ids::PaymentId;
+use crate::ledger::{self, Denied, Durable, Ledger};
+
+pub(super) struct LedgerJournal {
+    ledger: Ledger,
+}
+
+impl LedgerJournal {
+    pub fn new(ledger: Ledger) -> Self {
+        LedgerJournal { ledger }
+    }
+}
+
+impl Journal for LedgerJournal {
+    fn signed(&self, id: PaymentId, attempt: Attempt) -> JournalFuture {
+        let attempt = ledger::Attempt { tx: attempt.tx, raw: attempt.raw, gas_nonce: attempt.gas_nonce };
+        durable(self.ledger.signed(id, attempt))
+    }
+
+    fn sent(&self, id: PaymentId) {
+        note(id, "sent", self.ledger.sent(id));
+    }
+
+    fn settled(&self, id: PaymentId, outcome: Settlement) -> JournalFuture {
+        match outcome {
+            Settlement::Confirmed(at) => {
+                tracing::info!(payment.id = %id, tx = at.tx, block = at.block, "payment confirmed on chain");
+                durable(self.ledger.confirmed(id, &at.tx, at.block))
+            }
+            Settlement::Failed { reason, message } => {
+                tracing::warn!(payment.id = %id, reason, message, "payment failed for good");
+                durable(self.ledger.failed(id, reason))
+            }
+        }
+    }
+
+    fn unconfirmed(&self, id: PaymentId) {
+        tracing::warn!(payment.id = %id, "a confirmed transfer vanished from the chain; sending it again");
+        note(id, "reorged", self.ledger.reorged(id));
+    }
+
+    fn finalized(&self, id: PaymentId) {
+        note(id, "finalized", self.ledger.finalized(id));
+    }
+}
+
+fn durable(done: Result<Durable, Denied>) -> JournalFuture {
+    Box::pin(async move {
+        let durable = done.map_err(|_| JournalClosed)?;
+        durable.wait().await.map_err(|_| JournalClosed)
+    })
+}
+
+/// Notes that nobody waits for: the state they describe is found again on the chain.
+fn note(id: PaymentId, step: &str, done: Result<(), Denied>) {
+    if let Err(denied) = done {
+        tracing::debug!(payment.id = %id, step, %denied, "not noted");
+    }
+}

@@ -1,0 +1,112 @@
+//! The sale: one paid call from its request to the last byte of its answer and the last posting in the books.
+
+mod journal;
+mod payer;
+mod quote;
+mod relay;
+mod serve;
+mod settle;
+mod trust;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::catalogue::Catalogue;
+use crate::chain::{ChainError, Chains};
+use crate::clock::Clock;
+use crate::config::{Config, Limits, Payments};
+use crate::error::{Code, Error};
+use crate::ledger::Ledger;
+use crate::upstream::Upstreams;
+use crate::x402::{Offer, Receipt, Version};
+
+pub use payer::Credentials;
+pub use relay::{Piece, RelayBody};
+pub use serve::{Call, Served, serve};
+
+/// What all workers share.
+pub struct Gateway {
+    pub catalogue: Catalogue,
+    pub ledger: Ledger,
+    pub chains: Chains,
+    pub limits: Limits,
+    pub payments: Payments,
+    pub public_url: String,
+    clock: Clock,
+    running: settle::Running,
+    trust: trust::Trust,
+    calls: AtomicUsize,
+}
+
+/// One worker thread's view: the shared gateway and its own connections to upstreams.
+pub struct Worker {
+    pub gateway: Arc<Gateway>,
+    pub upstreams: Upstreams,
+}
+
+/// Why a call was not served, and what goes with the answer.
+#[derive(Debug)]
+pub struct Refusal {
+    pub error: Error,
+    /// The offer, when paying would fix the problem.
+    pub offer: Option<Offer>,
+    /// What became of a payment that was settled, or that failed to settle.
+    pub receipt: Option<(Receipt, Version)>,
+}
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        Refusal { error, offer: None, receipt: None }
+    }
+}
+
+impl Gateway {
+    /// Starts settlement on every network and takes up what an earlier run left unsettled.
+    pub fn start(config: &Config, ledger: Ledger, clock: Clock) -> Result<Gateway, ChainError> {
+        let journal = Arc::new(journal::LedgerJournal::new(ledger.clone()));
+        let chains = Chains::start(&config.networks, journal, clock.clone())?;
+        settle::resume(&ledger, &chains);
+        Ok(Gateway {
+            catalogue: config.catalogue.clone(),
+            ledger,
+            chains,
+            limits: config.limits.clone(),
+            payments: config.payments.clone(),
+            public_url: config.public_url.clone(),
+            trust: trust::Trust::new(config.payments.failed_settlements_per_day),
+            clock,
+            running: settle::Running::default(),
+            calls: AtomicUsize::new(0),
+        })
+    }
+
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// Takes one of the places for calls in flight; given back when the guard is dropped.
+    fn admit(self: &Arc<Self>) -> Result<Place, Error> {
+        if !self.ledger.is_admitting() {
+            let error = Error::new(Code::LedgerUnavailable, "the ledger does not take calls at the moment; nothing was charged");
+            return Err(error.retry_after(5));
+        }
+        let place = Place(Arc::clone(self));
+        if self.calls.fetch_add(1, Ordering::Relaxed) >= self.limits.streams {
+            return Err(Error::new(Code::Busy, "all places for calls are taken; nothing was charged, retry soon").retry_after(1));
+        }
+        Ok(place)
+    }
+
+    pub fn calls_in_flight(&self) -> usize {
+        self.calls.load(Ordering::Relaxed)
+    }
+}
+
+/// A place among the calls in flight.
+struct Place(Arc<Gateway>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.calls.fetch_sub(1, Ordering::Relaxed);
+    }
+}

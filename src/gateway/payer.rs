@@ -1,0 +1,44 @@
+//! Who pays for a call: a payment that brings its own money first, then a key; nobody means that the quote is the answer.
+
+use crate::error::{Code, Error};
+use crate::x402::{MAX_HEADER_BYTES, Payment};
+
+/// The credentials of one request as they came, not yet believed.
+#[derive(Debug, Default)]
+pub struct Credentials {
+    /// Values of the payment headers that were present and not empty, in order of preference.
+    pub payments: Vec<String>,
+    /// Whether `Authorization` or `x-api-key` was sent at all.
+    pub key: bool,
+}
+
+/// How a payer identified itself for this call.
+pub(super) enum Via {
+    /// It did not.
+    Nobody,
+    /// It brought its own money.
+    Payment(Box<Payment>),
+}
+
+impl Credentials {
+    /// Reads the credentials. Keys cannot be minted yet, so every key is unknown; it never falls through to a quote,
+    /// because a tool with a wrong key must hear about the key.
+    pub(super) fn identify(&self) -> Result<Via, Error> {
+        if let [first, rest @ ..] = self.payments.as_slice() {
+            if rest.iter().any(|other| other != first) {
+                let message = "two different payments came in one request; send one of PAYMENT-SIGNATURE, X-PAYMENT and X-402-Payment";
+                return Err(Error::new(Code::InvalidPayment, message));
+            }
+            if first.len() > MAX_HEADER_BYTES {
+                return Err(Error::new(Code::InvalidPayment, format!("the payment header is longer than {MAX_HEADER_BYTES} bytes")));
+            }
+            let payment = Payment::from_header(first).map_err(|malformed| Error::new(Code::InvalidPayment, malformed.to_string()))?;
+            return Ok(Via::Payment(Box::new(payment)));
+        }
+        if self.key {
+            let message = "unknown API key; send no key and pay this call with PAYMENT-SIGNATURE";
+            return Err(Error::new(Code::InvalidKey, message));
+        }
+        Ok(Via::Nobody)
+    }
+}

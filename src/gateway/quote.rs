@@ -1,0 +1,63 @@
+//! What a call may cost and how it can be paid: the offer of a 402, and our own requirement to hold a payment against.
+
+use super::{Gateway, Refusal};
+use crate::catalogue::Model;
+use crate::chain::reason;
+use crate::error::{Code, Error};
+use crate::money::Micros;
+use crate::x402::{Offer, Requirements, Resource};
+
+/// The ceiling promised for one request, with every way to pay it.
+pub(super) struct Quote {
+    pub amount: Micros,
+    pub offer: Offer,
+}
+
+impl Quote {
+    /// A pure function of route, model and bound on a given set of networks: the paid retry of the same body gets the
+    /// same quote.
+    pub fn new(gateway: &Gateway, path: &str, model: &Model, amount: Micros) -> Quote {
+        let resource = Resource {
+            url: format!("{}{path}", gateway.public_url),
+            description: ascii(&format!("One call of {}, {amount} USDC at most", model.id)),
+            mime_type: "application/json".into(),
+        };
+        let accepts = gateway.chains.offer(amount, gateway.payments.max_timeout_seconds);
+        Quote { amount, offer: Offer { resource, accepts } }
+    }
+
+    /// Our requirement on a payment's network.
+    pub fn wanted(&self, network: &str) -> Result<&Requirements, Error> {
+        let accepts = &self.offer.accepts;
+        accepts.iter().find(|entry| entry.network == network).ok_or_else(|| {
+            let offered: Vec<_> = accepts.iter().map(|entry| entry.network.as_str()).collect();
+            let message = format!("payments on {network:?} are not taken here; pay on {}", offered.join(" or "));
+            Error::new(Code::PaymentInvalid, message).reason(reason::NETWORK)
+        })
+    }
+
+    /// The 402 for a caller that brought nothing.
+    pub fn required(self, gateway: &Gateway) -> Refusal {
+        let (amount, url) = (self.amount, &gateway.public_url);
+        let message = format!(
+            "Payment required: no API key. This call costs at most {amount} USDC: top up at {url}/topup and mint a key at \
+             {url}/dashboard, or sign the offer in PAYMENT-REQUIRED and retry with PAYMENT-SIGNATURE."
+        );
+        let error = Error::new(Code::PaymentRequired, message).requiring(amount);
+        self.refuse(error)
+    }
+
+    /// A refusal that another payment would fix: it carries the offer. Without a network to pay on nothing would.
+    pub fn refuse(self, error: Error) -> Refusal {
+        if self.offer.accepts.is_empty() {
+            let error = Error::new(Code::NetworkUnavailable, "no payment network can settle at the moment; nothing was charged");
+            return error.retry_after(30).into();
+        }
+        Refusal { error, offer: Some(self.offer), receipt: None }
+    }
+}
+
+/// Version 1 clients encode offers with `btoa`, which throws on anything else.
+fn ascii(text: &str) -> String {
+    text.chars().map(|c| if c.is_ascii_graphic() || c == ' ' { c } else { '?' }).collect()
+}

@@ -1,0 +1,267 @@
+//! The answer on its way: bytes pass through, the meter reads them, and whatever ends the stream ends the call once.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_core::Stream;
+use futures_util::StreamExt as _;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, MissedTickBehavior, Sleep, interval_at, sleep_until};
+
+use super::Place;
+use crate::dialect::{Dialect, Event, Meter, Pass, Splitter, broken_stream};
+use crate::error::{Code, Error};
+use crate::ids::RequestId;
+use crate::ledger::Paid;
+use crate::money::Micros;
+use crate::tariff::Tariff;
+use crate::upstream::AnswerBody;
+
+/// One piece of the body, or the sign that the connection must be aborted because the answer is not complete.
+pub type Piece = Result<Bytes, Incomplete>;
+
+/// The answer broke off. The connection is aborted, so that nobody takes it for complete.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[error("the answer is not complete")]
+pub struct Incomplete;
+
+/// The body of a served call; dropping it (the client went away) cancels the upstream and ends the call.
+pub struct RelayBody(mpsc::Receiver<Piece>);
+
+impl Stream for RelayBody {
+    type Item = Piece;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Piece>> {
+        self.0.poll_recv(cx)
+    }
+}
+
+/// Pieces between the upstream and a client that reads slowly; beyond them the upstream waits.
+const AHEAD: usize = 4;
+/// A stream that is silent for this long gets a comment, so that proxies keep it open.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// How often a running call's debt is noted for recovery.
+const CHECKPOINT: Duration = Duration::from_secs(5);
+
+/// Why relaying ended.
+enum End {
+    Complete,
+    ClientGone,
+    /// It broke off; this error says so in-band.
+    Broken(Error),
+    /// The program stops and does not wait for this call.
+    Stopped,
+}
+
+/// What is being relayed and how it is charged.
+pub(super) struct Sale {
+    pub paid: Paid,
+    pub meter: Meter,
+    pub tariff: Tariff,
+    pub dialect: Dialect,
+    pub stream: bool,
+    /// When the answer must have ended.
+    pub deadline: Instant,
+}
+
+/// Starts to relay. The pump is a task of its own, so that the deadline and a client that left are noticed even while
+/// nobody reads.
+pub(super) fn relay(body: AnswerBody, sale: Sale, place: Place) -> RelayBody {
+    let (out, pieces) = mpsc::channel(AHEAD);
+    let Sale { paid, meter, tariff, dialect, stream, deadline } = sale;
+    let request = paid.request();
+    let until = Box::pin(sleep_until(deadline));
+    let pump = Pump { request, paid: Some(paid), meter, tariff, dialect, stream, until, out, noted: None };
+    actix_web::rt::spawn(async move {
+        let _place = place;
+        pump.run(body).await;
+    });
+    RelayBody(pieces)
+}
+
+struct Pump {
+    request: RequestId,
+    /// Until the call is ended in the books.
+    paid: Option<Paid>,
+    meter: Meter,
+    tariff: Tariff,
+    dialect: Dialect,
+    stream: bool,
+    until: Pin<Box<Sleep>>,
+    out: mpsc::Sender<Piece>,
+    noted: Option<Instant>,
+}
+
+impl Pump {
+    async fn run(mut self, mut body: AnswerBody) {
+        let end = match self.stream {
+            true => self.events(&mut body).await,
+            false => self.chunks(&mut body).await,
+        };
+        // Dropping the body closes the upstream connection, before the books are closed.
+        drop(body);
+        let last_words = match &end {
+            End::Complete | End::ClientGone | End::Stopped => None,
+            End::Broken(error) if self.stream => Some(broken_stream(self.dialect, error, self.request)),
+            End::Broken(_) => Some(Bytes::new()),
+        };
+        self.finish(end);
+        if let Some(words) = last_words {
+            // A client that does not take its last words has left: the connection ends either way.
+            let _ = tokio::time::timeout(KEEP_ALIVE, self.out.send(Ok(words))).await;
+            let _ = tokio::time::timeout(KEEP_ALIVE, self.out.send(Err(Incomplete))).await;
+        }
+    }
+
+    /// An event stream: whole events, each flushed as it comes.
+    async fn events(&mut self, body: &mut AnswerBody) -> End {
+        let mut splitter = Splitter::new();
+        let mut silence = interval_at(Instant::now() + KEEP_ALIVE, KEEP_ALIVE);
+        silence.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let chunk = tokio::select! {
+                biased;
+                () = self.out.closed() => return End::ClientGone,
+                () = &mut self.until => return End::Broken(too_long()),
+                chunk = body.next() => chunk,
+                _ = silence.tick() => {
+                    match self.send(Bytes::from_static(b": keep-alive\n\n")).await {
+                        Some(end) => return end,
+                        None => continue,
+                    }
+                }
+            };
+            silence.reset();
+            let events = match chunk {
+                Some(Ok(bytes)) => splitter.push(bytes),
+                Some(Err(broken)) => return End::Broken(cut(&broken.to_string())),
+                None => return self.ended(splitter.finish()).await,
+            };
+            for event in events {
+                let end = match event {
+                    Ok(event) => self.pass(event).await,
+                    Err(too_long) => Some(End::Broken(cut(&too_long.to_string()))),
+                };
+                if let Some(end) = end {
+                    return end;
+                }
+            }
+        }
+    }
+
+    /// The upstream closed: an event it did not finish counts, and only a terminator makes the answer complete.
+    async fn ended(&mut self, rest: Option<Event>) -> End {
+        if let Some(event) = rest
+            && let Some(end) = self.pass(event).await
+        {
+            return end;
+        }
+        End::Broken(cut("the upstream ended the stream before it was complete"))
+    }
+
+    /// Meters and sends one event; `Some` when the stream ends with it.
+    async fn pass(&mut self, event: Event) -> Option<End> {
+        let (bytes, end) = match self.meter.event(&event) {
+            Pass::Forward => (event.bytes, None),
+            Pass::Drop => return None,
+            Pass::Error(error) => return Some(End::Broken(error)),
+            Pass::Done => (event.bytes, Some(End::Complete)),
+        };
+        self.send(bytes).await.or(end)
+    }
+
+    /// A plain answer: bytes as they come.
+    async fn chunks(&mut self, body: &mut AnswerBody) -> End {
+        loop {
+            let chunk = tokio::select! {
+                biased;
+                () = self.out.closed() => return End::ClientGone,
+                () = &mut self.until => return End::Broken(too_long()),
+                chunk = body.next() => chunk,
+            };
+            match chunk {
+                Some(Ok(bytes)) => {
+                    self.meter.chunk(&bytes);
+                    if let Some(end) = self.send(bytes).await {
+                        return end;
+                    }
+                }
+                Some(Err(broken)) => return End::Broken(cut(&broken.to_string())),
+                None if self.meter.complete() => return End::Complete,
+                None => return End::Broken(cut("the upstream ended the answer before it was complete")),
+            }
+        }
+    }
+
+    /// Hands one piece to the client; a client that does not take it before the deadline is given up.
+    async fn send(&mut self, bytes: Bytes) -> Option<End> {
+        self.checkpoint();
+        tokio::select! {
+            biased;
+            sent = self.out.send(Ok(bytes)) => sent.err().map(|_| End::ClientGone),
+            () = &mut self.until => Some(End::Broken(too_long())),
+        }
+    }
+
+    /// Notes what is owed: with the first piece, and every few seconds after.
+    fn checkpoint(&mut self) {
+        let now = Instant::now();
+        if self.noted.is_none_or(|noted| now - noted >= CHECKPOINT)
+            && let Some(paid) = &self.paid
+        {
+            self.noted = Some(now);
+            paid.checkpoint(self.owed(paid));
+        }
+    }
+
+    fn owed(&self, paid: &Paid) -> Micros {
+        self.tariff.charge(&self.meter.usage().usage, paid.ceiling())
+    }
+
+    /// Ends the call in the books, once. Nothing delivered costs nothing; half a plain answer is no answer; everything
+    /// else costs what passed.
+    fn finish(&mut self, end: End) {
+        let Some(paid) = self.paid.take() else { return };
+        let (request, metered) = (self.request, self.meter.usage());
+        let delivered = match end {
+            End::Complete | End::ClientGone => true,
+            End::Broken(_) | End::Stopped => self.stream && self.meter.has_output(),
+        };
+        let owed = self.owed(&paid);
+        let charge = match delivered {
+            true => paid.post(owed),
+            false => {
+                paid.void();
+                Micros::ZERO
+            }
+        };
+        let (input, output, estimated) = (metered.usage.input, metered.usage.output, metered.estimated);
+        match end {
+            End::Complete => tracing::info!(request.id = %request, %charge, input, output, estimated, "charged {charge}"),
+            End::ClientGone => {
+                tracing::info!(request.id = %request, %charge, input, output, estimated, "the client left; charged {charge} for what passed");
+            }
+            End::Broken(error) => {
+                let (code, cause) = (error.code.row().code, error.cause.unwrap_or_default());
+                tracing::warn!(request.id = %request, %charge, code, cause, "the answer broke off; charged {charge}");
+            }
+            End::Stopped => tracing::warn!(request.id = %request, %charge, "cut off by the stop of the program; charged {charge}"),
+        }
+    }
+}
+
+impl Drop for Pump {
+    fn drop(&mut self) {
+        self.finish(End::Stopped);
+    }
+}
+
+fn too_long() -> Error {
+    Error::new(Code::UpstreamTimeout, "the call was ended at its time limit; you pay for what was delivered")
+}
+
+fn cut(cause: &str) -> Error {
+    Error::new(Code::UpstreamError, "the answer broke off at the upstream; you pay for what was delivered").because(cause)
+}

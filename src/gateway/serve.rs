@@ -1,0 +1,202 @@
+//! One paid call from start to finish: read, quote, identify, claim, open and settle, relay.
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::payer::Via;
+use super::quote::Quote;
+use super::relay::{RelayBody, Sale, relay};
+use super::settle::{self, Waited};
+use super::{Credentials, Gateway, Refusal, Worker};
+use crate::catalogue::Model;
+use crate::chain::{self, Confirmation, VerifiedPayment};
+use crate::config::Order;
+use crate::dialect::{Dialect, Meter, Request};
+use crate::error::{Code, Error};
+use crate::ids::RequestId;
+use crate::ledger::Reservation;
+use crate::upstream::{self, Answer};
+use crate::x402::{Payment, Receipt, Version};
+
+/// One request to a paid route, its body read.
+pub struct Call {
+    pub request: RequestId,
+    pub dialect: Dialect,
+    /// The path as it was asked, such as `/api/v1/messages`: the resource that the quote names.
+    pub path: String,
+    pub query: Option<String>,
+    pub body: Bytes,
+    pub credentials: Credentials,
+    /// Request headers that the upstream may see.
+    pub headers: Vec<(String, String)>,
+    /// When the call must have ended.
+    pub deadline: Instant,
+}
+
+/// An answer whose money has arrived; its body is on its way.
+pub struct Served {
+    pub stream: bool,
+    pub content_type: String,
+    /// Bytes of the body, when the upstream said so and they pass unchanged.
+    pub content_length: Option<u64>,
+    pub receipt: Option<(Receipt, Version)>,
+    pub body: RelayBody,
+}
+
+/// Serves one call. Bad requests are refused before a price is asked for, and nothing is charged for any refusal.
+pub async fn serve(worker: &Worker, call: Call) -> Result<Served, Refusal> {
+    let gateway = &worker.gateway;
+    let request = Request::read(call.dialect, &call.body)?;
+    let model = gateway.catalogue.find(request.model()).ok_or_else(|| model_not_found(request.model()))?;
+    let quote = Quote::new(gateway, &call.path, model, model.quote(&request.bound(model)));
+    match call.credentials.identify() {
+        Ok(Via::Nobody) => Err(quote.required(gateway)),
+        Ok(Via::Payment(payment)) => sell(worker, &call, &request, model, quote, &payment).await,
+        Err(error) if error.code == Code::InvalidPayment => Err(quote.refuse(error)),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// A call that brings its own money.
+async fn sell(
+    worker: &Worker,
+    call: &Call,
+    request: &Request<'_>,
+    model: &Model,
+    quote: Quote,
+    payment: &Payment,
+) -> Result<Served, Refusal> {
+    let gateway = &worker.gateway;
+    let place = gateway.admit()?;
+    let _turn = match settle::turn(gateway, &quote, payment) {
+        Ok(turn) => turn,
+        Err(error) => return Err(quote.refuse_if_payable(error)),
+    };
+    let verified = match verify(gateway, &quote, payment) {
+        Ok(verified) => verified,
+        Err(error) => return Err(quote.refuse_if_payable(error)),
+    };
+    if let Err(refused) = gateway.chains.simulate(&verified).await {
+        return Err(quote.refuse_if_payable(settle::refused(refused)));
+    }
+    let reservation = settle::claim(gateway, &verified, call.request, &call.path, &model.id).await?;
+    let opened = open_and_settle(worker, call, request, model, &verified, &reservation).await;
+    let (answer, confirmation) = match opened {
+        Ok(opened) => opened,
+        Err(unserved) => return Err(unserved.end(gateway, quote, &verified, reservation)),
+    };
+    // The one door through which bytes leave: the money has arrived.
+    let Ok(paid) = reservation.paid() else { return Err(settle::ledger_unavailable("a confirmed payment is not in the books").into()) };
+    let (stream, content_type) = (request.stream(), answer.content_type.clone());
+    let content_length = answer.content_length.filter(|_| !stream);
+    let meter = Meter::new(call.dialect, stream, request.wants_usage(), request.estimate(model));
+    tracing::info!(request.id = %call.request, account = %verified.payer(), model = model.id, upstream = answer.upstream, tx = confirmation.tx, "serving a paid call");
+    let sale = Sale { paid, meter, tariff: model.tariff, dialect: call.dialect, stream, deadline: call.deadline };
+    let body = relay(answer.body, sale, place);
+    Ok(Served { stream, content_type, content_length, receipt: Some(settle::receipt(&verified, &confirmation)), body })
+}
+
+fn verify(gateway: &Gateway, quote: &Quote, payment: &Payment) -> Result<VerifiedPayment, Error> {
+    chain::verify(payment, quote.wanted(&payment.network)?, gateway.clock.now()).map_err(settle::refused)
+}
+
+/// Why a claimed payment did not get its answer.
+enum Unserved {
+    /// The upstream refused before settlement had started: nothing was settled.
+    Refused(Error),
+    /// The settlement failed for good: nothing was taken.
+    Unsettled { reason: &'static str, message: String },
+    /// The chain did not say in time.
+    Unknown,
+    /// The upstream failed after the money had moved.
+    Late(Confirmation, Error),
+}
+
+/// Opens the upstream and settles, in the order of the operator's choice.
+async fn open_and_settle(
+    worker: &Worker,
+    call: &Call,
+    request: &Request<'_>,
+    model: &Model,
+    payment: &VerifiedPayment,
+    reservation: &Reservation,
+) -> Result<(Answer, Confirmation), Unserved> {
+    let gateway = &worker.gateway;
+    let limit = request.output_limit(model);
+    let body = |upstream_model: &str| request.forward(upstream_model, limit);
+    let sending = upstream::Call {
+        servings: &model.upstreams,
+        dialect: call.dialect,
+        body: &body,
+        headers: &call.headers,
+        query: call.query.as_deref(),
+        stream: request.stream(),
+        deadline: call.deadline,
+    };
+    let mut sending = Box::pin(worker.upstreams.send(reservation, sending));
+    let mut answer = None;
+    let settle_first = gateway.payments.order == Order::SettleFirst || gateway.trust.must_settle_first(payment.payer(), gateway.clock.now());
+    if !settle_first && let Ok(early) = tokio::time::timeout(gateway.payments.settle_after, &mut sending).await {
+        answer = Some(Ok(early.map_err(Unserved::Refused)?));
+    }
+    let waiting = settle::wait(gateway, gateway.chains.settle(payment.clone()));
+    tokio::pin!(waiting);
+    // Both go on side by side; neither is given up for the other.
+    let waited = loop {
+        tokio::select! {
+            waited = &mut waiting => break waited,
+            opened = &mut sending, if !settle_first && answer.is_none() => answer = Some(opened),
+        }
+    };
+    let confirmation = match waited {
+        Waited::Confirmed(confirmation) => confirmation,
+        Waited::Failed { reason, message } => return Err(Unserved::Unsettled { reason, message }),
+        Waited::Unknown => return Err(Unserved::Unknown),
+    };
+    let answer = match answer {
+        Some(answer) => answer,
+        None => sending.await,
+    };
+    match answer {
+        Ok(answer) => Ok((answer, confirmation)),
+        Err(error) => Err(Unserved::Late(confirmation, error)),
+    }
+}
+
+impl Unserved {
+    /// Ends the call in the books and says in words who has the money now.
+    fn end(self, gateway: &Gateway, quote: Quote, payment: &VerifiedPayment, reservation: Reservation) -> Refusal {
+        // Gives a claim back, or credits a settled payment to its payer, in one transaction.
+        reservation.void();
+        match self {
+            Unserved::Refused(error) => error.into(),
+            Unserved::Unsettled { reason, message } => {
+                gateway.trust.settlement_failed(payment.payer(), gateway.clock.now());
+                Refusal { offer: Some(quote.offer), ..settle::failed(payment, reason, &message) }
+            }
+            Unserved::Unknown => settle::unknown(gateway, payment.id()).into(),
+            Unserved::Late(confirmation, error) => {
+                let (amount, wallet) = (payment.amount(), payment.payer_address());
+                let message = format!("{}; your payment of {amount} USDC settled and is balance of {wallet}", error.message);
+                let error = Error { message, ..error }.detail("credited_micro", amount.get()).detail("wallet", wallet);
+                Refusal { error, offer: None, receipt: Some(settle::receipt(payment, &confirmation)) }
+            }
+        }
+    }
+}
+
+fn model_not_found(id: &str) -> Error {
+    let shown: String = id.chars().filter(|c| !c.is_control()).take(80).collect();
+    Error::new(Code::ModelNotFound, format!("there is no model {shown:?} here; GET /v1/models lists what is sold")).param("model")
+}
+
+impl Quote {
+    /// A refusal with the offer when a better payment would help, without it when the trouble is ours.
+    fn refuse_if_payable(self, error: Error) -> Refusal {
+        match error.status() {
+            400 | 402 => self.refuse(error),
+            _ => error.into(),
+        }
+    }
+}
+

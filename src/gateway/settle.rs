@@ -1,0 +1,187 @@
+//! Settling the payment of one call: claim it, wait for the chain, and say in words what became of it.
+
+use std::collections::HashSet;
+use std::sync::Mutex;
+
+use tokio::sync::oneshot;
+
+use super::quote::Quote;
+use super::{Gateway, Refusal};
+use crate::chain::{self, Chains, Confirmation, Refused, Settlement, VerifiedPayment};
+use crate::error::{Code, Error};
+use crate::ids::{PaymentId, RequestId};
+use crate::ledger::{Claim, Denied, Ledger, Outcome, Payment, Refused as Denial, Reservation, State};
+use crate::x402::{self, Receipt, Version};
+
+/// Payments whose first copy is being served: other copies are turned away before they cost a question to the chain.
+#[derive(Default)]
+pub(super) struct Running(Mutex<HashSet<PaymentId>>);
+
+/// One payment's turn; over when dropped.
+pub(super) struct Turn<'a> {
+    running: &'a Running,
+    id: PaymentId,
+}
+
+impl Running {
+    pub fn enter(&self, id: PaymentId) -> Result<Turn<'_>, Error> {
+        let first = self.0.lock().is_ok_and(|mut running| running.insert(id));
+        if first { Ok(Turn { running: self, id }) } else { Err(in_progress(id)) }
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        if let Ok(mut running) = self.running.0.lock() {
+            running.remove(&self.id);
+        }
+    }
+}
+
+/// Takes a payment's turn. What it is identified by is read before anything about it is believed or compared, so that a
+/// copy is known as a copy on every route and for every body, and before it costs a question to the chain.
+pub(super) fn turn<'a>(gateway: &'a Gateway, quote: &Quote, payment: &x402::Payment) -> Result<Turn<'a>, Error> {
+    let id = chain::identify(payment, quote.wanted(&payment.network)?).map_err(refused)?;
+    let turn = gateway.running.enter(id)?;
+    let row = gateway.ledger.payment(id).map_err(|denied| ledger_unavailable(&denied.to_string()))?;
+    match row.filter(|row| row.state != State::Voided) {
+        Some(row) => Err(known(id, &row)),
+        None => Ok(turn),
+    }
+}
+
+/// Goes on with every payment that an earlier run left to the chain.
+pub(super) fn resume(ledger: &Ledger, chains: &Chains) {
+    for (id, row) in ledger.open_payments() {
+        let Ok(payment) = VerifiedPayment::from_bytes(&row.detail) else {
+            tracing::error!(payment.id = %id, "the record of an open payment cannot be read; it is left as it is");
+            continue;
+        };
+        let attempts = row.attempts.into_iter().map(|a| chain::Attempt { tx: a.tx, raw: a.raw, gas_nonce: a.gas_nonce }).collect();
+        let confirmed = row.confirmed.map(|(tx, block)| Confirmation { tx, block });
+        tracing::info!(payment.id = %id, state = ?row.state, "going on with a payment of an earlier run");
+        // Nobody waits: the journal applies the outcome.
+        drop(chains.resume(payment, attempts, confirmed));
+    }
+}
+
+/// Claims a payment for one call, durably.
+pub(super) async fn claim(
+    gateway: &Gateway,
+    payment: &VerifiedPayment,
+    request: RequestId,
+    route: &str,
+    model: &str,
+) -> Result<Reservation, Error> {
+    let claim = Claim {
+        id: payment.id(),
+        network: payment.network().to_owned(),
+        asset: payment.asset(),
+        payer: payment.payer(),
+        amount: payment.amount(),
+        request,
+        route: route.to_owned(),
+        model: model.to_owned(),
+        detail: payment.to_bytes(),
+    };
+    gateway.ledger.claim(claim).await.map_err(|denied| match denied {
+        Denied::Refused(Denial::Known(row)) => known(payment.id(), &row),
+        other => ledger_unavailable(&other.to_string()),
+    })
+}
+
+/// The answer to a copy of a payment that is known: never a second sale, never a 402 while it may still settle. A settled
+/// payment is public calldata, so nothing about its call or its wallet is told here.
+fn known(id: PaymentId, row: &Payment) -> Error {
+    let (outcome, message) = match (row.state, row.outcome) {
+        (State::Claimed | State::Voided, _) | (State::Confirmed | State::Final, None) => return in_progress(id),
+        (State::Signed | State::Sent, _) => ("pending", "this payment is settling; if it arrives and its call was not served, it becomes balance of its payer"),
+        (State::Failed, _) => ("failed", "this payment failed to settle and took nothing; sign a new one"),
+        (_, Some(Outcome::Served { .. })) => ("served", "this payment has bought a call; sign a new one for another call"),
+        (_, Some(Outcome::Credited { .. })) => ("credited", "this payment arrived, its call was not served, and it is balance of its payer"),
+    };
+    Error::new(Code::PaymentAlreadyUsed, message).detail("outcome", outcome).detail("payment_id", id.to_string())
+}
+
+fn in_progress(id: PaymentId) -> Error {
+    let error = Error::new(Code::PaymentInProgress, "the first copy of this payment is being served; wait for its answer");
+    error.detail("payment_id", id.to_string())
+}
+
+pub(super) fn ledger_unavailable(cause: &str) -> Error {
+    let error = Error::new(Code::LedgerUnavailable, "the ledger does not take calls at the moment; nothing was charged");
+    error.retry_after(5).because(cause)
+}
+
+/// A refusal by local verification, the chain's simulation or a facilitator, as an error.
+pub(super) fn refused(refused: Refused) -> Error {
+    match refused {
+        Refused::Malformed(message) => Error::new(Code::InvalidPayment, message),
+        Refused::Invalid { reason, message } => Error::new(Code::PaymentInvalid, message).reason(reason),
+        Refused::Unavailable(cause) => {
+            let message = "the payment network cannot be asked at the moment; your payment was not used, send it again soon";
+            Error::new(Code::NetworkUnavailable, message).retry_after(5).because(cause)
+        }
+    }
+}
+
+/// How waiting for a settlement ended.
+pub(super) enum Waited {
+    Confirmed(Confirmation),
+    Failed { reason: &'static str, message: String },
+    /// Not known in time. It goes on without the call.
+    Unknown,
+}
+
+pub(super) async fn wait(gateway: &Gateway, settlement: oneshot::Receiver<Settlement>) -> Waited {
+    match tokio::time::timeout(gateway.payments.settle_wait, settlement).await {
+        Ok(Ok(Settlement::Confirmed(confirmation))) => Waited::Confirmed(confirmation),
+        Ok(Ok(Settlement::Failed { reason, message })) => Waited::Failed { reason, message },
+        // The settlement thread is gone, or time is up: either way nobody knows.
+        Ok(Err(_)) | Err(_) => Waited::Unknown,
+    }
+}
+
+/// The receipt of a settled payment.
+pub(super) fn receipt(payment: &VerifiedPayment, confirmation: &Confirmation) -> (Receipt, Version) {
+    let receipt = Receipt {
+        success: true,
+        transaction: confirmation.tx.clone(),
+        network: payment.network().to_owned(),
+        payer: Some(payment.payer_address()),
+        amount: Some(payment.amount().get().to_string()),
+        error_reason: None,
+    };
+    (receipt, payment.version())
+}
+
+/// The 402 for a settlement that is proven to have failed; nothing was taken.
+pub(super) fn failed(payment: &VerifiedPayment, reason: &'static str, message: &str) -> Refusal {
+    let error = Error::new(Code::SettlementFailed, format!("the payment did not settle and took nothing: {message}")).reason(reason);
+    let receipt = Receipt {
+        success: false,
+        transaction: String::new(),
+        network: payment.network().to_owned(),
+        payer: Some(payment.payer_address()),
+        amount: None,
+        error_reason: Some(reason.to_owned()),
+    };
+    Refusal { error, offer: None, receipt: Some((receipt, payment.version())) }
+}
+
+/// The answer when the outcome is unknown in time. The reservation was given back before this is called: a claim that
+/// was never signed is free again, anything else is pending.
+pub(super) fn unknown(gateway: &Gateway, id: PaymentId) -> Error {
+    let state = gateway.ledger.payment(id).ok().flatten().map(|row| row.state);
+    match state {
+        Some(State::Voided) => {
+            let message = "the payment network did not answer in time; your payment was not used, send it again soon";
+            Error::new(Code::NetworkUnavailable, message).retry_after(5)
+        }
+        _ => {
+            let message = "the payment was sent and its outcome is not known yet; do not sign another one: if it arrives it \
+                           becomes balance of its payer";
+            Error::new(Code::SettlementPending, message).detail("payment_id", id.to_string())
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! Per-address token buckets, and which address a request really comes from.
+
+use std::net::{IpAddr, Ipv6Addr};
+use std::num::NonZeroU32;
+
+use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
+
+use crate::config::{Cidr, Limits};
+
+/// Addresses in `X-Forwarded-For` that are looked at, at most.
+const HOPS: usize = 16;
+
+/// The buckets of all callers. Unpaid attempts to pay have their own: they cost questions to the chain.
+pub struct RateLimits {
+    requests: DefaultKeyedRateLimiter<IpAddr>,
+    payments: DefaultKeyedRateLimiter<IpAddr>,
+    trusted: Vec<Cidr>,
+}
+
+impl RateLimits {
+    pub fn new(limits: &Limits, trusted: Vec<Cidr>) -> Self {
+        let at_least_one = |n: u32| NonZeroU32::new(n).unwrap_or(NonZeroU32::MIN);
+        let requests = Quota::per_second(at_least_one(limits.per_ip_per_second)).allow_burst(at_least_one(limits.per_ip_burst));
+        let payments = Quota::per_minute(at_least_one(limits.payments_per_ip_per_minute));
+        RateLimits { requests: RateLimiter::keyed(requests), payments: RateLimiter::keyed(payments), trusted }
+    }
+
+    pub fn request(&self, from: IpAddr) -> bool {
+        self.requests.check_key(&bucket(from)).is_ok()
+    }
+
+    pub fn payment(&self, from: IpAddr) -> bool {
+        self.payments.check_key(&bucket(from)).is_ok()
+    }
+
+    /// Forgets addresses that have been quiet, so that memory does not grow with the number of callers ever seen.
+    pub fn forget_quiet(&self) {
+        self.requests.retain_recent();
+        self.payments.retain_recent();
+    }
+
+    /// Who sent a request: the peer, or, behind trusted proxies, the last address that none of them is.
+    pub fn source(&self, peer: IpAddr, forwarded: Option<&str>) -> IpAddr {
+        let trusted = |address: IpAddr| self.trusted.iter().any(|range| range.contains(address));
+        if !trusted(peer) {
+            return peer;
+        }
+        let mut source = peer;
+        for hop in forwarded.unwrap_or_default().rsplit(',').take(HOPS) {
+            let Ok(address) = hop.trim().parse() else { break };
+            source = address;
+            if !trusted(address) {
+                break;
+            }
+        }
+        source
+    }
+}
+
+/// An IPv6 caller has a /64 for itself: one bucket, not 2^64.
+fn bucket(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(v4) => IpAddr::V4(v4),
+        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn limits(trusted: &[(&str, u8)]) -> RateLimits {
+        let limits = Limits {
+            per_ip_per_second: 1,
+            per_ip_burst: 3,
+            payments_per_ip_per_minute: 1,
+            streams: 1,
+            max_body: 1,
+            wall_clock: Duration::from_secs(1),
+        };
+        let trusted = trusted.iter().map(|(address, prefix)| Cidr { address: address.parse().unwrap(), prefix: *prefix });
+        RateLimits::new(&limits, trusted.collect())
+    }
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_spoofed_forwarded_header_does_not_move_a_caller_to_another_bucket() {
+        let limits = limits(&[]);
+        assert_eq!(limits.source(ip("203.0.113.9"), Some("1.2.3.4")), ip("203.0.113.9"));
+    }
+
+    #[test]
+    fn behind_trusted_proxies_the_last_stranger_is_the_caller() {
+        let limits = limits(&[("10.0.0.0", 8)]);
+        assert_eq!(limits.source(ip("10.0.0.1"), Some("6.6.6.6, 203.0.113.9, 10.0.0.2")), ip("203.0.113.9"));
+        assert_eq!(limits.source(ip("10.0.0.1"), None), ip("10.0.0.1"));
+        assert_eq!(limits.source(ip("10.0.0.1"), Some("nonsense")), ip("10.0.0.1"));
+    }
+
+    #[test]
+    fn an_ipv6_network_shares_one_bucket() {
+        let limits = limits(&[]);
+        let allowed = (0..20).filter(|n| limits.request(ip(&format!("2001:db8::{n:x}")))).count();
+        assert_eq!(allowed, 3);
+        assert!(limits.request(ip("2001:db8:0:1::1")), "the next network is not punished");
+    }
+}

@@ -1,0 +1,72 @@
+//! The edge: the routes, the one handler behind every paid route, and what every answer carries.
+
+mod limits;
+mod paid;
+mod public;
+mod respond;
+mod routes;
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::dev::{Server, Service as _};
+use actix_web::{App, HttpServer, web};
+
+use crate::config::Config;
+use crate::gateway::{Gateway, Worker};
+use crate::upstream::Upstreams;
+
+pub use limits::RateLimits;
+
+/// Sockets per worker thread; beyond them new connections wait.
+const CONNECTIONS: usize = 25_000;
+/// How long a request head may take to arrive.
+const HEAD: Duration = Duration::from_secs(10);
+/// How long a closing connection may linger.
+const LINGER: Duration = Duration::from_secs(5);
+/// How often quiet callers are forgotten.
+const FORGET_EVERY: Duration = Duration::from_secs(60);
+
+/// Binds and starts to serve. The server runs until it is stopped; running calls may then finish within their time limit.
+pub fn start(config: &Config, gateway: Arc<Gateway>) -> std::io::Result<(Server, Vec<SocketAddr>)> {
+    let limits = Arc::new(RateLimits::new(&config.limits, config.trusted_proxies.clone()));
+    actix_web::rt::spawn(forget_quiet_callers(Arc::clone(&limits)));
+    let upstreams = config.upstreams.clone();
+    let server = HttpServer::new(move || {
+        let connections = Upstreams::new(&upstreams).expect("the same list was checked before the server started");
+        let worker = Rc::new(Worker { gateway: Arc::clone(&gateway), upstreams: connections });
+        let edge = Rc::new(respond::Edge { gateway: Arc::clone(&gateway), limits: Arc::clone(&limits) });
+        let wrap = Rc::clone(&edge);
+        App::new()
+            .app_data(worker)
+            .app_data(edge)
+            .configure(routes::configure)
+            .default_service(web::to(public::not_found))
+            .wrap_fn(move |mut request, service| {
+                let passport = respond::enter(&wrap, &mut request);
+                let next = passport.is_ok().then(|| service.call(request));
+                async move { respond::leave(passport, next).await }
+            })
+    })
+    .tcp_nodelay(true)
+    // A client that closes its side has left: without this it would go unnoticed while the upstream is silent.
+    .h1_allow_half_closed(false)
+    .client_request_timeout(HEAD)
+    .client_disconnect_timeout(LINGER)
+    .max_connections(CONNECTIONS)
+    .shutdown_timeout(config.limits.wall_clock.as_secs() + LINGER.as_secs())
+    .disable_signals()
+    .bind(config.bind)?;
+    let addresses = server.addrs();
+    Ok((server.run(), addresses))
+}
+
+/// Memory must not grow with the number of callers ever seen.
+async fn forget_quiet_callers(limits: Arc<RateLimits>) {
+    loop {
+        actix_web::rt::time::sleep(FORGET_EVERY).await;
+        limits.forget_quiet();
+    }
+}

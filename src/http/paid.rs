@@ -1,0 +1,95 @@
+//! The one handler behind every paid route: read the body within its bound, take the credentials, sell.
+
+use std::rc::Rc;
+
+use actix_web::http::header::{self, HeaderMap};
+use actix_web::{HttpRequest, HttpResponse, web};
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt as _;
+use tokio::time::Instant;
+
+use super::respond::{self, Edge};
+use super::routes::Route;
+use crate::error::{Code, Error};
+use crate::gateway::{Call, Credentials, Refusal, Worker, serve};
+use crate::upstream::forwardable;
+use crate::x402::PAYMENT_HEADERS;
+
+pub async fn paid(route: Route, request: HttpRequest, payload: web::Payload) -> HttpResponse {
+    match sell(route, &request, payload).await {
+        Ok(served) => respond::served(served),
+        Err(refusal) => respond::refuse(&request, refusal),
+    }
+}
+
+async fn sell(route: Route, request: &HttpRequest, payload: web::Payload) -> Result<crate::gateway::Served, Refusal> {
+    let (Some(worker), Some(edge)) = (request.app_data::<Rc<Worker>>(), request.app_data::<Rc<Edge>>()) else {
+        return Err(Error::new(Code::Internal, "the server is not set up").into());
+    };
+    let limits = &worker.gateway.limits;
+    let deadline = Instant::now() + limits.wall_clock;
+    let credentials = credentials(request.headers());
+    if !credentials.payments.is_empty() && !edge.limits.payment(respond::source(edge, request)) {
+        return Err(respond::slow_down("too many payments from your address; this one was not used, send it again in a minute").into());
+    }
+    check_media_type(request.headers())?;
+    let body = tokio::time::timeout_at(deadline, read(request.headers(), payload, limits.max_body)).await;
+    let body = body.map_err(|_| Error::new(Code::InvalidRequest, "the body did not arrive in time"))??;
+    let call = Call {
+        request: respond::request_id(request),
+        dialect: route.dialect,
+        path: request.path().to_owned(),
+        query: Some(request.query_string()).filter(|query| !query.is_empty()).map(str::to_owned),
+        body,
+        credentials,
+        headers: forwarded(request.headers()),
+        deadline,
+    };
+    serve(worker, call).await
+}
+
+fn credentials(headers: &HeaderMap) -> Credentials {
+    // A value that is not text can be no payment; it is kept as one that will not decode, never ignored.
+    let text = |value: &header::HeaderValue| value.to_str().unwrap_or("\u{fffd}").trim().to_owned();
+    let payments = PAYMENT_HEADERS.iter().flat_map(|name| headers.get_all(*name)).map(text).filter(|value| !value.is_empty());
+    let key = headers.contains_key(header::AUTHORIZATION) || headers.contains_key("x-api-key");
+    Credentials { payments: payments.collect(), key }
+}
+
+fn forwarded(headers: &HeaderMap) -> Vec<(String, String)> {
+    let text = |(name, value): (&header::HeaderName, &header::HeaderValue)| Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned()));
+    headers.iter().filter(|(name, _)| forwardable(name.as_str())).filter_map(text).collect()
+}
+
+/// JSON is read whatever it is called, because retrying clients lose the header; what is surely something else is refused.
+fn check_media_type(headers: &HeaderMap) -> Result<(), Error> {
+    let value = |name| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_ascii_lowercase();
+    let encoding = value(header::CONTENT_ENCODING);
+    if !encoding.is_empty() && encoding != "identity" {
+        return Err(Error::new(Code::UnsupportedMediaType, "send the body without Content-Encoding"));
+    }
+    let media_type = value(header::CONTENT_TYPE);
+    if ["multipart/", "application/x-www-form-urlencoded"].iter().any(|kind| media_type.starts_with(kind)) {
+        return Err(Error::new(Code::UnsupportedMediaType, "send JSON: Content-Type: application/json"));
+    }
+    Ok(())
+}
+
+/// Reads the body, refusing one that is announced or turns out too long.
+async fn read(headers: &HeaderMap, mut payload: web::Payload, limit: usize) -> Result<Bytes, Error> {
+    let too_large = || Error::new(Code::RequestTooLarge, format!("the body is longer than {} MiB", limit / (1024 * 1024)));
+    let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()).and_then(|text| text.parse::<usize>().ok());
+    if announced.is_some_and(|length| length > limit) {
+        return Err(too_large());
+    }
+    // What is announced is only believed up to a point: memory is taken as bytes arrive.
+    let mut body = BytesMut::with_capacity(announced.unwrap_or(0).min(64 * 1024));
+    while let Some(chunk) = payload.next().await {
+        let chunk = chunk.map_err(|error| Error::new(Code::InvalidRequest, "the body broke off").because(error.to_string()))?;
+        if body.len() + chunk.len() > limit {
+            return Err(too_large());
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body.freeze())
+}

@@ -1,0 +1,202 @@
+//! What every answer carries: a request id, CORS, and for a refusal the error in the route's own shape with the offer.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use actix_web::body::{BodyStream, BoxBody, SizedStream};
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use actix_web::http::{Method, StatusCode};
+use actix_web::{HttpMessage as _, HttpRequest, HttpResponse, HttpResponseBuilder};
+use serde_json::{Map, Value};
+
+use super::RateLimits;
+use super::routes::error_shape;
+use crate::dialect::{ErrorShape, error_body};
+use crate::error::{Code, Error};
+use crate::gateway::{Gateway, Refusal, Served};
+use crate::ids::RequestId;
+use crate::x402::{self, OFFER_HEADER, Offer, RECEIPT_HEADERS};
+
+/// What the edge knows about itself.
+pub struct Edge {
+    pub gateway: Arc<Gateway>,
+    pub limits: Arc<RateLimits>,
+}
+
+/// Request headers a browser may send; the last two come from x402 clients, which send them on the paid retry.
+const ALLOWED: &str = "content-type, authorization, x-api-key, anthropic-version, anthropic-beta, payment-signature, x-payment, \
+                       x-402-payment, sign-in-with-x, x-sign-in-with-x, access-control-expose-headers, payment-retry";
+/// Response headers a page may read.
+const EXPOSED: &str = "PAYMENT-REQUIRED, PAYMENT-RESPONSE, X-PAYMENT-RESPONSE, X-Request-Id, X-Balance-Remaining, \
+                       X-Allowance-Remaining, Retry-After";
+/// What an answer depends on besides its URL.
+const VARY: &str = "Authorization, X-Api-Key, Payment-Signature, X-Payment, X-402-Payment, X-Sign-In-With-X, Sign-In-With-X";
+const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Names a request and takes its bucket. `Err` is the answer to a request that goes no further.
+pub fn enter(edge: &Rc<Edge>, request: &mut ServiceRequest) -> Result<RequestId, (RequestId, Box<ServiceResponse>)> {
+    let id = fresh_id(edge);
+    request.extensions_mut().insert(id);
+    let stop = |response: HttpResponse| Err((id, Box::new(ServiceResponse::new(request.request().clone(), response))));
+    if request.method() == Method::OPTIONS {
+        return stop(preflight());
+    }
+    if request.path() != "/healthz" && !edge.limits.request(source(edge, request.request())) {
+        return stop(refuse(request.request(), slow_down("too many requests from your address; slow down").into()));
+    }
+    Ok(id)
+}
+
+/// Lets the request through and dresses the answer.
+pub async fn leave<F>(
+    passport: Result<RequestId, (RequestId, Box<ServiceResponse>)>,
+    next: Option<F>,
+) -> Result<ServiceResponse, actix_web::Error>
+where
+    F: Future<Output = Result<ServiceResponse, actix_web::Error>>,
+{
+    let (id, mut response) = match (passport, next) {
+        (Err((id, response)), _) => (id, *response),
+        (Ok(id), Some(next)) => (id, next.await?),
+        (Ok(_), None) => return Err(actix_web::error::ErrorInternalServerError("a request was neither stopped nor let through")),
+    };
+    dress(response.headers_mut(), id);
+    Ok(response)
+}
+
+fn dress(headers: &mut HeaderMap, id: RequestId) {
+    if let Ok(value) = HeaderValue::from_str(&id.to_string()) {
+        headers.insert(REQUEST_ID, value);
+    }
+    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    if !headers.contains_key(header::CACHE_CONTROL) {
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store, private"));
+    }
+    headers.insert(header::VARY, HeaderValue::from_static(VARY));
+}
+
+fn preflight() -> HttpResponse {
+    HttpResponse::NoContent()
+        .insert_header((header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST, PATCH, OPTIONS"))
+        .insert_header((header::ACCESS_CONTROL_ALLOW_HEADERS, ALLOWED))
+        .insert_header((header::ACCESS_CONTROL_MAX_AGE, "86400"))
+        .finish()
+}
+
+fn fresh_id(edge: &Edge) -> RequestId {
+    let mut random = [0; 10];
+    if let Err(error) = getrandom::fill(&mut random) {
+        // Time still tells requests apart; only guessing becomes easier, and an id opens nothing.
+        tracing::error!(%error, "no randomness for a request id");
+    }
+    RequestId::new(edge.gateway.clock().now(), random)
+}
+
+/// The id this request was given on entry.
+pub fn request_id(request: &HttpRequest) -> RequestId {
+    request.extensions().get::<RequestId>().copied().unwrap_or(RequestId(0))
+}
+
+/// The address a request counts for.
+pub fn source(edge: &Edge, request: &HttpRequest) -> std::net::IpAddr {
+    let peer = request.peer_addr().map_or(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), |peer| peer.ip());
+    let forwarded = request.headers().get("x-forwarded-for").and_then(|value| value.to_str().ok());
+    edge.limits.source(peer, forwarded)
+}
+
+/// A 429 of ours.
+pub fn slow_down(message: &str) -> Error {
+    Error::new(Code::RateLimited, message).retry_after(1)
+}
+
+/// A refusal as an answer, in the shape of the path it was asked on. The operator hears its cause here, once.
+pub fn refuse(request: &HttpRequest, refusal: Refusal) -> HttpResponse {
+    let (id, shape) = (request_id(request), error_shape(request.path()));
+    let Refusal { error, offer, receipt } = refusal;
+    log(request, id, &error);
+    let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = HttpResponse::build(status);
+    if let Some(offer) = &offer {
+        response.insert_header((OFFER_HEADER, x402::encode(&offer.v2(offer_error(&error)))));
+    }
+    if let Some((receipt, version)) = receipt {
+        let value = receipt.header(version);
+        RECEIPT_HEADERS.iter().for_each(|name| _ = response.insert_header((*name, value.as_str())));
+    }
+    if let Some(seconds) = error.retry_after {
+        response.insert_header((header::RETRY_AFTER, seconds));
+    }
+    match error.status() {
+        400..=404 => _ = response.insert_header((SHOULD_RETRY, "false")),
+        429 | 503 | 529 => _ = response.insert_header((SHOULD_RETRY, "true")),
+        _ => {}
+    }
+    let mut body = error_body(shape, &error, id);
+    if let Some(offer) = offer {
+        add_offer(&mut body, shape, &offer);
+    }
+    response.json(body)
+}
+
+/// The `error` of a version 2 offer: the reason code of a refused payment, or the words clients know.
+fn offer_error(error: &Error) -> &str {
+    match error.reason {
+        Some(reason) => reason,
+        None if error.code == Code::PaymentRequired => "Payment required",
+        None => error.code.row().code,
+    }
+}
+
+/// Under `/v1` the body is at once version 1's offer and the dialect's error; under `/api/v1` it is version 2's offer.
+fn add_offer(body: &mut Map<String, Value>, shape: ErrorShape, offer: &Offer) {
+    match shape {
+        ErrorShape::OpenAi | ErrorShape::Anthropic => {
+            body.insert("x402Version".into(), 1.into());
+            body.insert("accepts".into(), offer.v1_accepts().into());
+        }
+        ErrorShape::Flat => {
+            let Value::Object(v2) = offer.v2("") else { return };
+            body.extend(v2.into_iter().filter(|(key, _)| key != "error"));
+        }
+    }
+}
+
+fn log(request: &HttpRequest, id: RequestId, error: &Error) {
+    let (code, status) = (error.code.row().code, error.status());
+    let (method, path, reason) = (request.method().as_str(), request.path(), error.reason);
+    match (&error.cause, status) {
+        (Some(cause), _) => tracing::warn!(request.id = %id, method, path, status, code, reason, cause, "refused: {code}"),
+        (None, 500..) => tracing::warn!(request.id = %id, method, path, status, code, reason, "refused: {code}"),
+        (None, _) => tracing::debug!(request.id = %id, method, path, status, code, reason, "refused: {code}"),
+    }
+}
+
+/// A served call as an answer: 200, the receipt, and the body as it comes.
+pub fn served(served: Served) -> HttpResponse {
+    let mut response = HttpResponse::Ok();
+    if let Some((receipt, version)) = served.receipt {
+        let value = receipt.header(version);
+        RECEIPT_HEADERS.iter().for_each(|name| _ = response.insert_header((*name, value.as_str())));
+    }
+    match served.stream {
+        true => event_stream(&mut response),
+        false => _ = response.insert_header((header::CONTENT_TYPE, served.content_type)),
+    }
+    let body = match served.content_length {
+        Some(length) => BoxBody::new(SizedStream::new(length, served.body)),
+        None => BoxBody::new(BodyStream::new(served.body)),
+    };
+    response.body(body)
+}
+
+fn event_stream(response: &mut HttpResponseBuilder) {
+    response
+        .insert_header((header::CONTENT_TYPE, "text/event-stream"))
+        .insert_header((header::CACHE_CONTROL, "no-cache, no-store, private"))
+        // nginx would gather events into its buffers.
+        .insert_header(("x-accel-buffering", "no"));
+}
