@@ -19,6 +19,7 @@
 
 pub mod account;
 pub mod catalogue;
+pub mod chain;
 pub mod clock;
 pub mod config;
 pub mod error;

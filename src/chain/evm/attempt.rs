@@ -1,0 +1,264 @@
+//! Signing and sending: which fee, which nonce, journaled before a byte leaves, and replaced when it is stuck.
+
+use tokio::time::{Duration, Instant};
+use tracing::{info, warn};
+
+use super::hex;
+use super::node::{self, Block};
+use super::rpc::RpcError;
+use super::settle::{Halt, Settler};
+use super::transaction::{Signed, Transaction};
+use crate::chain::payment::VerifiedPayment;
+use crate::chain::{Attempt, JournalClosed};
+
+/// A transaction without a receipt after this long is stuck.
+const STUCK: Duration = Duration::from_secs(10);
+/// A transaction that the node did not take is tried again after this long.
+const NOT_TAKEN: Duration = Duration::from_secs(2);
+/// Below this a suggested tip is not worth the risk of being ignored, in wei per gas.
+const SMALLEST_TIP: u128 = 1_000_000;
+
+/// Fees in wei per gas (EIP-1559).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fees {
+    pub tip: u128,
+    pub max_fee: u128,
+}
+
+impl Fees {
+    /// Twice the base fee plus the tip, so that it stays valid through six full blocks; never above the operator's cap.
+    /// `None` when the base fee alone is above the cap.
+    pub fn suggest(base_fee: u128, tip: u128, cap: u128) -> Option<Fees> {
+        if base_fee >= cap {
+            return None;
+        }
+        let max_fee = base_fee.saturating_mul(2).saturating_add(tip.max(SMALLEST_TIP)).min(cap);
+        Some(Fees { tip: tip.max(SMALLEST_TIP).min(max_fee), max_fee })
+    }
+
+    /// An eighth more of both, which every node takes for a replacement (they want a tenth), or what is suggested now if
+    /// that is more. `None` when the cap does not leave room for that.
+    pub fn bump(self, suggested: Option<Fees>, cap: u128) -> Option<Fees> {
+        let more = |fee: u128| fee.saturating_add(fee.div_ceil(8)).saturating_add(1);
+        let least = Fees { tip: more(self.tip), max_fee: more(self.max_fee) };
+        if least.max_fee > cap || least.tip > least.max_fee {
+            return None;
+        }
+        let now = suggested.unwrap_or(least);
+        let max_fee = least.max_fee.max(now.max_fee).min(cap);
+        Some(Fees { tip: least.tip.max(now.tip).min(max_fee), max_fee })
+    }
+}
+
+/// How far the last transaction of a payment got.
+pub struct Progress {
+    sent_at: Option<Instant>,
+    taken: Taken,
+    /// How often the chain had counted past our nonce without a receipt of ours.
+    pub passed: u32,
+    /// How often the token called the authorization used up without saying how.
+    pub unexplained: u32,
+}
+
+/// What the node said to the bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Taken {
+    /// Taken, or nobody knows.
+    Perhaps,
+    Underpriced,
+    No,
+}
+
+impl Progress {
+    pub fn new() -> Progress {
+        Progress { sent_at: None, taken: Taken::Perhaps, passed: 0, unexplained: 0 }
+    }
+
+    /// Stored bytes that were not sent since the program started.
+    pub fn is_new(&self) -> bool {
+        self.sent_at.is_none()
+    }
+
+    /// Whether it is time to do something about the last transaction.
+    pub fn is_stuck(&self) -> bool {
+        let patience = if self.taken == Taken::Perhaps { STUCK } else { NOT_TAKEN };
+        self.sent_at.is_none_or(|at| at.elapsed() >= patience)
+    }
+}
+
+impl Settler {
+    /// Signs the first transaction of a payment, or one with a new nonce when the last one's was used up by a stranger.
+    pub(super) async fn send_first(
+        &self,
+        payment: &VerifiedPayment,
+        tries: &mut Vec<Signed>,
+        transaction: Transaction,
+        pending: u64,
+        progress: &mut Progress,
+    ) -> Result<(), JournalClosed> {
+        let turn = self.lane.turn(pending).await;
+        let signed = Transaction { nonce: turn.nonce(), ..transaction }.sign(&self.key);
+        self.journal.signed(payment.id(), attempt(&signed)).await?;
+        turn.taken();
+        tries.push(signed);
+        self.send_last(payment, tries, progress).await;
+        Ok(())
+    }
+
+    /// Sends the newest transaction of a payment, once more if need be. The outcome is known from receipts only.
+    pub(super) async fn send_last(&self, payment: &VerifiedPayment, tries: &[Signed], progress: &mut Progress) {
+        let Some(last) = tries.last() else { return };
+        let id = payment.id();
+        progress.taken = match self.node.send(&last.raw).await {
+            Ok(()) => Taken::Perhaps,
+            Err(error) => judge(&error),
+        };
+        progress.sent_at = Some(Instant::now());
+        match progress.taken {
+            Taken::Perhaps => {
+                info!(payment = %id, tx = %hex::encode(&last.hash), nonce = last.transaction.nonce, "settlement sent");
+                self.journal.sent(id);
+            }
+            Taken::Underpriced | Taken::No => {
+                warn!(payment = %id, tx = %hex::encode(&last.hash), taken = ?progress.taken, "the node did not take it yet");
+            }
+        }
+    }
+
+    /// Sends the same call again, at a higher fee where the cap allows it.
+    pub(super) async fn replace(
+        &self,
+        payment: &VerifiedPayment,
+        tries: &mut Vec<Signed>,
+        latest: &Block,
+        progress: &mut Progress,
+    ) -> Result<(), Halt> {
+        let Some(last) = tries.last().filter(|last| last.from == self.address) else { return Ok(()) };
+        let transaction = last.transaction.clone();
+        // Without gas money a higher fee is refused all the more.
+        let bumped = if progress.taken == Taken::No { None } else { self.bumped(&transaction, latest).await? };
+        match bumped {
+            Some(fees) => self.send_bumped(payment, tries, transaction, fees, progress).await.map_err(Halt::from),
+            None => {
+                self.send_last(payment, tries, progress).await;
+                Ok(())
+            }
+        }
+    }
+
+    /// Whether our nonces for this payment are used up, so that no transaction of another payment waits behind them. If
+    /// not, the stuck transaction is replaced by one that moves nothing.
+    pub(super) async fn clear_line(
+        &self,
+        payment: &VerifiedPayment,
+        tries: &mut Vec<Signed>,
+        latest: &Block,
+        progress: &mut Progress,
+    ) -> Result<bool, Halt> {
+        let Some(last) = tries.iter().rfind(|signed| signed.from == self.address) else { return Ok(true) };
+        if self.mined_count().await? > last.transaction.nonce {
+            return Ok(true);
+        }
+        if progress.is_new() {
+            // A last chance for the bytes we have; a reverted transfer uses up the nonce as well.
+            self.send_last(payment, tries, progress).await;
+        }
+        if !progress.is_stuck() {
+            return Ok(false);
+        }
+        let mut transaction = last.transaction.clone();
+        if !transaction.data.is_empty() {
+            warn!(payment = %payment.id(), nonce = transaction.nonce, "freeing the nonce of a transaction that is of no use");
+            let gas = self.node.call(node::estimate(self.address, self.address, &[])).await?;
+            let gas = node::read_number(&gas)?;
+            transaction = Transaction { to: self.address, data: Vec::new(), gas: gas.saturating_add(gas / 5), ..transaction };
+        }
+        match self.bumped(&transaction, latest).await? {
+            Some(fees) => self.send_bumped(payment, tries, transaction, fees, progress).await?,
+            None => self.send_last(payment, tries, progress).await,
+        }
+        Ok(false)
+    }
+
+    /// How many of our transactions are mined.
+    pub(super) async fn mined_count(&self) -> Result<u64, RpcError> {
+        node::read_number(&self.node.call(node::count(self.address, "latest")).await?)
+    }
+
+    /// What the network asks now, within the operator's cap.
+    pub(super) fn fees(&self, latest: &Block, tip: u128) -> Option<Fees> {
+        Fees::suggest(latest.base_fee?, tip, self.max_fee)
+    }
+
+    async fn bumped(&self, transaction: &Transaction, latest: &Block) -> Result<Option<Fees>, RpcError> {
+        let tip = self.node.call(node::tip()).await.and_then(|tip| node::read_quantity(&tip)).unwrap_or(SMALLEST_TIP);
+        let old = Fees { tip: transaction.tip, max_fee: transaction.max_fee };
+        Ok(old.bump(self.fees(latest, tip), self.max_fee))
+    }
+
+    async fn send_bumped(
+        &self,
+        payment: &VerifiedPayment,
+        tries: &mut Vec<Signed>,
+        transaction: Transaction,
+        fees: Fees,
+        progress: &mut Progress,
+    ) -> Result<(), JournalClosed> {
+        let signed = Transaction { tip: fees.tip, max_fee: fees.max_fee, ..transaction }.sign(&self.key);
+        self.journal.signed(payment.id(), attempt(&signed)).await?;
+        tries.push(signed);
+        self.send_last(payment, tries, progress).await;
+        Ok(())
+    }
+}
+
+fn attempt(signed: &Signed) -> Attempt {
+    Attempt { tx: hex::encode(&signed.hash), raw: signed.raw.clone(), gas_nonce: signed.transaction.nonce }
+}
+
+/// Nodes agree on words, not on codes. Whatever is not clearly a refusal may have been taken.
+fn judge(error: &RpcError) -> Taken {
+    match error {
+        _ if error.says(&["underpriced", "less than block base fee", "fee too low"]) => Taken::Underpriced,
+        _ if error.says(&["insufficient funds", "intrinsic gas", "exceeds block gas limit", "exceeds the configured cap"]) => {
+            warn!(%error, "the settler's transaction is refused");
+            Taken::No
+        }
+        _ => Taken::Perhaps,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fee_never_passes_the_operators_cap() {
+        let gwei = 1_000_000_000;
+        assert_eq!(Fees::suggest(gwei, gwei, 100 * gwei), Some(Fees { tip: gwei, max_fee: 3 * gwei }));
+        assert_eq!(Fees::suggest(60 * gwei, gwei, 100 * gwei), Some(Fees { tip: gwei, max_fee: 100 * gwei }));
+        assert_eq!(Fees::suggest(100 * gwei, gwei, 100 * gwei), None, "then we wait");
+        let stuck = Fees { tip: gwei, max_fee: 95 * gwei };
+        assert_eq!(stuck.bump(None, 100 * gwei), None);
+    }
+
+    #[test]
+    fn a_replacement_pays_at_least_a_tenth_more_of_both_fees() {
+        for fee in [1, 9, 1_000_000, 2_000_000_000] {
+            let old = Fees { tip: fee, max_fee: 2 * fee };
+            let new = old.bump(Some(Fees { tip: 1, max_fee: 1 }), u128::MAX).unwrap();
+            assert!(new.tip * 10 >= old.tip * 11 && new.max_fee * 10 >= old.max_fee * 11, "{fee}");
+        }
+    }
+
+    #[test]
+    fn only_clear_refusals_count_as_not_sent() {
+        let answered = |message: &str| RpcError::Answered { message: message.into(), data: None };
+        for unknown in ["already known", "transaction already imported", "nonce too low", "internal error"] {
+            assert_eq!(judge(&answered(unknown)), Taken::Perhaps, "{unknown}");
+        }
+        assert_eq!(judge(&RpcError::Unreachable("timeout".into())), Taken::Perhaps);
+        assert_eq!(judge(&answered("replacement transaction underpriced")), Taken::Underpriced);
+        assert_eq!(judge(&answered("insufficient funds for gas * price + value")), Taken::No);
+    }
+}

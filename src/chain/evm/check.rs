@@ -1,0 +1,63 @@
+//! The self-check of a network before anything is sold on it: is this the chain, the token and the purse we think it is?
+
+use super::evidence::CLOCK_TOLERANCE;
+use super::node::{self, Node};
+use super::rpc::RpcError;
+use super::{abi, hex};
+use crate::chain::evm::address::Address;
+use crate::chain::networks::Token;
+use crate::clock::Timestamp;
+
+/// Settlements that the settler must be able to pay for before we sell another call.
+const GAS_RESERVE: u128 = 3 * 150_000;
+
+/// Asks one round of questions. `Err` says what is wrong, for the operator.
+pub async fn check(node: &Node, token: &Token, settler: Address, now: Timestamp) -> Result<(), String> {
+    let nobody = Address([0; 20]);
+    let answers = node
+        .batch([
+            node::chain_id(),
+            node::code(token.asset),
+            node::view(nobody, token.asset, &abi::DECIMALS),
+            node::view(nobody, token.asset, &abi::DOMAIN_SEPARATOR),
+            node::balance(settler),
+            node::block("latest"),
+        ])
+        .await
+        .map_err(|error| error.to_string())?;
+    let [chain_id, code, decimals, domain, balance, block] = answers;
+    let text = |error: RpcError| error.to_string();
+    let chain_id = node::read_number(&chain_id.map_err(text)?).map_err(text)?;
+    if chain_id != token.chain_id {
+        return Err(format!("rpc_urls lead to chain {chain_id}, not to {}", token.chain_id));
+    }
+    if node::read_bytes(&code.map_err(text)?).map_err(text)?.is_empty() {
+        return Err(format!("there is no contract at the asset's address {}", token.asset));
+    }
+    let decimals = decimals.ok().and_then(|answer| abi::word(&node::read_bytes(&answer).ok()?)?.as_u64());
+    if decimals != Some(6) {
+        return Err(format!("the asset has {decimals:?} decimals; only tokens with 6 are sold for"));
+    }
+    let domain = domain.ok().and_then(|answer| abi::word(&node::read_bytes(&answer).ok()?));
+    if domain.map(|word| word.0) != Some(token.domain) {
+        let (name, version) = (&token.name, &token.version);
+        let theirs = domain.map_or_else(|| "nothing".to_owned(), |word| hex::encode(&word.0));
+        return Err(format!(
+            "the token's DOMAIN_SEPARATOR() is {theirs}, which is not name {name:?}, version {version:?}; set asset_name"
+        ));
+    }
+    let block = node::read_block(block.map_err(text)?).map_err(text)?;
+    let apart = block.timestamp.abs_diff(now.secs());
+    if apart > CLOCK_TOLERANCE {
+        return Err(format!(
+            "clock: the latest block is {apart} s away from this machine's clock; set the clock, or the node is behind"
+        ));
+    }
+    let base_fee = block.base_fee.ok_or("the chain has no base fee; EIP-1559 transactions are needed")?;
+    let balance = node::read_quantity(&balance.map_err(text)?).map_err(text)?;
+    let needed = base_fee.saturating_mul(2).saturating_mul(GAS_RESERVE);
+    if balance <= needed {
+        return Err(format!("gas: the settler {settler} has {balance} wei and needs more than {needed}; send it some"));
+    }
+    Ok(())
+}

@@ -1,0 +1,92 @@
+//! What counts as proof on the chain that a payment arrived, or never will.
+
+use super::abi;
+use super::hex;
+use super::node::{self, Asked, Log, Node, Receipt};
+use crate::chain::Confirmation;
+use crate::chain::payment::VerifiedPayment;
+
+/// How far apart the clocks of a chain and ours may be, in seconds.
+pub const CLOCK_TOLERANCE: u64 = 120;
+/// Blocks per log query; providers refuse much more.
+const LOG_WINDOW: u64 = 1000;
+/// Queries before giving up; at 2 s per block this is more than a day.
+const LOG_WINDOWS: u64 = 50;
+
+/// Where an authorization went that our own transaction did not use.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Elsewhere {
+    /// Nobody used or cancelled it.
+    Unused,
+    /// Somebody else submitted it: the money is ours all the same.
+    Paid(Confirmation),
+    /// Its signer cancelled it, used its nonce for another transfer, or spent it before it was shown to us.
+    Spent,
+    /// The token says it is used up, and no event since the payment was verified says how.
+    Unexplained,
+}
+
+/// Whether this receipt moved exactly this payment: both events, from the token itself, in this transaction.
+pub fn pays(receipt: &Receipt, payment: &VerifiedPayment) -> bool {
+    let authorization = &payment.authorization;
+    let (from, to) = (authorization.from.to_word(), authorization.to.to_word());
+    let emitted = |event: &str, topics: &[[u8; 32]], data: &[u8]| {
+        receipt.logs.iter().any(|log| {
+            log.address == payment.asset
+                && log.tx == receipt.tx
+                && log.topics.split_first().is_some_and(|(first, rest)| hex::encode(first) == event && rest == topics)
+                && log.data == data
+        })
+    };
+    receipt.succeeded
+        && emitted(abi::TRANSFER_EVENT, &[from, to], &authorization.value.0)
+        && emitted(abi::USED_EVENT, &[from, authorization.nonce], &[])
+}
+
+/// Looks for the authorization in the token's own books: its state first, then the event that explains it. Only events
+/// since the payment was verified count, so that an authorization spent elsewhere before buys nothing here.
+pub async fn elsewhere(node: &Node, payment: &VerifiedPayment) -> Asked<Elsewhere> {
+    let state = node::view(payment.asset, payment.asset, &abi::authorization_state(&payment.authorization));
+    let state = node::read_bytes(&node.call(state).await?)?;
+    if abi::word(&state).is_some_and(|word| word.is_zero()) {
+        return Ok(Elsewhere::Unused);
+    }
+    let (log, since_verified) = match find(node, payment).await? {
+        Some(found) => found,
+        None => return Ok(Elsewhere::Unexplained),
+    };
+    if !since_verified || log.topics.first().map(|event| hex::encode(event)).as_deref() == Some(abi::CANCELED_EVENT) {
+        return Ok(Elsewhere::Spent);
+    }
+    let receipt = node.call(node::receipt(&log.tx)).await?;
+    match node::read_receipt(&receipt, &log.tx)? {
+        Some(receipt) if pays(&receipt, payment) => {
+            Ok(Elsewhere::Paid(Confirmation { tx: hex::encode(&receipt.tx), block: receipt.block }))
+        }
+        Some(_) => Ok(Elsewhere::Spent),
+        None => Ok(Elsewhere::Unexplained),
+    }
+}
+
+/// Walks back from the latest block, newest first, to the time at which the payment was verified. Also says whether the
+/// event is younger than that.
+async fn find(node: &Node, payment: &VerifiedPayment) -> Asked<Option<(Log, bool)>> {
+    let events = [abi::USED_EVENT, abi::CANCELED_EVENT];
+    let topics = [payment.authorization.from.to_word(), payment.authorization.nonce];
+    let since = payment.verified_at.secs().saturating_sub(CLOCK_TOLERANCE);
+    let mut to = node.block("latest").await?.number;
+    for _ in 0..LOG_WINDOWS {
+        let from = to.saturating_sub(LOG_WINDOW - 1);
+        let found = node.logs(payment.asset, &events, topics, from, to).await?;
+        let matches = |log: &Log| log.address == payment.asset && log.topics.len() == 3 && log.topics[1..] == topics;
+        if let Some(log) = found.into_iter().find(matches) {
+            let block = node.block(&format!("{:#x}", log.block)).await?;
+            return Ok(Some((log, block.timestamp >= since)));
+        }
+        if from == 0 || node.block(&format!("{from:#x}")).await?.timestamp < since {
+            return Ok(None);
+        }
+        to = from - 1;
+    }
+    Ok(None)
+}

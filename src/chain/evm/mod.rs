@@ -1,0 +1,31 @@
+//! Ethereum and its relatives: EIP-3009 payments in USDC, checked, simulated, settled and watched over JSON-RPC.
+
+pub mod abi;
+pub mod address;
+mod attempt;
+pub mod buyer;
+mod check;
+pub mod eip712;
+mod evidence;
+pub mod hex;
+pub mod key;
+mod lane;
+mod node;
+pub mod payload;
+mod rpc;
+mod settle;
+pub mod signature;
+mod simulate;
+pub mod transaction;
+pub mod verify;
+mod watch;
+pub mod word;
+
+use sha3::{Digest, Keccak256};
+
+pub(in crate::chain) use settle::{Purse, Settler};
+
+/// keccak256, the hash of Ethereum.
+pub fn keccak(bytes: &[u8]) -> [u8; 32] {
+    Keccak256::digest(bytes).into()
+}

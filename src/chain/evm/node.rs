@@ -1,0 +1,208 @@
+//! What we ask a node, with typed answers; an answer of the wrong shape counts as no answer.
+
+use serde_json::{Value, json};
+
+use super::address::Address;
+use super::hex;
+use super::rpc::{Call, Rpc, RpcError};
+
+/// A block's head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Block {
+    pub number: u64,
+    /// UNIX seconds.
+    pub timestamp: u64,
+    /// Wei per gas; `None` on chains without EIP-1559.
+    pub base_fee: Option<u128>,
+}
+
+/// An event that a contract emitted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Log {
+    pub address: Address,
+    pub topics: Vec<[u8; 32]>,
+    pub data: Vec<u8>,
+    pub tx: [u8; 32],
+    pub block: u64,
+}
+
+/// The receipt of a mined transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Receipt {
+    pub tx: [u8; 32],
+    pub block: u64,
+    pub succeeded: bool,
+    pub logs: Vec<Log>,
+}
+
+/// Typed JSON-RPC to one network.
+pub struct Node(Rpc);
+
+pub type Asked<T> = Result<T, RpcError>;
+
+impl Node {
+    pub fn new(rpc: Rpc) -> Node {
+        Node(rpc)
+    }
+
+    /// Several calls in one round trip; read each answer with the functions below.
+    pub async fn batch<const N: usize>(&self, calls: [Call; N]) -> Asked<[Asked<Value>; N]> {
+        let answers = self.0.batch(calls.into()).await?;
+        answers.try_into().map_err(|_| nonsense("a batch"))
+    }
+
+    /// The receipts of several hashes, `None` where there is none, and the latest block.
+    pub async fn receipts(&self, hashes: &[[u8; 32]]) -> Asked<(Vec<Option<Receipt>>, Block)> {
+        let mut calls = vec![block("latest")];
+        calls.extend(hashes.iter().map(|hash| receipt(hash)));
+        let mut answers = self.0.batch(calls).await?.into_iter();
+        let latest = read_block(answers.next().ok_or_else(|| nonsense("a batch"))??)?;
+        let receipts = answers.zip(hashes).map(|(answer, hash)| read_receipt(&answer?, hash)).collect::<Asked<_>>()?;
+        Ok((receipts, latest))
+    }
+
+    pub async fn block(&self, tag: &str) -> Asked<Block> {
+        read_block(self.0.call(block(tag)).await?)
+    }
+
+    pub async fn send(&self, raw: &[u8]) -> Asked<()> {
+        self.0.call(Call::new("eth_sendRawTransaction", json!([hex::encode(raw)]))).await.map(|_| ())
+    }
+
+    /// Events of `address` in a range of blocks, any of `events`, with the two indexed topics given.
+    pub async fn logs(&self, address: Address, events: &[&str], topics: [[u8; 32]; 2], from: u64, to: u64) -> Asked<Vec<Log>> {
+        let filter = json!({
+            "address": address.to_string(), "fromBlock": format!("{from:#x}"), "toBlock": format!("{to:#x}"),
+            "topics": [events, hex::encode(&topics[0]), hex::encode(&topics[1])],
+        });
+        let answer = self.0.call(Call::new("eth_getLogs", json!([filter]))).await?;
+        let logs = answer.as_array().ok_or_else(|| nonsense("eth_getLogs"))?;
+        logs.iter().map(|log| read_log(log).ok_or_else(|| nonsense("eth_getLogs"))).collect()
+    }
+
+    pub async fn call(&self, call: Call) -> Asked<Value> {
+        self.0.call(call).await
+    }
+}
+
+pub fn chain_id() -> Call {
+    Call::new("eth_chainId", json!([]))
+}
+
+pub fn block(tag: &str) -> Call {
+    Call::new("eth_getBlockByNumber", json!([tag, false]))
+}
+
+pub fn code(address: Address) -> Call {
+    Call::new("eth_getCode", json!([address.to_string(), "latest"]))
+}
+
+pub fn balance(address: Address) -> Call {
+    Call::new("eth_getBalance", json!([address.to_string(), "latest"]))
+}
+
+/// How many transactions an account has sent: mined ones (`latest`), or waiting ones as well (`pending`).
+pub fn count(address: Address, tag: &str) -> Call {
+    Call::new("eth_getTransactionCount", json!([address.to_string(), tag]))
+}
+
+/// A call that changes nothing, at the latest block.
+pub fn view(from: Address, to: Address, data: &[u8]) -> Call {
+    Call::new("eth_call", json!([transaction(from, to, data), "latest"]))
+}
+
+pub fn estimate(from: Address, to: Address, data: &[u8]) -> Call {
+    Call::new("eth_estimateGas", json!([transaction(from, to, data)]))
+}
+
+pub fn tip() -> Call {
+    Call::new("eth_maxPriorityFeePerGas", json!([]))
+}
+
+pub fn receipt(hash: &[u8; 32]) -> Call {
+    Call::new("eth_getTransactionReceipt", json!([hex::encode(hash)]))
+}
+
+fn transaction(from: Address, to: Address, data: &[u8]) -> Value {
+    json!({"from": from.to_string(), "to": to.to_string(), "data": hex::encode(data)})
+}
+
+fn nonsense(what: &str) -> RpcError {
+    RpcError::Unreachable(format!("{what} was answered with something else"))
+}
+
+/// A number such as `"0x1a"`.
+pub fn read_quantity(answer: &Value) -> Asked<u128> {
+    answer.as_str().and_then(hex::quantity).ok_or_else(|| nonsense("a number"))
+}
+
+pub fn read_number(answer: &Value) -> Asked<u64> {
+    u64::try_from(read_quantity(answer)?).map_err(|_| nonsense("a number"))
+}
+
+pub fn read_bytes(answer: &Value) -> Asked<Vec<u8>> {
+    answer.as_str().and_then(hex::decode).ok_or_else(|| nonsense("bytes"))
+}
+
+pub fn read_block(answer: Value) -> Asked<Block> {
+    let base_fee = match &answer["baseFeePerGas"] {
+        Value::Null => None,
+        fee => Some(read_quantity(fee)?),
+    };
+    Ok(Block { number: read_number(&answer["number"])?, timestamp: read_number(&answer["timestamp"])?, base_fee })
+}
+
+/// `None` while the transaction is not mined. A receipt of another transaction than the one asked for is nonsense.
+pub fn read_receipt(answer: &Value, hash: &[u8; 32]) -> Asked<Option<Receipt>> {
+    if answer.is_null() || answer["blockNumber"].is_null() {
+        return Ok(None);
+    }
+    let receipt = (|| {
+        Some(Receipt {
+            tx: hex::fixed(answer["transactionHash"].as_str()?).filter(|tx| tx == hash)?,
+            block: read_number(&answer["blockNumber"]).ok()?,
+            succeeded: match answer["status"].as_str()? {
+                "0x1" => true,
+                "0x0" => false,
+                _ => return None,
+            },
+            logs: answer["logs"].as_array()?.iter().map(read_log).collect::<Option<_>>()?,
+        })
+    })();
+    receipt.map(Some).ok_or_else(|| nonsense("eth_getTransactionReceipt"))
+}
+
+fn read_log(log: &Value) -> Option<Log> {
+    if log["removed"] == true {
+        return None;
+    }
+    let topics = log["topics"].as_array()?.iter().map(|topic| hex::fixed(topic.as_str()?)).collect::<Option<_>>()?;
+    Some(Log {
+        address: Address::parse(log["address"].as_str()?)?,
+        topics,
+        data: hex::decode(log["data"].as_str()?)?,
+        tx: hex::fixed(log["transactionHash"].as_str()?)?,
+        block: read_number(&log["blockNumber"]).ok()?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer() -> Value {
+        json!({"transactionHash": hex::encode(&[7; 32]), "blockNumber": "0x10", "status": "0x1", "logs": []})
+    }
+
+    #[test]
+    fn only_the_receipt_that_was_asked_for_counts() {
+        assert!(read_receipt(&answer(), &[7; 32]).unwrap().unwrap().succeeded);
+        assert!(read_receipt(&answer(), &[8; 32]).is_err(), "another transaction's receipt proves nothing");
+        assert_eq!(read_receipt(&Value::Null, &[7; 32]), Ok(None));
+        for (field, value) in [("status", json!("0x2")), ("status", Value::Null), ("logs", Value::Null)] {
+            let mut bad = answer();
+            bad[field] = value;
+            assert!(read_receipt(&bad, &[7; 32]).is_err(), "{field}");
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! JSON-RPC to a chain's nodes: the next URL when one fails, several calls in one round trip where the node allows it.
+
+use std::cell::Cell;
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::hex;
+use crate::chain::client::JsonClient;
+
+/// One call.
+#[derive(Clone, Debug)]
+pub struct Call {
+    pub method: &'static str,
+    pub params: Value,
+}
+
+impl Call {
+    pub fn new(method: &'static str, params: Value) -> Call {
+        Call { method, params }
+    }
+}
+
+/// Why a call has no result.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RpcError {
+    /// No node answered, or none answered sense: the outcome is unknown.
+    Unreachable(String),
+    /// The node answered with an error. `message` is in lower case; nodes differ in codes and agree on words.
+    Answered { message: String, data: Option<Vec<u8>> },
+}
+
+impl RpcError {
+    /// Whether the contract reverted, as opposed to the node being unable to say.
+    pub fn is_revert(&self) -> bool {
+        match self {
+            RpcError::Unreachable(_) => false,
+            RpcError::Answered { message, data } => data.is_some() || message.contains("revert"),
+        }
+    }
+
+    /// Whether the node's words contain any of these (lower case).
+    pub fn says(&self, words: &[&str]) -> bool {
+        match self {
+            RpcError::Unreachable(_) => false,
+            RpcError::Answered { message, .. } => words.iter().any(|word| message.contains(word)),
+        }
+    }
+}
+
+impl std::fmt::Display for RpcError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            RpcError::Unreachable(why) => write!(f, "the node cannot be reached: {why}"),
+            RpcError::Answered { message, .. } => write!(f, "the node answered: {message}"),
+        }
+    }
+}
+
+/// The nodes of one network, the one that answered last first.
+pub struct Rpc {
+    client: JsonClient,
+    urls: Vec<String>,
+    preferred: Cell<usize>,
+    /// Some providers refuse arrays of calls; found out once.
+    batches: Cell<bool>,
+}
+
+#[derive(Deserialize)]
+struct Reply {
+    id: Option<u64>,
+    #[serde(default)]
+    result: Option<Value>,
+    error: Option<ReplyError>,
+}
+
+#[derive(Deserialize)]
+struct ReplyError {
+    #[serde(default)]
+    message: String,
+    #[serde(default)]
+    data: Value,
+}
+
+impl Rpc {
+    pub fn new(client: JsonClient, urls: Vec<String>) -> Rpc {
+        Rpc { client, urls, preferred: Cell::new(0), batches: Cell::new(true) }
+    }
+
+    pub async fn call(&self, call: Call) -> Result<Value, RpcError> {
+        let request = request(0, &call).to_string().into_bytes();
+        let reply: Reply = self.ask(request).await?;
+        outcome(reply)
+    }
+
+    /// All calls in one round trip, answers in the order of the calls.
+    pub async fn batch(&self, calls: Vec<Call>) -> Result<Vec<Result<Value, RpcError>>, RpcError> {
+        if self.batches.get() {
+            let array: Vec<_> = calls.iter().enumerate().map(|(id, call)| request(id, call)).collect();
+            match self.ask::<Vec<Reply>>(Value::from(array).to_string().into_bytes()).await {
+                Ok(replies) => return in_order(replies, calls.len()),
+                // One error for the whole array: ask one by one from now on, unless that fails too.
+                Err(trouble) => {
+                    let answers = self.one_by_one(calls).await;
+                    if answers.iter().any(|answer| matches!(answer, Err(RpcError::Unreachable(_)))) {
+                        return Err(trouble);
+                    }
+                    self.batches.set(false);
+                    return Ok(answers);
+                }
+            }
+        }
+        Ok(self.one_by_one(calls).await)
+    }
+
+    async fn one_by_one(&self, calls: Vec<Call>) -> Vec<Result<Value, RpcError>> {
+        futures_util::future::join_all(calls.into_iter().map(|call| self.call(call))).await
+    }
+
+    /// Posts to one node after the other until one answers JSON of the expected shape. Sending the same bytes twice is
+    /// harmless for every method we use: a transaction's hash is its identity.
+    async fn ask<T: for<'a> Deserialize<'a>>(&self, body: Vec<u8>) -> Result<T, RpcError> {
+        let first = self.preferred.get();
+        let mut why = String::new();
+        // With a single node, a connection that was closed while idle deserves a second try.
+        for turn in 0..self.urls.len().max(2) {
+            let node = (first + turn) % self.urls.len();
+            match self.client.post(&self.urls[node], None, body.clone()).await {
+                Ok(answer) if limited(&answer.body) => why = format!("node {} limits our rate", node + 1),
+                Ok(answer) => match serde_json::from_slice(&answer.body) {
+                    Ok(reply) => {
+                        self.preferred.set(node);
+                        return Ok(reply);
+                    }
+                    Err(_) => why = format!("node {} answered {} and no JSON-RPC", node + 1, answer.status),
+                },
+                Err(error) => why = format!("node {}: {error}", node + 1),
+            }
+        }
+        Err(RpcError::Unreachable(why))
+    }
+}
+
+fn request(id: usize, call: &Call) -> Value {
+    json!({"jsonrpc": "2.0", "id": id, "method": call.method, "params": call.params})
+}
+
+/// A rate limit is an answer of the provider, not of the chain; some send it as a JSON-RPC error.
+fn limited(body: &[u8]) -> bool {
+    if body.len() > 1024 {
+        return false;
+    }
+    let text = String::from_utf8_lossy(body).to_ascii_lowercase();
+    text.contains("\"error\"") && ["rate limit", "too many requests", "-32005", "capacity"].iter().any(|word| text.contains(word))
+}
+
+fn outcome(reply: Reply) -> Result<Value, RpcError> {
+    match reply.error {
+        None => Ok(reply.result.unwrap_or(Value::Null)),
+        Some(error) => {
+            let message: String = error.message.to_lowercase().chars().filter(|c| !c.is_control()).take(300).collect();
+            Err(RpcError::Answered { message, data: revert_data(&error.data) })
+        }
+    }
+}
+
+fn in_order(replies: Vec<Reply>, expected: usize) -> Result<Vec<Result<Value, RpcError>>, RpcError> {
+    let missing = || RpcError::Unreachable("the node left calls unanswered".into());
+    let mut answers = vec![Err(missing()); expected];
+    for reply in replies {
+        let place = reply.id.and_then(|id| usize::try_from(id).ok()).and_then(|id| answers.get_mut(id));
+        *place.ok_or_else(missing)? = outcome(reply);
+    }
+    Ok(answers)
+}
+
+/// The revert data of an error: a string as geth sends it, or nested once.
+fn revert_data(data: &Value) -> Option<Vec<u8>> {
+    let text = data.as_str().or_else(|| data.get("data").and_then(Value::as_str))?;
+    hex::decode(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_are_matched_to_their_calls_whatever_their_order() {
+        let replies: Vec<Reply> = serde_json::from_str(
+            r#"[{"id":1,"result":"0x2"},{"id":0,"error":{"code":3,"message":"Execution REVERTED","data":"0x08c3"}}]"#,
+        )
+        .unwrap();
+        let answers = in_order(replies, 3).unwrap();
+        let expected = RpcError::Answered { message: "execution reverted".into(), data: Some(vec![0x08, 0xc3]) };
+        assert_eq!(answers[0], Err(expected.clone()));
+        assert!(expected.is_revert());
+        assert_eq!(answers[1], Ok("0x2".into()));
+        assert!(matches!(answers[2], Err(RpcError::Unreachable(_))), "a missing answer is unknown, never a success");
+    }
+
+    #[test]
+    fn a_rate_limit_is_not_an_answer_of_the_chain() {
+        assert!(limited(br#"{"error":{"code":-32005,"message":"Too Many Requests"}}"#));
+        assert!(!limited(br#"{"id":1,"result":"capacity"}"#));
+        assert!(!RpcError::Unreachable("revert".into()).is_revert());
+    }
+}

@@ -1,0 +1,431 @@
+//! Settling one payment on its chain: sign, journal, send, and look until it is proven where the money is.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+use tokio::time::{Duration, sleep};
+use tracing::{error, info, warn};
+
+use super::address::Address;
+use super::attempt::Progress;
+use super::evidence::{self, Elsewhere};
+use super::key::PrivateKey;
+use super::lane::Lane;
+use super::node::{self, Block, Node, Receipt};
+use super::rpc::{Rpc, RpcError};
+use super::transaction::{Signed, Transaction};
+use super::watch::{Horizon, Watched};
+use super::{abi, check, hex, simulate};
+use crate::chain::client::JsonClient;
+use crate::chain::networks::Token;
+use crate::chain::payment::{Proof, VerifiedPayment};
+use crate::chain::{Attempt, Confirmation, Journal, JournalClosed, Refused, Settlement, reason};
+use crate::clock::Clock;
+
+/// A transaction sent later than this before the end of its authorization would be mined too late.
+const SETTLE_MARGIN_SECONDS: u64 = 6;
+/// How long after its end an authorization is called dead, so that a small reorganisation cannot revive it.
+const EXPIRY_MARGIN_SECONDS: u64 = 12;
+/// How often an inexplicable "used up" is asked about before it is believed, when nothing of ours was signed.
+const UNEXPLAINED_LOOKS: u32 = 5;
+
+/// Everything that settles payments on one network with one key.
+pub struct Settler {
+    pub(super) node: Node,
+    token: Token,
+    pub(super) key: PrivateKey,
+    pub(super) address: Address,
+    pub(super) lane: Lane,
+    pub(super) journal: Arc<dyn Journal>,
+    pub(super) horizon: Horizon,
+    clock: Clock,
+    confirmations: u64,
+    pub(super) max_fee: u128,
+}
+
+/// Why a step was not finished.
+pub enum Halt {
+    /// The journal is closed: this payment is not touched again before a restart.
+    Closed,
+    /// The chain cannot be asked now: wait and go on. Never a verdict.
+    Trouble(String),
+}
+
+impl From<JournalClosed> for Halt {
+    fn from(_: JournalClosed) -> Halt {
+        Halt::Closed
+    }
+}
+
+impl From<RpcError> for Halt {
+    fn from(error: RpcError) -> Halt {
+        Halt::Trouble(error.to_string())
+    }
+}
+
+/// What is needed beside the token to settle on a network.
+pub struct Purse {
+    pub urls: Vec<String>,
+    pub key: PrivateKey,
+    pub confirmations: u64,
+    pub max_fee: u128,
+}
+
+impl Settler {
+    pub fn new(client: JsonClient, token: Token, purse: Purse, journal: Arc<dyn Journal>, clock: Clock) -> Settler {
+        Settler {
+            node: Node::new(Rpc::new(client, purse.urls)),
+            token,
+            address: purse.key.address(),
+            key: purse.key,
+            lane: Lane::default(),
+            journal,
+            horizon: Horizon::default(),
+            clock,
+            confirmations: purse.confirmations.max(1),
+            max_fee: purse.max_fee,
+        }
+    }
+
+    pub async fn check(&self) -> Result<(), String> {
+        check::check(&self.node, &self.token, self.address, self.clock.now()).await
+    }
+
+    pub async fn simulate(&self, payment: &VerifiedPayment) -> Result<(), Refused> {
+        simulate::simulate(&self.node, self.address, payment).await.map(|_| ())
+    }
+
+    /// Reads journaled attempts back. Must happen before any new settlement starts, so that no nonce is used twice.
+    pub fn restore(&self, attempts: &[Attempt]) -> Vec<Signed> {
+        let tries: Vec<_> = attempts.iter().filter_map(|attempt| Signed::read(&attempt.raw)).collect();
+        for signed in tries.iter().filter(|signed| signed.from == self.address) {
+            self.lane.occupied(signed.transaction.nonce);
+        }
+        tries
+    }
+
+    /// Settles a payment, or goes on where the journal left it, and watches it until it is final. `tell` hears the outcome
+    /// after the journal does; nobody needs to be listening.
+    pub async fn run(
+        self: Rc<Self>,
+        payment: VerifiedPayment,
+        tries: Vec<Signed>,
+        confirmed: Option<Confirmation>,
+        tell: oneshot::Sender<Settlement>,
+    ) {
+        if self.pursue(&payment, tries, confirmed, tell).await.is_err() {
+            error!(payment = %payment.id(), "the journal is closed; this settlement goes on after a restart");
+        }
+    }
+
+    async fn pursue(
+        &self,
+        payment: &VerifiedPayment,
+        mut tries: Vec<Signed>,
+        mut confirmed: Option<Confirmation>,
+        tell: oneshot::Sender<Settlement>,
+    ) -> Result<(), JournalClosed> {
+        let id = payment.id();
+        let mut tell = Some(tell);
+        loop {
+            let (outcome, known) = match confirmed.take() {
+                Some(confirmation) => (Settlement::Confirmed(confirmation), true),
+                None => (self.land(payment, &mut tries).await?, false),
+            };
+            if !known {
+                self.journal.settled(id, outcome.clone()).await?;
+            }
+            if let Some(tell) = tell.take() {
+                // Nobody listening is fine: the journal knows.
+                let _ = tell.send(outcome.clone());
+            }
+            let confirmation = match outcome {
+                Settlement::Confirmed(confirmation) => confirmation,
+                Settlement::Failed { reason, message } => {
+                    warn!(payment = %id, reason, "settlement failed: {message}");
+                    return Ok(());
+                }
+            };
+            info!(payment = %id, tx = %confirmation.tx, block = confirmation.block, "settlement confirmed");
+            match self.watch(payment, &confirmation, &mut tries).await {
+                Watched::Final => {
+                    self.journal.finalized(id);
+                    return Ok(());
+                }
+                Watched::Vanished => {
+                    warn!(payment = %id, tx = %confirmation.tx, "a confirmed transfer vanished; sending it again");
+                    self.journal.unconfirmed(id);
+                }
+            }
+        }
+    }
+
+    /// Goes on until there is proof. Trouble with the nodes only makes it slower.
+    async fn land(&self, payment: &VerifiedPayment, tries: &mut Vec<Signed>) -> Result<Settlement, JournalClosed> {
+        let mut progress = Progress::new();
+        let mut pause = Duration::from_millis(100);
+        loop {
+            let step = if tries.is_empty() {
+                self.begin(payment, tries, &mut progress).await
+            } else {
+                self.follow(payment, tries, &mut progress).await
+            };
+            match step {
+                Ok(Some(outcome)) => return Ok(outcome),
+                Ok(None) => {}
+                Err(Halt::Closed) => return Err(JournalClosed),
+                Err(Halt::Trouble(why)) => {
+                    warn!(payment = %payment.id(), "settlement waits: {why}");
+                    pause = pause.max(Duration::from_secs(1));
+                }
+            }
+            sleep(pause).await;
+            pause = (pause * 3 / 2).min(Duration::from_secs(2));
+        }
+    }
+
+    /// Signs and sends, if the transfer would succeed now. What would revert before anything is signed has failed.
+    async fn begin(
+        &self,
+        payment: &VerifiedPayment,
+        tries: &mut Vec<Signed>,
+        progress: &mut Progress,
+    ) -> Result<Option<Settlement>, Halt> {
+        if self.seconds_left(payment) < SETTLE_MARGIN_SECONDS {
+            let latest = self.node.block("latest").await?;
+            return self.after_expiry(payment, tries, &latest, progress).await;
+        }
+        let mut data = match payment.proof {
+            Proof::Recovered => abi::transfer_plain(&payment.authorization, &payment.signature),
+            Proof::NeedsCode => None,
+        }
+        .unwrap_or_else(|| abi::transfer_wallet(&payment.authorization, &payment.signature));
+        let calls = [
+            node::estimate(self.address, payment.asset, &data),
+            node::code(payment.authorization.from),
+            node::block("latest"),
+            node::tip(),
+            node::count(self.address, "pending"),
+        ];
+        let [gas, code, latest, tip, pending] = self.node.batch(calls).await?;
+        let latest = node::read_block(latest?)?;
+        let mut wallet = !node::read_bytes(&code?)?.is_empty();
+        let gas = match gas {
+            Ok(gas) => node::read_number(&gas)?,
+            Err(error) if error.is_revert() => match simulate::simulate(&self.node, self.address, payment).await {
+                Ok(plan) => {
+                    (data, wallet) = (plan.data, plan.wallet);
+                    node::read_number(&self.node.call(node::estimate(self.address, payment.asset, &data)).await?)?
+                }
+                Err(refused) => return self.refused(payment, refused, &latest, progress).await,
+            },
+            Err(error) => return Err(error.into()),
+        };
+        let cap = gas_cap(payment.chain_id, wallet);
+        if gas > cap {
+            let message = format!("the transfer needs {gas} gas; at most {cap} is paid for");
+            return Ok(Some(Settlement::Failed { reason: reason::SIMULATION, message }));
+        }
+        // Not every node suggests a tip.
+        let tip = tip.and_then(|tip| node::read_quantity(&tip)).unwrap_or(0);
+        let Some(fees) = self.fees(&latest, tip) else {
+            return Err(Halt::Trouble(format!("the base fee is above max_fee ({} wei)", self.max_fee)));
+        };
+        let transaction = Transaction {
+            chain_id: payment.chain_id,
+            nonce: 0,
+            tip: fees.tip,
+            max_fee: fees.max_fee,
+            gas: gas.saturating_add(gas / 5).min(cap),
+            to: payment.asset,
+            data,
+        };
+        self.send_first(payment, tries, transaction, node::read_number(&pending?)?, progress).await?;
+        Ok(None)
+    }
+
+    /// The chain refuses the transfer and nothing is signed: either somebody else carried it, or it failed.
+    async fn refused(
+        &self,
+        payment: &VerifiedPayment,
+        refused: Refused,
+        latest: &Block,
+        progress: &mut Progress,
+    ) -> Result<Option<Settlement>, Halt> {
+        let (reason, message) = match refused {
+            Refused::Unavailable(why) => return Err(Halt::Trouble(why)),
+            Refused::Malformed(message) => (reason::INVALID_PAYLOAD, message),
+            Refused::Invalid { reason, message } => (reason, message),
+        };
+        if reason == reason::NONCE_USED {
+            // EIP-3009 lets anyone submit this; a stranger's earlier submit is still our payment.
+            match evidence::elsewhere(&self.node, payment).await? {
+                Elsewhere::Paid(confirmation) => return Ok(self.deep(confirmation, latest)),
+                Elsewhere::Unused => return Ok(None),
+                Elsewhere::Unexplained if progress.unexplained < UNEXPLAINED_LOOKS => {
+                    progress.unexplained += 1;
+                    return Ok(None);
+                }
+                Elsewhere::Unexplained | Elsewhere::Spent => {}
+            }
+        }
+        Ok(Some(Settlement::Failed { reason, message }))
+    }
+
+    /// Looks at what became of the transactions, and pushes the last one if it is stuck.
+    async fn follow(
+        &self,
+        payment: &VerifiedPayment,
+        tries: &mut Vec<Signed>,
+        progress: &mut Progress,
+    ) -> Result<Option<Settlement>, Halt> {
+        let hashes: Vec<_> = tries.iter().map(|signed| signed.hash).collect();
+        let (receipts, latest) = self.node.receipts(&hashes).await?;
+        let mut mined: Vec<_> = receipts.into_iter().flatten().collect();
+        // A receipt that pays outweighs one that does not, whatever their order.
+        mined.sort_by_key(|receipt| evidence::pays(receipt, payment));
+        if let Some(receipt) = mined.pop() {
+            return self.mined(payment, &receipt, tries, &latest, progress).await;
+        }
+        if payment.authorization.valid_before.as_u64().is_some_and(|end| latest.timestamp >= end) {
+            return self.after_expiry(payment, tries, &latest, progress).await;
+        }
+        if progress.is_new() {
+            self.send_last(payment, tries, progress).await;
+        } else if progress.is_stuck() {
+            return self.unstick(payment, tries, &latest, progress).await;
+        }
+        Ok(None)
+    }
+
+    /// A transaction of ours is in a block.
+    async fn mined(
+        &self,
+        payment: &VerifiedPayment,
+        receipt: &Receipt,
+        tries: &mut Vec<Signed>,
+        latest: &Block,
+        progress: &mut Progress,
+    ) -> Result<Option<Settlement>, Halt> {
+        let place = Confirmation { tx: hex::encode(&receipt.tx), block: receipt.block };
+        let Some(deep) = self.deep(place, latest) else { return Ok(None) };
+        if evidence::pays(receipt, payment) {
+            return Ok(Some(deep));
+        }
+        if receipt.succeeded {
+            // The transaction that frees a nonce; it is only sent after the authorization's end.
+            return self.after_expiry(payment, tries, latest, progress).await;
+        }
+        match evidence::elsewhere(&self.node, payment).await? {
+            Elsewhere::Paid(confirmation) => Ok(self.deep(confirmation, latest)),
+            Elsewhere::Spent => Ok(Some(spent())),
+            Elsewhere::Unexplained => Ok(None),
+            Elsewhere::Unused => {
+                let why = simulate::simulate(&self.node, self.address, payment).await;
+                let (reason, message) = match why {
+                    Err(Refused::Unavailable(why)) => return Err(Halt::Trouble(why)),
+                    Err(Refused::Invalid { reason, message }) => (reason, message),
+                    Ok(_) | Err(Refused::Malformed(_)) => (reason::TRANSACTION, "the transfer reverted".to_owned()),
+                };
+                Ok(Some(Settlement::Failed { reason, message }))
+            }
+        }
+    }
+
+    /// The last transaction waits too long: was it overtaken, or does it need a higher fee?
+    async fn unstick(
+        &self,
+        payment: &VerifiedPayment,
+        tries: &mut Vec<Signed>,
+        latest: &Block,
+        progress: &mut Progress,
+    ) -> Result<Option<Settlement>, Halt> {
+        match evidence::elsewhere(&self.node, payment).await? {
+            Elsewhere::Paid(confirmation) => return Ok(self.deep(confirmation, latest)),
+            Elsewhere::Spent if self.clear_line(payment, tries, latest, progress).await? => return Ok(Some(spent())),
+            Elsewhere::Spent | Elsewhere::Unexplained => return Ok(None),
+            Elsewhere::Unused => {}
+        }
+        let Some(last) = tries.last() else { return Ok(None) };
+        let ours = last.from == self.address;
+        let late = self.seconds_left(payment) < SETTLE_MARGIN_SECONDS;
+        let overtaken = ours && self.mined_count().await? > last.transaction.nonce;
+        if overtaken {
+            // Receipts and counts may come from nodes that are apart; only a second look counts.
+            progress.passed += 1;
+        }
+        if !late && (!ours || progress.passed > 1) {
+            progress.passed = 0;
+            warn!(payment = %payment.id(), "the last transaction cannot land any more; signing one with a new nonce");
+            return Ok(match self.begin(payment, tries, progress).await? {
+                // Older bytes may still land, so a refusal proves nothing before the authorization's end.
+                Some(Settlement::Failed { .. }) | None => None,
+                Some(confirmed) => Some(confirmed),
+            });
+        }
+        if !overtaken {
+            if late {
+                self.send_last(payment, tries, progress).await;
+            } else {
+                self.replace(payment, tries, latest, progress).await?;
+            }
+        }
+        Ok(None)
+    }
+
+    /// The authorization is past its end or too close to it. It has failed once the chain's own clock is past it, nobody
+    /// used it, and nothing of ours blocks the line.
+    async fn after_expiry(
+        &self,
+        payment: &VerifiedPayment,
+        tries: &mut Vec<Signed>,
+        latest: &Block,
+        progress: &mut Progress,
+    ) -> Result<Option<Settlement>, Halt> {
+        let end = payment.authorization.valid_before.as_u64().unwrap_or(u64::MAX);
+        match evidence::elsewhere(&self.node, payment).await? {
+            Elsewhere::Paid(confirmation) => return Ok(self.deep(confirmation, latest)),
+            Elsewhere::Unexplained if tries.is_empty() && progress.unexplained >= UNEXPLAINED_LOOKS => return Ok(Some(spent())),
+            Elsewhere::Unexplained => {
+                progress.unexplained += 1;
+                return Ok(None);
+            }
+            Elsewhere::Spent => return Ok(self.clear_line(payment, tries, latest, progress).await?.then(spent)),
+            Elsewhere::Unused if latest.timestamp < end => return Ok(None),
+            Elsewhere::Unused => {}
+        }
+        let clear = self.clear_line(payment, tries, latest, progress).await?;
+        if !clear || latest.timestamp < end.saturating_add(EXPIRY_MARGIN_SECONDS) {
+            return Ok(None);
+        }
+        let message = "the authorization ended before its transfer was mined; nothing was moved".to_owned();
+        Ok(Some(Settlement::Failed { reason: reason::VALID_BEFORE, message }))
+    }
+
+    /// The confirmation as an outcome, once enough blocks stand on it.
+    fn deep(&self, confirmation: Confirmation, latest: &Block) -> Option<Settlement> {
+        let blocks = (latest.number + 1).saturating_sub(confirmation.block);
+        (blocks >= self.confirmations).then_some(Settlement::Confirmed(confirmation))
+    }
+
+    fn seconds_left(&self, payment: &VerifiedPayment) -> u64 {
+        payment.valid_before().secs().saturating_sub(self.clock.now().secs())
+    }
+}
+
+fn spent() -> Settlement {
+    let message = "the payer cancelled this authorization or used it for another transfer; nothing was moved".to_owned();
+    Settlement::Failed { reason: reason::NONCE_USED, message }
+}
+
+/// The most gas a transfer may use. A plain one needs about 105,000, and 17,000 more when the recipient had nothing yet;
+/// a wallet's own signature check comes on top.
+fn gas_cap(chain_id: u64, wallet: bool) -> u64 {
+    const ARBITRUM: [u64; 2] = [42161, 421614];
+    if ARBITRUM.contains(&chain_id) {
+        // There the estimate includes what the parent chain charges.
+        return 3_000_000;
+    }
+    if wallet { 300_000 } else { 150_000 }
+}

@@ -1,0 +1,98 @@
+//! A payer's signature: which bytes we take for one, and whose it is.
+
+use k256::ecdsa::{RecoveryId, Signature as Ecdsa, VerifyingKey};
+
+use super::address::Address;
+
+/// ERC-6492 marks a signature of a wallet that is not deployed yet with this suffix.
+const UNDEPLOYED_SUFFIX: [u8; 32] = [
+    0x64, 0x92, 0x64, 0x92, 0x64, 0x92, 0x64, 0x92, 0x64, 0x92, 0x64, 0x92, 0x64, 0x92, 0x64, 0x92, 0x64, 0x92, 0x64, 0x92, 0x64,
+    0x92, 0x64, 0x92, 0x64, 0x92, 0x64, 0x92, 0x64, 0x92, 0x64, 0x92,
+];
+
+/// What the bytes of a signature can be.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// `r`, `s` and `v`, within the bounds that the token enforces; `v` is 27 or 28.
+    Plain { r: [u8; 32], s: [u8; 32], v: u8 },
+    /// Bytes that only a wallet with code can judge (EIP-1271).
+    Wallet,
+}
+
+/// Why bytes are no signature for anybody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unusable {
+    Empty,
+    /// EIP-2098; the token does not read it.
+    Compact,
+    /// `s` above half the curve order: the twin of a good signature, which the token reverts on (EIP-2).
+    HighS,
+    /// `v` outside 0, 1, 27, 28.
+    Parity,
+    /// `r` or `s` zero or beyond the curve order.
+    OutOfRange,
+    /// ERC-6492.
+    Undeployed,
+}
+
+/// Reads a signature strictly. `v` may be written 0 or 1 and is normalised.
+pub fn classify(bytes: &[u8]) -> Result<Kind, Unusable> {
+    if bytes.ends_with(&UNDEPLOYED_SUFFIX) {
+        return Err(Unusable::Undeployed);
+    }
+    match bytes.len() {
+        0 => Err(Unusable::Empty),
+        64 => Err(Unusable::Compact),
+        65 => plain(bytes),
+        _ => Ok(Kind::Wallet),
+    }
+}
+
+fn plain(bytes: &[u8]) -> Result<Kind, Unusable> {
+    let v = match bytes[64] {
+        low @ (0 | 1) => low + 27,
+        v @ (27 | 28) => v,
+        _ => return Err(Unusable::Parity),
+    };
+    let signature = Ecdsa::from_slice(&bytes[..64]).map_err(|_| Unusable::OutOfRange)?;
+    // k256 recovers the high-s twin without complaint; the token does not.
+    if signature.normalize_s() != signature {
+        return Err(Unusable::HighS);
+    }
+    let (mut r, mut s) = ([0; 32], [0; 32]);
+    r.copy_from_slice(&bytes[..32]);
+    s.copy_from_slice(&bytes[32..64]);
+    Ok(Kind::Plain { r, s, v })
+}
+
+/// Who signed `digest`; `None` when nobody can have. `v` is 27 or 28.
+pub fn recover(digest: &[u8; 32], r: &[u8; 32], s: &[u8; 32], v: u8) -> Option<Address> {
+    let signature = Ecdsa::from_slice(&[&r[..], &s[..]].concat()).ok()?;
+    let parity = RecoveryId::from_byte(v.checked_sub(27)?)?;
+    let key = VerifyingKey::recover_from_prehash(digest, &signature, parity).ok()?;
+    Some(Address::of(&key))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_the_token_would_take_is_a_plain_signature() {
+        let mut good = [1u8; 65];
+        good[64] = 27;
+        assert!(matches!(classify(&good), Ok(Kind::Plain { v: 27, .. })));
+        good[64] = 1;
+        assert!(matches!(classify(&good), Ok(Kind::Plain { v: 28, .. })), "1 is written 28 on the chain");
+        for v in [2, 26, 29, 37, 255] {
+            good[64] = v;
+            assert_eq!(classify(&good).err(), Some(Unusable::Parity));
+        }
+        assert_eq!(classify(&[0; 65]).err(), Some(Unusable::OutOfRange));
+        assert_eq!(classify(&[255; 65]).err(), Some(Unusable::Parity));
+        assert_eq!(classify(&[1; 64]).err(), Some(Unusable::Compact));
+        assert_eq!(classify(&[]).err(), Some(Unusable::Empty));
+        assert!(matches!(classify(&[1; 66]), Ok(Kind::Wallet)));
+        assert_eq!(classify(&[&[0; 96][..], &UNDEPLOYED_SUFFIX].concat()).err(), Some(Unusable::Undeployed));
+    }
+}

@@ -1,0 +1,140 @@
+//! Asking the chain whether a transfer would succeed now, and why not if it would not.
+
+use serde_json::Value;
+
+use super::abi;
+use super::address::Address;
+use super::node::{self, Node};
+use super::rpc::RpcError;
+use super::verify;
+use super::word::Word;
+use crate::chain::payment::{Proof, VerifiedPayment};
+use crate::chain::{Refused, reason};
+
+/// How the transfer is to be called.
+pub struct Plan {
+    pub data: Vec<u8>,
+    /// Whether the payer is a wallet with code, whose signature check costs gas of its own.
+    pub wallet: bool,
+}
+
+fn unavailable(error: RpcError) -> Refused {
+    Refused::Unavailable(error.to_string())
+}
+
+/// Runs the transfer as `settler` would. A payer without code is judged by its signature, one with code (a contract, or
+/// EIP-7702) by the token alone.
+pub async fn simulate(node: &Node, settler: Address, payment: &VerifiedPayment) -> Result<Plan, Refused> {
+    let (authorization, signature) = (&payment.authorization, &payment.signature);
+    let wallet_data = || abi::transfer_wallet(authorization, signature);
+    let plain = match payment.proof {
+        Proof::Recovered => abi::transfer_plain(authorization, signature),
+        Proof::NeedsCode => None,
+    };
+    let data = plain.clone().unwrap_or_else(wallet_data);
+    let calls = [node::code(authorization.from), node::view(settler, payment.asset, &data)];
+    let [code, outcome] = node.batch(calls).await.map_err(unavailable)?;
+    let code = code.and_then(|answer| node::read_bytes(&answer)).map_err(unavailable)?;
+    let wallet = !code.is_empty();
+    if !wallet && payment.proof == Proof::NeedsCode {
+        return Err(verify::not_signed(authorization));
+    }
+    let error = match outcome {
+        Ok(_) => return Ok(Plan { data, wallet }),
+        Err(error) => error,
+    };
+    if wallet && plain.is_some() {
+        // The wallet may read the signature in another form than we normalised it to.
+        let data = wallet_data();
+        if node.call(node::view(settler, payment.asset, &data)).await.is_ok() {
+            return Ok(Plan { data, wallet });
+        }
+    }
+    Err(diagnose(node, payment, error).await)
+}
+
+/// Names the reason of a transfer that would revert, in the order of x402 2.27 facilitators: not an EIP-3009 token, used
+/// up, times and signature as the token says, balance, anything else.
+pub async fn diagnose(node: &Node, payment: &VerifiedPayment, error: RpcError) -> Refused {
+    if !error.is_revert() {
+        return unavailable(error);
+    }
+    let (authorization, asset) = (&payment.authorization, payment.asset);
+    let calls = [
+        node::view(asset, asset, &abi::authorization_state(authorization)),
+        node::view(asset, asset, &abi::balance_of(authorization.from)),
+    ];
+    let [state, balance] = match node.batch(calls).await {
+        Ok(answers) => answers,
+        Err(error) => return unavailable(error),
+    };
+    let invalid = |reason: &'static str, message: String| Refused::Invalid { reason, message };
+    let used = match state {
+        Err(error) if error.is_revert() => {
+            return invalid(reason::NOT_SUPPORTED, "the token does not know EIP-3009 authorizations".into());
+        }
+        Err(error) => return unavailable(error),
+        Ok(answer) => word(&answer),
+    };
+    let balance = match balance {
+        Err(error) => return unavailable(error),
+        Ok(answer) => word(&answer),
+    };
+    let (Some(used), Some(balance)) = (used, balance) else {
+        return Refused::Unavailable("the token's answers cannot be read".into());
+    };
+    if !used.is_zero() {
+        return invalid(reason::NONCE_USED, "this authorization was used or cancelled already; sign a new one".into());
+    }
+    let text = revert_text(&error);
+    if let Some(reason) = said(&text) {
+        return invalid(reason, format!("the token refuses the transfer: {text}"));
+    }
+    if balance < authorization.value {
+        let message = format!("{} has less than this costs; it needs {} USDC", authorization.from, payment.amount());
+        return invalid(reason::BALANCE, message);
+    }
+    invalid(reason::SIMULATION, format!("the transfer would revert: {text}"))
+}
+
+/// What a revert says, in its own words.
+pub fn revert_text(error: &RpcError) -> String {
+    match error {
+        RpcError::Unreachable(_) => String::new(),
+        RpcError::Answered { message, data } => data.as_deref().and_then(abi::revert_text).unwrap_or_else(|| message.clone()),
+    }
+}
+
+/// The reasons that only the token's own words tell apart.
+fn said(text: &str) -> Option<&'static str> {
+    let text = text.to_lowercase();
+    match () {
+        _ if text.contains("not yet valid") => Some(reason::VALID_AFTER),
+        _ if text.contains("expired") => Some(reason::VALID_BEFORE),
+        _ if text.contains("signature") || text.contains("ecrecover") => Some(reason::SIGNATURE),
+        _ => None,
+    }
+}
+
+fn word(answer: &Value) -> Option<Word> {
+    abi::word(&node::read_bytes(answer).ok()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_words_of_usdc_become_reasons() {
+        for (text, expected) in [
+            ("FiatTokenV2: authorization is expired", Some(reason::VALID_BEFORE)),
+            ("FiatTokenV2: authorization is not yet valid", Some(reason::VALID_AFTER)),
+            ("FiatTokenV2: invalid signature", Some(reason::SIGNATURE)),
+            ("ECRecover: invalid signature 's' value", Some(reason::SIGNATURE)),
+            ("Pausable: paused", None),
+            ("Blacklistable: account is blacklisted", None),
+        ] {
+            assert_eq!(said(text), expected, "{text}");
+        }
+    }
+}

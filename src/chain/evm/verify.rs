@@ -1,0 +1,170 @@
+//! Judging an EVM payment without asking the chain: does it pay what we asked for, and did its payer sign it?
+
+use serde_json::Value;
+
+use super::address::Address;
+use super::eip712;
+use super::payload::{self, Authorization};
+use super::signature::{self, Kind, Unusable};
+use super::word::Word;
+use crate::chain::networks;
+use crate::chain::payment::{Proof, VerifiedPayment};
+use crate::chain::{Refused, reason};
+use crate::clock::Timestamp;
+use crate::x402::{Payment, Requirements, Version};
+
+/// An authorization that ends sooner than this cannot be settled any more (x402 facilitators use the same margin).
+const SHORTEST_LIFE_SECONDS: u64 = 6;
+
+/// Schemes of x402 that we know and do not take.
+const OTHER_SCHEMES: [&str; 4] = ["upto", "batch-settlement", "auth-capture", "deferred"];
+
+fn invalid(reason: &'static str, message: impl Into<String>) -> Refused {
+    Refused::Invalid { reason, message: message.into() }
+}
+
+/// Checks a payment against our own requirement, in the order and with the reasons of x402 2.27 facilitators: scheme,
+/// domain, network, signature, recipient, times, value. What the payment says it accepted is compared, never believed.
+///
+/// Pure: one signature recovery, no chain. A signature that does not recover to the payer is left to
+/// [`crate::chain::Chains::simulate`], because the payer may be a wallet with code.
+///
+/// # Errors
+/// [`Refused::Malformed`] and [`Refused::Invalid`]; never [`Refused::Unavailable`].
+pub fn verify(payment: &Payment, wanted: &Requirements, now: Timestamp) -> Result<VerifiedPayment, Refused> {
+    schemes(payment, wanted)?;
+    let (authorization, bytes) = payload::parse(&payment.payload)?;
+    let (name, version) = domain(wanted)?;
+    if payment.network != wanted.network {
+        let message = format!("the payment is for {:?}; this costs {} on {}", payment.network, wanted.amount, wanted.network);
+        return Err(invalid(reason::NETWORK, message));
+    }
+    let requirement = |what: &str| invalid(reason::REQUIREMENTS, format!("our requirement has no usable {what}"));
+    let chain_id = networks::chain_id(&wanted.network).ok_or_else(|| requirement("network"))?;
+    let asset = Address::parse(&wanted.asset).ok_or_else(|| requirement("asset"))?;
+    let pay_to = Address::parse(&wanted.pay_to).ok_or_else(|| requirement("payTo"))?;
+    let amount = Word::from_decimal(&wanted.amount).ok_or_else(|| requirement("amount"))?;
+    if let Some(accepted) = &payment.accepted {
+        compare(accepted, wanted)?;
+    }
+    let digest = eip712::digest(&eip712::domain_separator(name, version, chain_id, asset), &authorization);
+    let proof = prove(&authorization, &bytes, &digest)?;
+    let terms = terms(&authorization, pay_to, amount, payment.version, now);
+    let extra = payment.accepted.as_ref().map_or(Ok(()), |accepted| compare_extra(accepted, wanted));
+    if let Err(other) = terms.and(extra) {
+        return Err(match proof {
+            Proof::Recovered => other,
+            // A smart wallet's bytes cannot be judged here; then what else is wrong is all there is to say.
+            Proof::NeedsCode if bytes.len() != 65 => other,
+            Proof::NeedsCode => not_signed(&authorization),
+        });
+    }
+    VerifiedPayment::assemble(payment.version, wanted.clone(), payment.payload.clone(), proof, now)
+}
+
+/// What a payer without code is told whose signature recovers to somebody else.
+pub(in crate::chain) fn not_signed(authorization: &Authorization) -> Refused {
+    invalid(
+        reason::SIGNATURE,
+        format!(
+            "the signature is not by {} over this authorization; check the EIP-712 domain (name, version, chain, token)",
+            authorization.from
+        ),
+    )
+}
+
+fn schemes(payment: &Payment, wanted: &Requirements) -> Result<(), Refused> {
+    for scheme in [&payment.scheme, &wanted.scheme] {
+        if OTHER_SCHEMES.contains(&scheme.as_str()) {
+            return Err(invalid(reason::UNSUPPORTED_SCHEME, format!("scheme {scheme:?} is not taken; use \"exact\"")));
+        }
+    }
+    if payment.scheme != "exact" || wanted.scheme != "exact" {
+        return Err(invalid(reason::SCHEME, "the scheme of this payment is not \"exact\""));
+    }
+    Ok(())
+}
+
+fn domain(wanted: &Requirements) -> Result<(&str, &str), Refused> {
+    let field = |key: &str| wanted.extra.as_ref().and_then(|extra| extra.get(key)).and_then(Value::as_str);
+    match (field("name"), field("version")) {
+        (Some(name), Some(version)) => Ok((name, version)),
+        _ => Err(invalid(reason::MISSING_DOMAIN, "the requirement does not name the token's EIP-712 domain")),
+    }
+}
+
+/// Compares what the buyer says it accepted with what we ask now, string by string; only hex case is forgiven.
+/// `network` and `scheme` are compared by the caller.
+fn compare(accepted: &Requirements, wanted: &Requirements) -> Result<(), Refused> {
+    let differs = |reason, field: &str, theirs: &str, ours: &str| {
+        Err(invalid(reason, format!("accepted.{field} is {theirs:?}; this costs {ours:?}; ask for a new offer")))
+    };
+    if accepted.amount != wanted.amount {
+        return differs(reason::VALUE_V2, "amount", &accepted.amount, &wanted.amount);
+    }
+    if !accepted.pay_to.eq_ignore_ascii_case(&wanted.pay_to) {
+        return differs(reason::RECIPIENT, "payTo", &accepted.pay_to, &wanted.pay_to);
+    }
+    if !accepted.asset.eq_ignore_ascii_case(&wanted.asset) {
+        return differs(reason::REQUIREMENTS, "asset", &accepted.asset, &wanted.asset);
+    }
+    if accepted.max_timeout_seconds != wanted.max_timeout_seconds {
+        let (theirs, ours) = (accepted.max_timeout_seconds.to_string(), wanted.max_timeout_seconds.to_string());
+        return differs(reason::REQUIREMENTS, "maxTimeoutSeconds", &theirs, &ours);
+    }
+    Ok(())
+}
+
+/// Every key of our `extra` that the buyer echoes must be equal. Missing keys are forgiven, since the signature covers
+/// the domain; further keys are the buyer's business.
+fn compare_extra(accepted: &Requirements, wanted: &Requirements) -> Result<(), Refused> {
+    let (Some(theirs), Some(ours)) = (&accepted.extra, &wanted.extra) else { return Ok(()) };
+    match ours.iter().find(|(key, value)| theirs.get(*key).is_some_and(|echoed| echoed != *value)) {
+        Some((key, _)) => Err(invalid(reason::REQUIREMENTS, format!("accepted.extra.{key} is not what was offered"))),
+        None => Ok(()),
+    }
+}
+
+fn prove(authorization: &Authorization, bytes: &[u8], digest: &[u8; 32]) -> Result<Proof, Refused> {
+    let why = match signature::classify(bytes) {
+        Ok(Kind::Plain { r, s, v }) => {
+            let signed = signature::recover(digest, &r, &s, v) == Some(authorization.from);
+            return Ok(if signed { Proof::Recovered } else { Proof::NeedsCode });
+        }
+        Ok(Kind::Wallet) => return Ok(Proof::NeedsCode),
+        Err(Unusable::Undeployed) => {
+            let message = "this wallet is not deployed yet (ERC-6492): send any transaction from it once, then pay again";
+            return Err(invalid(reason::UNDEPLOYED_WALLET, message));
+        }
+        Err(Unusable::Empty) => "is empty",
+        Err(Unusable::Compact) => "has 64 bytes; the token reads only 65 (r, s, v)",
+        Err(Unusable::HighS) => "has a high s, which the token reverts on (EIP-2); use a wallet that signs low-s",
+        Err(Unusable::Parity) => "has a v that is none of 0, 1, 27, 28",
+        Err(Unusable::OutOfRange) => "has an r or s that no signature has",
+    };
+    Err(invalid(reason::SIGNATURE, format!("the signature {why}")))
+}
+
+fn terms(authorization: &Authorization, pay_to: Address, amount: Word, version: Version, now: Timestamp) -> Result<(), Refused> {
+    if authorization.to != pay_to {
+        return Err(invalid(reason::RECIPIENT, format!("the payment is to {}; pay to {pay_to}", authorization.to)));
+    }
+    if authorization.from == pay_to {
+        return Err(invalid(reason::RECIPIENT, "the payer is the recipient"));
+    }
+    if authorization.valid_before < Word::from(now.secs().saturating_add(SHORTEST_LIFE_SECONDS)) {
+        return Err(invalid(reason::VALID_BEFORE, "the authorization ends too soon to be settled; sign a new one"));
+    }
+    // The token wants `block time > validAfter`, strictly, where facilitators accept equality.
+    if authorization.valid_after >= Word::from(now.secs()) {
+        return Err(invalid(reason::VALID_AFTER, "the authorization is not valid yet; check the clock of the payer"));
+    }
+    if authorization.value != amount || amount.is_zero() {
+        let reason = match version {
+            Version::V1 => reason::VALUE_V1,
+            Version::V2 => reason::VALUE_V2,
+        };
+        return Err(invalid(reason, "the authorized value is not exactly the price; ask for a new offer"));
+    }
+    Ok(())
+}

@@ -1,0 +1,93 @@
+//! Watching a confirmed transfer until its block can no longer be replaced.
+
+use std::cell::Cell;
+
+use tokio::time::{Duration, Instant, sleep};
+use tracing::debug;
+
+use super::attempt::Progress;
+use super::evidence;
+use super::hex;
+use super::rpc::RpcError;
+use super::settle::{Halt, Settler};
+use super::transaction::Signed;
+use crate::chain::Confirmation;
+use crate::chain::payment::VerifiedPayment;
+
+/// Where a chain does not say what is final, this many blocks are.
+const FINAL_DEPTH: u64 = 64;
+/// How long an answer about finality is good for all watchers.
+const FRESH: Duration = Duration::from_secs(5);
+/// The first look after a confirmation; each later one waits four times as long.
+const FIRST_LOOK: Duration = Duration::from_secs(2);
+
+/// How a watch ended.
+pub enum Watched {
+    Final,
+    /// The receipt is gone from a chain that answers.
+    Vanished,
+}
+
+/// The newest final block of a network, asked for once for all watchers.
+#[derive(Default)]
+pub struct Horizon(Cell<Option<(Instant, u64)>>);
+
+impl Settler {
+    /// Returns when the transfer is final or gone. Looks seldom: a reorganisation is rare and most are short.
+    pub(super) async fn watch(&self, payment: &VerifiedPayment, found: &Confirmation, tries: &mut Vec<Signed>) -> Watched {
+        let Some(hash) = hex::fixed(&found.tx) else { return Watched::Vanished };
+        let mut block = found.block;
+        let mut delay = FIRST_LOOK;
+        let mut look_at = Instant::now() + delay;
+        let mut missed = 0;
+        let mut progress = Progress::new();
+        loop {
+            sleep(delay.min(FRESH)).await;
+            let Ok(horizon) = self.final_block().await else { continue };
+            let is_final = block <= horizon;
+            if !is_final && Instant::now() < look_at {
+                continue;
+            }
+            let Ok((mut receipts, latest)) = self.node.receipts(&[hash]).await else { continue };
+            match receipts.pop().flatten().filter(|receipt| evidence::pays(receipt, payment)) {
+                // One node may lag behind the other; the second miss counts.
+                None if missed > 0 => return Watched::Vanished,
+                None => {
+                    missed += 1;
+                    delay = FIRST_LOOK;
+                    look_at = Instant::now();
+                }
+                Some(receipt) => {
+                    missed = 0;
+                    block = receipt.block;
+                    delay *= 4;
+                    look_at = Instant::now() + delay;
+                    let clear = match self.clear_line(payment, tries, &latest, &mut progress).await {
+                        Ok(clear) => clear,
+                        // The books are closed over this payment; what is left is only a nonce.
+                        Err(Halt::Closed) => true,
+                        Err(Halt::Trouble(_)) => false,
+                    };
+                    if is_final && block <= horizon && clear {
+                        debug!(payment = %payment.id(), "settlement is final");
+                        return Watched::Final;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn final_block(&self) -> Result<u64, RpcError> {
+        if let Some((at, number)) = self.horizon.0.get()
+            && at.elapsed() < FRESH
+        {
+            return Ok(number);
+        }
+        let number = match self.node.block("finalized").await {
+            Ok(block) => block.number,
+            Err(_) => self.node.block("latest").await?.number.saturating_sub(FINAL_DEPTH),
+        };
+        self.horizon.0.set(Some((Instant::now(), number)));
+        Ok(number)
+    }
+}

@@ -1,0 +1,271 @@
+//! Settling through somebody else's x402 v2 facilitator: its word is read strictly and its silence never as a verdict.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use awc::http::StatusCode;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::sync::oneshot;
+use tokio::time::{Duration, sleep};
+use tracing::{error, warn};
+
+use super::client::{Answer, JsonClient};
+use super::evm::hex;
+use super::networks::Token;
+use super::payment::VerifiedPayment;
+use super::{Attempt, Confirmation, Journal, JournalClosed, Refused, Settlement, reason};
+use crate::clock::Clock;
+use crate::config::Secret;
+use crate::x402::names;
+
+/// A remote facilitator for one network.
+pub(super) struct Facilitator {
+    pub client: JsonClient,
+    /// Without a trailing slash.
+    pub url: String,
+    /// The whole value of the `Authorization` header.
+    pub authorization: Option<Secret>,
+    pub token: Token,
+    pub journal: Arc<dyn Journal>,
+    pub clock: Clock,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Verified {
+    is_valid: bool,
+    invalid_reason: Option<String>,
+    invalid_message: Option<String>,
+    payer: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Settled {
+    success: bool,
+    #[serde(default)]
+    transaction: Option<String>,
+    network: Option<String>,
+    payer: Option<String>,
+    error_reason: Option<String>,
+    error_message: Option<String>,
+}
+
+/// What a `/settle` answer proves.
+#[derive(Debug, PartialEq, Eq)]
+enum Word {
+    /// The money moved in this transaction.
+    Paid(String),
+    /// It says that it did not and will not move it.
+    Refused { reason: &'static str, message: String },
+    /// It was not asked to act: our credentials are wrong.
+    NotAsked(String),
+    /// Anything else.
+    Unknown(String),
+}
+
+impl Facilitator {
+    /// Asks for a verdict.
+    pub async fn simulate(&self, payment: &VerifiedPayment) -> Result<(), Refused> {
+        let answer = self.post("verify", payment).await.map_err(Refused::Unavailable)?;
+        read_verify(&answer, &payment.payer_address())
+    }
+
+    /// Settles, journaling the intent before the first request. An outcome that nobody knows stays open.
+    pub async fn run(
+        self: Rc<Self>,
+        payment: VerifiedPayment,
+        resumed: bool,
+        confirmed: Option<Confirmation>,
+        tell: oneshot::Sender<Settlement>,
+    ) {
+        let id = payment.id();
+        let outcome = match confirmed {
+            Some(confirmation) => Ok(Settlement::Confirmed(confirmation)),
+            None => self.settle(&payment, resumed).await,
+        };
+        match outcome {
+            Ok(outcome) => {
+                let paid = matches!(outcome, Settlement::Confirmed(_));
+                // Nobody listening is fine: the journal knows.
+                let _ = tell.send(outcome);
+                if paid {
+                    self.journal.finalized(id);
+                }
+            }
+            Err(JournalClosed) => error!(payment = %id, "the journal is closed; this settlement goes on after a restart"),
+        }
+    }
+
+    async fn settle(&self, payment: &VerifiedPayment, resumed: bool) -> Result<Settlement, JournalClosed> {
+        let id = payment.id();
+        if !resumed {
+            // The hash is not known before; the entry says that money may move from now on.
+            self.journal.signed(id, Attempt { tx: String::new(), raw: Vec::new(), gas_nonce: 0 }).await?;
+        }
+        self.journal.sent(id);
+        // A request of unknown outcome may have settled, and then the next one is told "already used".
+        let mut in_doubt = resumed;
+        let mut pause = Duration::from_millis(500);
+        let outcome = loop {
+            let word = match self.post("settle", payment).await {
+                Ok(answer) => read_settle(&answer, payment.network(), &payment.payer_address()),
+                Err(why) => Word::Unknown(why),
+            };
+            let expired = self.clock.now() >= payment.valid_before().plus(Duration::from_secs(30));
+            match word {
+                Word::Paid(tx) => break Settlement::Confirmed(Confirmation { tx, block: 0 }),
+                Word::Refused { reason, message } if !in_doubt => break Settlement::Failed { reason, message },
+                Word::NotAsked(_) if expired && !in_doubt => {
+                    let message = "the authorization ended before it could be settled; nothing was moved".into();
+                    break Settlement::Failed { reason: reason::VALID_BEFORE, message };
+                }
+                Word::NotAsked(why) => error!(payment = %id, "the facilitator refuses our credentials: {why}"),
+                Word::Refused { message: why, .. } | Word::Unknown(why) => {
+                    in_doubt = true;
+                    warn!(payment = %id, "it is unknown whether the facilitator settled: {why}");
+                }
+            }
+            if expired {
+                pause = Duration::from_secs(60);
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_secs(60));
+        };
+        self.journal.settled(id, outcome.clone()).await?;
+        Ok(outcome)
+    }
+
+    /// Whether it says that it serves our network; a facilitator that says nothing is believed to.
+    pub async fn check(&self) -> Result<(), String> {
+        let url = format!("{}/supported", self.url);
+        let answer = self.client.get(&url, self.authorization()).await?;
+        if matches!(answer.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+            return Err(format!("the facilitator refuses our credentials ({})", answer.status));
+        }
+        let Ok(supported) = serde_json::from_slice::<Value>(&answer.body) else { return Ok(()) };
+        let Some(kinds) = supported["kinds"].as_array().filter(|_| answer.status.is_success()) else { return Ok(()) };
+        let serves = |kind: &Value| {
+            let network = kind["network"].as_str().unwrap_or_default();
+            kind["scheme"] == "exact" && names::caip2(network) == Some(self.token.network.as_str())
+        };
+        if kinds.iter().any(serves) { Ok(()) } else { Err(format!("the facilitator does not settle on {}", self.token.network)) }
+    }
+
+    async fn post(&self, verb: &str, payment: &VerifiedPayment) -> Result<Answer, String> {
+        let body = json!({
+            "x402Version": 2,
+            "paymentPayload": { "x402Version": 2, "accepted": payment.requirements, "payload": payment.payload },
+            "paymentRequirements": payment.requirements,
+        });
+        self.client.post(&format!("{}/{verb}", self.url), self.authorization(), body.to_string().into_bytes()).await
+    }
+
+    fn authorization(&self) -> Option<&str> {
+        self.authorization.as_ref().map(Secret::expose)
+    }
+}
+
+fn read_verify(answer: &Answer, payer: &str) -> Result<(), Refused> {
+    if matches!(answer.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+        return Err(Refused::Unavailable(format!("the facilitator refuses our credentials ({})", answer.status)));
+    }
+    // Some answer 400 with a verdict; what cannot be read, and every 5xx, is not one.
+    let Ok(verdict) = serde_json::from_slice::<Verified>(&answer.body) else {
+        return Err(Refused::Unavailable(format!("the facilitator answered {} and no verdict", answer.status)));
+    };
+    if answer.status.is_server_error() || answer.status == StatusCode::TOO_MANY_REQUESTS {
+        return Err(Refused::Unavailable(format!("the facilitator answered {}", answer.status)));
+    }
+    if verdict.is_valid {
+        let somebody_else = verdict.payer.is_some_and(|other| !other.eq_ignore_ascii_case(payer));
+        return match (answer.status == StatusCode::OK, somebody_else) {
+            (true, false) => Ok(()),
+            _ => Err(Refused::Unavailable("the facilitator's verdict is about something else".into())),
+        };
+    }
+    let said = verdict.invalid_reason.unwrap_or_default();
+    let reason = reason::known(&said).unwrap_or(reason::FACILITATOR);
+    Err(Refused::Invalid { reason, message: format!("{} {}", said, verdict.invalid_message.unwrap_or_default()) })
+}
+
+fn read_settle(answer: &Answer, network: &str, payer: &str) -> Word {
+    if matches!(answer.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+        return Word::NotAsked(answer.status.to_string());
+    }
+    let Ok(settled) = serde_json::from_slice::<Settled>(&answer.body) else {
+        return Word::Unknown(format!("it answered {} and no outcome", answer.status));
+    };
+    let tx = settled.transaction.unwrap_or_default();
+    if settled.success {
+        let same_network = settled.network.as_deref().and_then(names::caip2) == Some(network);
+        let same_payer = settled.payer.is_none_or(|other| other.eq_ignore_ascii_case(payer));
+        let well_formed = hex::fixed::<32>(&tx).is_some();
+        return match answer.status == StatusCode::OK && same_network && same_payer && well_formed {
+            true => Word::Paid(tx),
+            false => Word::Unknown("its success does not name our network, payer and a transaction".into()),
+        };
+    }
+    let said = settled.error_reason.unwrap_or_default();
+    let message = format!("{} {}", said, settled.error_message.unwrap_or_default());
+    // A transaction that was sent, and errors of its own, are not outcomes.
+    let sent = !tx.is_empty() || said.contains("pending") || said.contains("unexpected") || said.is_empty();
+    if sent || answer.status.is_server_error() || answer.status == StatusCode::TOO_MANY_REQUESTS {
+        return Word::Unknown(message);
+    }
+    Word::Refused { reason: reason::known(&said).unwrap_or(reason::SETTLE), message }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NETWORK: &str = "eip155:84532";
+    const PAYER: &str = "0x70997970C51812dc3A010C7d01b50e0d17dc79C8";
+
+    fn answer(status: u16, body: Value) -> Answer {
+        Answer { status: StatusCode::from_u16(status).unwrap(), body: body.to_string().into() }
+    }
+
+    #[test]
+    fn only_a_complete_success_is_paid() {
+        let tx = format!("0x{}", "ab".repeat(32));
+        let good = json!({"success": true, "transaction": tx, "network": NETWORK, "payer": PAYER.to_ascii_lowercase()});
+        assert_eq!(read_settle(&answer(200, good.clone()), NETWORK, PAYER), Word::Paid(tx.clone()));
+        for (field, value) in [
+            ("success", json!("true")),
+            ("transaction", json!("")),
+            ("transaction", json!("0x12")),
+            ("network", json!("eip155:8453")),
+            ("network", Value::Null),
+            ("payer", json!("0x3C44CdDdB6a900fa2b585dd299e03d12FA4293BC")),
+        ] {
+            let mut bad = good.clone();
+            bad[field] = value;
+            assert!(matches!(read_settle(&answer(200, bad), NETWORK, PAYER), Word::Unknown(_)), "{field}");
+        }
+        assert!(matches!(read_settle(&answer(502, good), NETWORK, PAYER), Word::Unknown(_)));
+        assert!(matches!(read_settle(&answer(200, json!({})), NETWORK, PAYER), Word::Unknown(_)), "200 alone is not paid");
+    }
+
+    #[test]
+    fn a_refusal_is_a_verdict_and_trouble_is_not() {
+        let refusal = json!({"success": false, "transaction": "", "errorReason": reason::BALANCE});
+        let word = read_settle(&answer(200, refusal), NETWORK, PAYER);
+        assert!(matches!(word, Word::Refused { reason: reason::BALANCE, .. }));
+        let pending = json!({"success": false, "transaction": "0xab", "errorReason": "settlement_pending"});
+        assert!(matches!(read_settle(&answer(200, pending), NETWORK, PAYER), Word::Unknown(_)));
+        assert!(matches!(read_settle(&answer(401, json!({"success": false})), NETWORK, PAYER), Word::NotAsked(_)));
+    }
+
+    #[test]
+    fn our_own_trouble_with_the_facilitator_never_asks_the_buyer_to_pay_again() {
+        for (status, body) in [(401, json!({})), (500, json!({"isValid": false})), (200, json!("?")), (429, json!({}))] {
+            assert!(matches!(read_verify(&answer(status, body), PAYER), Err(Refused::Unavailable(_))), "{status}");
+        }
+        assert_eq!(read_verify(&answer(200, json!({"isValid": true, "payer": null})), PAYER), Ok(()));
+        let refused = json!({"isValid": false, "invalidReason": reason::SIGNATURE});
+        assert!(matches!(read_verify(&answer(400, refused), PAYER), Err(Refused::Invalid { reason: reason::SIGNATURE, .. })));
+    }
+}

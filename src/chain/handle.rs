@@ -1,0 +1,181 @@
+//! Chains, the handle through which a sale offers, simulates and settles; the work happens on one thread of its own.
+
+use std::sync::{Arc, PoisonError, RwLock, mpsc};
+use std::time::Duration;
+
+use tokio::sync::{mpsc as channel, oneshot};
+
+use super::evm::key::PrivateKey;
+use super::networks::Token;
+use super::worker::{self, Command, How, Setup};
+use super::{Attempt, ChainError, Confirmation, Journal, Refused, Settlement, VerifiedPayment};
+use crate::clock::Clock;
+use crate::config;
+use crate::money::Micros;
+use crate::x402::{Requirements, names};
+
+/// How long start-up waits for the first self-checks; a slow node is caught up with later.
+const FIRST_CHECK: Duration = Duration::from_secs(15);
+
+/// All networks that money is taken on. Cheap to clone. When the last clone is dropped the settlement thread ends, and
+/// what was open goes on from the journal at the next start.
+#[derive(Clone)]
+pub struct Chains {
+    networks: Arc<[Arc<Entry>]>,
+    commands: channel::UnboundedSender<Command>,
+}
+
+/// One network, as both threads see it.
+pub(super) struct Entry {
+    pub token: Token,
+    settlement: &'static str,
+    sellable: RwLock<Result<(), String>>,
+}
+
+/// What start-up prints and `/healthz` says about one network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NetworkStatus {
+    /// CAIP-2.
+    pub id: String,
+    /// The short name, or the CAIP-2 identifier where there is none.
+    pub name: String,
+    /// `rpc`, `facilitator` or `simulated`.
+    pub settlement: &'static str,
+    /// With its EIP-55 checksum.
+    pub pay_to: String,
+    /// `Err` says to the operator why nothing is sold on it now.
+    pub sellable: Result<(), String>,
+}
+
+impl Entry {
+    pub fn sellable(&self) -> Result<(), String> {
+        self.sellable.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Notes the newest self-check; says whether it differs from the one before.
+    pub fn note(&self, outcome: Result<(), String>) -> bool {
+        let mut sellable = self.sellable.write().unwrap_or_else(PoisonError::into_inner);
+        let changed = sellable.is_ok() != outcome.is_ok();
+        *sellable = outcome;
+        changed
+    }
+}
+
+impl Chains {
+    /// Checks the configuration, starts the settlement thread and waits (blocking, some seconds at most) for the first
+    /// self-check of every network.
+    ///
+    /// # Errors
+    /// Only for what the operator must change; a network that fails its self-check is not offered and checked again.
+    pub fn start(networks: &[config::Network], journal: Arc<dyn Journal>, clock: Clock) -> Result<Chains, ChainError> {
+        let setups = networks.iter().map(setup).collect::<Result<Vec<_>, _>>()?;
+        let networks: Arc<[_]> = setups.iter().map(|setup| setup.entry.clone()).collect();
+        // Unbounded: a settlement that is owed is never refused; how many there are is bounded by the sales in flight.
+        let (commands, inbox) = channel::unbounded_channel();
+        let (ready, checked) = mpsc::channel();
+        std::thread::Builder::new()
+            .name("settlement".into())
+            .spawn(move || worker::run(setups, inbox, journal, clock, ready))
+            .map_err(|error| ChainError::Thread(error.to_string()))?;
+        match checked.recv_timeout(FIRST_CHECK) {
+            Ok(Err(why)) => Err(ChainError::Thread(why)),
+            Err(mpsc::RecvTimeoutError::Disconnected) => Err(ChainError::Thread("it ended at once".into())),
+            Ok(Ok(())) | Err(mpsc::RecvTimeoutError::Timeout) => Ok(Chains { networks, commands }),
+        }
+    }
+
+    /// Every configured network, sellable or not, in the order of the configuration.
+    pub fn networks(&self) -> Vec<NetworkStatus> {
+        let status = |entry: &Arc<Entry>| NetworkStatus {
+            id: entry.token.network.clone(),
+            name: names::short(&entry.token.network).unwrap_or(&entry.token.network).to_owned(),
+            settlement: entry.settlement,
+            pay_to: entry.token.pay_to.to_string(),
+            sellable: entry.sellable(),
+        };
+        self.networks.iter().map(status).collect()
+    }
+
+    /// The ways to pay `amount` now, in the order of the configuration: one per sellable network. Empty when there is none.
+    pub fn offer(&self, amount: Micros, max_timeout_seconds: u64) -> Vec<Requirements> {
+        let sellable = self.networks.iter().filter(|entry| entry.sellable().is_ok());
+        sellable.map(|entry| requirement(&entry.token, amount, max_timeout_seconds)).collect()
+    }
+
+    /// Asks the chain whether the payment would settle now.
+    ///
+    /// # Errors
+    /// [`Refused::Invalid`] when the chain says no; [`Refused::Unavailable`] when it cannot be asked.
+    pub async fn simulate(&self, payment: &VerifiedPayment) -> Result<(), Refused> {
+        let network = payment.network();
+        let unavailable = || Refused::Unavailable(format!("payments on {network} cannot be taken right now; try again"));
+        let entry = self.networks.iter().find(|entry| entry.token.network == network).ok_or_else(unavailable)?;
+        entry.sellable().map_err(|_| unavailable())?;
+        let (tell, verdict) = oneshot::channel();
+        self.commands.send(Command::Simulate(payment.clone(), tell)).map_err(|_| unavailable())?;
+        verdict.await.unwrap_or_else(|_| Err(unavailable()))
+    }
+
+    /// Settles a claimed payment. It runs to its end whether or not anybody waits; the journal hears of each step before
+    /// the receiver does. A closed receiver means that the journal is closed, never that the payment failed.
+    pub fn settle(&self, payment: VerifiedPayment) -> oneshot::Receiver<Settlement> {
+        self.resume(payment, Vec::new(), None)
+    }
+
+    /// Goes on with a payment after a restart: receipts first, then the stored bytes are sent again. With `confirmed` it is
+    /// only watched until it is final. Call it for every open payment before the first [`Chains::settle`], so that no gas
+    /// nonce of a stored transaction is handed out again.
+    pub fn resume(
+        &self,
+        payment: VerifiedPayment,
+        attempts: Vec<Attempt>,
+        confirmed: Option<Confirmation>,
+    ) -> oneshot::Receiver<Settlement> {
+        let (tell, outcome) = oneshot::channel();
+        // If the thread is gone, so is `tell`, and the receiver says so.
+        let _ = self.commands.send(Command::Settle { payment, attempts, confirmed, tell });
+        outcome
+    }
+}
+
+fn requirement(token: &Token, amount: Micros, max_timeout_seconds: u64) -> Requirements {
+    let extra = [("name", &token.name), ("version", &token.version)];
+    Requirements {
+        scheme: "exact".into(),
+        network: token.network.clone(),
+        amount: amount.get().to_string(),
+        asset: token.asset.to_string(),
+        pay_to: token.pay_to.to_string(),
+        max_timeout_seconds,
+        extra: Some(extra.into_iter().map(|(key, value)| (key.to_owned(), value.clone().into())).collect()),
+    }
+}
+
+fn setup(network: &config::Network) -> Result<Setup, ChainError> {
+    let token = Token::resolve(network)?;
+    let bad = |field: &str, why: &str| ChainError::Config { network: network.id.clone(), field: field.into(), why: why.into() };
+    let (settlement, how) = match &network.settlement {
+        config::Settlement::Rpc { urls, key } => {
+            let key = PrivateKey::parse(key.expose()).map_err(|why| bad("settler_key", &why.to_string()))?;
+            if key.address() == token.pay_to {
+                return Err(bad("pay_to", "is the settler's own address; let the money go where no program holds the key"));
+            }
+            if urls.is_empty() {
+                return Err(bad("rpc_urls", "is empty"));
+            }
+            let purse = super::evm::Purse {
+                urls: urls.clone(),
+                key,
+                confirmations: network.confirmations,
+                max_fee: network.max_fee_per_gas,
+            };
+            ("rpc", How::Rpc(purse))
+        }
+        config::Settlement::Facilitator { url, authorization } => {
+            ("facilitator", How::Facilitator { url: url.clone(), authorization: authorization.clone() })
+        }
+        config::Settlement::Simulated => ("simulated", How::Simulated),
+    };
+    let sellable = RwLock::new(Err("not checked yet".into()));
+    Ok(Setup { entry: Arc::new(Entry { token, settlement, sellable }), how })
+}

@@ -1,0 +1,203 @@
+//! The verdict on a payment header as JSON, for a person who wants to know why it was refused.
+
+use serde_json::{Value, json};
+
+use super::evm::payload;
+use super::evm::verify;
+use super::payment::{Proof, identity};
+use super::{Refused, networks, reason};
+use crate::clock::Timestamp;
+use crate::x402::{Payment, Requirements, Version};
+
+/// Judges a header against one requirement (of either version) without asking any chain:
+/// `{"valid","reason","message","payer","needs_chain","decoded"}`. `needs_chain` lists what only the chain can decide;
+/// a payment that is `valid` here settles if the chain agrees. The payer's signature is not repeated.
+pub fn judge(header: &str, wanted: &Value, now: Timestamp) -> Value {
+    let payment = match Payment::from_header(header) {
+        Ok(payment) => payment,
+        Err(malformed) => return verdict(Err(Refused::Malformed(malformed.0)), &[], Value::Null, Value::Null),
+    };
+    let decoded = decoded(&payment);
+    let payer = decoded["authorization"]["from"].clone();
+    let requirements = match Requirements::from_json(wanted) {
+        Ok(requirements) => requirements,
+        Err(malformed) => {
+            let refused = Refused::Invalid { reason: reason::REQUIREMENTS, message: malformed.0 };
+            return verdict(Err(refused), &[], payer, decoded);
+        }
+    };
+    match verify::verify(&payment, &requirements, now) {
+        Ok(verified) => {
+            let mut decoded = decoded;
+            decoded["payment_id"] = verified.id().to_string().into();
+            let payer = Value::from(verified.payer_address());
+            match verified.proof {
+                Proof::Recovered => {
+                    let questions = ["asset_code", "payer_code", "authorization_state", "balance"];
+                    verdict(Ok(()), &questions, payer, decoded)
+                }
+                Proof::NeedsCode => verdict(Err(verify::not_signed(&verified.authorization)), &["payer_code"], payer, decoded),
+            }
+        }
+        Err(refused) => verdict(Err(refused), &[], payer, decoded),
+    }
+}
+
+fn verdict(outcome: Result<(), Refused>, needs_chain: &[&str], payer: Value, decoded: Value) -> Value {
+    let (reason, message) = match outcome {
+        Ok(()) => (Value::Null, "this pays, if the chain agrees".to_owned()),
+        Err(Refused::Malformed(message)) => (reason::INVALID_PAYLOAD.into(), message),
+        Err(Refused::Invalid { reason, message }) => (reason.into(), message),
+        Err(Refused::Unavailable(message)) => (Value::Null, message),
+    };
+    let valid = reason.is_null();
+    json!({
+        "valid": valid, "reason": reason, "message": message, "payer": payer,
+        "needs_chain": needs_chain, "decoded": decoded,
+    })
+}
+
+fn decoded(payment: &Payment) -> Value {
+    let mut decoded = json!({
+        "version": match payment.version { Version::V1 => 1, Version::V2 => 2 },
+        "scheme": payment.scheme,
+        "network": payment.network,
+        "accepted": payment.accepted,
+    });
+    if let Ok((authorization, signature)) = payload::parse(&payment.payload) {
+        let raw: Value = serde_json::from_str(payment.payload.get()).unwrap_or_default();
+        decoded["authorization"] = raw["authorization"].clone();
+        decoded["authorization"]["from"] = authorization.from.to_string().into();
+        decoded["authorization"]["to"] = authorization.to.to_string().into();
+        decoded["signature_bytes"] = signature.len().into();
+        if let (Some(chain_id), Some(token)) = (networks::chain_id(&payment.network), networks::known(&payment.network)) {
+            decoded["payment_id"] = identity(chain_id, token.asset, &authorization).to_string().into();
+        }
+    }
+    decoded
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EVM: &str = include_str!("../../tests/vectors/evm.json");
+    const LEGACY: &str = include_str!("../../tests/vectors/legacy-v1.json");
+
+    /// Where we are stricter or milder than the reference, and why; `Ok` means that we take it.
+    fn ours(id: &str) -> Option<Result<(), &'static str>> {
+        Some(match id {
+            "evm-v2-high-s" => Err(reason::SIGNATURE),                  // the token reverts on it
+            "evm-v2-validafter-equals-now" => Err(reason::VALID_AFTER), // the token is strict
+            "evm-v2-accepted-amount-lowered" => Err(reason::VALUE_V2),  // never trust `accepted`
+            "evm-v2-accepted-extra-missing" => Ok(()),                  // the signature covers the domain
+            "evm-v2-asset-not-contract" => Ok(()),                      // only the chain knows; the start-up check asks
+            "evm-v2-permit2-valid" | "evm-v2-permit2-bad-spender" => Err(reason::UNSUPPORTED_SCHEME),
+            "evm-v2-upto-facilitator-mismatch" => Err(reason::UNSUPPORTED_SCHEME),
+            _ => return None,
+        })
+    }
+
+    fn expected(vector: &Value) -> Result<(), String> {
+        if let Some(ours) = ours(vector["id"].as_str().unwrap()) {
+            return ours.map_err(str::to_owned);
+        }
+        let verify = &vector["reference"]["verify"];
+        let valid = verify["isValid"].as_bool().or(vector["expected"]["valid"].as_bool()).unwrap();
+        if valid { Ok(()) } else { Err(verify["invalidReason"].as_str().unwrap().to_owned()) }
+    }
+
+    #[test]
+    fn every_published_vector_gets_its_verdict() {
+        let mut judged = 0;
+        for file in [EVM, LEGACY] {
+            let file: Value = serde_json::from_str(file).unwrap();
+            for vector in file["vectors"].as_array().unwrap() {
+                let now = Timestamp::from_secs(vector["now"].as_u64().unwrap());
+                let verdict = judge(vector["header"].as_str().unwrap(), &vector["requirements"], now);
+                let got = match verdict["reason"].as_str() {
+                    None => Ok(()),
+                    Some(reason) => Err(reason.to_owned()),
+                };
+                assert_eq!(got, expected(vector), "{}: {}", vector["id"], verdict["message"]);
+                assert_eq!(verdict["valid"], got.is_ok());
+                let signature = vector["payload"]["payload"]["signature"].as_str().unwrap();
+                assert!(!verdict.to_string().contains(&signature[2..]), "the signature is not repeated");
+                judged += 1;
+            }
+        }
+        assert!(judged >= 27, "only {judged} vectors were judged");
+    }
+
+    fn vector(id: &str) -> Value {
+        let file: Value = serde_json::from_str(EVM).unwrap();
+        file["vectors"].as_array().unwrap().iter().find(|vector| vector["id"] == id).unwrap().clone()
+    }
+
+    fn verdict_on(payload: &Value, requirements: &Value) -> Value {
+        judge(&crate::x402::encode(payload), requirements, Timestamp::from_secs(1_763_640_000))
+    }
+
+    #[test]
+    fn a_valid_payment_still_names_what_only_the_chain_knows() {
+        let vector = vector("evm-v2-asset-not-contract");
+        let verdict = verdict_on(&vector["payload"], &vector["requirements"]);
+        assert_eq!(verdict["valid"], true);
+        assert!(verdict["needs_chain"].as_array().unwrap().contains(&"asset_code".into()));
+        assert_eq!(verdict["payer"], "0x70997970C51812dc3A010C7d01b50e0d17dc79C8");
+    }
+
+    #[test]
+    fn identity_is_what_was_authorized_and_not_how_it_was_written() {
+        let one = vector("evm-v2-valid-base-sepolia");
+        let id = verdict_on(&one["payload"], &one["requirements"])["decoded"]["payment_id"].clone();
+        assert!(id.as_str().unwrap().starts_with("pay_"));
+        let mut other = one["payload"].clone();
+        let from = other["payload"]["authorization"]["from"].as_str().unwrap().to_ascii_lowercase();
+        other["payload"]["authorization"]["from"] = from.into();
+        let nonce = other["payload"]["authorization"]["nonce"].as_str().unwrap();
+        let shouted = format!("0x{}", nonce[2..].to_ascii_uppercase());
+        other["payload"]["authorization"]["nonce"] = shouted.into();
+        let verdict = verdict_on(&other, &one["requirements"]);
+        assert_eq!(verdict["valid"], true, "{verdict}");
+        assert_eq!(verdict["decoded"]["payment_id"], id);
+        other["payload"]["authorization"]["nonce"] = format!("0x{}", "11".repeat(32)).into();
+        assert_ne!(verdict_on(&other, &one["requirements"])["decoded"]["payment_id"], id);
+    }
+
+    #[test]
+    fn what_the_buyer_says_it_accepted_is_compared_and_not_believed() {
+        let one = vector("evm-v2-valid-base-sepolia");
+        for (field, value, reason) in [
+            ("network", json!("eip155:8453"), reason::NETWORK),
+            ("scheme", json!("upto"), reason::UNSUPPORTED_SCHEME),
+            ("scheme", json!("Exact"), reason::SCHEME),
+            ("payTo", json!("0x70997970C51812dc3A010C7d01b50e0d17dc79C8"), reason::RECIPIENT),
+            ("asset", json!("0x833589fCD6eDb6E08f4c7C32D4f71b54bdA02913"), reason::REQUIREMENTS),
+            ("maxTimeoutSeconds", json!(301), reason::REQUIREMENTS),
+            ("extra", json!({"name": "Evil"}), reason::REQUIREMENTS),
+        ] {
+            let mut payload = one["payload"].clone();
+            payload["accepted"][field] = value;
+            assert_eq!(verdict_on(&payload, &one["requirements"])["reason"], reason, "{field}");
+        }
+        for (field, value) in [
+            ("payTo", json!("0x3c44cdddb6a900fa2b585dd299e03d12fa4293bc")),
+            ("extra", json!({"name": "USDC", "mine": 1})),
+            ("extra", Value::Null),
+        ] {
+            let mut payload = one["payload"].clone();
+            payload["accepted"][field] = value;
+            assert_eq!(verdict_on(&payload, &one["requirements"])["valid"], true, "{field}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_payment_is_called_malformed() {
+        let one = vector("evm-v2-valid-base-sepolia");
+        let now = Timestamp::from_secs(1_763_640_000);
+        assert_eq!(judge("%%%", &one["requirements"], now)["reason"], reason::INVALID_PAYLOAD);
+        assert_eq!(judge("e30=", &one["requirements"], now)["reason"], reason::INVALID_PAYLOAD);
+        assert_eq!(judge(one["header"].as_str().unwrap(), &json!({}), now)["reason"], reason::REQUIREMENTS);
+    }
+}

@@ -1,0 +1,107 @@
+//! Payments: verified against what we asked for, simulated on their chain, settled there and watched until final.
+//!
+//! Nothing here knows a ledger: what must be durable before the next step is handed to a [`Journal`].
+//!
+//! ```text
+//! header -> verify (pure) -> simulate (asks the chain) -> settle: signed -> sent -> confirmed -> final
+//!                                                         every arrow after `settle` is journaled first
+//! ```
+
+mod client;
+pub mod evm;
+mod facilitator;
+mod handle;
+mod judge;
+pub mod networks;
+mod payment;
+pub mod reason;
+mod simulated;
+mod worker;
+
+use std::future::Future;
+use std::pin::Pin;
+
+use crate::ids::PaymentId;
+
+pub use evm::verify::verify;
+pub use handle::{Chains, NetworkStatus};
+pub use judge::judge;
+pub use payment::{Unreadable, VerifiedPayment};
+
+/// Why a payment is not taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refused {
+    /// Not a payment at all: 400 `invalid_payment`. The text says which part.
+    Malformed(String),
+    /// A payment that does not pay for this: 402 `payment_invalid`, with the x402 reason.
+    Invalid { reason: &'static str, message: String },
+    /// We cannot tell or cannot settle right now: 503, never a 402, because a buyer who is asked again pays twice.
+    Unavailable(String),
+}
+
+/// One signed transaction that may land for a payment.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Attempt {
+    /// `0x` and the hash, known before it is sent. Empty for a request to a facilitator, whose hash is not known before.
+    pub tx: String,
+    /// The bytes to send, and to send again. Empty when somebody else signs.
+    pub raw: Vec<u8>,
+    /// The settler's transaction count that these bytes use up.
+    pub gas_nonce: u64,
+}
+
+impl std::fmt::Debug for Attempt {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The raw bytes carry the payer's signature.
+        f.debug_struct("Attempt").field("tx", &self.tx).field("gas_nonce", &self.gas_nonce).finish_non_exhaustive()
+    }
+}
+
+/// Where a transfer was found on its chain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Confirmation {
+    /// `0x` and the hash; of somebody else's transaction if that one carried the payment.
+    pub tx: String,
+    pub block: u64,
+}
+
+/// How a settlement ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Settlement {
+    /// The money is at `pay_to`, deep enough.
+    Confirmed(Confirmation),
+    /// It is proven that our attempts did not and will not move it. Anything less than proof stays open and is watched.
+    Failed { reason: &'static str, message: String },
+}
+
+/// The journal refuses or is gone: do nothing further for this payment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the journal is closed")]
+pub struct JournalClosed;
+
+/// What a journal answers: `Ok` once the entry is durable.
+pub type JournalFuture = Pin<Box<dyn Future<Output = Result<(), JournalClosed>> + Send>>;
+
+/// The durable record of settlements. It is told before anybody outside is.
+pub trait Journal: Send + Sync {
+    /// `Ok` means that the bytes and the hash are durable. `Err` means that the claim was voided, or that the ledger is
+    /// down: the bytes are never sent then.
+    fn signed(&self, id: PaymentId, attempt: Attempt) -> JournalFuture;
+    /// The bytes have left us, or may have. A note; nothing waits for it.
+    fn sent(&self, id: PaymentId);
+    /// Durable and applied to the books before the caller hears of it. After [`Journal::unconfirmed`] it is called again.
+    fn settled(&self, id: PaymentId, outcome: Settlement) -> JournalFuture;
+    /// A confirmed transfer vanished in a reorganisation; it is being sent again.
+    fn unconfirmed(&self, id: PaymentId);
+    /// The transfer cannot vanish any more; this payment is never looked at again.
+    fn finalized(&self, id: PaymentId);
+}
+
+/// Why selling cannot start at all. Trouble that may pass is in [`NetworkStatus::sellable`] instead.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ChainError {
+    #[error("network {network:?}, {field}: {why}")]
+    Config { network: String, field: String, why: String },
+    #[error("the settlement thread did not start: {0}")]
+    Thread(String),
+}

@@ -1,0 +1,180 @@
+//! The settlement thread: one small runtime on which every network is checked, simulated on, settled on and watched.
+
+use std::rc::Rc;
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+use tokio::sync::{mpsc as channel, oneshot};
+use tokio::task::{LocalSet, spawn_local};
+use tracing::{error, info, warn};
+
+use super::client::JsonClient;
+use super::evm::{Purse, Settler};
+use super::facilitator::Facilitator;
+use super::handle::Entry;
+use super::simulated::Simulated;
+use super::{Attempt, Confirmation, Journal, Refused, Settlement, VerifiedPayment};
+use crate::clock::Clock;
+use crate::config::Secret;
+
+/// Between self-checks of a network that cannot be sold on.
+const CHECK_FAILING: Duration = Duration::from_secs(60);
+/// Between self-checks of one that can.
+const CHECK_HEALTHY: Duration = Duration::from_secs(300);
+
+/// What the handle asks for.
+pub(super) enum Command {
+    Simulate(VerifiedPayment, oneshot::Sender<Result<(), Refused>>),
+    Settle {
+        payment: VerifiedPayment,
+        attempts: Vec<Attempt>,
+        confirmed: Option<Confirmation>,
+        tell: oneshot::Sender<Settlement>,
+    },
+}
+
+/// One network before its client exists, which cannot leave the thread.
+pub(super) struct Setup {
+    pub entry: Arc<Entry>,
+    pub how: How,
+}
+
+/// Who settles.
+pub(super) enum How {
+    Rpc(Purse),
+    Facilitator { url: String, authorization: Option<Secret> },
+    Simulated,
+}
+
+#[derive(Clone)]
+enum Back {
+    Rpc(Rc<Settler>),
+    Facilitator(Rc<Facilitator>),
+    Simulated(Rc<Simulated>),
+}
+
+#[derive(Clone)]
+struct Network {
+    entry: Arc<Entry>,
+    back: Back,
+}
+
+/// The body of the thread. Ends when every handle is gone.
+pub(super) fn run(
+    setups: Vec<Setup>,
+    inbox: channel::UnboundedReceiver<Command>,
+    journal: Arc<dyn Journal>,
+    clock: Clock,
+    ready: mpsc::Sender<Result<(), String>>,
+) {
+    // Nobody waits for the answer any more only if start-up gave up waiting.
+    let report = |outcome| drop(ready.send(outcome));
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return report(Err(error.to_string())),
+    };
+    LocalSet::new().block_on(&runtime, async {
+        let client = match JsonClient::new() {
+            Ok(client) => client,
+            Err(error) => return report(Err(error)),
+        };
+        let networks: Vec<_> = setups.into_iter().map(|setup| network(setup, &client, &journal, &clock)).collect();
+        let first = networks.iter().map(|network| network.check());
+        futures_util::future::join_all(first).await;
+        report(Ok(()));
+        for network in networks.clone() {
+            spawn_local(async move { network.keep_checking().await });
+        }
+        serve(&networks, inbox).await;
+    });
+}
+
+fn network(setup: Setup, client: &JsonClient, journal: &Arc<dyn Journal>, clock: &Clock) -> Network {
+    let (client, journal, clock, token) = (client.clone(), journal.clone(), clock.clone(), setup.entry.token.clone());
+    let back = match setup.how {
+        How::Rpc(purse) => Back::Rpc(Rc::new(Settler::new(client, token, purse, journal, clock))),
+        How::Facilitator { url, authorization } => {
+            Back::Facilitator(Rc::new(Facilitator { client, url, authorization, token, journal, clock }))
+        }
+        How::Simulated => Back::Simulated(Rc::new(Simulated::new(journal))),
+    };
+    Network { entry: setup.entry, back }
+}
+
+async fn serve(networks: &[Network], mut inbox: channel::UnboundedReceiver<Command>) {
+    let find = |payment: &VerifiedPayment| networks.iter().find(|network| network.entry.token.network == payment.network());
+    while let Some(command) = inbox.recv().await {
+        match command {
+            Command::Simulate(payment, tell) => {
+                let Some(network) = find(&payment).cloned() else { continue };
+                spawn_local(async move {
+                    // A caller that went away needs no verdict.
+                    let _ = tell.send(network.simulate(&payment).await);
+                });
+            }
+            Command::Settle { payment, attempts, confirmed, tell } => match find(&payment) {
+                Some(network) => network.settle(payment, attempts, confirmed, tell),
+                None => error!(
+                    payment = %payment.id(), network = payment.network(),
+                    "this payment's network is no longer configured; it stays open until it is"
+                ),
+            },
+        }
+    }
+}
+
+impl Network {
+    async fn simulate(&self, payment: &VerifiedPayment) -> Result<(), Refused> {
+        match &self.back {
+            Back::Rpc(settler) => settler.simulate(payment).await,
+            Back::Facilitator(facilitator) => facilitator.simulate(payment).await,
+            Back::Simulated(simulated) => simulated.simulate(payment),
+        }
+    }
+
+    fn settle(
+        &self,
+        payment: VerifiedPayment,
+        attempts: Vec<Attempt>,
+        confirmed: Option<Confirmation>,
+        tell: oneshot::Sender<Settlement>,
+    ) {
+        let resumed = !attempts.is_empty();
+        match self.back.clone() {
+            Back::Rpc(settler) => {
+                // Read before the task starts: commands are in order, tasks are not.
+                let tries = settler.restore(&attempts);
+                spawn_local(settler.run(payment, tries, confirmed, tell));
+            }
+            Back::Facilitator(facilitator) => {
+                spawn_local(facilitator.run(payment, resumed, confirmed, tell));
+            }
+            Back::Simulated(simulated) => {
+                spawn_local(simulated.run(payment, resumed, confirmed, tell));
+            }
+        }
+    }
+
+    async fn check(&self) {
+        let outcome = match &self.back {
+            Back::Rpc(settler) => settler.check().await,
+            Back::Facilitator(facilitator) => facilitator.check().await,
+            Back::Simulated(_) => Ok(()),
+        };
+        let network = &self.entry.token.network;
+        let said = outcome.clone().err();
+        match (self.entry.note(outcome), said) {
+            (_, Some(why)) => warn!(network, "nothing is sold on {network}: {why}"),
+            (true, None) => info!(network, "payments are taken on {network}"),
+            (false, None) => {}
+        }
+    }
+
+    async fn keep_checking(&self) {
+        loop {
+            let pause = if self.entry.sellable().is_ok() { CHECK_HEALTHY } else { CHECK_FAILING };
+            tokio::time::sleep(pause).await;
+            self.check().await;
+        }
+    }
+}
