@@ -211,18 +211,26 @@ pub(super) fn flag(name: &'static str, raw: &str) -> Result<bool, Error> {
     }
 }
 
-/// The members of `stream_options` other than `include_usage`, and what that says.
-pub(super) fn stream_options(raw: &str) -> Result<(Vec<(String, &RawValue)>, bool), Error> {
-    let wrong = || refused("stream_options", "stream_options is an object; its include_usage is true or false");
-    let mut members = match serde_json::from_str::<Option<Members<'_>>>(raw) {
-        Ok(members) => members.map(|members| members.0).unwrap_or_default(),
-        Err(_) => return Err(wrong()),
-    };
-    let usage: Vec<_> = members.extract_if(.., |(name, _)| name == "include_usage").collect();
-    match usage.as_slice() {
-        [] => Ok((members, false)),
-        [(_, raw)] => flag("stream_options", raw.get()).map(|wanted| (members, wanted)).map_err(|_| wrong()),
-        _ => Err(wrong()),
+/// What `stream_options` says.
+#[derive(Default)]
+pub(super) struct StreamOptions<'a> {
+    pub include_usage: bool,
+    /// The other members, in order.
+    pub others: Vec<(String, &'a RawValue)>,
+}
+
+impl<'a> StreamOptions<'a> {
+    pub fn read(raw: &'a str) -> Result<StreamOptions<'a>, Error> {
+        let wrong = || refused("stream_options", "stream_options is an object; its include_usage is true or false");
+        let members = serde_json::from_str::<Option<Members<'_>>>(raw).map_err(|_| wrong())?;
+        let mut others = members.map(|members| members.0).unwrap_or_default();
+        let usage: Vec<_> = others.extract_if(.., |(name, _)| name == "include_usage").collect();
+        let include_usage = match usage.as_slice() {
+            [] => false,
+            [(_, raw)] => flag("stream_options", raw.get()).map_err(|_| wrong())?,
+            _ => return Err(wrong()),
+        };
+        Ok(StreamOptions { include_usage, others })
     }
 }
 

@@ -6,7 +6,7 @@ use bytes::{BufMut as _, Bytes, BytesMut};
 use serde_json::value::RawValue;
 
 use super::cursor::Cursor;
-use super::fields::{self, Fate, refused};
+use super::fields::{self, Fate, StreamOptions, refused};
 use super::weigh::Weight;
 use super::{Dialect, estimate_tokens};
 use crate::catalogue::Model;
@@ -30,8 +30,7 @@ pub struct Request<'a> {
     fields: Vec<(&'static str, &'a str)>,
     model: Cow<'a, str>,
     stream: bool,
-    wants_usage: bool,
-    stream_options: Vec<(String, &'a RawValue)>,
+    stream_options: StreamOptions<'a>,
     /// Tokens that the caller allows each answer.
     asked: Option<u32>,
     choices: u32,
@@ -79,8 +78,7 @@ impl<'a> Request<'a> {
             fields: Vec::with_capacity(16),
             model: Cow::Borrowed(""),
             stream: false,
-            wants_usage: false,
-            stream_options: Vec::new(),
+            stream_options: StreamOptions::default(),
             asked: None,
             choices: 1,
             tools: false,
@@ -121,7 +119,8 @@ impl<'a> Request<'a> {
 
     /// Reads what spans several fields.
     fn finish(mut self) -> Result<Request<'a>, Error> {
-        let model = self.field("model").ok_or_else(|| refused("model", "model is required; GET /v1/models lists what is sold"))?;
+        let model =
+            self.field("model").ok_or_else(|| refused("model", "model is required; GET /v1/models lists what is sold"))?;
         let mut cursor = Cursor::new(model);
         if cursor.peek()? != b'"' {
             return Err(refused("model", "model is a string; GET /v1/models lists what is sold"));
@@ -135,7 +134,7 @@ impl<'a> Request<'a> {
         }
         self.stream = self.field("stream").map_or(Ok(false), |raw| fields::flag("stream", raw))?;
         if let Some(raw) = self.field("stream_options") {
-            (self.stream_options, self.wants_usage) = fields::stream_options(raw)?;
+            self.stream_options = StreamOptions::read(raw)?;
         }
         self.tools = ["tools", "functions"].iter().any(|name| self.field(name).is_some_and(|raw| raw != "null"));
         self.asked = self.output_asked()?;
@@ -180,7 +179,7 @@ impl<'a> Request<'a> {
 
     /// Whether the caller of a chat stream asked for the usage chunk itself (`stream_options.include_usage`).
     pub fn wants_usage(&self) -> bool {
-        self.wants_usage
+        self.stream_options.include_usage
     }
 
     /// Tokens each answer may have: what was asked, else the model's default, never above the model's maximum.
@@ -249,7 +248,7 @@ impl<'a> Request<'a> {
 
     fn put_stream_options(&self, body: &mut BytesMut) {
         body.put_u8(b'{');
-        for (name, raw) in &self.stream_options {
+        for (name, raw) in &self.stream_options.others {
             put_json(body, name.as_str());
             body.put_u8(b':');
             body.put_slice(raw.get().as_bytes());

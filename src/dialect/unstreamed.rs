@@ -5,8 +5,7 @@ const MAX_USAGE_BYTES: usize = 64 * 1024;
 /// Kinds of brackets are remembered down to here; deeper ones are only counted.
 const MAX_KINDS: u32 = 128;
 /// Keys whose string values are the answer.
-const TEXT_KEYS: [&[u8]; 7] =
-    [b"content", b"reasoning_content", b"reasoning", b"refusal", b"arguments", b"text", b"thinking"];
+const TEXT_KEYS: [&[u8]; 7] = [b"content", b"reasoning_content", b"reasoning", b"refusal", b"arguments", b"text", b"thinking"];
 /// The longest key that is compared.
 const MAX_KEY_BYTES: usize = 24;
 
@@ -191,8 +190,10 @@ mod tests {
     #[test]
     fn only_the_text_of_the_answer_is_counted() {
         let mut scanner = Unstreamed::default();
-        scanner.chunk(br#"{"id":"not me","content":[{"type":"text","text":"four"},{"type":"tool_use","id":"no","name":"no",
-            "input":{"a":"12","b":["34",{"c":"56"}]}},{"type":"thinking","thinking":"78"}],"stop_reason":"not me"}"#);
+        scanner.chunk(
+            br#"{"id":"not me","content":[{"type":"text","text":"four"},{"type":"tool_use","id":"no","name":"no",
+            "input":{"a":"12","b":["34",{"c":"56"}]}},{"type":"thinking","thinking":"78"}],"stop_reason":"not me"}"#,
+        );
         assert_eq!(scanner.text_bytes(), 12);
         assert_eq!(scanner.usage(), None);
     }

@@ -166,7 +166,8 @@ mod tests {
 
     #[test]
     fn more_cached_than_prompt_tokens_is_never_charged_as_more_than_the_prompt() {
-        let report = r#"{"prompt_tokens":10,"completion_tokens":7,"prompt_tokens_details":{"cached_tokens":18446744073709551615}}"#;
+        let report =
+            r#"{"prompt_tokens":10,"completion_tokens":7,"prompt_tokens_details":{"cached_tokens":18446744073709551615}}"#;
         assert_eq!(settled(Dialect::OpenAi, &[report]).usage, usage(0, 7, 10, 0, 0));
     }
 

@@ -21,17 +21,8 @@ pub(super) struct Weight {
 
 /// Content parts of type text, and those whose JSON the upstream reads as text. What is not here (files, audio, video,
 /// results of server-side tools) has a size that its bytes do not show, and is refused.
-const TEXT_PARTS: [&str; 9] = [
-    "text",
-    "input_text",
-    "output_text",
-    "refusal",
-    "thinking",
-    "redacted_thinking",
-    "tool_use",
-    "tool_result",
-    "search_result",
-];
+const TEXT_PARTS: [&str; 9] =
+    ["text", "input_text", "output_text", "refusal", "thinking", "redacted_thinking", "tool_use", "tool_result", "search_result"];
 const PICTURE_PARTS: [&str; 3] = ["image_url", "image", "input_image"];
 /// Tools that the caller runs. Those that the upstream runs cost per use, or call further models.
 const CALLER_RUN_TOOLS: [&str; 6] = ["function", "custom", "bash_", "text_editor_", "computer_", "memory_"];

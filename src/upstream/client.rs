@@ -52,7 +52,8 @@ impl HttpUpstream {
     pub fn new(base_url: &str, key: Option<&Secret>, ca_file: Option<&Path>) -> Result<HttpUpstream, (&'static str, String)> {
         base_url.parse::<Uri>().map_err(|error| ("base_url", error.to_string()))?;
         let value = |text: String| {
-            let mut value = HeaderValue::from_str(&text).map_err(|_| ("api_key", "it has bytes no header can carry".to_owned()))?;
+            let mut value =
+                HeaderValue::from_str(&text).map_err(|_| ("api_key", "it has bytes no header can carry".to_owned()))?;
             value.set_sensitive(true);
             Ok(value)
         };
@@ -134,7 +135,7 @@ impl HttpUpstream {
         let content_type = header(header::CONTENT_TYPE).unwrap_or_default();
         let plain = header(header::CONTENT_ENCODING).is_none_or(|encoding| encoding.eq_ignore_ascii_case("identity"));
         let found = content_type.split(';').next().unwrap_or_default().trim();
-        if !found.eq_ignore_ascii_case(expected) || !plain {
+        if status != 200 || !found.eq_ignore_ascii_case(expected) || !plain {
             return Err(refusal::unusable(status, content_type));
         }
         let content_length = header(header::CONTENT_LENGTH).and_then(|length| length.parse().ok());
@@ -158,7 +159,7 @@ fn unsent(error: &SendRequestError, length: usize) -> Failure {
         SendRequestError::Connect(ConnectError::Timeout) => Failure::Next(failed),
         SendRequestError::Connect(_) | SendRequestError::Send(_) => Failure::Again(failed),
         // A head that is too large or no HTTP at all will not be better the second time.
-        SendRequestError::Response(cause) if !matches!(cause, awc::error::ParseError::Io(_)) => Failure::Next(failed),
+        SendRequestError::Response(cause) if !matches!(cause, actix_web::error::ParseError::Io(_)) => Failure::Next(failed),
         SendRequestError::Response(_) => Failure::Again(failed),
         _ => Failure::Next(failed),
     }

@@ -186,8 +186,8 @@ impl Reply {
 
 #[cfg(test)]
 mod tests {
-    use futures_util::StreamExt as _;
     use futures_util::FutureExt as _;
+    use futures_util::StreamExt as _;
 
     use super::*;
     use crate::dialect::{Meter, Pass, Request, Splitter};

@@ -96,7 +96,7 @@ impl Upstreams {
         self.find(upstream).is_some_and(|upstream| upstream.speaks(dialect))
     }
 
-    /// Sends a call that `funds` stand for, and waits for the head of a good answer (2xx, of the right type).
+    /// Sends a call that `funds` stand for, and waits for the head of a good answer (200, of the right type).
     ///
     /// Each upstream that speaks the dialect is tried in order, and once more if the connection failed or it answered
     /// 5xx; never after a head was accepted. Dropping the future or the answer closes the connection to the upstream.

@@ -50,16 +50,21 @@ pub(super) fn failed(status: u16, retry_after: Option<&str>) -> Failure {
     let because = |error: Error| error.because(format!("status {status}"));
     match status {
         // About the operator's account, which is no business of the caller.
-        401..=403 => Failure::Next(because(Error::new(Code::UpstreamAuth, "the upstream is not available; the operator has to look"))),
+        401..=403 => {
+            Failure::Next(because(Error::new(Code::UpstreamAuth, "the upstream is not available; the operator has to look")))
+        }
         429 => Failure::Next(because(
-            Error::new(Code::UpstreamUnavailable, format!("the upstream is at its limit; try again in {wait} s")).retry_after(wait),
+            Error::new(Code::UpstreamUnavailable, format!("the upstream is at its limit; try again in {wait} s"))
+                .retry_after(wait),
         )),
         529 => Failure::Next(because(
             Error::new(Code::UpstreamOverloaded, format!("the upstream is overloaded; try again in {wait} s")).retry_after(wait),
         )),
         408 | 500..=599 => Failure::Again(because(Error::new(Code::UpstreamError, "the upstream failed; try again"))),
         // A redirect is never followed: it would take the operator's key along.
-        _ => Failure::Next(because(Error::new(Code::UpstreamError, "the upstream answered what it never should; try again later"))),
+        _ => {
+            Failure::Next(because(Error::new(Code::UpstreamError, "the upstream answered what it never should; try again later")))
+        }
     }
 }
 
@@ -133,9 +138,9 @@ impl Scrubber {
 /// Whether a word in lower case has the start of a key or an account's name where a word may start.
 fn looks_secret(word: &str) -> bool {
     const MARKS: [&str; 8] = ["sk-", "sk_", "gsk_", "xai-", "org-", "proj_", "key-", "aiza"];
-    MARKS.iter().any(|mark| {
-        word.match_indices(mark).any(|(at, _)| !word[..at].ends_with(|before: char| before.is_ascii_alphanumeric()))
-    })
+    MARKS
+        .iter()
+        .any(|mark| word.match_indices(mark).any(|(at, _)| !word[..at].ends_with(|before: char| before.is_ascii_alphanumeric())))
 }
 
 impl std::fmt::Debug for Scrubber {

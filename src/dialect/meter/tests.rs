@@ -72,9 +72,7 @@ fn messages_usage() -> Metered {
 
 #[test]
 fn at_every_cut_the_caller_gets_the_same_bytes_and_the_same_bill() {
-    for (dialect, stream, usage) in
-        [(Dialect::OpenAi, CHAT, chat_usage()), (Dialect::Anthropic, MESSAGES, messages_usage())]
-    {
+    for (dialect, stream, usage) in [(Dialect::OpenAi, CHAT, chat_usage()), (Dialect::Anthropic, MESSAGES, messages_usage())] {
         for at in 0..=stream.len() {
             let (head, tail) = stream.as_bytes().split_at(at);
             let run = run(dialect, true, [Bytes::copy_from_slice(head), Bytes::copy_from_slice(tail)]);
@@ -101,7 +99,9 @@ fn usage_is_found_wherever_clones_put_it() {
     for event in [
         format!("data: {finish},\"usage\":{usage}}}\n\n"),
         format!("data: {finish},\"x_groq\":{{\"id\":\"g\",\"usage\":{usage}}}}}\n\n"),
-        format!("data: {{\"choices\":[],\"usage\":{{\"prompt_tokens\":7,\"completion_tokens\":1}}}}\n\ndata: {finish},\"usage\":{usage}}}\n\n"),
+        format!(
+            "data: {{\"choices\":[],\"usage\":{{\"prompt_tokens\":7,\"completion_tokens\":1}}}}\n\ndata: {finish},\"usage\":{usage}}}\n\n"
+        ),
         format!("data: {finish},\"usage\":{usage}}}\n\ndata: {finish},\"usage\":null}}\n\n"),
     ] {
         let run = whole(Dialect::OpenAi, false, &format!("{event}data: [DONE]\n\n"));
@@ -150,7 +150,11 @@ fn everything_a_model_writes_is_counted_and_nothing_else() {
 fn an_error_in_the_stream_is_replaced_by_our_own_words() {
     for (dialect, event, code) in [
         (Dialect::OpenAi, r#"{"error":{"message":"key sk-secret","type":"server_error"}}"#, Code::UpstreamError),
-        (Dialect::OpenAi, r#"{"id":"c","choices":[{"delta":{}}],"error":{"code":502,"message":"sk-secret"}}"#, Code::UpstreamError),
+        (
+            Dialect::OpenAi,
+            r#"{"id":"c","choices":[{"delta":{}}],"error":{"code":502,"message":"sk-secret"}}"#,
+            Code::UpstreamError,
+        ),
         (Dialect::OpenAi, r#"{"error":"sk-secret"}"#, Code::UpstreamError),
         (
             Dialect::Anthropic,

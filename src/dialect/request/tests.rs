@@ -207,7 +207,8 @@ fn what_real_tools_send_is_sold() {
 #[test]
 fn a_picture_from_elsewhere_than_the_web_is_refused() {
     for url in ["file:///etc/passwd", "gopher://127.0.0.1:6379/_FLUSHALL", "//x", "", "javascript:1", "ftp://x", " http://x"] {
-        for picture in [json!({"type": "image_url", "image_url": {"url": url}}), json!({"type": "input_image", "image_url": url})] {
+        for picture in [json!({"type": "image_url", "image_url": {"url": url}}), json!({"type": "input_image", "image_url": url})]
+        {
             let error = refusal(Dialect::OpenAi, chat(part(picture)).to_string());
             assert_eq!((error.code, error.param), (Code::InvalidRequest, Some("messages")), "{url}");
         }
@@ -274,7 +275,8 @@ fn the_bound_is_never_below_what_the_text_can_be() {
 fn a_picture_counts_as_one_and_nothing_hides_behind_it() {
     let data = "A".repeat(100_000);
     let url = format!("data:image/png;base64,{data}");
-    let small = |dialect, extra: Value| bound(dialect, &if dialect == Dialect::OpenAi { chat(extra) } else { messages(extra) }).input;
+    let small =
+        |dialect, extra: Value| bound(dialect, &if dialect == Dialect::OpenAi { chat(extra) } else { messages(extra) }).input;
     for picture in [
         json!({"type": "image_url", "image_url": {"url": url}}),
         json!({"image_url": {"detail": "low", "url": url}, "type": "image_url"}),
