@@ -1,0 +1,271 @@
+//! The top-level fields of a request that are sold: what is forwarded, what is refused, what must have which type.
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use super::Dialect;
+use crate::error::{Code, Error};
+
+/// Answers to one request at most; each is priced.
+pub(super) const MAX_CHOICES: u32 = 8;
+/// Stop sequences in one request, and the bytes of their JSON.
+const MAX_STOPS: usize = 64;
+const MAX_STOP_BYTES: usize = 8 * 1024;
+
+/// Forwarded on chat completions. A field that is not here is dropped: it may cost what is not in the tariff, or point
+/// the upstream at somebody else's server.
+const CHAT: [&str; 36] = [
+    "model",
+    "messages",
+    "stream",
+    "stream_options",
+    "max_tokens",
+    "max_completion_tokens",
+    "n",
+    "temperature",
+    "top_p",
+    "top_k",
+    "min_p",
+    "top_a",
+    "typical_p",
+    "stop",
+    "seed",
+    "frequency_penalty",
+    "presence_penalty",
+    "repetition_penalty",
+    "logit_bias",
+    "logprobs",
+    "top_logprobs",
+    "user",
+    "tools",
+    "tool_choice",
+    "parallel_tool_calls",
+    "functions",
+    "function_call",
+    "response_format",
+    "reasoning_effort",
+    "reasoning",
+    "include_reasoning",
+    "verbosity",
+    "thinking",
+    "chat_template_kwargs",
+    "prompt_cache_key",
+    "safety_identifier",
+];
+
+/// Forwarded on messages.
+const MESSAGES: [&str; 17] = [
+    "model",
+    "messages",
+    "system",
+    "max_tokens",
+    "stream",
+    "stop_sequences",
+    "temperature",
+    "top_p",
+    "top_k",
+    "tools",
+    "tool_choice",
+    "thinking",
+    "metadata",
+    "output_config",
+    "output_format",
+    "context_management",
+    "cache_control",
+];
+
+/// What a field costs that no tariff covers; dropping it silently would sell something else than was asked for.
+const NOT_SOLD: [&str; 11] = [
+    "web_search_options",
+    "plugins",
+    "mcp_servers",
+    "container",
+    "audio",
+    "prediction",
+    "best_of",
+    "modalities",
+    "service_tier",
+    "speed",
+    "inference_geo",
+];
+
+/// What becomes of a field.
+pub(super) enum Fate {
+    Forward(&'static str),
+    /// Forwarded to nobody, but its value decides whether the request is refused.
+    NotSold(&'static str),
+    Drop,
+}
+
+pub(super) fn fate(dialect: Dialect, name: &str) -> Fate {
+    let sold: &[&'static str] = match dialect {
+        Dialect::OpenAi => &CHAT,
+        Dialect::Anthropic => &MESSAGES,
+    };
+    if let Some(name) = sold.iter().find(|known| **known == name) {
+        return Fate::Forward(name);
+    }
+    match NOT_SOLD.iter().find(|known| **known == name) {
+        Some(name) => Fate::NotSold(name),
+        None => Fate::Drop,
+    }
+}
+
+pub(super) fn refused(param: &'static str, message: impl Into<String>) -> Error {
+    Error::new(Code::InvalidRequest, message).param(param)
+}
+
+/// Refuses a field that costs more than the tariff says, unless its value asks for what is normal anyway.
+pub(super) fn check_not_sold(name: &'static str, raw: &str) -> Result<(), Error> {
+    // What is normal is short.
+    let value = if raw.len() <= 256 { serde_json::from_str::<Value>(raw).unwrap_or_default() } else { Value::Null };
+    let normal = match name {
+        "service_tier" => matches!(value.as_str(), Some("auto" | "default" | "standard_only")),
+        "speed" => value.as_str() == Some("standard"),
+        "best_of" => value.as_u64() == Some(1),
+        "modalities" => value.as_array().is_some_and(|list| list.iter().all(|kind| kind == "text")),
+        "plugins" | "mcp_servers" => value.as_array().is_some_and(Vec::is_empty),
+        _ => false,
+    };
+    if normal || raw == "null" {
+        return Ok(());
+    }
+    Err(refused(name, format!("{name} costs extra and is not sold here; remove it")))
+}
+
+/// Checks the type of a field that is forwarded, where a wrong one would be sold as something else.
+pub(super) fn check(name: &'static str, raw: &str) -> Result<(), Error> {
+    match name {
+        "temperature" | "top_p" | "frequency_penalty" | "presence_penalty" => number(name, raw),
+        "stop" | "stop_sequences" => stops(name, raw),
+        "functions" if !raw.starts_with(['[', 'n']) => Err(refused(name, "functions is an array")),
+        "context_management" => edits(raw),
+        _ => Ok(()),
+    }
+}
+
+fn number(name: &'static str, raw: &str) -> Result<(), Error> {
+    let first = raw.as_bytes().first().copied().unwrap_or_default();
+    if first == b'-' || first.is_ascii_digit() || raw == "null" {
+        return Ok(());
+    }
+    Err(refused(name, format!("{name} is a number")))
+}
+
+fn stops(name: &'static str, raw: &str) -> Result<(), Error> {
+    if raw.len() > MAX_STOP_BYTES {
+        return Err(refused(name, format!("{name} is longer than {MAX_STOP_BYTES} bytes; send fewer or shorter sequences")));
+    }
+    let many = match raw.as_bytes().first() {
+        Some(b'"' | b'n') => return Ok(()),
+        _ => serde_json::from_str::<Vec<Cow<'_, str>>>(raw),
+    };
+    match many {
+        Ok(list) if list.len() <= MAX_STOPS => Ok(()),
+        Ok(_) => Err(refused(name, format!("{name} has more than {MAX_STOPS} sequences; send fewer"))),
+        Err(_) => Err(refused(name, format!("{name} is a string or an array of strings"))),
+    }
+}
+
+/// Edits that clear old content make a call cheaper; others (compaction) run the model again beyond `max_tokens`.
+fn edits(raw: &str) -> Result<(), Error> {
+    #[derive(Deserialize)]
+    struct Management<'a> {
+        #[serde(borrow, default)]
+        edits: Option<Vec<Edit<'a>>>,
+    }
+    #[derive(Deserialize)]
+    struct Edit<'a> {
+        #[serde(borrow, rename = "type")]
+        kind: Cow<'a, str>,
+    }
+    let management = serde_json::from_str::<Option<Management<'_>>>(raw)
+        .map_err(|_| refused("context_management", "context_management is an object with edits, each of one type"))?;
+    let edits = management.and_then(|management| management.edits).unwrap_or_default();
+    if edits.iter().all(|edit| edit.kind.starts_with("clear_")) {
+        return Ok(());
+    }
+    Err(refused("context_management", "only edits that clear content are sold here; remove the others"))
+}
+
+/// A count of tokens or answers: a positive whole number, or `None` for null. A fraction, a string or a bool is refused.
+pub(super) fn count(name: &'static str, raw: &str) -> Result<Option<u32>, Error> {
+    if raw == "null" {
+        return Ok(None);
+    }
+    match raw.parse::<u32>() {
+        Ok(0) | Err(_) => Err(refused(name, format!("{name} is a whole number from 1 to {}", u32::MAX))),
+        Ok(count) => Ok(Some(count)),
+    }
+}
+
+/// `true`, `false` or null.
+pub(super) fn flag(name: &'static str, raw: &str) -> Result<bool, Error> {
+    match raw {
+        "true" => Ok(true),
+        "false" | "null" => Ok(false),
+        _ => Err(refused(name, format!("{name} is true or false"))),
+    }
+}
+
+/// What `stream_options` says.
+#[derive(Default)]
+pub(super) struct StreamOptions<'a> {
+    pub include_usage: bool,
+    /// The other members, in order.
+    pub others: Vec<(String, &'a RawValue)>,
+}
+
+impl<'a> StreamOptions<'a> {
+    pub fn read(raw: &'a str) -> Result<StreamOptions<'a>, Error> {
+        let wrong = || refused("stream_options", "stream_options is an object; its include_usage is true or false");
+        let members = serde_json::from_str::<Option<Members<'_>>>(raw).map_err(|_| wrong())?;
+        let mut others = members.map(|members| members.0).unwrap_or_default();
+        let usage: Vec<_> = others.extract_if(.., |(name, _)| name == "include_usage").collect();
+        let include_usage = match usage.as_slice() {
+            [] => false,
+            [(_, raw)] => flag("stream_options", raw.get()).map_err(|_| wrong())?,
+            _ => return Err(wrong()),
+        };
+        Ok(StreamOptions { include_usage, others })
+    }
+}
+
+/// The members of a small object, in order.
+struct Members<'a>(Vec<(String, &'a RawValue)>);
+
+impl<'de> Deserialize<'de> for Members<'de> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl<'de> serde::de::Visitor<'de> for Visitor {
+            type Value = Members<'de>;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut members = Vec::new();
+                while let Some(member) = map.next_entry()? {
+                    members.push(member);
+                }
+                Ok(Members(members))
+            }
+        }
+        deserializer.deserialize_map(Visitor)
+    }
+}
+
+/// The budget of `thinking`, which comes out of `max_tokens`.
+pub(super) fn thinking_budget(raw: &str) -> Result<Option<u64>, Error> {
+    #[derive(Deserialize)]
+    struct Thinking {
+        budget_tokens: Option<u64>,
+    }
+    serde_json::from_str::<Option<Thinking>>(raw)
+        .map(|thinking| thinking.and_then(|thinking| thinking.budget_tokens))
+        .map_err(|_| refused("thinking", "thinking is an object; its budget_tokens is a whole number"))
+}

@@ -1,0 +1,42 @@
+//! The two languages that callers and upstreams speak: what a request says, what an answer used, how an error reads.
+
+mod cursor;
+mod fields;
+mod meter;
+mod render;
+mod request;
+mod sse;
+mod unstreamed;
+mod usage;
+mod weigh;
+
+pub use meter::{Meter, Pass};
+pub use render::{ErrorShape, broken_stream, error_body};
+pub use request::Request;
+pub use sse::{Event, EventTooLong, Events, MAX_EVENT_BYTES, Splitter};
+pub use usage::Metered;
+
+/// A language of requests, answers, events and errors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Dialect {
+    /// OpenAI's chat completions.
+    OpenAi,
+    /// Anthropic's messages.
+    Anthropic,
+}
+
+impl Dialect {
+    /// The route under which this dialect is sold, and under an upstream's base URL bought.
+    pub const fn path(self) -> &'static str {
+        match self {
+            Dialect::OpenAi => "/v1/chat/completions",
+            Dialect::Anthropic => "/v1/messages",
+        }
+    }
+}
+
+/// Tokens that a text of this many UTF-8 bytes is taken for when nobody counted them: four bytes a token, which is about
+/// right for English and code, and for Chinese, Japanese and Korean (three bytes a character) 1.3 characters a token.
+pub(crate) const fn estimate_tokens(bytes: u64) -> u64 {
+    bytes.div_ceil(4)
+}

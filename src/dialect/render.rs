@@ -1,0 +1,131 @@
+//! How an error reads: one body that OpenAI's, Anthropic's and our own clients all understand, and its form inside a stream.
+
+use bytes::Bytes;
+use serde_json::{Map, Value, json};
+
+use super::Dialect;
+use crate::error::Error;
+use crate::ids::RequestId;
+
+/// The shape of an error body, which follows the route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorShape {
+    /// An object, with OpenAI's `type`.
+    OpenAi,
+    /// The same object, with Anthropic's `type`.
+    Anthropic,
+    /// `{"error": "text", "code": "…"}`, everywhere under `/api/v1`.
+    Flat,
+}
+
+impl From<Dialect> for ErrorShape {
+    fn from(dialect: Dialect) -> Self {
+        match dialect {
+            Dialect::OpenAi => ErrorShape::OpenAi,
+            Dialect::Anthropic => ErrorShape::Anthropic,
+        }
+    }
+}
+
+/// The body of an error answer. The operator's part ([`Error::cause`]) is never in it.
+pub fn error_body(shape: ErrorShape, error: &Error, request: RequestId) -> Map<String, Value> {
+    let row = error.code.row();
+    let mut extras = Map::new();
+    if let Some(reason) = error.reason {
+        extras.insert("reason".into(), reason.into());
+    }
+    if let Some(required) = error.required {
+        extras.insert("required_micro".into(), required.get().into());
+    }
+    extras.extend(error.details.iter().map(|(name, value)| ((*name).to_owned(), value.clone())));
+
+    let mut body = Map::new();
+    let kind = match shape {
+        ErrorShape::OpenAi => row.openai,
+        ErrorShape::Anthropic => row.anthropic,
+        ErrorShape::Flat => {
+            body.insert("error".into(), error.message.as_str().into());
+            body.insert("code".into(), row.code.into());
+            if let Some(param) = error.param {
+                body.insert("param".into(), param.into());
+            }
+            body.insert("request_id".into(), request.to_string().into());
+            extras.into_iter().for_each(|(name, value)| _ = body.entry(name).or_insert(value));
+            return body;
+        }
+    };
+    let required = extras.get("required_micro").cloned();
+    let mut inner = Map::new();
+    inner.insert("type".into(), kind.into());
+    inner.insert("code".into(), row.code.into());
+    inner.insert("message".into(), error.message.as_str().into());
+    inner.insert("param".into(), json!(error.param));
+    extras.into_iter().for_each(|(name, value)| _ = inner.entry(name).or_insert(value));
+    body.insert("type".into(), "error".into());
+    body.insert("error".into(), Value::Object(inner));
+    body.insert("request_id".into(), request.to_string().into());
+    if let Some(required) = required {
+        body.insert("required_micro".into(), required);
+    }
+    body
+}
+
+/// The last event of a stream that breaks. After it the connection is aborted, never ended cleanly: several clients
+/// take a clean end for a complete answer.
+pub fn broken_stream(dialect: Dialect, error: &Error, request: RequestId) -> Bytes {
+    let body = Value::Object(error_body(dialect.into(), error, request));
+    match dialect {
+        Dialect::OpenAi => format!("data: {body}\n\n").into(),
+        Dialect::Anthropic => format!("event: error\ndata: {body}\n\n").into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Code;
+    use crate::money::Micros;
+
+    fn error() -> Error {
+        let error = Error::new(Code::InsufficientBalance, "top up at /topup").because("secret cause");
+        error.requiring(Micros::new(1234)).reason("why").detail("payment_id", "pay_1").detail("code", "forged")
+    }
+
+    #[test]
+    fn one_body_reads_as_openai_and_as_anthropic() {
+        let body = Value::Object(error_body(ErrorShape::Anthropic, &error(), RequestId(7)));
+        assert_eq!((&body["type"], &body["error"]["type"]), (&json!("error"), &json!("billing_error")));
+        assert_eq!(body["error"]["code"], "insufficient_balance", "a detail never replaces the code");
+        assert_eq!(body["error"]["param"], Value::Null);
+        assert_eq!(body["error"]["payment_id"], "pay_1");
+        assert_eq!(body["required_micro"], 1234);
+        assert_eq!(body["error"]["required_micro"], 1234);
+        assert_eq!(body["request_id"], RequestId(7).to_string());
+        assert_eq!(error_body(ErrorShape::OpenAi, &error(), RequestId(7))["error"]["type"], "insufficient_quota");
+    }
+
+    #[test]
+    fn under_api_v1_the_error_is_a_text() {
+        let body = Value::Object(error_body(ErrorShape::Flat, &error(), RequestId(7)));
+        assert_eq!((&body["error"], &body["code"]), (&json!("top up at /topup"), &json!("insufficient_balance")));
+        assert_eq!((&body["required_micro"], &body["reason"]), (&json!(1234), &json!("why")));
+    }
+
+    #[test]
+    fn the_operators_part_of_an_error_is_in_no_shape() {
+        for shape in [ErrorShape::OpenAi, ErrorShape::Anthropic, ErrorShape::Flat] {
+            let text = Value::Object(error_body(shape, &error(), RequestId(7))).to_string();
+            assert!(!text.contains("secret cause"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_broken_stream_ends_with_an_error_event_on_one_line() {
+        let error = Error::new(Code::UpstreamError, "line one\nline two");
+        let chat = broken_stream(Dialect::OpenAi, &error, RequestId(7));
+        let messages = broken_stream(Dialect::Anthropic, &error, RequestId(7));
+        assert!(chat.starts_with(b"data: {") && chat.ends_with(b"}\n\n"));
+        assert!(messages.starts_with(b"event: error\ndata: {") && messages.ends_with(b"}\n\n"));
+        assert_eq!(chat.iter().filter(|byte| **byte == b'\n').count(), 2);
+    }
+}

@@ -1,0 +1,278 @@
+//! A paid request, read once where it lies: what it asks for, how much it can use at most, and how it is forwarded.
+
+use std::borrow::Cow;
+
+use bytes::{BufMut as _, Bytes, BytesMut};
+use serde_json::value::RawValue;
+
+use super::cursor::Cursor;
+use super::fields::{self, Fate, StreamOptions, refused};
+use super::weigh::Weight;
+use super::{Dialect, estimate_tokens};
+use crate::catalogue::Model;
+use crate::error::{Code, Error};
+use crate::tariff::Bound;
+
+/// Top-level fields of one request; no client sends half as many.
+const MAX_FIELDS: usize = 128;
+/// A model's name in bytes.
+const MAX_MODEL_BYTES: usize = 256;
+/// What an upstream adds around each message.
+const TOKENS_PER_MESSAGE: u64 = 16;
+/// What an upstream adds around the whole: its own preamble, and instructions on how to call tools.
+const TOKENS_AROUND: u64 = 32;
+const TOKENS_FOR_TOOLS: u64 = 1024;
+
+/// A request that was read and found sellable. It borrows the body, which is never copied or rebuilt until [`Request::forward`].
+pub struct Request<'a> {
+    dialect: Dialect,
+    /// What is forwarded, in the caller's order: name, and value as it stands in the body.
+    fields: Vec<(&'static str, &'a str)>,
+    model: Cow<'a, str>,
+    stream: bool,
+    stream_options: StreamOptions<'a>,
+    /// Tokens that the caller allows each answer.
+    asked: Option<u32>,
+    choices: u32,
+    tools: bool,
+    weight: Weight,
+}
+
+impl<'a> Request<'a> {
+    /// Reads a body.
+    ///
+    /// # Errors
+    /// [`Code::InvalidJson`] for what is not one JSON text in UTF-8 (RFC 8259, without a byte order mark), has half a
+    /// surrogate pair or is nested too deeply; [`Code::InvalidRequest`], naming the field, for what is not sold.
+    pub fn read(dialect: Dialect, body: &'a [u8]) -> Result<Request<'a>, Error> {
+        let text = std::str::from_utf8(body)
+            .map_err(|error| invalid_json(format!("the body is not UTF-8 at byte {}", error.valid_up_to())))?;
+        // Checks the grammar without building anything; what follows relies on it.
+        serde_json::from_str::<&RawValue>(text)
+            .map_err(|error| invalid_json(format!("the body is not JSON (line {}, column {})", error.line(), error.column())))?;
+        let mut cursor = Cursor::new(text);
+        if cursor.peek()? != b'{' {
+            Weight::default().add(&mut cursor)?;
+            return Err(Error::new(Code::InvalidRequest, "the body is not a JSON object; send one with model and messages"));
+        }
+        let mut request = Request::empty(dialect);
+        let mut seen: Vec<Cow<'a, str>> = Vec::new();
+        cursor.object(|key, cursor| {
+            let name = key.decode()?;
+            if seen.contains(&name) {
+                let name: String = name.chars().take(40).collect();
+                return Err(Error::new(Code::InvalidRequest, format!("the field {name:?} stands there twice; send it once")));
+            }
+            if seen.len() == MAX_FIELDS {
+                return Err(Error::new(Code::InvalidRequest, format!("the body has more than {MAX_FIELDS} fields")));
+            }
+            seen.push(name.clone());
+            request.take(&name, cursor)
+        })?;
+        request.finish()
+    }
+
+    fn empty(dialect: Dialect) -> Request<'a> {
+        Request {
+            dialect,
+            fields: Vec::with_capacity(16),
+            model: Cow::Borrowed(""),
+            stream: false,
+            stream_options: StreamOptions::default(),
+            asked: None,
+            choices: 1,
+            tools: false,
+            weight: Weight::default(),
+        }
+    }
+
+    /// Reads one top-level field and keeps it if it is sold.
+    fn take(&mut self, name: &str, cursor: &mut Cursor<'a>) -> Result<(), Error> {
+        let dialect = self.dialect;
+        let name = match fields::fate(dialect, name) {
+            Fate::Forward(name) => name,
+            Fate::NotSold(name) => {
+                let (raw, ()) = cursor.slice(|cursor| Weight::default().add(cursor))?;
+                return fields::check_not_sold(name, raw);
+            }
+            Fate::Drop => return Weight::default().add(cursor),
+        };
+        let weight = &mut self.weight;
+        let (raw, ()) = cursor.slice(|cursor| match name {
+            "messages" => weight.add_messages(dialect, cursor),
+            "tools" => weight.add_tools(cursor),
+            "cache_control" => weight.add_cache_control(cursor),
+            _ => weight.add(cursor),
+        })?;
+        fields::check(name, raw)?;
+        self.fields.push((name, raw));
+        Ok(())
+    }
+
+    fn field(&self, name: &str) -> Option<&'a str> {
+        self.fields.iter().find(|(known, _)| *known == name).map(|(_, raw)| *raw)
+    }
+
+    fn count(&self, name: &'static str) -> Result<Option<u32>, Error> {
+        self.field(name).map_or(Ok(None), |raw| fields::count(name, raw))
+    }
+
+    /// Reads what spans several fields.
+    fn finish(mut self) -> Result<Request<'a>, Error> {
+        let model =
+            self.field("model").ok_or_else(|| refused("model", "model is required; GET /v1/models lists what is sold"))?;
+        let mut cursor = Cursor::new(model);
+        if cursor.peek()? != b'"' {
+            return Err(refused("model", "model is a string; GET /v1/models lists what is sold"));
+        }
+        self.model = cursor.string()?.decode()?;
+        if self.model.is_empty() || self.model.len() > MAX_MODEL_BYTES {
+            return Err(refused("model", "model is empty or too long; GET /v1/models lists what is sold"));
+        }
+        if self.field("messages").is_none() {
+            return Err(refused("messages", "messages is required; send at least one message"));
+        }
+        self.stream = self.field("stream").map_or(Ok(false), |raw| fields::flag("stream", raw))?;
+        if let Some(raw) = self.field("stream_options") {
+            self.stream_options = StreamOptions::read(raw)?;
+        }
+        self.tools = ["tools", "functions"].iter().any(|name| self.field(name).is_some_and(|raw| raw != "null"));
+        self.asked = self.output_asked()?;
+        self.choices = self.count("n")?.unwrap_or(1);
+        if self.choices > fields::MAX_CHOICES {
+            return Err(refused("n", format!("n is at most {}; send several requests instead", fields::MAX_CHOICES)));
+        }
+        if let (Some(raw), Some(limit)) = (self.field("thinking").filter(|raw| raw.starts_with('{')), self.asked)
+            && fields::thinking_budget(raw)?.is_some_and(|budget| budget >= u64::from(limit))
+        {
+            return Err(refused("thinking", "thinking.budget_tokens comes out of max_tokens; make it smaller than that"));
+        }
+        Ok(self)
+    }
+
+    fn output_asked(&self) -> Result<Option<u32>, Error> {
+        let limit = self.count("max_tokens")?;
+        match self.dialect {
+            Dialect::Anthropic if limit.is_none() => {
+                Err(refused("max_tokens", "max_tokens is required on this route: say how many tokens the answer may have"))
+            }
+            Dialect::Anthropic => Ok(limit),
+            Dialect::OpenAi => match (limit, self.count("max_completion_tokens")?) {
+                (Some(old), Some(new)) if old != new => Err(refused(
+                    "max_completion_tokens",
+                    "max_tokens and max_completion_tokens say different things; send one of them",
+                )),
+                (old, new) => Ok(new.or(old)),
+            },
+        }
+    }
+
+    /// The model's alias, as the caller wrote it.
+    pub fn model(&self) -> &str {
+        &self.model
+    }
+
+    /// Whether the answer is asked for as an event stream.
+    pub fn stream(&self) -> bool {
+        self.stream
+    }
+
+    /// Whether the caller of a chat stream asked for the usage chunk itself (`stream_options.include_usage`).
+    pub fn wants_usage(&self) -> bool {
+        self.stream_options.include_usage
+    }
+
+    /// Tokens each answer may have: what was asked, else the model's default, never above the model's maximum.
+    pub fn output_limit(&self, model: &Model) -> u32 {
+        self.asked.unwrap_or(model.default_output).min(model.max_output)
+    }
+
+    /// The most this request can use: every byte of its text is taken for a token, every picture for
+    /// [`Model::image_tokens`], every answer for its whole output limit.
+    pub fn bound(&self, model: &Model) -> Bound {
+        let tools = if self.tools { TOKENS_FOR_TOOLS } else { 0 };
+        let around = self.weight.messages.saturating_mul(TOKENS_PER_MESSAGE).saturating_add(TOKENS_AROUND + tools);
+        let input = self.weight.bytes.saturating_add(self.pictures(model)).saturating_add(around);
+        let output = u64::from(self.output_limit(model)) * u64::from(self.choices);
+        Bound { input, output, cache: self.weight.cache }
+    }
+
+    /// The tokens its input is taken for when the upstream reports none.
+    pub fn estimate(&self, model: &Model) -> u64 {
+        let text = estimate_tokens(self.weight.bytes).saturating_add(self.weight.messages.saturating_mul(4));
+        text.saturating_add(self.pictures(model))
+    }
+
+    fn pictures(&self, model: &Model) -> u64 {
+        self.weight.pictures.saturating_mul(u64::from(model.image_tokens))
+    }
+
+    /// The body for an upstream: the same fields in the same order with their values untouched, except that the model
+    /// is named as the upstream names it, the output limit is written where the caller wrote one (else `max_tokens`),
+    /// a chat stream asks for its usage, and what is not sold is left out.
+    pub fn forward(&self, upstream_model: &str, output_limit: u32) -> Bytes {
+        let length: usize = self.fields.iter().map(|(name, raw)| name.len() + raw.len() + 4).sum();
+        let mut body = BytesMut::with_capacity(length + upstream_model.len() + 96);
+        let streamed_chat = self.dialect == Dialect::OpenAi && self.stream;
+        let (mut limited, mut asks_usage) = (false, false);
+        for (name, raw) in &self.fields {
+            let limit = matches!(*name, "max_tokens" | "max_completion_tokens");
+            if limit && *raw == "null" {
+                continue;
+            }
+            put_name(&mut body, name);
+            match *name {
+                "model" => put_json(&mut body, upstream_model),
+                "stream_options" if streamed_chat => {
+                    asks_usage = true;
+                    self.put_stream_options(&mut body);
+                }
+                _ if limit => {
+                    limited = true;
+                    put_json(&mut body, &output_limit);
+                }
+                _ => body.put_slice(raw.as_bytes()),
+            }
+        }
+        if !limited {
+            put_name(&mut body, "max_tokens");
+            put_json(&mut body, &output_limit);
+        }
+        if streamed_chat && !asks_usage {
+            put_name(&mut body, "stream_options");
+            self.put_stream_options(&mut body);
+        }
+        body.put_u8(b'}');
+        body.freeze()
+    }
+
+    fn put_stream_options(&self, body: &mut BytesMut) {
+        body.put_u8(b'{');
+        for (name, raw) in &self.stream_options.others {
+            put_json(body, name.as_str());
+            body.put_u8(b':');
+            body.put_slice(raw.get().as_bytes());
+            body.put_u8(b',');
+        }
+        body.put_slice(b"\"include_usage\":true}");
+    }
+}
+
+fn invalid_json(what: String) -> Error {
+    Error::new(Code::InvalidJson, format!("{what}; send one JSON object in UTF-8"))
+}
+
+/// Starts the object or goes on with it. Names are ours and need no escaping.
+fn put_name(body: &mut BytesMut, name: &str) {
+    body.put_u8(if body.is_empty() { b'{' } else { b',' });
+    body.put_u8(b'"');
+    body.put_slice(name.as_bytes());
+    body.put_slice(b"\":");
+}
+
+fn put_json<T: serde::Serialize + ?Sized>(body: &mut BytesMut, value: &T) {
+    serde_json::to_writer(body.writer(), value).expect("a string or a number is always JSON, and the buffer grows");
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,109 @@
+//! An upstream's accepted answer: its head, and its body as it comes.
+
+use std::collections::VecDeque;
+use std::future::Future as _;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use futures_core::Stream;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+/// An answer that an upstream has begun. Nothing of its head goes to the caller but what stands here: the other headers
+/// describe the operator's account.
+#[derive(Debug)]
+pub struct Answer {
+    /// `text/event-stream` or `application/json`, as was asked.
+    pub content_type: &'static str,
+    /// Bytes of the body, if the upstream said so. A stream's length changes when its events are normalised.
+    pub content_length: Option<u64>,
+    /// Which upstream it was.
+    pub upstream: String,
+    pub body: AnswerBody,
+}
+
+/// Why a body ended before its end.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Broken {
+    #[error("the upstream closed the connection after {seen} of {expected} bytes")]
+    Truncated { seen: u64, expected: u64 },
+    #[error("the connection to the upstream broke: {0}")]
+    Connection(String),
+    #[error("the upstream did not finish within the time a call may take")]
+    Deadline,
+}
+
+/// The bytes of an answer. Dropping it closes the connection to the upstream; one that was read to its end is kept for
+/// the next call.
+///
+/// The end of a chunked body may be a cut connection: whether the answer is whole, only the [`crate::dialect::Meter`] knows.
+pub struct AnswerBody(Source);
+
+enum Source {
+    Http(Box<HttpBody>),
+    Made(VecDeque<Bytes>),
+    Ended,
+}
+
+struct HttpBody {
+    response: awc::ClientResponse,
+    expected: Option<u64>,
+    seen: u64,
+    deadline: Pin<Box<Sleep>>,
+}
+
+impl std::fmt::Debug for AnswerBody {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("AnswerBody")
+    }
+}
+
+impl AnswerBody {
+    pub(super) fn http(response: awc::ClientResponse, expected: Option<u64>, deadline: Instant) -> Self {
+        let deadline = Box::pin(sleep_until(deadline));
+        AnswerBody(Source::Http(Box::new(HttpBody { response, expected, seen: 0, deadline })))
+    }
+
+    pub(super) fn made(chunks: impl IntoIterator<Item = Bytes>) -> Self {
+        AnswerBody(Source::Made(chunks.into_iter().collect()))
+    }
+}
+
+impl HttpBody {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Broken>>> {
+        if self.deadline.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Some(Err(Broken::Deadline)));
+        }
+        let next = match Pin::new(&mut self.response).poll_next(cx) {
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(next) => next,
+        };
+        Poll::Ready(match (next, self.expected) {
+            (Some(Ok(chunk)), _) => {
+                self.seen = self.seen.saturating_add(chunk.len() as u64);
+                Some(Ok(chunk))
+            }
+            (Some(Err(error)), _) => Some(Err(Broken::Connection(error.to_string()))),
+            // The client library takes a connection that closed early for a clean end.
+            (None, Some(expected)) if self.seen < expected => Some(Err(Broken::Truncated { seen: self.seen, expected })),
+            (None, _) => None,
+        })
+    }
+}
+
+impl Stream for AnswerBody {
+    type Item = Result<Bytes, Broken>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let next = match &mut self.0 {
+            Source::Ended => Poll::Ready(None),
+            Source::Made(chunks) => Poll::Ready(chunks.pop_front().map(Ok)),
+            Source::Http(body) => body.poll(cx),
+        };
+        if matches!(next, Poll::Ready(None | Some(Err(_)))) {
+            // Closes a broken connection at once, and never polls past the end.
+            self.0 = Source::Ended;
+        }
+        next
+    }
+}

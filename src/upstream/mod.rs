@@ -1,0 +1,219 @@
+//! One paid call to the operator's inference accounts: sent, retried once, passed on to the next, cancelled on drop.
+
+mod answer;
+mod client;
+mod echo;
+mod refusal;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use crate::catalogue::Serving;
+use crate::config::{self, Speaks, UpstreamKind};
+use crate::dialect::Dialect;
+use crate::error::{Code, Error};
+use crate::ids::{Funds, RequestId};
+
+pub use answer::{Answer, AnswerBody, Broken};
+use client::HttpUpstream;
+use refusal::Failure;
+
+/// The configuration of an upstream that cannot work.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("upstream {name:?}, {key}: {why}")]
+pub struct UpstreamConfigError {
+    pub name: String,
+    /// The configuration key at fault.
+    pub key: &'static str,
+    pub why: String,
+}
+
+/// The operator's upstreams as one worker thread uses them: each has its own connections, and none is shared.
+pub struct Upstreams {
+    upstreams: Vec<Upstream>,
+}
+
+struct Upstream {
+    name: String,
+    speaks: Vec<Speaks>,
+    kind: Kind,
+}
+
+enum Kind {
+    Echo,
+    Http(HttpUpstream),
+}
+
+/// What is sent, and to whom.
+pub struct Call<'a> {
+    /// Who may serve it, in order of preference.
+    pub servings: &'a [Serving],
+    pub dialect: Dialect,
+    /// Makes the body for an upstream that knows the model by the given name.
+    pub body: &'a dyn Fn(&str) -> Bytes,
+    /// The caller's headers. Only those that are [`forwardable`] are sent on.
+    pub headers: &'a [(String, String)],
+    /// The query string of the request, without its question mark.
+    pub query: Option<&'a str>,
+    pub stream: bool,
+    /// When the call ends, whatever happens.
+    pub deadline: Instant,
+}
+
+/// Whether a caller's header goes to the upstream. Everything else stays here: credentials, payments, addresses.
+pub fn forwardable(name: &str) -> bool {
+    const EXACT: [&str; 5] = ["anthropic-version", "anthropic-beta", "openai-beta", "session-id", "x-claude-code-session-id"];
+    let name = name.to_ascii_lowercase();
+    EXACT.contains(&name.as_str()) || name.starts_with("x-session-")
+}
+
+impl Upstreams {
+    /// Prepares the connections of one worker thread; call it once on each.
+    ///
+    /// # Errors
+    /// Names the upstream and the key at fault: a base URL or key that cannot be sent, a CA file that cannot be read.
+    pub fn new(upstreams: &[config::Upstream]) -> Result<Upstreams, UpstreamConfigError> {
+        let prepare = |upstream: &config::Upstream| {
+            let kind = match &upstream.kind {
+                UpstreamKind::Echo => Kind::Echo,
+                UpstreamKind::Http { base_url, api_key, ca_file } => {
+                    let http = HttpUpstream::new(base_url, api_key.as_ref(), ca_file.as_deref());
+                    let named = |(key, why)| UpstreamConfigError { name: upstream.name.clone(), key, why };
+                    Kind::Http(http.map_err(named)?)
+                }
+            };
+            Ok(Upstream { name: upstream.name.clone(), speaks: upstream.speaks.clone(), kind })
+        };
+        Ok(Upstreams { upstreams: upstreams.iter().map(prepare).collect::<Result<_, _>>()? })
+    }
+
+    fn find(&self, name: &str) -> Option<&Upstream> {
+        self.upstreams.iter().find(|upstream| upstream.name == name)
+    }
+
+    /// Whether the upstream of this name answers in this dialect.
+    pub fn speaks(&self, upstream: &str, dialect: Dialect) -> bool {
+        self.find(upstream).is_some_and(|upstream| upstream.speaks(dialect))
+    }
+
+    /// Sends a call that `funds` stand for, and waits for the head of a good answer (200, of the right type).
+    ///
+    /// Each upstream that speaks the dialect is tried in order, and once more if the connection failed or it answered
+    /// 5xx; never after a head was accepted. Dropping the future or the answer closes the connection to the upstream.
+    ///
+    /// # Errors
+    /// * [`Code::InvalidRequest`]: nobody who serves this model speaks this dialect;
+    /// * [`Code::UpstreamRejected`], [`Code::RequestTooLarge`]: an upstream found fault with the request itself;
+    /// * [`Code::UpstreamAuth`], [`Code::UpstreamUnavailable`], [`Code::UpstreamOverloaded`], [`Code::UpstreamError`]:
+    ///   all have failed, and this is the most hopeful of their failures;
+    /// * [`Code::UpstreamTimeout`]: the deadline came first.
+    ///
+    /// None of them has cost the caller anything.
+    pub async fn send(&self, funds: &impl Funds, call: Call<'_>) -> Result<Answer, Error> {
+        let mut failed: Option<Error> = None;
+        for serving in call.servings {
+            let Some(upstream) = self.find(&serving.upstream).filter(|upstream| upstream.speaks(call.dialect)) else { continue };
+            match upstream.serve(funds.request(), &serving.model, &call).await {
+                Ok(answer) => return Ok(answer),
+                Err(Failure::Final(error)) => return Err(error),
+                Err(Failure::Next(error) | Failure::Again(error)) => failed = Some(refusal::more_hopeful(failed, error)),
+            }
+        }
+        Err(failed.unwrap_or_else(|| self.nobody_speaks(&call)))
+    }
+
+    fn nobody_speaks(&self, call: &Call<'_>) -> Error {
+        let other = match call.dialect {
+            Dialect::OpenAi => Dialect::Anthropic,
+            Dialect::Anthropic => Dialect::OpenAi,
+        };
+        if call.servings.iter().any(|serving| self.speaks(&serving.upstream, other)) {
+            let message = format!("this model is not sold on this route; call it on {}", other.path());
+            return Error::new(Code::InvalidRequest, message).param("model");
+        }
+        Error::new(Code::UpstreamUnavailable, "nobody serves this model at the moment; try another one")
+            .because("no upstream of this model speaks any dialect that is sold")
+    }
+}
+
+impl Upstream {
+    fn speaks(&self, dialect: Dialect) -> bool {
+        self.speaks.contains(match dialect {
+            Dialect::OpenAi => &Speaks::Chat,
+            Dialect::Anthropic => &Speaks::Messages,
+        })
+    }
+
+    /// One call to this upstream, and a second one if the first failed in a way that may pass.
+    async fn serve(&self, request: RequestId, model: &str, call: &Call<'_>) -> Result<Answer, Failure> {
+        let body = (call.body)(model);
+        let http = match &self.kind {
+            Kind::Echo => return Ok(echo::answer(&self.name, call.dialect, &body)),
+            Kind::Http(http) => http,
+        };
+        let mut outcome = http.send(&self.name, call, body.clone()).await;
+        if let Err(Failure::Again(error)) = &outcome {
+            self.log(request, error);
+            outcome = http.send(&self.name, call, body).await;
+        }
+        if let Err(Failure::Again(error) | Failure::Next(error) | Failure::Final(error)) = &outcome {
+            self.log(request, error);
+        }
+        outcome
+    }
+
+    /// The operator sees every failure, also those that the caller does not notice.
+    fn log(&self, request: RequestId, error: &Error) {
+        let (code, cause) = (error.code.row().code, error.cause.as_deref().unwrap_or_default());
+        tracing::warn!(%request, upstream = %self.name, code, "upstream {} failed: {cause}", self.name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_credential_of_the_caller_goes_to_an_upstream() {
+        for name in [
+            "authorization",
+            "x-api-key",
+            "payment-signature",
+            "x-payment",
+            "x-402-payment",
+            "x-sign-in-with-x",
+            "sign-in-with-x",
+            "cookie",
+            "x-forwarded-for",
+            "host",
+            "content-length",
+            "transfer-encoding",
+            "accept-encoding",
+            "user-agent",
+        ] {
+            assert!(!forwardable(name), "{name}");
+        }
+        for name in ["Anthropic-Version", "anthropic-beta", "x-session-affinity", "session-id"] {
+            assert!(forwardable(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_model_of_another_dialect_is_refused_with_the_route_to_use() {
+        let echo = config::Upstream { name: "e".into(), kind: UpstreamKind::Echo, speaks: vec![Speaks::Messages] };
+        let upstreams = Upstreams::new(&[echo]).unwrap();
+        let servings = [Serving { upstream: "e".into(), model: "m".into() }];
+        let call = Call {
+            servings: &servings,
+            dialect: Dialect::OpenAi,
+            body: &|_| Bytes::new(),
+            headers: &[],
+            query: None,
+            stream: false,
+            deadline: Instant::now(),
+        };
+        let error = upstreams.nobody_speaks(&call);
+        assert_eq!(error.code, Code::InvalidRequest);
+        assert!(error.message.contains("/v1/messages"));
+    }
+}

@@ -1,0 +1,515 @@
+//! Promises about calls to upstreams: kept against a real HTTP server that misbehaves on request, and raw sockets that do worse.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use farebox::catalogue::Serving;
+use farebox::config::{Secret, Speaks, Upstream, UpstreamKind};
+use farebox::dialect::{Dialect, Meter, Metered, Pass, Request, Splitter};
+use farebox::error::{Code, Error};
+use farebox::ids::{Funds, RequestId};
+use farebox::money::Micros;
+use farebox::upstream::{Answer, Broken, Call, Upstreams};
+use futures_util::StreamExt as _;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+const KEY: &str = "sk-operator-0123456789";
+
+/// Stands for every call of these tests.
+struct TestFunds;
+
+impl Funds for TestFunds {
+    fn request(&self) -> RequestId {
+        RequestId(7)
+    }
+
+    fn ceiling(&self) -> Micros {
+        Micros::ONE
+    }
+}
+
+/// The fake upstream, killed when the test ends.
+struct Fake {
+    process: Child,
+    url: String,
+}
+
+impl Fake {
+    fn start(arguments: &[&str]) -> Fake {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/fake_upstream.py");
+        let mut process = Command::new("python3")
+            .args([script, "--port", "0"])
+            .args(arguments)
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("python3 is needed for these tests");
+        let mut line = String::new();
+        BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let url = line.split_whitespace().find(|word| word.starts_with("http")).expect("says where it listens").to_owned();
+        Fake { process, url }
+    }
+
+    async fn script(&self, behaviours: Value) {
+        let response = awc::Client::default().post(format!("{}/__script", self.url)).send_json(&behaviours).await.unwrap();
+        assert!(response.status().is_success());
+    }
+
+    async fn log(&self) -> Vec<Value> {
+        let mut response = awc::Client::default().get(format!("{}/__log", self.url)).send().await.unwrap();
+        serde_json::from_slice(&response.body().limit(100 << 20).await.unwrap()).unwrap()
+    }
+
+    /// Waits until the outcome of the last request is known.
+    async fn outcome(&self) -> String {
+        for _ in 0..100 {
+            if let Some(outcome) = self.log().await.last().and_then(|last| last["outcome"].as_str()) {
+                return outcome.to_owned();
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        "none".into()
+    }
+}
+
+impl Drop for Fake {
+    fn drop(&mut self) {
+        _ = self.process.kill();
+        _ = self.process.wait();
+    }
+}
+
+/// Serves raw connections, one thread each, and counts them.
+fn raw(serve: impl Fn(TcpStream, usize) + Send + Sync + 'static) -> (String, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let (serve, count) = (Arc::new(serve), Arc::new(AtomicUsize::new(0)));
+    let counted = count.clone();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let (serve, n) = (serve.clone(), counted.fetch_add(1, Ordering::SeqCst));
+            std::thread::spawn(move || serve(stream, n));
+        }
+    });
+    (url, count)
+}
+
+/// Reads one request head and its body; `None` at the end of the connection.
+fn read_request(stream: &mut TcpStream) -> Option<String> {
+    let mut request = Vec::new();
+    let mut buffer = [0; 4096];
+    loop {
+        let read = stream.read(&mut buffer).ok().filter(|read| *read > 0)?;
+        request.extend_from_slice(&buffer[..read]);
+        let text = String::from_utf8_lossy(&request).to_lowercase();
+        let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
+        let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok()).unwrap_or(0);
+        if body.len() >= length {
+            return Some(text);
+        }
+    }
+}
+
+fn http_upstream(name: &str, url: &str) -> Upstream {
+    let kind = UpstreamKind::Http { base_url: url.into(), api_key: Some(Secret::from(KEY.to_owned())), ca_file: None };
+    Upstream { name: name.into(), kind, speaks: vec![Speaks::Chat, Speaks::Messages] }
+}
+
+fn upstreams(urls: &[&str]) -> (Upstreams, Vec<Serving>) {
+    let named = |(n, url): (usize, &&str)| http_upstream(&format!("up{n}"), url);
+    let configured: Vec<_> = urls.iter().enumerate().map(named).collect();
+    let servings =
+        configured.iter().map(|one| Serving { upstream: one.name.clone(), model: format!("{}/m", one.name) }).collect();
+    (Upstreams::new(&configured).unwrap(), servings)
+}
+
+fn prompt(dialect: Dialect, stream: bool, text: &str) -> String {
+    let mut body = json!({"model": "m", "stream": stream, "messages": [{"role": "user", "content": text}]});
+    if dialect == Dialect::Anthropic {
+        body["max_tokens"] = 100.into();
+    }
+    body.to_string()
+}
+
+struct Sent {
+    dialect: Dialect,
+    stream: bool,
+    body: String,
+    within: Duration,
+    headers: Vec<(String, String)>,
+}
+
+fn call(dialect: Dialect, stream: bool, text: &str) -> Sent {
+    Sent { dialect, stream, body: prompt(dialect, stream, text), within: Duration::from_secs(10), headers: Vec::new() }
+}
+
+impl Sent {
+    async fn to(&self, urls: &[&str]) -> Result<Answer, Error> {
+        let (upstreams, servings) = upstreams(urls);
+        self.through(&upstreams, &servings).await
+    }
+
+    async fn through(&self, upstreams: &Upstreams, servings: &[Serving]) -> Result<Answer, Error> {
+        let request = Request::read(self.dialect, self.body.as_bytes()).unwrap();
+        let call = Call {
+            servings,
+            dialect: self.dialect,
+            body: &|model| request.forward(model, 100),
+            headers: &self.headers,
+            query: Some("beta=true"),
+            stream: self.stream,
+            deadline: Instant::now() + self.within,
+        };
+        upstreams.send(&TestFunds, call).await
+    }
+
+    async fn refused_by(&self, urls: &[&str]) -> Error {
+        self.to(urls).await.expect_err("the call must fail")
+    }
+
+    /// Reads an answer to its end as the gateway does.
+    async fn read(&self, mut answer: Answer) -> Read {
+        let mut meter = Meter::new(self.dialect, self.stream, false, 1000);
+        let (mut splitter, mut passed, mut broken) = (Splitter::new(), Vec::new(), None);
+        while let Some(chunk) = answer.body.next().await {
+            match chunk {
+                Ok(chunk) if self.stream => {
+                    for event in splitter.push(chunk) {
+                        let event = event.unwrap();
+                        if let Pass::Forward | Pass::Done = meter.event(&event) {
+                            passed.extend_from_slice(&event.bytes);
+                        }
+                    }
+                }
+                Ok(chunk) => {
+                    meter.chunk(&chunk);
+                    passed.extend_from_slice(&chunk);
+                }
+                Err(error) => broken = Some(error),
+            }
+        }
+        let text = String::from_utf8(passed).unwrap();
+        Read { text, complete: meter.complete(), metered: meter.usage(), output: meter.has_output(), broken }
+    }
+}
+
+struct Read {
+    text: String,
+    complete: bool,
+    output: bool,
+    metered: Metered,
+    broken: Option<Broken>,
+}
+
+const BOTH: [Dialect; 2] = [Dialect::OpenAi, Dialect::Anthropic];
+
+fn header<'a>(request: &'a Value, name: &str) -> Option<&'a str> {
+    let headers = request["headers"].as_array()?;
+    headers.iter().find(|header| header[0].as_str().is_some_and(|found| found.eq_ignore_ascii_case(name)))?[1].as_str()
+}
+
+#[actix_web::test]
+async fn an_answer_comes_whole_and_with_its_usage() {
+    let fake = Fake::start(&[]);
+    for (dialect, stream) in BOTH.into_iter().flat_map(|dialect| [(dialect, false), (dialect, true)]) {
+        for behaviour in ["words=20", "words=20 split=1", "words=20 crlf=1 bom=1 comment=2", "words=20 flush=1"] {
+            let sent = call(dialect, stream, &format!("<<fake in=500 out=20 cached=100 {behaviour}>>"));
+            let answer = sent.to(&[&fake.url]).await.unwrap();
+            assert_eq!(answer.content_type, if stream { "text/event-stream" } else { "application/json" });
+            let read = sent.read(answer).await;
+            assert!(read.complete && read.output && read.broken.is_none(), "{dialect:?} {stream} {behaviour}");
+            let usage = read.metered.usage;
+            let input = if dialect == Dialect::OpenAi { 400 } else { 500 };
+            assert_eq!((usage.input, usage.output, usage.cache_read), (input, 20, 100), "{dialect:?} {stream} {behaviour}");
+            assert!(!read.metered.estimated && read.text.contains("w19") && !read.text.contains('\r'));
+        }
+    }
+}
+
+#[actix_web::test]
+async fn the_operators_key_goes_up_and_the_callers_secrets_do_not() {
+    let fake = Fake::start(&["--require-key", KEY]);
+    for dialect in BOTH {
+        let mut sent = call(dialect, false, "hi");
+        let pairs = [
+            ("authorization", "Bearer sk-x402-caller"),
+            ("x-api-key", "sk-x402-caller"),
+            ("payment-signature", "caller"),
+            ("x-session-affinity", "kept"),
+            ("anthropic-beta", "context-1m-2025-08-07,claude-code-20250219"),
+            ("accept-encoding", "gzip"),
+        ];
+        sent.headers = pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
+        sent.to(&[&fake.url]).await.unwrap();
+        let log = fake.log().await;
+        let request = log.last().unwrap();
+        assert!(!request["headers"].to_string().contains("caller"), "{}", request["headers"]);
+        assert_eq!(header(request, "x-session-affinity"), Some("kept"));
+        assert_eq!(header(request, "anthropic-beta"), Some("claude-code-20250219"));
+        assert_eq!(header(request, "accept-encoding"), Some("identity"));
+        assert_eq!(header(request, "content-type"), Some("application/json"));
+        assert!(header(request, "content-length").is_some() && header(request, "transfer-encoding").is_none());
+        assert_eq!((&request["path"], &request["query"]), (&json!(dialect.path()), &json!("beta=true")));
+        assert_eq!(request["body"]["model"], "up0/m");
+        match dialect {
+            Dialect::OpenAi => assert_eq!(header(request, "authorization"), Some(&*format!("Bearer {KEY}"))),
+            Dialect::Anthropic => {
+                assert_eq!((header(request, "x-api-key"), header(request, "authorization")), (Some(KEY), None));
+                assert_eq!(header(request, "anthropic-version"), Some("2023-06-01"));
+            }
+        }
+    }
+    let mut sent = call(Dialect::Anthropic, false, "hi");
+    sent.headers = vec![("anthropic-version".into(), "2026-10-21".into())];
+    sent.to(&[&fake.url]).await.unwrap();
+    assert_eq!(header(fake.log().await.last().unwrap(), "anthropic-version"), Some("2026-10-21"), "the caller's, not ours");
+}
+
+#[actix_web::test]
+async fn a_cut_stream_is_never_taken_for_a_whole_one() {
+    let fake = Fake::start(&[]);
+    for (dialect, mode) in BOTH.into_iter().flat_map(|dialect| ["fin", "rst", "eof"].map(|mode| (dialect, mode))) {
+        let sent = call(dialect, true, &format!("<<fake words=50 cut=20 cut_mode={mode}>>"));
+        let answer = sent.to(&[&fake.url]).await.unwrap();
+        let read = sent.read(answer).await;
+        assert!(!read.complete, "{dialect:?} {mode}");
+        if mode != "rst" {
+            assert!(read.output && read.metered.usage.output >= 10, "{dialect:?} {mode}: what passed is owed");
+            assert!(read.metered.estimated);
+        }
+    }
+    let sent = call(Dialect::OpenAi, true, "<<fake words=5 nodone=1>>");
+    let answer = sent.to(&[&fake.url]).await.unwrap();
+    assert!(!sent.read(answer).await.complete, "no [DONE], no complete answer");
+}
+
+#[actix_web::test]
+async fn a_cut_body_is_never_taken_for_a_whole_one() {
+    let fake = Fake::start(&[]);
+    let sent = call(Dialect::OpenAi, false, "<<fake words=50 cut=200>>");
+    let answer = sent.to(&[&fake.url]).await.unwrap();
+    let expected = answer.content_length.unwrap();
+    let read = sent.read(answer).await;
+    assert_eq!(read.broken, Some(Broken::Truncated { seen: 200, expected }));
+    assert!(!read.complete);
+}
+
+#[actix_web::test]
+async fn dropping_the_answer_closes_the_upstreams_connection() {
+    let fake = Fake::start(&[]);
+    let sent = call(Dialect::OpenAi, true, "<<fake words=50 hang=10>>");
+    let mut answer = sent.to(&[&fake.url]).await.unwrap();
+    assert!(answer.body.next().await.unwrap().is_ok());
+    drop(answer);
+    assert_eq!(fake.outcome().await, "client_gone");
+
+    // Also while the upstream still thinks.
+    let sent = call(Dialect::OpenAi, true, "<<fake ttfb=60000>>");
+    let abandoned = tokio::time::timeout(Duration::from_millis(200), sent.to(&[&fake.url])).await;
+    assert!(abandoned.is_err());
+    assert_eq!(fake.outcome().await, "client_gone");
+}
+
+#[actix_web::test]
+async fn what_an_upstream_refuses_is_told_apart() {
+    let fake = Fake::start(&[]);
+    for (behaviour, code, tries) in [
+        ("status=400", Code::UpstreamRejected, 1),
+        ("status=404", Code::UpstreamRejected, 1),
+        ("status=422", Code::UpstreamRejected, 1),
+        ("status=413", Code::RequestTooLarge, 1),
+        ("status=401", Code::UpstreamAuth, 1),
+        ("status=402", Code::UpstreamAuth, 1),
+        ("status=403", Code::UpstreamAuth, 1),
+        ("status=429", Code::UpstreamUnavailable, 1),
+        ("status=529", Code::UpstreamOverloaded, 1),
+        ("status=500", Code::UpstreamError, 2),
+        ("status=502 shape=html", Code::UpstreamError, 2),
+        ("status=503 shape=empty", Code::UpstreamError, 2),
+        ("status=302 shape=text", Code::UpstreamError, 1),
+    ] {
+        for (dialect, stream) in [(Dialect::OpenAi, true), (Dialect::Anthropic, false)] {
+            let before = fake.log().await.len();
+            let error = call(dialect, stream, &format!("<<fake {behaviour}>>")).refused_by(&[&fake.url]).await;
+            assert_eq!(error.code, code, "{behaviour}");
+            assert_eq!(fake.log().await.len() - before, tries, "{behaviour}");
+        }
+    }
+    let error = call(Dialect::OpenAi, false, "<<fake status=429 retry_after=7>>").refused_by(&[&fake.url]).await;
+    assert_eq!(error.retry_after, Some(7));
+}
+
+#[actix_web::test]
+async fn the_operators_key_is_in_no_answer() {
+    let fake = Fake::start(&[]);
+    for status in [400, 401, 403, 404, 413, 429, 500] {
+        let behaviour = format!("<<fake status={status} emsg=bad+key+{KEY}+or+sk-oper*****6789+at+{}+sorry>>", fake.url);
+        let error = call(Dialect::OpenAi, false, &behaviour).refused_by(&[&fake.url]).await;
+        let said = format!("{error:?}");
+        assert!(!said.contains("sk-") && !said.contains(fake.url.trim_start_matches("http://")), "{status}: {said}");
+        if status == 400 {
+            assert!(error.message.contains("sorry"), "the rest of the reason is kept: {}", error.message);
+        }
+    }
+    let sent = call(Dialect::OpenAi, true, &format!("<<fake words=9 errev=3 emsg={KEY}>>"));
+    let answer = sent.to(&[&fake.url]).await.unwrap();
+    let read = sent.read(answer).await;
+    assert!(!read.text.contains("sk-") && !read.complete);
+}
+
+#[actix_web::test]
+async fn a_redirect_is_not_followed() {
+    let (elsewhere, visits) = raw(|_, _| {});
+    let location = elsewhere.clone();
+    let (url, _) = raw(move |mut stream, _| {
+        while read_request(&mut stream).is_some() {
+            let head = format!("HTTP/1.1 307 Elsewhere\r\nlocation: {location}/steal\r\ncontent-length: 0\r\n\r\n");
+            _ = stream.write_all(head.as_bytes());
+        }
+    });
+    let error = call(Dialect::OpenAi, false, "hi").refused_by(&[&url]).await;
+    assert_eq!(error.code, Code::UpstreamError);
+    assert_eq!(visits.load(Ordering::SeqCst), 0, "the key was not carried elsewhere");
+}
+
+#[actix_web::test]
+async fn a_failing_upstream_is_tried_twice_and_then_the_next_one() {
+    let (first, second) = (Fake::start(&[]), Fake::start(&[]));
+    let sent = call(Dialect::OpenAi, false, "hi");
+
+    first.script(json!([{"status": 500}])).await;
+    let answer = sent.to(&[&first.url, &second.url]).await.unwrap();
+    assert_eq!(answer.upstream, "up0", "the second try was good");
+    assert_eq!((first.log().await.len(), second.log().await.len()), (2, 0));
+
+    first.script(json!([{"status": 500}, {"status": 503, "shape": "html"}])).await;
+    let answer = sent.to(&[&first.url, &second.url]).await.unwrap();
+    assert_eq!(answer.upstream, "up1");
+    assert_eq!((first.log().await.len(), second.log().await.len()), (4, 1));
+    assert_eq!(second.log().await[0]["body"]["model"], "up1/m", "under the name that this upstream knows");
+
+    for status in [401, 429, 529] {
+        first.script(json!([{ "status": status }])).await;
+        assert_eq!(sent.to(&[&first.url, &second.url]).await.unwrap().upstream, "up1", "{status}");
+    }
+    assert_eq!(first.log().await.len(), 7, "no second try where it cannot help");
+
+    first.script(json!([{"status": 400}])).await;
+    let served = second.log().await.len();
+    assert_eq!(sent.refused_by(&[&first.url, &second.url]).await.code, Code::UpstreamRejected);
+    assert_eq!(second.log().await.len(), served, "a bad request is not sent to everybody");
+
+    first.script(json!([{"status": 429, "retry_after": 9}])).await;
+    second.script(json!([{"status": 401}])).await;
+    let error = sent.refused_by(&[&first.url, &second.url]).await;
+    assert_eq!((error.code, error.retry_after), (Code::UpstreamUnavailable, Some(9)), "waiting helps, so that is the advice");
+}
+
+#[actix_web::test]
+async fn an_upstream_that_is_down_is_passed_over() {
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let fake = Fake::start(&[]);
+    let sent = call(Dialect::Anthropic, true, "hi");
+    let answer = sent.to(&[&format!("http://{closed}"), &fake.url]).await.unwrap();
+    assert_eq!(answer.upstream, "up1");
+    assert!(sent.read(answer).await.complete);
+    assert_eq!(sent.refused_by(&[&format!("http://{closed}")]).await.code, Code::UpstreamError);
+}
+
+#[actix_web::test]
+async fn nothing_outlasts_the_deadline() {
+    let fake = Fake::start(&[]);
+    let mut sent = call(Dialect::OpenAi, true, "<<fake ttfb=60000>>");
+    sent.within = Duration::from_millis(300);
+    let begun = Instant::now();
+    assert_eq!(sent.refused_by(&[&fake.url, &fake.url]).await.code, Code::UpstreamTimeout);
+    assert!(begun.elapsed() < Duration::from_secs(2));
+    assert_eq!(fake.log().await.len(), 1, "there is no time for another upstream");
+    assert_eq!(fake.outcome().await, "client_gone");
+
+    let mut sent = call(Dialect::OpenAi, true, "<<fake words=50 hang=5>>");
+    sent.within = Duration::from_millis(500);
+    let answer = sent.to(&[&fake.url]).await.unwrap();
+    let read = sent.read(answer).await;
+    assert_eq!(read.broken, Some(Broken::Deadline));
+    assert!(!read.complete && read.output);
+    assert_eq!(fake.outcome().await, "client_gone");
+}
+
+#[actix_web::test]
+async fn a_connection_that_was_closed_meanwhile_costs_one_more_try_and_no_error() {
+    // Answers one request on each connection, keeps it open, and drops it when a second one comes.
+    let (url, connections) = raw(|mut stream, _| {
+        read_request(&mut stream);
+        let body = r#"{"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":1}}"#;
+        let head = format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n", body.len());
+        _ = stream.write_all(format!("{head}{body}").as_bytes());
+        _ = read_request(&mut stream);
+    });
+    let (upstreams, servings) = upstreams(&[&url]);
+    let sent = call(Dialect::OpenAi, false, "hi");
+    for n in 1..=5 {
+        let answer = sent.through(&upstreams, &servings).await.unwrap();
+        assert!(sent.read(answer).await.complete);
+        assert_eq!(connections.load(Ordering::SeqCst), n, "kept, lost, made anew");
+    }
+}
+
+#[actix_web::test]
+async fn what_is_not_the_answer_that_was_asked_for_is_not_passed_on() {
+    for (stream, head) in [
+        (false, "HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: 2"),
+        (false, "HTTP/1.1 200 OK\r\ncontent-length: 2"),
+        (false, "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: 2"),
+        (true, "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2"),
+        (false, "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-encoding: gzip\r\ncontent-length: 2"),
+        (false, "HTTP/1.1 204 None\r\ncontent-type: application/json"),
+        (false, "no HTTP at all"),
+    ] {
+        let (url, _) = raw(move |mut stream, _| {
+            read_request(&mut stream);
+            _ = stream.write_all(format!("{head}\r\n\r\n{{}}").as_bytes());
+        });
+        let error = call(Dialect::OpenAi, stream, "hi").refused_by(&[&url]).await;
+        assert!(matches!(error.code, Code::UpstreamError), "{head}: {error:?}");
+    }
+    let (url, _) = raw(|mut stream, _| {
+        read_request(&mut stream);
+        let huge = "x".repeat(1 << 20);
+        _ = stream.write_all(format!("HTTP/1.1 200 OK\r\nx-huge: {huge}\r\n\r\n").as_bytes());
+    });
+    assert_eq!(call(Dialect::OpenAi, false, "hi").refused_by(&[&url]).await.code, Code::UpstreamError);
+}
+
+#[actix_web::test]
+async fn a_large_request_arrives_whole() {
+    let fake = Fake::start(&[]);
+    let sent = call(Dialect::OpenAi, false, &format!("{} ECHO:end", "é words ".repeat(300_000)));
+    let answer = sent.to(&[&fake.url]).await.unwrap();
+    let read = sent.read(answer).await;
+    assert!(read.complete && read.text.contains("\"content\":\"end\""));
+}
+
+#[actix_web::test]
+async fn an_upstream_that_stops_reading_is_told_from_one_that_is_down() {
+    let (url, _) = raw(|mut stream, _| {
+        let mut buffer = [0; 1024];
+        _ = stream.read(&mut buffer);
+        _ = stream.write_all(b"HTTP/1.1 413 Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
+    });
+    let error = call(Dialect::OpenAi, false, &"x".repeat(8 << 20)).refused_by(&[&url]).await;
+    assert!(matches!(error.code, Code::UpstreamRejected | Code::RequestTooLarge), "{error:?}");
+}
+
+#[actix_web::test]
+async fn many_slow_streams_do_not_wait_for_each_other() {
+    let fake = Fake::start(&[]);
+    let (upstreams, servings) = upstreams(&[&fake.url]);
+    let sent = call(Dialect::OpenAi, true, "<<fake words=5 hang=2>>");
+    let opened = futures_util::future::join_all((0..250).map(|_| sent.through(&upstreams, &servings))).await;
+    assert!(opened.iter().all(Result::is_ok), "more than the client library's own limit of 100 connections");
+}
