@@ -191,7 +191,12 @@ impl Anvil {
         }
         data.push_str(&format!("{}{}{rs}", word(&field("nonce")), word(v)));
         self.rpc("anvil_impersonateAccount", json!([sender.address]));
-        let transaction = json!([{ "from": sender.address, "to": self.usdc(), "data": data, "gas": "0x493e0" }]);
+        // 200 gwei: dearer than any settlement in a test, so that it goes first into the next block.
+        let (gas, fee) = ("0x493e0", "0x2e90edd000");
+        let transaction = json!([{
+            "from": sender.address, "to": self.usdc(), "data": data,
+            "gas": gas, "maxFeePerGas": fee, "maxPriorityFeePerGas": fee,
+        }]);
         let hash = self.rpc("eth_sendTransaction", transaction);
         hash.as_str().expect("a transaction hash").to_owned()
     }

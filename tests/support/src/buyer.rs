@@ -2,9 +2,11 @@
 
 use std::process::Command;
 
+use base64::Engine as _;
 use serde_json::{Value, json};
 
 use crate::anvil::Wallet;
+use crate::http::Request;
 use crate::process::run;
 use crate::{installed, tests_dir};
 
@@ -74,6 +76,22 @@ pub fn sign(intents: &[Intent]) -> Vec<Value> {
     let (code, stdout, stderr) = run(node("sign.mjs"), &input);
     assert_eq!(code, 0, "sign.mjs failed:\n{stderr}");
     stdout.lines().map(|line| serde_json::from_str(line).expect("one JSON object per line")).collect()
+}
+
+/// Sends `count` copies of a request in the same moment; returns the status and the raw answer of each.
+pub fn send_copies(address: &str, request: &Request, count: usize) -> Vec<(u16, String)> {
+    let (host, port) = address.split_once(':').expect("HOST:PORT");
+    let port: u16 = port.parse().expect("a port is a number");
+    let bytes = base64::engine::general_purpose::STANDARD.encode(request.bytes(address));
+    let input = json!({ "host": host, "port": port, "request": bytes, "count": count }).to_string();
+    let (code, stdout, stderr) = run(node("copies.mjs"), &input);
+    assert_eq!(code, 0, "copies.mjs failed:\n{stderr}");
+    let outcome = |line: &str| {
+        let line: Value = serde_json::from_str(line).expect("one JSON object per line");
+        let status = line["status"].as_u64().and_then(|status| u16::try_from(status).ok());
+        (status.unwrap_or_default(), line["answer"].as_str().unwrap_or_default().to_owned())
+    };
+    stdout.lines().map(outcome).collect()
 }
 
 fn node(script: &str) -> Command {

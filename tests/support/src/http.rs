@@ -37,7 +37,8 @@ impl Request {
         self
     }
 
-    fn bytes(&self, host: &str) -> Vec<u8> {
+    /// As it goes over the wire.
+    pub fn bytes(&self, host: &str) -> Vec<u8> {
         let mut head = format!("{} {} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n", self.method, self.path);
         for (name, value) in &self.headers {
             head.push_str(&format!("{name}: {value}\r\n"));

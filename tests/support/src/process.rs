@@ -68,6 +68,14 @@ impl Process {
         let _ = self.child.wait();
     }
 
+    /// Asks it to end in good order and waits for it.
+    pub fn terminate(&mut self) -> ExitStatus {
+        let pid = self.child.id().to_string();
+        let sent = Command::new("kill").arg(pid).status();
+        assert!(sent.is_ok_and(|status| status.success()), "{} had already ended; it printed:\n{}", self.name, self.output());
+        self.wait_exit()
+    }
+
     /// Everything it printed so far on stdout and stderr.
     pub fn output(&self) -> String {
         self.output.lock().expect("a collector does not panic").clone()

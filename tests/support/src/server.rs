@@ -96,9 +96,10 @@ impl Server {
         self.folder.path().join("data")
     }
 
-    /// Stops the server and audits what it left behind: `farebox verify --chain`.
+    /// Stops the server in good order and audits what it left behind: `farebox verify --chain`.
     pub fn audit(&mut self) -> Books {
-        self.process.kill();
+        let status = self.process.terminate();
+        assert!(status.success(), "the server ended with {status}:\n{}", self.output());
         self.verify(&["--chain"])
     }
 
