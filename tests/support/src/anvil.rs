@@ -79,7 +79,10 @@ impl Anvil {
         command.arg("--init").arg(genesis);
         let mut process = Process::spawn(command);
         let address = process.wait_for("Listening on ");
-        Anvil { chain_id, address, _process: process }
+        let chain = Anvil { chain_id, address, _process: process };
+        // The genesis block lives in 1970 all the same, and calls are simulated on the latest block.
+        chain.mine(1);
+        chain
     }
 
     pub fn url(&self) -> String {
