@@ -1,0 +1,9 @@
+//! Pay-per-call sales over the real binary, a real chain and the real clients: who paid what, what they got, who holds the money.
+
+mod clients;
+mod crash;
+mod offer;
+mod refusal;
+mod replay;
+mod shop;
+mod upstream_fails;

@@ -1,0 +1,128 @@
+//! A program under test: its output is collected, its lines can be waited for, and it never outlives its handle.
+
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Longer than anything healthy takes on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A running program. Dropping it kills it.
+pub struct Process {
+    name: String,
+    child: Child,
+    lines: Receiver<String>,
+    output: Arc<Mutex<String>>,
+}
+
+impl Process {
+    /// Starts `command` with both outputs captured; panics when it cannot be started.
+    pub fn spawn(mut command: Command) -> Process {
+        let name = command.get_program().to_string_lossy().into_owned();
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap_or_else(|error| panic!("{name} does not start: {error}"));
+        let output = Arc::new(Mutex::new(String::new()));
+        let (sender, lines) = channel();
+        let stdout = child.stdout.take().expect("stdout is piped");
+        let stderr = child.stderr.take().expect("stderr is piped");
+        collect(stdout, output.clone(), move |line| drop(sender.send(line)));
+        collect(stderr, output.clone(), drop);
+        Process { name, child, lines, output }
+    }
+
+    /// Waits for a line on stdout that contains `text` and returns what follows it.
+    pub fn wait_for(&mut self, text: &str) -> String {
+        let deadline = Instant::now() + PATIENCE;
+        while let Ok(line) = self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            if let Some((_, rest)) = line.split_once(text) {
+                return rest.trim().to_owned();
+            }
+        }
+        panic!("{} never printed {text:?}; it printed:\n{}", self.name, self.output());
+    }
+
+    /// Waits until the program ends by itself.
+    pub fn wait_exit(&mut self) -> ExitStatus {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().expect("a child of ours can be waited for") {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "{} does not end; it printed:\n{}", self.name, self.output());
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Whether it still runs.
+    pub fn is_running(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// `kill -9`, and waits until it is gone.
+    pub fn kill(&mut self) {
+        // An error means that it had already ended.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Asks it to end in good order and waits for it.
+    pub fn terminate(&mut self) -> ExitStatus {
+        let pid = self.child.id().to_string();
+        let sent = Command::new("kill").arg(pid).status();
+        assert!(sent.is_ok_and(|status| status.success()), "{} had already ended; it printed:\n{}", self.name, self.output());
+        self.wait_exit()
+    }
+
+    /// Everything it printed so far on stdout and stderr.
+    pub fn output(&self) -> String {
+        self.output.lock().expect("a collector does not panic").clone()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+        if thread::panicking() {
+            eprintln!("---- output of {}\n{}", self.name, self.output());
+        }
+    }
+}
+
+fn collect(from: impl Read + Send + 'static, into: Arc<Mutex<String>>, each: impl Fn(String) + Send + 'static) {
+    thread::spawn(move || {
+        for line in BufReader::new(from).lines().map_while(Result::ok) {
+            let mut text = into.lock().expect("a collector does not panic");
+            text.push_str(&line);
+            text.push('\n');
+            drop(text);
+            each(line);
+        }
+    });
+}
+
+/// Runs a program to its end and returns (exit code, stdout, stderr).
+pub fn run(mut command: Command, input: &str) -> (i32, String, String) {
+    use std::io::Write as _;
+    let name = command.get_program().to_string_lossy().into_owned();
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap_or_else(|error| panic!("{name} does not start: {error}"));
+    let mut stdin = child.stdin.take().expect("stdin is piped");
+    // A program that does not read its input may close it first.
+    let _ = stdin.write_all(input.as_bytes());
+    drop(stdin);
+    let output = child.wait_with_output().expect("a child of ours can be waited for");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.code().unwrap_or(-1), text(&output.stdout), text(&output.stderr))
+}
+
+/// Asks again until `ready` says yes; for things that no line announces.
+pub fn eventually(what: &str, mut ready: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !ready() {
+        assert!(Instant::now() < deadline, "never happened: {what}");
+        thread::sleep(Duration::from_millis(20));
+    }
+}

@@ -1,0 +1,207 @@
+//! The farebox binary as an operator runs it: a configuration in a folder, a process, its log, its books.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::anvil::{Anvil, PAY_TO, SETTLER};
+use crate::http::{self, Answer, Request};
+use crate::process::{Process, run};
+use crate::upstream::{UPSTREAM_KEY, Upstream};
+
+/// The model that every test server sells.
+pub const MODEL: &str = "test-model";
+/// What the upstream calls it.
+pub const UPSTREAM_MODEL: &str = "upstream-model";
+/// Micros per token: USD per million tokens is the same number.
+pub const INPUT_PRICE: u64 = 3;
+pub const OUTPUT_PRICE: u64 = 15;
+
+/// What differs between the servers of two tests; the rest is the same for all.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// Lines for `[payments]`, such as `payg_order = "settle-first"`.
+    pub payments: Vec<String>,
+    /// Lines for `[limits]` that stand instead of the test's wide ones.
+    pub limits: Vec<String>,
+    /// Lines for the one `[[network]]`.
+    pub network: Vec<String>,
+    /// Instead of the chain's own address, for a node that is behind something else.
+    pub rpc_urls: Vec<String>,
+}
+
+/// A farebox with a data folder of its own.
+pub struct Server {
+    binary: PathBuf,
+    folder: TempDir,
+    process: Process,
+    address: String,
+    /// What earlier processes on the same data folder printed.
+    past_output: String,
+}
+
+impl Server {
+    /// Starts `binary` (`env!("CARGO_BIN_EXE_farebox")`) on `chain` and `upstream`, and waits until it listens.
+    pub fn start(binary: &str, chain: &Anvil, upstream: &Upstream) -> Server {
+        Server::with(binary, chain, upstream, &Settings::default())
+    }
+
+    pub fn with(binary: &str, chain: &Anvil, upstream: &Upstream, settings: &Settings) -> Server {
+        let folder = TempDir::new().expect("a temporary folder");
+        std::fs::write(folder.path().join("config.toml"), config(chain, upstream, settings)).expect("the folder is writable");
+        let (process, address) = serve(Path::new(binary), folder.path());
+        Server { binary: binary.into(), folder, process, address, past_output: String::new() }
+    }
+
+    /// `127.0.0.1:PORT`.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Sends one request and reads the whole answer.
+    pub fn send(&self, request: &Request) -> Answer {
+        let answer = http::send(&self.address, request);
+        answer.unwrap_or_else(|error| panic!("no answer ({error}); the server printed:\n{}", self.output()))
+    }
+
+    /// `kill -9`.
+    pub fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    /// Starts again on the same configuration and data, after a `kill -9` if it still runs.
+    pub fn restart(&mut self) {
+        self.process.kill();
+        self.past_output.push_str(&self.process.output());
+        (self.process, self.address) = serve(&self.binary, self.folder.path());
+    }
+
+    pub fn is_running(&mut self) -> bool {
+        self.process.is_running()
+    }
+
+    /// Everything that all its processes printed.
+    pub fn output(&self) -> String {
+        format!("{}{}", self.past_output, self.process.output())
+    }
+
+    pub fn data_dir(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    /// Stops the server in good order and audits what it left behind: `farebox verify --chain`.
+    pub fn audit(&mut self) -> Books {
+        let status = self.process.terminate();
+        assert!(status.success(), "the server ended with {status}:\n{}", self.output());
+        self.verify(&["--chain"])
+    }
+
+    /// `farebox verify` on the data folder, which must be free.
+    pub fn verify(&self, flags: &[&str]) -> Books {
+        let mut command = farebox(&self.binary, self.folder.path());
+        command.arg("verify").args(flags);
+        let (code, stdout, stderr) = run(command, "");
+        let json = serde_json::from_str(&stdout);
+        let json = json.unwrap_or_else(|error| panic!("verify printed no JSON ({error}):\n{stdout}\n{stderr}"));
+        Books { clean: code == 0, json }
+    }
+}
+
+/// What `farebox verify` found.
+#[derive(Debug)]
+pub struct Books {
+    /// Exit code 0.
+    pub clean: bool,
+    pub json: Value,
+}
+
+impl Books {
+    /// Micros that a wallet can spend; zero for a wallet the books do not know.
+    pub fn balance(&self, address: &str) -> u64 {
+        let account = format!("evm:{}", address.to_ascii_lowercase());
+        match &self.json["accounts"][&account] {
+            Value::Null => 0,
+            entry @ Value::Object(_) => micros(&entry["available"]),
+            value => micros(value),
+        }
+    }
+
+    /// The states of all payments, by id.
+    pub fn payments(&self) -> Vec<(String, String)> {
+        let state = |value: &Value| value.as_str().or_else(|| value["state"].as_str()).unwrap_or_default().to_owned();
+        let payments = self.json["payments"].as_object().into_iter().flatten();
+        payments.map(|(id, value)| (id.clone(), state(value))).collect()
+    }
+}
+
+/// An amount as a whole number of micros, or as text in USD.
+pub fn micros(value: &Value) -> u64 {
+    let usd = |text: &str| {
+        let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+        format!("{whole}{fraction:0<6}").parse().ok()
+    };
+    let amount = value.as_u64().or_else(|| value.as_str().and_then(usd));
+    amount.unwrap_or_else(|| panic!("not an amount: {value}"))
+}
+
+fn farebox(binary: &Path, folder: &Path) -> Command {
+    let mut command = Command::new(binary);
+    command.current_dir(folder).arg("--config").arg(folder.join("config.toml"));
+    command.env("TEST_SETTLER_KEY", SETTLER.key).env("TEST_UPSTREAM_KEY", UPSTREAM_KEY);
+    command
+}
+
+fn serve(binary: &Path, folder: &Path) -> (Process, String) {
+    let mut command = farebox(binary, folder);
+    command.arg("serve");
+    let mut process = Process::spawn(command);
+    let address = process.wait_for("listening on http://");
+    (process, address)
+}
+
+fn config(chain: &Anvil, upstream: &Upstream, settings: &Settings) -> String {
+    let rpc_urls = if settings.rpc_urls.is_empty() { vec![chain.url()] } else { settings.rpc_urls.clone() };
+    let mut text = format!(
+        r#"
+[server]
+bind = "127.0.0.1:0"
+data_dir = "data"
+
+[[network]]
+id = "{network}"
+pay_to = "{pay_to}"
+settlement = "rpc"
+rpc_urls = {rpc_urls:?}
+settler_key = "env:TEST_SETTLER_KEY"
+{network_lines}
+
+[[upstream]]
+name = "fake"
+base_url = "{upstream}"
+api_key = "env:TEST_UPSTREAM_KEY"
+speaks = ["chat", "messages"]
+
+[[model]]
+id = "{MODEL}"
+upstreams = [{{ name = "fake", model = "{UPSTREAM_MODEL}" }}]
+price = {{ input = "{INPUT_PRICE}", output = "{OUTPUT_PRICE}" }}
+"#,
+        network = chain.network(),
+        pay_to = PAY_TO.address,
+        network_lines = settings.network.join("\n"),
+        upstream = upstream.url(),
+    );
+    let wide = ["per_ip_per_second = 100000", "per_ip_burst = 100000", "payments_per_ip_per_minute = 100000"];
+    let wide = wide.map(str::to_owned).to_vec();
+    let limits = if settings.limits.is_empty() { &wide } else { &settings.limits };
+    // Writing to a String cannot fail.
+    let _ = write!(text, "\n[limits]\n{}\n\n[payments]\n{}\n", limits.join("\n"), settings.payments.join("\n"));
+    text
+}
