@@ -20,10 +20,13 @@
 pub mod account;
 pub mod catalogue;
 pub mod chain;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod dialect;
 pub mod error;
+pub mod gateway;
+pub mod http;
 pub mod ids;
 pub mod ledger;
 pub mod money;

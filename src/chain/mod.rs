@@ -7,6 +7,7 @@
 //!                                                         every arrow after `settle` is journaled first
 //! ```
 
+mod audit;
 mod client;
 pub mod evm;
 mod facilitator;
@@ -23,10 +24,11 @@ use std::pin::Pin;
 
 use crate::ids::PaymentId;
 
+pub use audit::{Audit, Counted, audit};
 pub use evm::verify::verify;
 pub use handle::{Chains, NetworkStatus};
 pub use judge::judge;
-pub use payment::{Unreadable, VerifiedPayment};
+pub use payment::{Unreadable, VerifiedPayment, identify};
 
 /// Why a payment is not taken.
 #[derive(Debug, Clone, PartialEq, Eq)]

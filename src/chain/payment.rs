@@ -15,7 +15,7 @@ use crate::account::AccountId;
 use crate::clock::Timestamp;
 use crate::ids::PaymentId;
 use crate::money::Micros;
-use crate::x402::{Requirements, Version};
+use crate::x402::{Payment, Requirements, Version};
 
 /// Who vouches for the payer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -98,6 +98,11 @@ impl VerifiedPayment {
         &self.requirements.network
     }
 
+    /// The token's address with its EIP-55 checksum.
+    pub fn asset(&self) -> String {
+        self.asset.to_string()
+    }
+
     pub fn payer(&self) -> AccountId {
         AccountId::Evm(self.authorization.from.0)
     }
@@ -158,6 +163,19 @@ impl fmt::Debug for VerifiedPayment {
             .field("amount", &self.amount)
             .finish_non_exhaustive()
     }
+}
+
+/// What a payment is identified by, read before anything about it is believed: a copy must be known as a copy whatever it
+/// is held against.
+///
+/// # Errors
+/// [`Refused::Malformed`] and [`Refused::Invalid`] for what is not an EIP-3009 payment at all.
+pub fn identify(payment: &Payment, wanted: &Requirements) -> Result<PaymentId, Refused> {
+    let (authorization, _) = payload::parse(&payment.payload)?;
+    let unusable = |what: &str| Refused::Malformed(format!("requirements: {what}"));
+    let chain_id = networks::chain_id(&wanted.network).ok_or_else(|| unusable("network is not eip155"))?;
+    let asset = Address::parse(&wanted.asset).ok_or_else(|| unusable("asset is not an address"))?;
+    Ok(identity(chain_id, asset, &authorization))
 }
 
 /// The semantic identity of an EVM payment, fixed width, so that no two payments can be spelled into one.

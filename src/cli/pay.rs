@@ -147,7 +147,10 @@ impl Buyer<'_> {
     }
 
     /// Prints the text of the answer as it comes. Only the dialect's own terminator makes it complete.
-    async fn print(&self, mut response: awc::ClientResponse<impl futures_core::Stream<Item = Result<Bytes, awc::error::PayloadError>> + Unpin>) -> Result<(), String> {
+    async fn print(
+        &self,
+        mut response: awc::ClientResponse<impl futures_core::Stream<Item = Result<Bytes, awc::error::PayloadError>> + Unpin>,
+    ) -> Result<(), String> {
         let mut splitter = Splitter::new();
         let mut complete = false;
         while let Some(chunk) = response.next().await {
@@ -171,7 +174,12 @@ impl Buyer<'_> {
     }
 
     async fn get(&self, path: &str) -> Result<Value, String> {
-        let mut response = self.client.get(format!("{}{path}", self.base())).send().await.map_err(|error| self.unreachable(&error.to_string()))?;
+        let mut response = self
+            .client
+            .get(format!("{}{path}", self.base()))
+            .send()
+            .await
+            .map_err(|error| self.unreachable(&error.to_string()))?;
         response.json().await.map_err(|error| format!("{path}: {error}"))
     }
 

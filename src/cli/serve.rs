@@ -41,7 +41,8 @@ async fn serve(config: Config) -> Result<ExitCode, Trouble> {
     Upstreams::new(&config.upstreams).map_err(|error| trouble(BAD_CONFIGURATION)(error.to_string()))?;
     let clock = machine_clock();
     let ledger = open_ledger(&config, clock.clone())?;
-    let gateway = Gateway::start(&config, ledger.clone(), clock).map_err(|error| trouble(BAD_CONFIGURATION)(error.to_string()))?;
+    let gateway =
+        Gateway::start(&config, ledger.clone(), clock).map_err(|error| trouble(BAD_CONFIGURATION)(error.to_string()))?;
     let gateway = Arc::new(gateway);
     let (server, addresses) = http::start(&config, Arc::clone(&gateway))
         .map_err(|error| trouble(BAD_CONFIGURATION)(format!("cannot listen on {}: {error}", config.bind)))?;
@@ -54,7 +55,8 @@ async fn serve(config: Config) -> Result<ExitCode, Trouble> {
 }
 
 fn open_ledger(config: &Config, clock: crate::clock::Clock) -> Result<Ledger, Trouble> {
-    private_folder(&config.data_dir).map_err(|error| trouble(BAD_CONFIGURATION)(format!("{}: {error}", config.data_dir.display())))?;
+    private_folder(&config.data_dir)
+        .map_err(|error| trouble(BAD_CONFIGURATION)(format!("{}: {error}", config.data_dir.display())))?;
     let options = Options {
         keep_remainder: config.payments.remainder == Remainder::Keep,
         hold_durable_above: config.payments.hold_durable_above,
@@ -135,7 +137,9 @@ async fn check_the_books(ledger: Ledger) {
         let checked = ledger.clone();
         match actix_web::web::block(move || checked.verify()).await {
             Ok(Ok(report)) if report.ok => tracing::info!(postings = report.postings, "the books are clean"),
-            Ok(Ok(report)) => tracing::error!(problems = ?report.problems, "the books are broken; stop the gateway and run farebox verify"),
+            Ok(Ok(report)) => {
+                tracing::error!(problems = ?report.problems, "the books are broken; stop the gateway and run farebox verify")
+            }
             Ok(Err(error)) => tracing::error!(%error, "the books could not be checked"),
             Err(error) => tracing::error!(%error, "the books could not be checked"),
         }

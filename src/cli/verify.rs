@@ -21,13 +21,17 @@ pub fn run(arguments: &Arguments, config: Config) -> ExitCode {
     let (report, payments) = match Report::of_file(&path) {
         Ok(found) => found,
         Err(error) => {
-            eprintln!("farebox: {}: {error}. The books are checked while no gateway has them open: stop it first", path.display());
+            eprintln!(
+                "farebox: {}: {error}. The books are checked while no gateway has them open: stop it first",
+                path.display()
+            );
             return ExitCode::from(FAIL_STOP);
         }
     };
     let mut problems = report.problems.clone();
-    if arguments.chain {
-        problems.extend(against_the_chain(&config, payments));
+    let audit = arguments.chain.then(|| against_the_chain(&config, payments));
+    if let Some(audit) = &audit {
+        problems.extend(audit.problems.clone());
     }
     let ok = problems.is_empty();
     let summary = json!({
@@ -38,18 +42,18 @@ pub fn run(arguments: &Arguments, config: Config) -> ExitCode {
         "house": report.house,
         "open_holds": report.open_holds,
         "payments": report.payments,
-        "chain_checked": arguments.chain,
+        "chain": audit.map(|audit| json!({ "found": audit.found, "unasked": audit.unasked })),
     });
     println!("{summary:#}");
     if ok { ExitCode::SUCCESS } else { ExitCode::from(FOUND_A_PROBLEM) }
 }
 
 /// Every payment the books count must be a transfer on its chain.
-fn against_the_chain(config: &Config, payments: Vec<Counted>) -> Vec<String> {
+fn against_the_chain(config: &Config, payments: Vec<Counted>) -> chain::Audit {
     let counted = payments.into_iter().filter(|counted| matches!(counted.payment.state, State::Confirmed | State::Final));
     let claims = counted.filter_map(|counted| {
         let (tx, _) = counted.payment.confirmed?;
-        Some((counted.id, counted.payment.detail, tx))
+        Some(chain::Counted { id: counted.id, payment: counted.payment.detail, tx })
     });
-    chain::audit(&config.networks, claims.collect())
+    chain::audit(&config.networks, &claims.collect::<Vec<_>>())
 }

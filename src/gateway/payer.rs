@@ -26,13 +26,18 @@ impl Credentials {
     pub(super) fn identify(&self) -> Result<Via, Error> {
         if let [first, rest @ ..] = self.payments.as_slice() {
             if rest.iter().any(|other| other != first) {
-                let message = "two different payments came in one request; send one of PAYMENT-SIGNATURE, X-PAYMENT and X-402-Payment";
+                let message =
+                    "two different payments came in one request; send one of PAYMENT-SIGNATURE, X-PAYMENT and X-402-Payment";
                 return Err(Error::new(Code::InvalidPayment, message));
             }
             if first.len() > MAX_HEADER_BYTES {
-                return Err(Error::new(Code::InvalidPayment, format!("the payment header is longer than {MAX_HEADER_BYTES} bytes")));
+                return Err(Error::new(
+                    Code::InvalidPayment,
+                    format!("the payment header is longer than {MAX_HEADER_BYTES} bytes"),
+                ));
             }
-            let payment = Payment::from_header(first).map_err(|malformed| Error::new(Code::InvalidPayment, malformed.to_string()))?;
+            let payment =
+                Payment::from_header(first).map_err(|malformed| Error::new(Code::InvalidPayment, malformed.to_string()))?;
             return Ok(Via::Payment(Box::new(payment)));
         }
         if self.key {

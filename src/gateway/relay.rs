@@ -247,7 +247,9 @@ impl Pump {
                 let (code, cause) = (error.code.row().code, error.cause.unwrap_or_default());
                 tracing::warn!(request.id = %request, %charge, code, cause, "the answer broke off; charged {charge}");
             }
-            End::Stopped => tracing::warn!(request.id = %request, %charge, "cut off by the stop of the program; charged {charge}"),
+            End::Stopped => {
+                tracing::warn!(request.id = %request, %charge, "cut off by the stop of the program; charged {charge}")
+            }
         }
     }
 }

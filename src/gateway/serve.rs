@@ -36,7 +36,7 @@ pub struct Call {
 /// An answer whose money has arrived; its body is on its way.
 pub struct Served {
     pub stream: bool,
-    pub content_type: String,
+    pub content_type: &'static str,
     /// Bytes of the body, when the upstream said so and they pass unchanged.
     pub content_length: Option<u64>,
     pub receipt: Option<(Receipt, Version)>,
@@ -86,8 +86,10 @@ async fn sell(
         Err(unserved) => return Err(unserved.end(gateway, quote, &verified, reservation)),
     };
     // The one door through which bytes leave: the money has arrived.
-    let Ok(paid) = reservation.paid() else { return Err(settle::ledger_unavailable("a confirmed payment is not in the books").into()) };
-    let (stream, content_type) = (request.stream(), answer.content_type.clone());
+    let Ok(paid) = reservation.paid() else {
+        return Err(settle::ledger_unavailable("a confirmed payment is not in the books").into());
+    };
+    let (stream, content_type) = (request.stream(), answer.content_type);
     let content_length = answer.content_length.filter(|_| !stream);
     let meter = Meter::new(call.dialect, stream, request.wants_usage(), request.estimate(model));
     tracing::info!(request.id = %call.request, account = %verified.payer(), model = model.id, upstream = answer.upstream, tx = confirmation.tx, "serving a paid call");
@@ -135,7 +137,8 @@ async fn open_and_settle(
     };
     let mut sending = Box::pin(worker.upstreams.send(reservation, sending));
     let mut answer = None;
-    let settle_first = gateway.payments.order == Order::SettleFirst || gateway.trust.must_settle_first(payment.payer(), gateway.clock.now());
+    let settle_first =
+        gateway.payments.order == Order::SettleFirst || gateway.trust.must_settle_first(payment.payer(), gateway.clock.now());
     if !settle_first && let Ok(early) = tokio::time::timeout(gateway.payments.settle_after, &mut sending).await {
         answer = Some(Ok(early.map_err(Unserved::Refused)?));
     }
@@ -199,4 +202,3 @@ impl Quote {
         }
     }
 }
-

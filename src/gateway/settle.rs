@@ -57,7 +57,8 @@ pub(super) fn resume(ledger: &Ledger, chains: &Chains) {
             tracing::error!(payment.id = %id, "the record of an open payment cannot be read; it is left as it is");
             continue;
         };
-        let attempts = row.attempts.into_iter().map(|a| chain::Attempt { tx: a.tx, raw: a.raw, gas_nonce: a.gas_nonce }).collect();
+        let attempts =
+            row.attempts.into_iter().map(|a| chain::Attempt { tx: a.tx, raw: a.raw, gas_nonce: a.gas_nonce }).collect();
         let confirmed = row.confirmed.map(|(tx, block)| Confirmation { tx, block });
         tracing::info!(payment.id = %id, state = ?row.state, "going on with a payment of an earlier run");
         // Nobody waits: the journal applies the outcome.
@@ -95,10 +96,14 @@ pub(super) async fn claim(
 fn known(id: PaymentId, row: &Payment) -> Error {
     let (outcome, message) = match (row.state, row.outcome) {
         (State::Claimed | State::Voided, _) | (State::Confirmed | State::Final, None) => return in_progress(id),
-        (State::Signed | State::Sent, _) => ("pending", "this payment is settling; if it arrives and its call was not served, it becomes balance of its payer"),
+        (State::Signed | State::Sent, _) => {
+            ("pending", "this payment is settling; if it arrives and its call was not served, it becomes balance of its payer")
+        }
         (State::Failed, _) => ("failed", "this payment failed to settle and took nothing; sign a new one"),
         (_, Some(Outcome::Served { .. })) => ("served", "this payment has bought a call; sign a new one for another call"),
-        (_, Some(Outcome::Credited { .. })) => ("credited", "this payment arrived, its call was not served, and it is balance of its payer"),
+        (_, Some(Outcome::Credited { .. })) => {
+            ("credited", "this payment arrived, its call was not served, and it is balance of its payer")
+        }
     };
     Error::new(Code::PaymentAlreadyUsed, message).detail("outcome", outcome).detail("payment_id", id.to_string())
 }
@@ -128,7 +133,10 @@ pub(super) fn refused(refused: Refused) -> Error {
 /// How waiting for a settlement ended.
 pub(super) enum Waited {
     Confirmed(Confirmation),
-    Failed { reason: &'static str, message: String },
+    Failed {
+        reason: &'static str,
+        message: String,
+    },
     /// Not known in time. It goes on without the call.
     Unknown,
 }
@@ -157,7 +165,8 @@ pub(super) fn receipt(payment: &VerifiedPayment, confirmation: &Confirmation) ->
 
 /// The 402 for a settlement that is proven to have failed; nothing was taken.
 pub(super) fn failed(payment: &VerifiedPayment, reason: &'static str, message: &str) -> Refusal {
-    let error = Error::new(Code::SettlementFailed, format!("the payment did not settle and took nothing: {message}")).reason(reason);
+    let error =
+        Error::new(Code::SettlementFailed, format!("the payment did not settle and took nothing: {message}")).reason(reason);
     let receipt = Receipt {
         success: false,
         transaction: String::new(),

@@ -30,7 +30,9 @@ async fn sell(route: Route, request: &HttpRequest, payload: web::Payload) -> Res
     let deadline = Instant::now() + limits.wall_clock;
     let credentials = credentials(request.headers());
     if !credentials.payments.is_empty() && !edge.limits.payment(respond::source(edge, request)) {
-        return Err(respond::slow_down("too many payments from your address; this one was not used, send it again in a minute").into());
+        return Err(
+            respond::slow_down("too many payments from your address; this one was not used, send it again in a minute").into()
+        );
     }
     check_media_type(request.headers())?;
     let body = tokio::time::timeout_at(deadline, read(request.headers(), payload, limits.max_body)).await;
@@ -57,7 +59,9 @@ fn credentials(headers: &HeaderMap) -> Credentials {
 }
 
 fn forwarded(headers: &HeaderMap) -> Vec<(String, String)> {
-    let text = |(name, value): (&header::HeaderName, &header::HeaderValue)| Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned()));
+    let text = |(name, value): (&header::HeaderName, &header::HeaderValue)| {
+        Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned()))
+    };
     headers.iter().filter(|(name, _)| forwardable(name.as_str())).filter_map(text).collect()
 }
 
@@ -78,7 +82,8 @@ fn check_media_type(headers: &HeaderMap) -> Result<(), Error> {
 /// Reads the body, refusing one that is announced or turns out too long.
 async fn read(headers: &HeaderMap, mut payload: web::Payload, limit: usize) -> Result<Bytes, Error> {
     let too_large = || Error::new(Code::RequestTooLarge, format!("the body is longer than {} MiB", limit / (1024 * 1024)));
-    let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()).and_then(|text| text.parse::<usize>().ok());
+    let announced =
+        headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()).and_then(|text| text.parse::<usize>().ok());
     if announced.is_some_and(|length| length > limit) {
         return Err(too_large());
     }

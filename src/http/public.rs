@@ -60,7 +60,10 @@ pub async fn head() -> HttpResponse {
 }
 
 pub async fn not_found(request: HttpRequest) -> HttpResponse {
-    let error = Error::new(Code::NotFound, "there is nothing at this address; POST /v1/chat/completions and /v1/messages, GET /v1/models");
+    let error = Error::new(
+        Code::NotFound,
+        "there is nothing at this address; POST /v1/chat/completions and /v1/messages, GET /v1/models",
+    );
     respond::refuse(&request, error.into())
 }
 

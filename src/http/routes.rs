@@ -13,10 +13,8 @@ pub struct Route {
     pub dialect: Dialect,
 }
 
-const PAID: [Route; 2] = [
-    Route { path: "/chat/completions", dialect: Dialect::OpenAi },
-    Route { path: "/messages", dialect: Dialect::Anthropic },
-];
+const PAID: [Route; 2] =
+    [Route { path: "/chat/completions", dialect: Dialect::OpenAi }, Route { path: "/messages", dialect: Dialect::Anthropic }];
 
 const PREFIXES: [&str; 2] = ["/v1", "/api/v1"];
 

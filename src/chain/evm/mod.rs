@@ -10,6 +10,7 @@ mod evidence;
 pub mod hex;
 pub mod key;
 mod lane;
+mod ledger;
 mod node;
 pub mod payload;
 mod rpc;
@@ -23,6 +24,7 @@ pub mod word;
 
 use sha3::{Digest, Keccak256};
 
+pub(in crate::chain) use ledger::Ledger;
 pub(in crate::chain) use settle::{Purse, Settler};
 
 /// keccak256, the hash of Ethereum.

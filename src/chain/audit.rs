@@ -1,0 +1,76 @@
+//! Comparing the books with the chains: every payment that was counted must be a transfer that its chain still has.
+
+use tokio::task::LocalSet;
+
+use super::VerifiedPayment;
+use super::client::JsonClient;
+use super::evm::Ledger;
+use crate::config::{Network, Settlement};
+use crate::ids::PaymentId;
+
+/// One payment that the books count.
+#[derive(Debug, Clone)]
+pub struct Counted {
+    pub id: PaymentId,
+    /// As [`VerifiedPayment::to_bytes`] wrote it.
+    pub payment: Vec<u8>,
+    /// The transaction that is said to have carried it.
+    pub tx: String,
+}
+
+/// What a comparison found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Audit {
+    /// Payments whose transfer was found as counted.
+    pub found: usize,
+    /// Payments on networks that no node was asked about: simulated ones, and those a facilitator settles.
+    pub unasked: usize,
+    /// One sentence for each payment that the chain does not confirm.
+    pub problems: Vec<String>,
+}
+
+/// Asks the nodes of the configured networks about every payment. Blocks until all have answered.
+pub fn audit(networks: &[Network], counted: &[Counted]) -> Audit {
+    let mut audit = Audit::default();
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            audit.problems.push(format!("the chains cannot be asked: {error}"));
+            return audit;
+        }
+    };
+    LocalSet::new().block_on(&runtime, async {
+        let ledgers = match JsonClient::new() {
+            Ok(client) => networks.iter().filter_map(|network| ledger(network, &client)).collect::<Vec<_>>(),
+            Err(error) => return audit.problems.push(format!("the chains cannot be asked: {error}")),
+        };
+        for one in counted {
+            look_up(&ledgers, one, &mut audit).await;
+        }
+    });
+    audit
+}
+
+fn ledger<'a>(network: &'a Network, client: &JsonClient) -> Option<(&'a str, Ledger)> {
+    match &network.settlement {
+        Settlement::Rpc { urls, .. } => Some((network.id.as_str(), Ledger::new(client.clone(), urls.clone()))),
+        Settlement::Facilitator { .. } | Settlement::Simulated => None,
+    }
+}
+
+async fn look_up(ledgers: &[(&str, Ledger)], counted: &Counted, audit: &mut Audit) {
+    let (id, tx) = (counted.id, &counted.tx);
+    let payment = match VerifiedPayment::from_bytes(&counted.payment) {
+        Ok(payment) => payment,
+        Err(error) => return audit.problems.push(format!("{id}: {error}")),
+    };
+    let Some((network, ledger)) = ledgers.iter().find(|(network, _)| *network == payment.network()) else {
+        audit.unasked += 1;
+        return;
+    };
+    match ledger.carried(&payment, tx).await {
+        Ok(true) => audit.found += 1,
+        Ok(false) => audit.problems.push(format!("{id}: {network} has no transfer of {} micros in {tx}", payment.amount().get())),
+        Err(why) => audit.problems.push(format!("{id}: {network} cannot be asked: {why}")),
+    }
+}
