@@ -54,7 +54,7 @@ impl Node {
     /// The receipts of several hashes, `None` where there is none, and the latest block.
     pub async fn receipts(&self, hashes: &[[u8; 32]]) -> Asked<(Vec<Option<Receipt>>, Block)> {
         let mut calls = vec![block("latest")];
-        calls.extend(hashes.iter().map(|hash| receipt(hash)));
+        calls.extend(hashes.iter().map(receipt));
         let mut answers = self.0.batch(calls).await?.into_iter();
         let latest = read_block(answers.next().ok_or_else(|| nonsense("a batch"))??)?;
         let receipts = answers.zip(hashes).map(|(answer, hash)| read_receipt(&answer?, hash)).collect::<Asked<_>>()?;
