@@ -77,6 +77,14 @@ const MESSAGES: [&str; 17] = [
     "cache_control",
 ];
 
+/// Forwarded for the upstream's own use: a model never reads it.
+const UNREAD: [&str; 6] = ["model", "user", "metadata", "safety_identifier", "prompt_cache_key", "stream_options"];
+
+/// Whether what the field says can become input of the model.
+pub(super) fn is_read(name: &str) -> bool {
+    !UNREAD.contains(&name)
+}
+
 /// What a field costs that no tariff covers; dropping it silently would sell something else than was asked for.
 const NOT_SOLD: [&str; 11] = [
     "web_search_options",

@@ -3,8 +3,10 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use bytes::Bytes;
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::json;
 use serde_json::value::RawValue;
 
 use super::sse::Event;
@@ -57,9 +59,26 @@ impl Meter {
             return Pass::Drop;
         }
         match self.dialect {
+            _ if event.name() == b"error" => {
+                failed(serde_json::from_slice::<Failing<'_>>(event.data()).ok().and_then(|it| it.error))
+            }
             Dialect::OpenAi => self.chat_event(event.data()),
             Dialect::Anthropic => self.messages_event(event.data()),
         }
+    }
+
+    /// The usage chunk that the caller of a chat stream asked for, if the upstream never sent one: it belongs before
+    /// `[DONE]`, and says what is charged.
+    pub fn owed_usage(&self) -> Option<Bytes> {
+        if self.dialect != Dialect::OpenAi || !self.wants_usage || self.reports != Reports::default() {
+            return None;
+        }
+        let usage = self.usage().usage;
+        let total = usage.input.saturating_add(usage.output);
+        let usage = json!({ "prompt_tokens": usage.input, "completion_tokens": usage.output, "total_tokens": total });
+        let chunk =
+            json!({ "id": "", "object": "chat.completion.chunk", "created": 0, "model": "", "choices": [], "usage": usage });
+        Some(format!("data: {chunk}\n\n").into())
     }
 
     /// Reads the next bytes of an answer that is not streamed.
@@ -111,8 +130,8 @@ impl Meter {
             Ok(chunk) => chunk,
             Err(error) => return self.unreadable(data, &error),
         };
-        if let Some(failure) = chunk.error {
-            return self.failed(failure);
+        if chunk.error.is_some() || chunk.object.as_deref() == Some("error") {
+            return failed(chunk.error);
         }
         self.count(chunk.choices.text);
         self.reports.take_raw(Dialect::OpenAi, chunk.usage);
@@ -129,8 +148,8 @@ impl Meter {
             Ok(event) => event,
             Err(error) => return self.unreadable(data, &error),
         };
-        if let Some(failure) = event.error {
-            return self.failed(failure);
+        if event.error.is_some() || event.kind.as_deref() == Some("error") {
+            return failed(event.error);
         }
         match event.kind.as_deref() {
             Some("message_start") => self.reports.take_raw(Dialect::Anthropic, event.message.and_then(|message| message.usage)),
@@ -153,21 +172,21 @@ impl Meter {
         self.count(data.len() as u64);
         Pass::Forward
     }
+}
 
-    /// The upstream's words may name the operator's account or key: only the kind of its error is passed on.
-    fn failed(&mut self, failure: &RawValue) -> Pass {
-        let failure = serde_json::from_str::<Failure<'_>>(failure.get()).unwrap_or_default();
-        let kind = failure.kind.unwrap_or_default();
-        let code = match &*kind {
-            "overloaded_error" => Code::UpstreamOverloaded,
-            "rate_limit_error" => Code::UpstreamUnavailable,
-            "timeout_error" => Code::UpstreamTimeout,
-            _ => Code::UpstreamError,
-        };
-        let cause: String = kind.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '_').take(60).collect();
-        let message = "the upstream failed in the middle of the answer; what was delivered is charged, send the request again";
-        Pass::Error(Error::new(code, message).because(format!("in-band error of type {cause:?}")))
-    }
+/// The upstream's words may name the operator's account or key: only the kind of its error is passed on.
+fn failed(failure: Option<&RawValue>) -> Pass {
+    let failure = failure.and_then(|raw| serde_json::from_str::<Failure<'_>>(raw.get()).ok()).unwrap_or_default();
+    let kind = failure.kind.unwrap_or_default();
+    let code = match &*kind {
+        "overloaded_error" => Code::UpstreamOverloaded,
+        "rate_limit_error" => Code::UpstreamUnavailable,
+        "timeout_error" => Code::UpstreamTimeout,
+        _ => Code::UpstreamError,
+    };
+    let cause: String = kind.chars().filter(|c| c.is_ascii_lowercase() || *c == '_').take(60).collect();
+    let message = "the upstream failed in the middle of the answer; what was delivered is charged, send the request again";
+    Pass::Error(Error::new(code, message).because(format!("in-band error of type {cause:?}")))
 }
 
 /// A chunk of a chat stream, as far as it is read.
@@ -179,6 +198,14 @@ struct ChatChunk<'a> {
     usage: Option<&'a RawValue>,
     #[serde(borrow)]
     x_groq: Option<&'a RawValue>,
+    #[serde(borrow)]
+    error: Option<&'a RawValue>,
+    #[serde(borrow)]
+    object: Option<Cow<'a, str>>,
+}
+
+#[derive(Deserialize)]
+struct Failing<'a> {
     #[serde(borrow)]
     error: Option<&'a RawValue>,
 }

@@ -102,7 +102,8 @@ impl<'a> Request<'a> {
             "messages" => weight.add_messages(dialect, cursor),
             "tools" => weight.add_tools(cursor),
             "cache_control" => weight.add_cache_control(cursor),
-            _ => weight.add(cursor),
+            name if fields::is_read(name) => weight.add(cursor),
+            _ => Weight::default().add(cursor),
         })?;
         fields::check(name, raw)?;
         self.fields.push((name, raw));

@@ -92,6 +92,11 @@ impl Weight {
                 self.add(cursor)
             }
             "role" => Err(refused("messages", "the role of a message is one string")),
+            // Some upstreams take pictures of earlier answers beside their content.
+            "images" => {
+                self.key(key);
+                self.add_content(cursor)
+            }
             "content" => {
                 content |= cursor.peek()? != b'n';
                 self.key(key);

@@ -116,8 +116,9 @@ impl Scrubber {
     pub fn new(base_url: &str, key: Option<&str>) -> Scrubber {
         let host = base_url.split_once("://").map_or(base_url, |(_, rest)| rest).split('/').next().unwrap_or_default();
         let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
-        let secrets = [key.unwrap_or_default(), base_url, host, name].map(str::to_ascii_lowercase);
-        Scrubber { secrets: secrets.into_iter().filter(|secret| !secret.is_empty()).collect() }
+        // A very short name would hide half of every sentence and gives nothing away.
+        let address = [base_url, host, name].into_iter().filter(|text| text.len() > 3);
+        Scrubber { secrets: key.into_iter().chain(address).map(str::to_ascii_lowercase).collect() }
     }
 
     /// The text on one line and not too long, where every word that holds the operator's key, the upstream's address,
@@ -137,7 +138,7 @@ impl Scrubber {
 
 /// Whether a word in lower case has the start of a key or an account's name where a word may start.
 fn looks_secret(word: &str) -> bool {
-    const MARKS: [&str; 8] = ["sk-", "sk_", "gsk_", "xai-", "org-", "proj_", "key-", "aiza"];
+    const MARKS: [&str; 7] = ["sk-", "sk_", "gsk_", "xai-", "org-", "proj_", "aiza"];
     MARKS
         .iter()
         .any(|mark| word.match_indices(mark).any(|(at, _)| !word[..at].ends_with(|before: char| before.is_ascii_alphanumeric())))

@@ -161,6 +161,10 @@ fn an_error_in_the_stream_is_replaced_by_our_own_words() {
             r#"{"type":"error","error":{"type":"overloaded_error","message":"sk-secret"}}"#,
             Code::UpstreamOverloaded,
         ),
+        (Dialect::OpenAi, r#"{"object":"error","message":"sk-secret","code":400}"#, Code::UpstreamError),
+        (Dialect::OpenAi, "{}\nevent: error", Code::UpstreamError),
+        (Dialect::Anthropic, "sk-secret\nevent: error", Code::UpstreamError),
+        (Dialect::Anthropic, r#"{"type":"error"}"#, Code::UpstreamError),
     ] {
         let event = Splitter::new().push(Bytes::from(format!("data: {event}\n\n"))).next().unwrap().unwrap();
         let mut meter = Meter::new(dialect, true, false, 100);
@@ -169,6 +173,18 @@ fn an_error_in_the_stream_is_replaced_by_our_own_words() {
         assert!(!format!("{error:?}").contains("secret"), "not even in the log");
         assert!(!meter.complete());
     }
+}
+
+#[test]
+fn a_caller_who_asked_for_usage_gets_it_even_from_us() {
+    let silent = CHAT.replace("\"usage\":{\"prompt", "\"_\":{\"prompt");
+    let owed = whole(Dialect::OpenAi, true, &silent).meter.owed_usage().unwrap();
+    let event = Splitter::new().push(owed).next().unwrap().unwrap();
+    let chunk: serde_json::Value = serde_json::from_slice(event.data()).unwrap();
+    assert_eq!((&chunk["usage"]["prompt_tokens"], &chunk["usage"]["completion_tokens"]), (&100.into(), &6.into()));
+    assert!(whole(Dialect::OpenAi, true, CHAT).meter.owed_usage().is_none(), "not twice");
+    assert!(whole(Dialect::OpenAi, false, &silent).meter.owed_usage().is_none(), "not unasked");
+    assert!(whole(Dialect::Anthropic, true, MESSAGES).meter.owed_usage().is_none());
 }
 
 #[test]

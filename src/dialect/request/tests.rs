@@ -1,5 +1,6 @@
 //! What is sold and what is refused, before anybody is asked for money.
 
+use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
@@ -299,6 +300,44 @@ fn a_picture_counts_as_one_and_nothing_hides_behind_it() {
     }
     let schema = json!({"tools": [{"name": "f", "input_schema": {"type": "image", "source": {"data": data}}}]});
     assert!(small(Dialect::Anthropic, schema) > 100_000);
+}
+
+#[test]
+fn what_no_model_reads_costs_nothing() {
+    let plain = bound(Dialect::OpenAi, &chat(json!({})));
+    assert_eq!(bound(Dialect::OpenAi, &chat(json!({"user": "a".repeat(100_000)}))), plain);
+    assert_eq!(bound(Dialect::OpenAi, &chat(json!({"unknown": "a".repeat(100_000)}))), plain);
+    assert!(bound(Dialect::OpenAi, &chat(json!({"response_format": "a".repeat(1000)}))).input > plain.input + 1000);
+}
+
+proptest! {
+    #[test]
+    fn a_damaged_body_is_refused_or_forwarded_whole(at in 0usize..400, byte: u8, cut in 0usize..400) {
+        let body = messages(json!({"stream": true, "system": "\u{e9} \\ \"x\"", "stop_sequences": ["a"], "thinking": {"type": "adaptive"},
+            "tools": [{"name": "f", "input_schema": {"type": "object"}, "cache_control": {"type": "ephemeral"}}]}));
+        let mut bytes = body.to_string().into_bytes();
+        let length = bytes.len();
+        bytes[at % length] = byte;
+        for damaged in [&bytes[..], &bytes[..cut % length]] {
+            for dialect in [Dialect::OpenAi, Dialect::Anthropic] {
+                let Ok(request) = Request::read(dialect, damaged) else { continue };
+                let sent: Value = serde_json::from_slice(&request.forward("up", 5)).unwrap();
+                let original: Value = serde_json::from_slice(damaged).unwrap();
+                prop_assert_eq!(&sent["messages"], &original["messages"]);
+                prop_assert_eq!(&sent["model"], "up");
+                prop_assert_eq!(&sent["max_tokens"], 5);
+                prop_assert!(request.bound(&model()).input as usize >= sent["messages"][0]["content"].to_string().len() - 2);
+            }
+        }
+    }
+
+    #[test]
+    fn no_bytes_make_it_panic(text in r#"[\[\]{}:,"\\a-z0-9 u]{0,60}"#) {
+        for body in [text.clone(), format!("{{\"model\":\"m\",\"messages\":{text}}}"), format!("{{\"tools\":{text}}}")] {
+            _ = Request::read(Dialect::OpenAi, body.as_bytes());
+            _ = Request::read(Dialect::Anthropic, body.as_bytes());
+        }
+    }
 }
 
 #[test]
