@@ -12,7 +12,7 @@ use crate::{installed, tests_dir};
 pub const UPSTREAM_KEY: &str = "sk-upstream-canary-5d2f";
 
 /// A running fake upstream. Prompts steer it: `<<fake in=20 out=7>>`, `<<fake status=500>>`, `<<fake cut=3>>` and more,
-/// listed at the head of `fake_upstream.py`.
+/// listed at the head of `fake_upstream/__main__.py`.
 pub struct Upstream {
     address: String,
     _process: Process,
@@ -21,7 +21,7 @@ pub struct Upstream {
 impl Upstream {
     pub fn start() -> Upstream {
         let mut command = Command::new("python3");
-        command.arg(installed(tests_dir().join("support/fake_upstream.py")));
+        command.arg(installed(tests_dir().join("support/fake_upstream")));
         command.args(["--port", "0", "--require-key", UPSTREAM_KEY]);
         let mut process = Process::spawn(command);
         let line = process.wait_for("listening on http://");
