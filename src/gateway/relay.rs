@@ -42,6 +42,8 @@ impl Stream for RelayBody {
 const AHEAD: usize = 4;
 /// A stream that is silent for this long gets a comment, so that proxies keep it open.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// How long the upstream may take to end a body whose terminator has passed.
+const LAST_BYTES: Duration = Duration::from_millis(100);
 /// How often a running call's debt is noted for recovery.
 const CHECKPOINT: Duration = Duration::from_secs(5);
 
@@ -100,7 +102,11 @@ impl Pump {
             true => self.events(&mut body).await,
             false => self.chunks(&mut body).await,
         };
-        // Dropping the body closes the upstream connection, before the books are closed.
+        if let End::Complete = end {
+            // Read to its very end the connection can be used again; the client has its whole answer already.
+            let _ = tokio::time::timeout(LAST_BYTES, body.next()).await;
+        }
+        // Otherwise this closes the upstream connection, before the books are closed.
         drop(body);
         let last_words = match &end {
             End::Complete | End::ClientGone | End::Stopped => None,
@@ -169,6 +175,12 @@ impl Pump {
             Pass::Error(error) => return Some(End::Broken(error)),
             Pass::Done => (event.bytes, Some(End::Complete)),
         };
+        if let (Some(End::Complete), Some(usage)) = (&end, self.meter.owed_usage()) {
+            // The caller asked for usage and the upstream never reported any: it gets our count, before the terminator.
+            if let Some(gone) = self.send(usage).await {
+                return Some(gone);
+            }
+        }
         self.send(bytes).await.or(end)
     }
 
@@ -226,7 +238,9 @@ impl Pump {
         let Some(paid) = self.paid.take() else { return };
         let (request, metered) = (self.request, self.meter.usage());
         let delivered = match end {
-            End::Complete | End::ClientGone => true,
+            // An answer that is complete and empty, with no word on usage, is none.
+            End::Complete => self.meter.has_output() || !metered.estimated,
+            End::ClientGone => true,
             End::Broken(_) | End::Stopped => self.stream && self.meter.has_output(),
         };
         let owed = self.owed(&paid);

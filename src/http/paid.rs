@@ -34,9 +34,10 @@ async fn sell(route: Route, request: &HttpRequest, payload: web::Payload) -> Res
             respond::slow_down("too many payments from your address; this one was not used, send it again in a minute").into()
         );
     }
-    check_media_type(request.headers())?;
+    check_encoding(request.headers())?;
     let body = tokio::time::timeout_at(deadline, read(request.headers(), payload, limits.max_body)).await;
     let body = body.map_err(|_| Error::new(Code::InvalidRequest, "the body did not arrive in time"))??;
+    check_media_type(request.headers(), &body)?;
     let call = Call {
         request: respond::request_id(request),
         dialect: route.dialect,
@@ -65,18 +66,27 @@ fn forwarded(headers: &HeaderMap) -> Vec<(String, String)> {
     headers.iter().filter(|(name, _)| forwardable(name.as_str())).filter_map(text).collect()
 }
 
-/// JSON is read whatever it is called, because retrying clients lose the header; what is surely something else is refused.
-fn check_media_type(headers: &HeaderMap) -> Result<(), Error> {
-    let value = |name| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_ascii_lowercase();
-    let encoding = value(header::CONTENT_ENCODING);
-    if !encoding.is_empty() && encoding != "identity" {
-        return Err(Error::new(Code::UnsupportedMediaType, "send the body without Content-Encoding"));
+/// The body must come as it is: an encoding would hide its size.
+fn check_encoding(headers: &HeaderMap) -> Result<(), Error> {
+    match lower_case(headers, header::CONTENT_ENCODING).as_str() {
+        "" | "identity" => Ok(()),
+        _ => Err(Error::new(Code::UnsupportedMediaType, "send the body without Content-Encoding")),
     }
-    let media_type = value(header::CONTENT_TYPE);
-    if ["multipart/", "application/x-www-form-urlencoded"].iter().any(|kind| media_type.starts_with(kind)) {
+}
+
+/// JSON is read whatever it is called, because retrying clients lose the header and `curl -d` calls it a form; a form is
+/// refused as one.
+fn check_media_type(headers: &HeaderMap, body: &[u8]) -> Result<(), Error> {
+    let media_type = lower_case(headers, header::CONTENT_TYPE);
+    let form = ["multipart/", "application/x-www-form-urlencoded"].iter().any(|kind| media_type.starts_with(kind));
+    if form && !body.trim_ascii_start().starts_with(b"{") {
         return Err(Error::new(Code::UnsupportedMediaType, "send JSON: Content-Type: application/json"));
     }
     Ok(())
+}
+
+fn lower_case(headers: &HeaderMap, name: header::HeaderName) -> String {
+    headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_ascii_lowercase()
 }
 
 /// Reads the body, refusing one that is announced or turns out too long.
