@@ -3,97 +3,29 @@
 
 #[path = "support/anvil.rs"]
 mod anvil;
+#[path = "support/journal.rs"]
+mod journal;
+#[path = "support/stub.rs"]
+mod stub;
 
-use std::sync::atomic::{AtomicU8, Ordering::SeqCst};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anvil::{Anvil, BUYER, PAY_TO, POOR, SETTLER, STRANGER, Wallet, word};
 use farebox::chain::evm::key::PrivateKey;
 use farebox::chain::evm::transaction::Signed;
 use farebox::chain::evm::{abi, address::Address, buyer, eip712, hex, keccak, payload, word::Word};
-use farebox::chain::{
-    Attempt, Chains, Confirmation, Journal, JournalClosed, JournalFuture, Refused, Settlement, VerifiedPayment, reason, verify,
-};
+use farebox::chain::{Chains, Confirmation, Refused, Settlement, VerifiedPayment, reason, verify};
 use farebox::clock::{Clock, Timestamp};
 use farebox::config::{self, Network};
-use farebox::ids::PaymentId;
 use farebox::money::Micros;
 use farebox::x402::{Payment, Requirements};
+use journal::{AFTER_SETTLED, AFTER_SIGNED, Memory, NEVER, Told, VOIDED};
+use stub::Stub;
 use tokio::sync::oneshot::Receiver;
 
 const PRICE: u64 = 250_000;
-
-/// What a journal was told, in order.
-#[derive(Clone, Debug, PartialEq)]
-enum Told {
-    Signed(PaymentId, Attempt),
-    Sent(PaymentId),
-    Settled(PaymentId, Settlement),
-    Unconfirmed(PaymentId),
-    Finalized(PaymentId),
-}
-
-/// A journal in memory. With `crash` it keeps what it is told and then answers as a program does that was killed.
-#[derive(Default)]
-struct Memory {
-    told: Mutex<Vec<Told>>,
-    crash: AtomicU8,
-}
-
-const NEVER: u8 = 0;
-const AFTER_SIGNED: u8 = 1;
-const AFTER_SETTLED: u8 = 2;
-/// The ledger refuses: the claim was voided.
-const VOIDED: u8 = 3;
-
-impl Memory {
-    fn tell(&self, told: Told) {
-        self.told.lock().unwrap().push(told);
-    }
-
-    fn told(&self) -> Vec<Told> {
-        self.told.lock().unwrap().clone()
-    }
-
-    fn attempts(&self) -> Vec<Attempt> {
-        let attempt = |told| if let Told::Signed(_, attempt) = told { Some(attempt) } else { None };
-        self.told().into_iter().filter_map(attempt).collect()
-    }
-
-    fn answer(&self, crash: &[u8]) -> JournalFuture {
-        let closed = crash.contains(&self.crash.load(SeqCst));
-        Box::pin(async move { if closed { Err(JournalClosed) } else { Ok(()) } })
-    }
-}
-
-impl Journal for Memory {
-    fn signed(&self, id: PaymentId, attempt: Attempt) -> JournalFuture {
-        if self.crash.load(SeqCst) != VOIDED {
-            self.tell(Told::Signed(id, attempt));
-        }
-        self.answer(&[AFTER_SIGNED, VOIDED])
-    }
-
-    fn sent(&self, id: PaymentId) {
-        self.tell(Told::Sent(id));
-    }
-
-    fn settled(&self, id: PaymentId, outcome: Settlement) -> JournalFuture {
-        if self.crash.load(SeqCst) != AFTER_SETTLED {
-            self.tell(Told::Settled(id, outcome));
-        }
-        self.answer(&[AFTER_SETTLED])
-    }
-
-    fn unconfirmed(&self, id: PaymentId) {
-        self.tell(Told::Unconfirmed(id));
-    }
-
-    fn finalized(&self, id: PaymentId) {
-        self.tell(Told::Finalized(id));
-    }
-}
 
 struct Shop {
     node: Anvil,
@@ -556,4 +488,63 @@ fn the_simulated_chain_keeps_the_same_journal_and_moves_nothing() {
     assert_eq!(shop.received(), 0);
     let told = shop.journal.told();
     assert!(matches!(told[..4], [Told::Signed(..), Told::Sent(_), Told::Settled(..), Told::Finalized(_)]), "{told:?}");
+}
+
+#[test]
+fn a_send_whose_answer_is_lost_is_unknown_and_found_by_its_hash() {
+    let node = Anvil::start(84532);
+    let (behind, drops) = (node.address().to_owned(), Arc::new(AtomicBool::new(true)));
+    let lost = drops.clone();
+    let proxy = Stub::start(move |request| {
+        let answer = stub::forward(&behind, request);
+        // The node has taken the transaction; only its answer never arrives.
+        let sending = request.contains("eth_sendRawTransaction");
+        if sending && lost.load(SeqCst) { None } else { Some((200, answer)) }
+    });
+    let shop = open_with(node, Arc::default(), |network| {
+        let config::Settlement::Rpc { urls, .. } = &mut network.settlement else { unreachable!() };
+        *urls = vec![proxy.url()];
+    });
+    let payment = shop.pay(&BUYER, PRICE, 300);
+    let confirmation = confirmed(shop.settle(&payment));
+    assert!(drops.load(SeqCst));
+    assert_eq!(confirmation.tx, shop.journal.attempts()[0].tx);
+    assert_eq!((shop.received(), shop.node.sent_by(SETTLER.0), shop.journal.attempts().len()), (PRICE, 1, 1));
+}
+
+#[test]
+fn a_facilitators_silence_and_its_200_are_not_outcomes() {
+    let tx = format!("0x{}", "ab".repeat(32));
+    let settled = serde_json::json!({"success": true, "transaction": tx, "network": "eip155:84532", "payer": BUYER.0});
+    let used = serde_json::json!({"success": false, "transaction": "", "errorReason": reason::NONCE_USED});
+    let turn = std::sync::atomic::AtomicUsize::new(0);
+    let asked = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let seen = asked.clone();
+    let facilitator = Stub::start(move |request| {
+        let verify = serde_json::json!({"isValid": true, "payer": BUYER.0}).to_string();
+        let path = request.split(' ').nth(1).unwrap_or_default();
+        match path {
+            "/supported" => Some((404, "{}".into())),
+            "/verify" => Some((200, verify)),
+            _ => {
+                seen.lock().unwrap().push(request.split("\r\n\r\n").nth(1).unwrap_or_default().to_owned());
+                match turn.fetch_add(1, SeqCst) {
+                    0 => None,
+                    1 => Some((200, "{}".into())),
+                    2 => Some((200, used.to_string())),
+                    _ => Some((200, settled.to_string())),
+                }
+            }
+        }
+    });
+    let shop = open_with(Anvil::start(84532), Arc::default(), |network| {
+        network.settlement = config::Settlement::Facilitator { url: facilitator.url(), authorization: None };
+    });
+    let payment = shop.pay(&BUYER, PRICE, 300);
+    assert_eq!(shop.simulate(&payment), Ok(()));
+    assert_eq!(confirmed(shop.settle(&payment)).tx, tx, "\"already used\" after a lost answer is no failure");
+    let asked = asked.lock().unwrap();
+    assert!(asked.len() >= 4 && asked.iter().all(|body| *body == asked[0]), "the identical request each time");
+    let intent = &shop.journal.attempts()[0];
+    assert_eq!((intent.tx.as_str(), intent.raw.len()), ("", 0), "the intent is journaled before the first request");
 }

@@ -68,6 +68,11 @@ impl Anvil {
         anvil
     }
 
+    /// Host and port.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }

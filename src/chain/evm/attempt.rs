@@ -187,7 +187,8 @@ impl Settler {
 
     /// What the network asks now, within the operator's cap.
     pub(super) fn fees(&self, latest: &Block, tip: u128) -> Option<Fees> {
-        Fees::suggest(latest.base_fee?, tip, self.max_fee)
+        let base_fee = latest.base_fee?;
+        Fees::suggest(base_fee, tip.min(dearest_tip(self.chain_id(), base_fee)), self.max_fee)
     }
 
     async fn bumped(&self, transaction: &Transaction, latest: &Block) -> Result<Option<Fees>, RpcError> {
@@ -210,6 +211,14 @@ impl Settler {
         self.send_last(payment, tries, progress).await;
         Ok(())
     }
+}
+
+/// The most we tip, whatever the node suggests: it learns from the last blocks, and a stranger who overpays in a quiet one
+/// must not make us pay his price. Polygon alone has a floor (25 gwei and more) that is far above its base fee.
+fn dearest_tip(chain_id: u64, base_fee: u128) -> u128 {
+    const GWEI: u128 = 1_000_000_000;
+    let floor = if matches!(chain_id, 137 | 80002) { 100 * GWEI } else { 2 * GWEI };
+    base_fee.saturating_mul(2).max(floor)
 }
 
 fn attempt(signed: &Signed) -> Attempt {
@@ -249,6 +258,14 @@ mod tests {
             let new = old.bump(Some(Fees { tip: 1, max_fee: 1 }), u128::MAX).unwrap();
             assert!(new.tip * 10 >= old.tip * 11 && new.max_fee * 10 >= old.max_fee * 11, "{fee}");
         }
+    }
+
+    #[test]
+    fn a_stranger_who_overpays_does_not_set_our_tip() {
+        let gwei = 1_000_000_000;
+        assert_eq!(dearest_tip(8453, 5_000_000), 2 * gwei);
+        assert_eq!(dearest_tip(1, 30 * gwei), 60 * gwei);
+        assert_eq!(dearest_tip(80002, 15), 100 * gwei, "below its floor nothing is mined");
     }
 
     #[test]

@@ -3,13 +3,15 @@
 use super::abi;
 use super::hex;
 use super::node::{self, Asked, Log, Node, Receipt};
+use super::rpc::RpcError;
 use crate::chain::Confirmation;
 use crate::chain::payment::VerifiedPayment;
 
 /// How far apart the clocks of a chain and ours may be, in seconds.
 pub const CLOCK_TOLERANCE: u64 = 120;
-/// Blocks per log query; providers refuse much more.
+/// Blocks per log query; many providers refuse more, and some allow only very few.
 const LOG_WINDOW: u64 = 1000;
+const SMALLEST_LOG_WINDOW: u64 = 8;
 /// Queries before giving up; at 2 s per block this is more than a day.
 const LOG_WINDOWS: u64 = 50;
 
@@ -75,9 +77,16 @@ async fn find(node: &Node, payment: &VerifiedPayment) -> Asked<Option<(Log, bool
     let topics = [payment.authorization.from.to_word(), payment.authorization.nonce];
     let since = payment.verified_at.secs().saturating_sub(CLOCK_TOLERANCE);
     let mut to = node.block("latest").await?.number;
+    let mut window = LOG_WINDOW;
     for _ in 0..LOG_WINDOWS {
-        let from = to.saturating_sub(LOG_WINDOW - 1);
-        let found = node.logs(payment.asset, &events, topics, from, to).await?;
+        let from = to.saturating_sub(window - 1);
+        let found = match node.logs(payment.asset, &events, topics, from, to).await {
+            Err(RpcError::Answered { .. }) if window > SMALLEST_LOG_WINDOW => {
+                window /= 5;
+                continue;
+            }
+            answer => answer?,
+        };
         let matches = |log: &Log| log.address == payment.asset && log.topics.len() == 3 && log.topics[1..] == topics;
         if let Some(log) = found.into_iter().find(matches) {
             let block = node.block(&format!("{:#x}", log.block)).await?;

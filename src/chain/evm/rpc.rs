@@ -57,6 +57,18 @@ impl std::fmt::Display for RpcError {
     }
 }
 
+/// No answer of the expected shape. `spoke` when a node said something, so that asking in another way may help.
+struct Silence {
+    why: String,
+    spoke: bool,
+}
+
+impl From<Silence> for RpcError {
+    fn from(silence: Silence) -> RpcError {
+        RpcError::Unreachable(silence.why)
+    }
+}
+
 /// The nodes of one network, the one that answered last first.
 pub struct Rpc {
     client: JsonClient,
@@ -99,11 +111,12 @@ impl Rpc {
             let array: Vec<_> = calls.iter().enumerate().map(|(id, call)| request(id, call)).collect();
             match self.ask::<Vec<Reply>>(Value::from(array).to_string().into_bytes()).await {
                 Ok(replies) => return in_order(replies, calls.len()),
+                Err(silence) if !silence.spoke => return Err(silence.into()),
                 // One error for the whole array: ask one by one from now on, unless that fails too.
-                Err(trouble) => {
+                Err(silence) => {
                     let answers = self.one_by_one(calls).await;
                     if answers.iter().any(|answer| matches!(answer, Err(RpcError::Unreachable(_)))) {
-                        return Err(trouble);
+                        return Err(silence.into());
                     }
                     self.batches.set(false);
                     return Ok(answers);
@@ -119,9 +132,9 @@ impl Rpc {
 
     /// Posts to one node after the other until one answers JSON of the expected shape. Sending the same bytes twice is
     /// harmless for every method we use: a transaction's hash is its identity.
-    async fn ask<T: for<'a> Deserialize<'a>>(&self, body: Vec<u8>) -> Result<T, RpcError> {
+    async fn ask<T: for<'a> Deserialize<'a>>(&self, body: Vec<u8>) -> Result<T, Silence> {
         let first = self.preferred.get();
-        let mut why = String::new();
+        let (mut why, mut spoke) = (String::new(), false);
         // With a single node, a connection that was closed while idle deserves a second try.
         for turn in 0..self.urls.len().max(2) {
             let node = (first + turn) % self.urls.len();
@@ -132,12 +145,15 @@ impl Rpc {
                         self.preferred.set(node);
                         return Ok(reply);
                     }
-                    Err(_) => why = format!("node {} answered {} and no JSON-RPC", node + 1, answer.status),
+                    Err(_) => {
+                        why = format!("node {} answered {} and no JSON-RPC", node + 1, answer.status);
+                        spoke = true;
+                    }
                 },
                 Err(error) => why = format!("node {}: {error}", node + 1),
             }
         }
-        Err(RpcError::Unreachable(why))
+        Err(Silence { why, spoke })
     }
 }
 

@@ -283,7 +283,10 @@ impl Settler {
         let hashes: Vec<_> = tries.iter().map(|signed| signed.hash).collect();
         let (receipts, latest) = self.node.receipts(&hashes).await?;
         let mut mined: Vec<_> = receipts.into_iter().flatten().collect();
-        // A receipt that pays outweighs one that does not, whatever their order.
+        // A receipt that pays outweighs all others; of those, only the newest nonce's says anything.
+        let newest = tries.last().map(|signed| signed.transaction.nonce);
+        let is_newest = |tx| tries.iter().any(|signed| signed.hash == tx && Some(signed.transaction.nonce) == newest);
+        mined.retain(|receipt| evidence::pays(receipt, payment) || is_newest(receipt.tx));
         mined.sort_by_key(|receipt| evidence::pays(receipt, payment));
         if let Some(receipt) = mined.pop() {
             return self.mined(payment, &receipt, tries, &latest, progress).await;
@@ -313,11 +316,18 @@ impl Settler {
         if evidence::pays(receipt, payment) {
             return Ok(Some(deep));
         }
+        let elsewhere = evidence::elsewhere(&self.node, payment).await?;
         if receipt.succeeded {
-            // The transaction that frees a nonce; it is only sent after the authorization's end.
-            return self.after_expiry(payment, tries, latest, progress).await;
+            // The transaction that frees a nonce, so the authorization was at its end or carried by somebody else. If a
+            // reorganisation undid the latter, there may be time left for a transfer of ours.
+            return match elsewhere {
+                Elsewhere::Unused if self.seconds_left(payment) >= SETTLE_MARGIN_SECONDS => {
+                    self.begin(payment, tries, progress).await
+                }
+                _ => self.after_expiry(payment, tries, latest, progress).await,
+            };
         }
-        match evidence::elsewhere(&self.node, payment).await? {
+        match elsewhere {
             Elsewhere::Paid(confirmation) => Ok(self.deep(confirmation, latest)),
             Elsewhere::Spent => Ok(Some(spent())),
             Elsewhere::Unexplained => Ok(None),
@@ -401,6 +411,10 @@ impl Settler {
         }
         let message = "the authorization ended before its transfer was mined; nothing was moved".to_owned();
         Ok(Some(Settlement::Failed { reason: reason::VALID_BEFORE, message }))
+    }
+
+    pub(super) fn chain_id(&self) -> u64 {
+        self.token.chain_id
     }
 
     /// The confirmation as an outcome, once enough blocks stand on it.
