@@ -41,16 +41,16 @@ struct Fake {
 
 impl Fake {
     fn start(arguments: &[&str]) -> Fake {
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/fake_upstream.py");
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/fake_upstream");
         let mut process = Command::new("python3")
             .args([script, "--port", "0"])
             .args(arguments)
             .stdout(Stdio::piped())
             .spawn()
             .expect("python3 is needed for these tests");
-        let mut line = String::new();
-        BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let url = line.split_whitespace().find(|word| word.starts_with("http")).expect("says where it listens").to_owned();
+        let lines = BufReader::new(process.stdout.take().unwrap()).lines().map_while(Result::ok);
+        let urls = lines.flat_map(|line| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>());
+        let url = urls.into_iter().find(|word| word.starts_with("http://")).expect("says where it listens");
         Fake { process, url }
     }
 

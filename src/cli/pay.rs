@@ -12,6 +12,7 @@ use super::{FOUND_A_PROBLEM, machine_clock};
 use crate::chain::evm::buyer;
 use crate::chain::evm::key::PrivateKey;
 use crate::dialect::{Dialect, Event, Splitter};
+use crate::error::Code;
 use crate::money::Micros;
 use crate::x402::{self, OFFER_HEADER, PAYMENT_HEADERS, RECEIPT_HEADERS, Requirements, Resource};
 
@@ -109,7 +110,8 @@ impl Buyer<'_> {
     async fn ask(&self, body: &Value) -> Result<String, String> {
         let mut response = self.post().send_json(body).await.map_err(|error| self.unreachable(&error.to_string()))?;
         let header = response.headers().get(OFFER_HEADER).and_then(|value| value.to_str().ok()).map(str::to_owned);
-        match header.filter(|_| response.status() == StatusCode::PAYMENT_REQUIRED) {
+        let quoted = response.status().as_u16() == Code::PaymentRequired.row().status;
+        match header.filter(|_| quoted) {
             Some(offer) => Ok(offer),
             None => Err(format!("no quote: {}", refusal(response.status(), &response.body().await.unwrap_or_default()))),
         }

@@ -28,13 +28,26 @@ pub type Piece = Result<Bytes, Incomplete>;
 pub struct Incomplete;
 
 /// The body of a served call; dropping it (the client went away) cancels the upstream and ends the call.
-pub struct RelayBody(mpsc::Receiver<Piece>);
+pub struct RelayBody {
+    pieces: mpsc::Receiver<Piece>,
+    breaking: bool,
+}
 
 impl Stream for RelayBody {
     type Item = Piece;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Piece>> {
-        self.0.poll_recv(cx)
+        if self.breaking {
+            return Poll::Ready(Some(Err(Incomplete)));
+        }
+        let piece = self.pieces.poll_recv(cx);
+        if let Poll::Ready(Some(Err(Incomplete))) = piece {
+            // The server drops what it has not written when a body fails: one idle turn lets the last words out first.
+            self.breaking = true;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        piece
     }
 }
 
@@ -80,7 +93,7 @@ pub(super) fn relay(body: AnswerBody, sale: Sale, place: Place) -> RelayBody {
         let _place = place;
         pump.run(body).await;
     });
-    RelayBody(pieces)
+    RelayBody { pieces, breaking: false }
 }
 
 struct Pump {

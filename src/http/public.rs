@@ -50,7 +50,10 @@ pub async fn healthz(request: HttpRequest) -> HttpResponse {
             "networks": networks,
             "calls_in_flight": gateway.calls_in_flight(),
         });
-        if admitting { HttpResponse::Ok().json(body) } else { HttpResponse::ServiceUnavailable().json(body) }
+        match admitting {
+            true => HttpResponse::Ok().json(body),
+            false => HttpResponse::build(respond::status(Code::LedgerUnavailable)).json(body),
+        }
     })
 }
 

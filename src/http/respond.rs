@@ -108,6 +108,11 @@ pub fn source(edge: &Edge, request: &HttpRequest) -> std::net::IpAddr {
     edge.limits.source(peer, forwarded)
 }
 
+/// The status of a code.
+pub fn status(code: Code) -> StatusCode {
+    StatusCode::from_u16(code.row().status).expect("every status of the table has three digits")
+}
+
 /// A 429 of ours.
 pub fn slow_down(message: &str) -> Error {
     Error::new(Code::RateLimited, message).retry_after(1)
@@ -118,8 +123,7 @@ pub fn refuse(request: &HttpRequest, refusal: Refusal) -> HttpResponse {
     let (id, shape) = (request_id(request), error_shape(request.path()));
     let Refusal { error, offer, receipt } = refusal;
     log(request, id, &error);
-    let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let mut response = HttpResponse::build(status);
+    let mut response = HttpResponse::build(status(error.code));
     if let Some(offer) = &offer {
         response.insert_header((OFFER_HEADER, x402::encode(&offer.v2(offer_error(&error)))));
     }

@@ -133,22 +133,7 @@ proptest! {
 
 fn take(ledger: &Ledger, model: &mut Model, calls: &mut Vec<Reservation>, step: Step, n: u128) -> Result<(), TestCaseError> {
     match step {
-        Step::Claim { payment: p, payer, amount } => {
-            let free = model.payments.get(&p).is_none_or(|paying| paying.phase == Phase::Free);
-            match wait(ledger.claim(claim(payment(p), wallet(payer), amount, n))) {
-                Ok(reservation) => {
-                    prop_assert!(free, "payment {} was sold twice", p);
-                    calls.push(reservation);
-                    model.payments.insert(
-                        p,
-                        Paying { phase: Phase::Claimed, payer, amount, call: Some(n), credited: 0, irreversible: false },
-                    );
-                }
-                Err(denied) => {
-                    prop_assert!(!free && matches!(denied, Denied::Refused(Refused::Known(_))), "{:?}", denied);
-                }
-            }
-        }
+        Step::Claim { payment: p, payer, amount } => buy(ledger, model, calls, (p, payer, amount), n)?,
         Step::Sign { payment: p } => {
             let may = model
                 .payments
@@ -201,6 +186,26 @@ fn take(ledger: &Ledger, model: &mut Model, calls: &mut Vec<Reservation>, step: 
             drop(reservation);
         }
         Step::Post { .. } | Step::Drop { .. } | Step::Restart => {}
+    }
+    Ok(())
+}
+
+fn buy(
+    ledger: &Ledger,
+    model: &mut Model,
+    calls: &mut Vec<Reservation>,
+    (p, payer, amount): (u8, u8, u64),
+    n: u128,
+) -> Result<(), TestCaseError> {
+    let free = model.payments.get(&p).is_none_or(|paying| paying.phase == Phase::Free);
+    match wait(ledger.claim(claim(payment(p), wallet(payer), amount, n))) {
+        Ok(reservation) => {
+            prop_assert!(free, "payment {} was sold twice", p);
+            calls.push(reservation);
+            let paying = Paying { phase: Phase::Claimed, payer, amount, call: Some(n), credited: 0, irreversible: false };
+            model.payments.insert(p, paying);
+        }
+        Err(denied) => prop_assert!(!free && matches!(denied, Denied::Refused(Refused::Known(_))), "{:?}", denied),
     }
     Ok(())
 }
