@@ -1,5 +1,7 @@
 //! The ledger keeps its promises through random work, restarts, power cuts and failing disks.
 
+#[path = "ledger/damage.rs"]
+mod damage;
 #[path = "ledger/disk.rs"]
 mod disk;
 #[path = "ledger/model.rs"]

@@ -14,11 +14,15 @@ pub struct Arguments {
     /// Also look every payment up on its chain.
     #[arg(long)]
     chain: bool,
+    /// First make balances and the wallets' lists anew from the postings.
+    #[arg(long)]
+    repair_derived: bool,
 }
 
 pub fn run(arguments: &Arguments, config: Config) -> ExitCode {
     let path = config.data_dir.join(ledger::FILE);
-    let (report, payments) = match Report::of_file(&path) {
+    let repaired = if arguments.repair_derived { ledger::repair_derived(&path) } else { Ok(()) };
+    let (report, payments) = match repaired.and_then(|()| Report::of_file(&path)) {
         Ok(found) => found,
         Err(error) => {
             eprintln!(

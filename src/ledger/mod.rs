@@ -7,13 +7,14 @@
 
 mod book;
 mod recover;
+mod rescue;
 mod reservation;
 mod rows;
 mod store;
 mod verify;
 mod writer;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -30,7 +31,7 @@ pub use book::{Claim, Close, Refused};
 pub use recover::Recovered;
 pub use reservation::{Paid, Reservation};
 pub use rows::{Account, Attempt, Outcome, Payment, State};
-pub use verify::{Counted, Report};
+pub use verify::{Counted, Report, repair_derived};
 
 use book::{Book, Write};
 use store::Store;
@@ -119,22 +120,26 @@ struct Inner {
     clock: Clock,
     options: Options,
     writer: Mutex<Option<JoinHandle<()>>>,
+    /// Where the file is, if it is one.
+    path: Option<PathBuf>,
 }
 
 impl Ledger {
     /// Opens or creates the ledger at `path` and resolves what an earlier run left open.
     pub fn open(path: &Path, clock: Clock, options: Options) -> Result<(Ledger, Recovered), Broken> {
-        Ledger::start(Store::open(path)?, clock, options)
+        rescue::rewrite_if_marked(path)?;
+        Ledger::start(Store::open(path)?, Some(path.to_owned()), clock, options)
     }
 
     /// Opens a ledger on any storage; tests cut its power.
     pub fn open_on(backend: impl redb::StorageBackend, clock: Clock, options: Options) -> Result<(Ledger, Recovered), Broken> {
-        Ledger::start(Store::open_on(backend)?, clock, options)
+        Ledger::start(Store::open_on(backend)?, None, clock, options)
     }
 
-    fn start(store: Store, clock: Clock, options: Options) -> Result<(Ledger, Recovered), Broken> {
+    fn start(store: Store, path: Option<PathBuf>, clock: Clock, options: Options) -> Result<(Ledger, Recovered), Broken> {
         let mut book = store.load()?;
         book.keep_remainder = options.keep_remainder;
+        recover::check(&store, &book)?;
         let recovered = recover::resolve(&store, &mut book, clock.now())?;
         let (outbox, inbox) = channel();
         let store = Arc::new(store);
@@ -147,6 +152,7 @@ impl Ledger {
             clock,
             options,
             writer: Mutex::new(None),
+            path,
         });
         let weak = Arc::downgrade(&inner);
         let thread = std::thread::Builder::new()
@@ -344,7 +350,10 @@ impl Inner {
 
     fn fail(&self, cause: &str) {
         tracing::error!(cause, "the ledger has stopped; the program must end and recover on its next start");
-        self.failed.send_if_modified(|failed| failed.is_none() && failed.replace(cause.to_owned()).is_none());
+        let first = self.failed.send_if_modified(|failed| failed.is_none() && failed.replace(cause.to_owned()).is_none());
+        if let (true, Some(path)) = (first, &self.path) {
+            rescue::mark(path, cause);
+        }
     }
 
     /// Forgets closed payments that are durable now.

@@ -4,6 +4,7 @@ use super::Broken;
 use super::book::{Book, Close, Refused};
 use super::rows::Hold;
 use super::store::{Commit, Store};
+use super::verify;
 use crate::clock::Timestamp;
 use crate::ids::RequestId;
 use crate::money::Micros;
@@ -17,6 +18,24 @@ pub struct Recovered {
     pub charged: usize,
     /// Payments the chain may still change; the watcher goes on with them.
     pub open_payments: usize,
+}
+
+/// Postings up to which a start checks all of the books; beyond them the check while running has to do.
+const CHECKED_AT_START: u64 = 1_000_000;
+
+/// Refuses to go on with books that are broken: selling on them would make it worse.
+pub(super) fn check(store: &Store, book: &Book) -> Result<(), Broken> {
+    if book.next_seq > CHECKED_AT_START {
+        return Ok(());
+    }
+    let report = verify::check(&store.read()?)?;
+    match report.problems.first() {
+        None => Ok(()),
+        Some(problem) => {
+            let more = report.problems.len() - 1;
+            Err(Broken::new("check", format!("the books are broken: {problem} (and {more} more); run farebox verify")))
+        }
+    }
 }
 
 /// Ends every hold of an older run. A call that had not started is void; one that had is charged what its last durable

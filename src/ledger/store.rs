@@ -1,5 +1,6 @@
 //! The ledger's file: its tables, how a batch of rows is written, and how all of it is read back.
 
+use std::collections::HashMap;
 use std::path::Path;
 
 use redb::{
@@ -111,6 +112,69 @@ impl Store {
     }
 }
 
+/// Writes all tables of one ledger file into a new one: what can be read is what counts, and a new file holds nothing else.
+pub(super) fn copy(from: &Path, to: &Path) -> Result<(), Broken> {
+    let source = Database::open(from).map_err(|error| Broken::new("open", error))?;
+    let target = Database::create(to).map_err(|error| Broken::new("create", error))?;
+    let (read, write) = (
+        source.begin_read().map_err(|error| Broken::new("read", error))?,
+        target.begin_write().map_err(|error| Broken::new("begin", error))?,
+    );
+    let tables = || -> Result<(), redb::Error> {
+        copy_table(&read, &write, META)?;
+        copy_table(&read, &write, BALANCES)?;
+        copy_table(&read, &write, POSTINGS)?;
+        copy_table(&read, &write, BY_WALLET)?;
+        copy_table(&read, &write, PAYMENTS)?;
+        copy_table(&read, &write, PAY_OPEN)?;
+        copy_table(&read, &write, HOLDS)
+    };
+    tables().map_err(|error| Broken::new("copy", error))?;
+    write.commit().map_err(|error| Broken::new("commit", error))
+}
+
+fn copy_table<K: redb::Key + 'static, V: redb::Value + 'static>(
+    read: &ReadTransaction,
+    write: &WriteTransaction,
+    table: TableDefinition<K, V>,
+) -> Result<(), redb::Error> {
+    let (from, mut to) = (read.open_table(table)?, write.open_table(table)?);
+    for row in from.iter()? {
+        let (key, value) = row?;
+        to.insert(key.value(), value.value())?;
+    }
+    Ok(())
+}
+
+/// Makes balances and the wallets' lists anew from the postings, which they must agree with.
+pub(super) fn rebuild_derived(path: &Path) -> Result<(), Broken> {
+    let db = Database::open(path).map_err(|error| Broken::new("open", error))?;
+    let mut sums: HashMap<Account, i64> = HashMap::new();
+    let mut wallet_rows = Vec::new();
+    Snapshot(&db.begin_read().map_err(|error| Broken::new("read", error))?).postings(|seq, leg, posting| {
+        if let Account::Wallet(wallet) = &posting.account {
+            wallet_rows.push((wallet.to_bytes(), seq, leg));
+        }
+        let sum = sums.entry(posting.account).or_default();
+        *sum = sum.saturating_add(posting.amount);
+    })?;
+    let tx = db.begin_write().map_err(|error| Broken::new("begin", error))?;
+    let tables = || -> Result<(), redb::Error> {
+        tx.delete_table(BALANCES)?;
+        tx.delete_table(BY_WALLET)?;
+        let (mut balances, mut by_wallet) = (tx.open_table(BALANCES)?, tx.open_table(BY_WALLET)?);
+        for (account, sum) in &sums {
+            balances.insert(account.to_key().as_slice(), *sum)?;
+        }
+        for (wallet, seq, leg) in &wallet_rows {
+            by_wallet.insert((wallet.as_slice(), *seq), *leg)?;
+        }
+        Ok(())
+    };
+    tables().map_err(|error| Broken::new("rebuild", error))?;
+    tx.commit().map_err(|error| Broken::new("commit", error))
+}
+
 /// The tables of one snapshot, for the check of the books.
 pub(super) struct Snapshot<'a>(pub &'a ReadTransaction);
 
@@ -191,7 +255,7 @@ fn apply<'a>(tx: &WriteTransaction, writes: impl Iterator<Item = &'a Write>) -> 
     let mut pay_open = tx.open_table(PAY_OPEN)?;
     let mut holds = tx.open_table(HOLDS)?;
     // Within one commit only the last balance of an account matters.
-    let mut last = std::collections::HashMap::new();
+    let mut last = HashMap::new();
     for write in writes {
         match write {
             Write::Balance(account, balance) => {

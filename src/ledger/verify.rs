@@ -53,6 +53,11 @@ impl Report {
     }
 }
 
+/// Makes what is derived from the postings anew: balances and the wallets' lists. Everything else stays as it is.
+pub fn repair_derived(path: &Path) -> Result<(), Broken> {
+    super::store::rebuild_derived(path)
+}
+
 /// Everything a check adds up on its way through the postings.
 #[derive(Default)]
 struct Sums {

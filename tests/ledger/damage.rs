@@ -1,0 +1,99 @@
+//! Books that somebody or something has damaged: noticed, never sold on, and mended only where that is honest.
+
+use std::path::{Path, PathBuf};
+
+use farebox::ledger::{FILE, Ledger, Options, Report, repair_derived};
+use farebox::money::Micros;
+use redb::{Database, ReadableTable as _, TableDefinition};
+use tempfile::TempDir;
+
+use super::{attempt, claim, clock, payment, wait, wallet};
+
+const BALANCES: TableDefinition<&[u8], i64> = TableDefinition::new("balances");
+const POSTINGS: TableDefinition<(u64, u8), &[u8]> = TableDefinition::new("postings");
+
+/// A ledger with one served call, closed.
+fn books(folder: &TempDir) -> PathBuf {
+    let path = folder.path().join(FILE);
+    let (ledger, _) = Ledger::open(&path, clock(), Options::default()).unwrap();
+    let reservation = wait(ledger.claim(claim(payment(1), wallet(1), 1000, 1))).unwrap();
+    ledger.signed(payment(1), attempt()).unwrap().wait_blocking().unwrap();
+    ledger.confirmed(payment(1), "0xaa", 7).unwrap().wait_blocking().unwrap();
+    let _ = reservation.paid().ok().unwrap().post(Micros::new(300));
+    ledger.close();
+    path
+}
+
+fn problems(path: &Path) -> Vec<String> {
+    Report::of_file(path).unwrap().0.problems
+}
+
+fn is_refused(path: &Path) -> bool {
+    Ledger::open(path, clock(), Options::default()).is_err()
+}
+
+#[test]
+fn a_changed_balance_is_noticed_never_sold_on_and_made_anew_from_the_postings() {
+    let folder = TempDir::new().unwrap();
+    let path = books(&folder);
+    assert_eq!(problems(&path), Vec::<String>::new());
+    let db = Database::open(&path).unwrap();
+    let tx = db.begin_write().unwrap();
+    let sales = tx.open_table(BALANCES).unwrap().insert(&b"S"[..], 1_000_000).unwrap().map(|old| old.value());
+    assert_eq!(sales, Some(300));
+    tx.commit().unwrap();
+    drop(db);
+    assert!(problems(&path).iter().any(|problem| problem.contains("sales has 1000000 micros, its postings sum to 300")));
+    assert!(is_refused(&path));
+    repair_derived(&path).unwrap();
+    assert_eq!(problems(&path), Vec::<String>::new());
+    assert!(!is_refused(&path));
+}
+
+#[test]
+fn a_changed_posting_breaks_the_hash_chain_and_no_repair_hides_it() {
+    let folder = TempDir::new().unwrap();
+    let path = books(&folder);
+    let db = Database::open(&path).unwrap();
+    let tx = db.begin_write().unwrap();
+    {
+        let mut postings = tx.open_table(POSTINGS).unwrap();
+        let mut row = postings.get((1, 0)).unwrap().unwrap().value().to_vec();
+        // The last byte of the time: no sum notices.
+        row[23] ^= 1;
+        postings.insert((1, 0), row.as_slice()).unwrap();
+    }
+    tx.commit().unwrap();
+    drop(db);
+    repair_derived(&path).unwrap();
+    assert!(problems(&path).iter().any(|problem| problem.contains("posting 1.0 does not continue the hash chain")));
+    assert!(is_refused(&path));
+}
+
+#[test]
+fn a_missing_posting_is_noticed() {
+    let folder = TempDir::new().unwrap();
+    let path = books(&folder);
+    let db = Database::open(&path).unwrap();
+    let tx = db.begin_write().unwrap();
+    tx.open_table(POSTINGS).unwrap().remove((1, 1)).unwrap().unwrap();
+    tx.commit().unwrap();
+    drop(db);
+    assert!(problems(&path).iter().any(|problem| problem.contains("posting 1.1 is missing")));
+    assert!(is_refused(&path));
+}
+
+#[test]
+fn after_a_failed_write_the_next_start_reads_everything_into_a_new_file() {
+    let folder = TempDir::new().unwrap();
+    let path = books(&folder);
+    let mark = path.with_extension("suspect");
+    std::fs::write(&mark, "fsync failed").unwrap();
+    let (ledger, _) = Ledger::open(&path, clock(), Options::default()).unwrap();
+    assert_eq!(ledger.available(wallet(1)), Micros::new(700));
+    assert!(ledger.payment(payment(1)).unwrap().is_some(), "a used payment stays used");
+    assert!(!mark.exists(), "mended once");
+    ledger.close();
+    drop(ledger);
+    assert_eq!(problems(&path), Vec::<String>::new());
+}
