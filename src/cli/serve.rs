@@ -18,6 +18,9 @@ use crate::upstream::Upstreams;
 /// How often the books are checked while the gateway runs.
 const CHECK_EVERY: Duration = Duration::from_secs(600);
 
+/// Open files beside those of calls: the ledger, listeners, idle connections.
+const SPARE_FILES: u64 = 512;
+
 pub fn run(config: Config) -> ExitCode {
     match actix_web::rt::System::new().block_on(serve(config)) {
         Ok(code) => code,
@@ -39,6 +42,7 @@ fn trouble(code: u8) -> impl Fn(String) -> Trouble {
 
 async fn serve(config: Config) -> Result<ExitCode, Trouble> {
     Upstreams::new(&config.upstreams).map_err(|error| trouble(BAD_CONFIGURATION)(error.to_string()))?;
+    raise_open_files(config.limits.streams);
     let clock = machine_clock();
     let ledger = open_ledger(&config, clock.clone())?;
     let gateway =
@@ -70,6 +74,16 @@ fn open_ledger(config: &Config, clock: crate::clock::Clock) -> Result<Ledger, Tr
         "the ledger is open"
     );
     Ok(ledger)
+}
+
+/// A call in flight is two open sockets. Says so when the system allows fewer than the configuration promises.
+fn raise_open_files(streams: usize) {
+    let needed = u64::try_from(streams).unwrap_or(u64::MAX).saturating_mul(2).saturating_add(SPARE_FILES);
+    match rlimit::increase_nofile_limit(needed) {
+        Ok(allowed) if allowed >= needed => {}
+        Ok(allowed) => tracing::warn!(allowed, needed, "fewer open files are allowed than limits.streams needs; raise LimitNOFILE"),
+        Err(error) => tracing::warn!(%error, "the limit of open files could not be raised"),
+    }
 }
 
 /// Nobody but the operator reads the books.
