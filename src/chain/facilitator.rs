@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 use tokio::time::{Duration, sleep};
-use tracing::{error, warn};
+use tracing::{error, info, warn};
 
 use super::client::{Answer, JsonClient};
 use super::evm::hex;
@@ -94,7 +94,7 @@ impl Facilitator {
                     self.journal.finalized(id);
                 }
             }
-            Err(JournalClosed) => error!(payment = %id, "the journal is closed; this settlement goes on after a restart"),
+            Err(JournalClosed) => info!(payment = %id, "settlement stops: its claim was given back, or the ledger has stopped"),
         }
     }
 

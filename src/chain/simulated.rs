@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 use tokio::time::{Duration, sleep};
-use tracing::{info, warn};
+use tracing::info;
 
 use super::evm::{hex, keccak, verify};
 use super::payment::{Proof, VerifiedPayment};
@@ -62,7 +62,7 @@ impl Simulated {
                     self.journal.finalized(id);
                 }
             }
-            Err(JournalClosed) => warn!(payment = %id, "the journal is closed; this simulated settlement stops"),
+            Err(JournalClosed) => info!(payment = %id, "settlement stops: its claim was given back, or the ledger has stopped"),
         }
     }
 

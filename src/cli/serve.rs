@@ -81,7 +81,9 @@ fn raise_open_files(streams: usize) {
     let needed = u64::try_from(streams).unwrap_or(u64::MAX).saturating_mul(2).saturating_add(SPARE_FILES);
     match rlimit::increase_nofile_limit(needed) {
         Ok(allowed) if allowed >= needed => {}
-        Ok(allowed) => tracing::warn!(allowed, needed, "fewer open files are allowed than limits.streams needs; raise LimitNOFILE"),
+        Ok(allowed) => {
+            tracing::warn!(allowed, needed, "fewer open files are allowed than limits.streams needs; raise LimitNOFILE")
+        }
         Err(error) => tracing::warn!(%error, "the limit of open files could not be raised"),
     }
 }

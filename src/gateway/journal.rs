@@ -26,19 +26,12 @@ impl Journal for LedgerJournal {
 
     fn settled(&self, id: PaymentId, outcome: Settlement) -> JournalFuture {
         match outcome {
-            Settlement::Confirmed(at) => {
-                tracing::info!(payment.id = %id, tx = at.tx, block = at.block, "payment confirmed on chain");
-                durable(self.ledger.confirmed(id, &at.tx, at.block))
-            }
-            Settlement::Failed { reason, message } => {
-                tracing::warn!(payment.id = %id, reason, message, "payment failed for good");
-                durable(self.ledger.failed(id, reason))
-            }
+            Settlement::Confirmed(at) => durable(self.ledger.confirmed(id, &at.tx, at.block)),
+            Settlement::Failed { reason, .. } => durable(self.ledger.failed(id, reason)),
         }
     }
 
     fn unconfirmed(&self, id: PaymentId) {
-        tracing::warn!(payment.id = %id, "a confirmed transfer vanished from the chain; sending it again");
         note(id, "reorged", self.ledger.reorged(id));
     }
 
@@ -57,6 +50,6 @@ fn durable(done: Result<Durable, Denied>) -> JournalFuture {
 /// Notes that nobody waits for: the state they describe is found again on the chain.
 fn note(id: PaymentId, step: &str, done: Result<(), Denied>) {
     if let Err(denied) = done {
-        tracing::debug!(payment.id = %id, step, %denied, "not noted");
+        tracing::debug!(payment = %id, step, %denied, "not noted");
     }
 }

@@ -54,13 +54,13 @@ pub(super) fn turn<'a>(gateway: &'a Gateway, quote: &Quote, payment: &x402::Paym
 pub(super) fn resume(ledger: &Ledger, chains: &Chains) {
     for (id, row) in ledger.open_payments() {
         let Ok(payment) = VerifiedPayment::from_bytes(&row.detail) else {
-            tracing::error!(payment.id = %id, "the record of an open payment cannot be read; it is left as it is");
+            tracing::error!(payment = %id, "the record of an open payment cannot be read; it is left as it is");
             continue;
         };
         let attempts =
             row.attempts.into_iter().map(|a| chain::Attempt { tx: a.tx, raw: a.raw, gas_nonce: a.gas_nonce }).collect();
         let confirmed = row.confirmed.map(|(tx, block)| Confirmation { tx, block });
-        tracing::info!(payment.id = %id, state = ?row.state, "going on with a payment of an earlier run");
+        tracing::info!(payment = %id, state = ?row.state, "going on with a payment of an earlier run");
         // Nobody waits: the journal applies the outcome.
         drop(chains.resume(payment, attempts, confirmed));
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 use tokio::time::{Duration, sleep};
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 use super::address::Address;
 use super::attempt::Progress;
@@ -115,7 +115,7 @@ impl Settler {
         tell: oneshot::Sender<Settlement>,
     ) {
         if self.pursue(&payment, tries, confirmed, tell).await.is_err() {
-            error!(payment = %payment.id(), "the journal is closed; this settlement goes on after a restart");
+            info!(payment = %payment.id(), "settlement stops: its claim was given back, or the ledger has stopped");
         }
     }
 
