@@ -102,6 +102,13 @@ impl Chains {
         sellable.map(|entry| requirement(&entry.token, amount, max_timeout_seconds)).collect()
     }
 
+    /// What a payment of `amount` on a network must look like, whether or not it can be sold on right now; `None` for a
+    /// network that is not configured. A copy of a known payment must be known while its network has trouble, too.
+    pub fn requirement(&self, network: &str, amount: Micros, max_timeout_seconds: u64) -> Option<Requirements> {
+        let entry = self.networks.iter().find(|entry| entry.token.network == network)?;
+        Some(requirement(&entry.token, amount, max_timeout_seconds))
+    }
+
     /// Asks the chain whether the payment would settle now.
     ///
     /// # Errors
