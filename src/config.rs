@@ -85,6 +85,8 @@ pub struct Limits {
     pub payments_per_ip_per_minute: u32,
     pub streams: usize,
     pub max_body: usize,
+    /// Bytes of all request bodies in memory together.
+    pub max_bodies: usize,
     /// From the arrival of a request to its last byte.
     pub wall_clock: Duration,
 }
@@ -174,6 +176,11 @@ impl Config {
         self.networks.iter().any(|network| matches!(network.settlement, Settlement::Simulated))
     }
 
+    /// Whether all networks are test networks; they never stand together with main ones.
+    pub fn is_test(&self) -> bool {
+        self.networks.iter().all(|network| is_test_network(&network.id))
+    }
+
     fn check_networks(&self) -> Result<(), ConfigError> {
         let ids: HashSet<_> = self.networks.iter().map(|network| network.id.as_str()).collect();
         if ids.len() < self.networks.len() {
@@ -181,6 +188,12 @@ impl Config {
         }
         if self.is_simulated() && !self.bind.ip().is_loopback() {
             return Err(bad("network.settlement", "simulated money is for loopback only; bind to 127.0.0.1 or settle for real"));
+        }
+        if self.is_simulated() && self.networks.iter().any(|network| !matches!(network.settlement, Settlement::Simulated)) {
+            return Err(bad(
+                "network.settlement",
+                "simulated and real money never share a ledger; simulate all networks or none",
+            ));
         }
         if let Some(test) = self.networks.iter().find(|network| is_test_network(&network.id))
             && let Some(main) = self.networks.iter().find(|network| !is_test_network(&network.id))
@@ -347,12 +360,16 @@ fn limits(row: &file::Limits) -> Result<Limits, ConfigError> {
     if row.per_ip_per_second == 0 || row.per_ip_burst == 0 || row.payments_per_ip_per_minute == 0 {
         return Err(bad("limits", "a bucket of zero would refuse everybody"));
     }
+    if row.max_bodies_mb < row.max_body_mb {
+        return Err(bad("limits.max_bodies_mb", "all bodies together need at least the room of one, max_body_mb"));
+    }
     Ok(Limits {
         per_ip_per_second: row.per_ip_per_second,
         per_ip_burst: row.per_ip_burst,
         payments_per_ip_per_minute: row.payments_per_ip_per_minute,
         streams: row.streams,
         max_body: row.max_body_mb.saturating_mul(1024 * 1024),
+        max_bodies: row.max_bodies_mb.saturating_mul(1024 * 1024),
         wall_clock: Duration::from_secs(row.wall_clock_seconds),
     })
 }

@@ -12,11 +12,14 @@ use super::{BAD_CONFIGURATION, FAIL_STOP, machine_clock};
 use crate::config::{Config, Remainder};
 use crate::gateway::Gateway;
 use crate::http;
-use crate::ledger::{Ledger, Options};
+use crate::ledger::{Ledger, Money, Options};
 use crate::upstream::Upstreams;
 
 /// How often the books are checked while the gateway runs.
 const CHECK_EVERY: Duration = Duration::from_secs(600);
+
+/// How long running answers may go on after the ledger has failed.
+const DRAIN: Duration = Duration::from_secs(10);
 
 /// Open files beside those of calls: the ledger, listeners, idle connections.
 const SPARE_FILES: u64 = 512;
@@ -61,12 +64,22 @@ async fn serve(config: Config) -> Result<ExitCode, Trouble> {
 fn open_ledger(config: &Config, clock: crate::clock::Clock) -> Result<Ledger, Trouble> {
     private_folder(&config.data_dir)
         .map_err(|error| trouble(BAD_CONFIGURATION)(format!("{}: {error}", config.data_dir.display())))?;
+    let money = match (config.is_simulated(), config.is_test()) {
+        (true, _) => Money::Simulated,
+        (false, true) => Money::Test,
+        (false, false) => Money::Main,
+    };
     let options = Options {
         keep_remainder: config.payments.remainder == Remainder::Keep,
         hold_durable_above: config.payments.hold_durable_above,
+        money,
     };
     let path = config.data_dir.join(crate::ledger::FILE);
-    let (ledger, recovered) = Ledger::open(&path, clock, options).map_err(|error| trouble(FAIL_STOP)(error.to_string()))?;
+    let (ledger, recovered) = Ledger::open(&path, clock, options).map_err(|broken| {
+        let code = if broken.step == "money" { BAD_CONFIGURATION } else { FAIL_STOP };
+        trouble(code)(broken.to_string())
+    })?;
+    only_for_us(&path).map_err(|error| trouble(FAIL_STOP)(format!("{}: {error}", path.display())))?;
     tracing::info!(
         calls.voided = recovered.voided,
         calls.charged = recovered.charged,
@@ -92,6 +105,12 @@ fn raise_open_files(streams: usize) {
 fn private_folder(path: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::DirBuilderExt as _;
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+/// The books hold payers' signatures; a folder that was there before may be open to others.
+fn only_for_us(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))
 }
 
 /// Says what is sold, where, and whether the money is real. Plain lines on stdout; everything later goes to the log.
@@ -138,7 +157,11 @@ async fn until_the_end(server: actix_web::dev::Server, ledger: &Ledger) -> Resul
             _ = interrupt.recv() => handle.stop(false).await,
         }
     } else {
-        handle.stop(false).await;
+        // Admission refuses already; answers that are paid for get a moment to end.
+        tokio::select! {
+            () = handle.stop(true) => {}
+            () = tokio::time::sleep(DRAIN) => handle.stop(false).await,
+        }
     }
     if let Ok(Err(error)) = running.await {
         return Err(trouble(FAIL_STOP)(format!("the server failed: {error}")));

@@ -171,6 +171,7 @@ pub(super) struct Limits {
     pub payments_per_ip_per_minute: u32,
     pub streams: usize,
     pub max_body_mb: usize,
+    pub max_bodies_mb: usize,
     pub wall_clock_seconds: u64,
 }
 
@@ -182,6 +183,7 @@ impl Default for Limits {
             payments_per_ip_per_minute: 60,
             streams: 4096,
             max_body_mb: 32,
+            max_bodies_mb: 1024,
             wall_clock_seconds: 240,
         }
     }

@@ -26,11 +26,12 @@ impl Quote {
         Quote { amount, offer: Offer { resource, accepts } }
     }
 
-    /// Our requirement on a payment's network.
-    pub fn wanted(&self, network: &str) -> Result<&Requirements, Error> {
-        let accepts = &self.offer.accepts;
-        accepts.iter().find(|entry| entry.network == network).ok_or_else(|| {
-            let offered: Vec<_> = accepts.iter().map(|entry| entry.network.as_str()).collect();
+    /// Our requirement on a payment's network, which may have trouble just now: a copy of a known payment is known all
+    /// the same.
+    pub fn wanted(&self, gateway: &Gateway, network: &str) -> Result<Requirements, Error> {
+        let timeout = gateway.payments.max_timeout_seconds;
+        gateway.chains.requirement(network, self.amount, timeout).ok_or_else(|| {
+            let offered: Vec<_> = self.offer.accepts.iter().map(|entry| entry.network.as_str()).collect();
             let message = format!("payments on {network:?} are not taken here; pay on {}", offered.join(" or "));
             Error::new(Code::PaymentInvalid, message).reason(reason::NETWORK)
         })

@@ -64,6 +64,8 @@ const CHECKPOINT: Duration = Duration::from_secs(5);
 enum End {
     Complete,
     ClientGone,
+    /// The client is there and does not read: the time limit struck while a piece waited for it.
+    ClientStalled,
     /// It broke off; this error says so in-band.
     Broken(Error),
     /// The program stops and does not wait for this call.
@@ -123,6 +125,8 @@ impl Pump {
         drop(body);
         let last_words = match &end {
             End::Complete | End::ClientGone | End::Stopped => None,
+            // Nothing fits any more, but the end must not look like a whole answer's.
+            End::ClientStalled => Some(Bytes::new()),
             End::Broken(error) if self.stream => Some(broken_stream(self.dialect, error, self.request)),
             End::Broken(_) => Some(Bytes::new()),
         };
@@ -226,14 +230,15 @@ impl Pump {
         tokio::select! {
             biased;
             sent = self.out.send(Ok(bytes)) => sent.err().map(|_| End::ClientGone),
-            () = &mut self.until => Some(End::Broken(too_long())),
+            () = &mut self.until => Some(End::ClientStalled),
         }
     }
 
-    /// Notes what is owed: with the first piece, and every few seconds after.
+    /// Notes what is owed: with the first piece of the answer itself, and every few seconds after.
     fn checkpoint(&mut self) {
         let now = Instant::now();
-        if self.noted.is_none_or(|noted| now - noted >= CHECKPOINT)
+        if self.meter.has_output()
+            && self.noted.is_none_or(|noted| now - noted >= CHECKPOINT)
             && let Some(paid) = &self.paid
         {
             self.noted = Some(now);
@@ -245,21 +250,17 @@ impl Pump {
         self.tariff.charge(&self.meter.usage().usage, paid.ceiling())
     }
 
-    /// Ends the call in the books, once. Nothing delivered costs nothing; half a plain answer is no answer; everything
-    /// else costs what passed.
+    /// Ends the call in the books, once. Nothing delivered costs nothing; half a plain answer that broke off at the
+    /// upstream is no answer; everything else costs what passed, above all when it was the client who ended it.
     fn finish(&mut self, end: End) {
         let Some(paid) = self.paid.take() else { return };
-        let (request, metered) = (self.request, self.meter.usage());
-        let delivered = match end {
+        let (request, metered, owed) = (self.request, self.meter.usage(), self.owed(&paid));
+        let charge = match end {
             // An answer that is complete and empty, with no word on usage, is none.
-            End::Complete => self.meter.has_output() || !metered.estimated,
-            End::ClientGone => true,
-            End::Broken(_) | End::Stopped => self.stream && self.meter.has_output(),
-        };
-        let owed = self.owed(&paid);
-        let charge = match delivered {
-            true => paid.post(owed),
-            false => {
+            End::Complete if self.meter.has_output() || !metered.estimated => paid.post(owed),
+            End::ClientGone | End::ClientStalled => paid.post_part(owed),
+            End::Broken(_) | End::Stopped if self.stream && self.meter.has_output() => paid.post_part(owed),
+            End::Complete | End::Broken(_) | End::Stopped => {
                 paid.void();
                 Micros::ZERO
             }
@@ -267,7 +268,7 @@ impl Pump {
         let (input, output, estimated) = (metered.usage.input, metered.usage.output, metered.estimated);
         match end {
             End::Complete => tracing::info!(request.id = %request, %charge, input, output, estimated, "charged {charge}"),
-            End::ClientGone => {
+            End::ClientGone | End::ClientStalled => {
                 tracing::info!(request.id = %request, %charge, input, output, estimated, "the client left; charged {charge} for what passed");
             }
             End::Broken(error) => {

@@ -1,5 +1,7 @@
 //! One paid call from start to finish: read, quote, identify, claim, open and settle, relay.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use tokio::time::Instant;
 
@@ -7,6 +9,7 @@ use super::payer::Via;
 use super::quote::Quote;
 use super::relay::{RelayBody, Sale, relay};
 use super::settle::{self, Waited};
+use super::trust::Watch;
 use super::{Credentials, Gateway, Refusal, Worker};
 use crate::catalogue::Model;
 use crate::chain::{self, Confirmation, VerifiedPayment};
@@ -86,9 +89,7 @@ async fn sell(
         Err(unserved) => return Err(unserved.end(gateway, quote, &verified, reservation)),
     };
     // The one door through which bytes leave: the money has arrived.
-    let Ok(paid) = reservation.paid() else {
-        return Err(settle::ledger_unavailable("a confirmed payment is not in the books").into());
-    };
+    let Ok(paid) = reservation.paid() else { return Err(settle::not_in_the_books(&verified, &confirmation)) };
     let (stream, content_type) = (request.stream(), answer.content_type);
     let content_length = answer.content_length.filter(|_| !stream);
     let meter = Meter::new(call.dialect, stream, request.wants_usage(), request.estimate(model));
@@ -98,9 +99,20 @@ async fn sell(
     Ok(Served { stream, content_type, content_length, receipt: Some(settle::receipt(&verified, &confirmation)), body })
 }
 
+/// Holds a payment against what we asked for. It must live long enough to be settled after the upstream had its time.
 fn verify(gateway: &Gateway, quote: &Quote, payment: &Payment) -> Result<VerifiedPayment, Error> {
-    chain::verify(payment, quote.wanted(&payment.network)?, gateway.clock.now()).map_err(settle::refused)
+    let now = gateway.clock.now();
+    let wanted = quote.wanted(gateway, &payment.network)?;
+    let verified = chain::verify(payment, &wanted, now).map_err(settle::refused)?;
+    if verified.valid_before() < now.plus(SHORTEST_LIFE) {
+        let message = "the authorization ends too soon to be settled; sign one that lives as long as the offer says";
+        return Err(Error::new(Code::PaymentInvalid, message).reason(chain::reason::VALID_BEFORE));
+    }
+    Ok(verified)
 }
+
+/// An authorization must live at least this long from the moment it is presented.
+const SHORTEST_LIFE: Duration = Duration::from_secs(30);
 
 /// Why a claimed payment did not get its answer.
 enum Unserved {
@@ -139,7 +151,12 @@ async fn open_and_settle(
     let mut answer = None;
     let settle_first =
         gateway.payments.order == Order::SettleFirst || gateway.trust.must_settle_first(payment.payer(), gateway.clock.now());
+    // From here on the upstream may work for money that never comes, also when this future is dropped.
+    let mut watch = (!settle_first).then(|| gateway.trust.watch(payment.payer(), gateway.clock.clone()));
     if !settle_first && let Ok(early) = tokio::time::timeout(gateway.payments.settle_after, &mut sending).await {
+        if early.is_err() {
+            watch.iter_mut().for_each(Watch::call_off);
+        }
         answer = Some(Ok(early.map_err(Unserved::Refused)?));
     }
     let waiting = settle::wait(gateway, gateway.chains.settle(payment.clone()));
@@ -156,6 +173,7 @@ async fn open_and_settle(
         Waited::Failed { reason, message } => return Err(Unserved::Unsettled { reason, message }),
         Waited::Unknown => return Err(Unserved::Unknown),
     };
+    watch.iter_mut().for_each(Watch::call_off);
     let answer = match answer {
         Some(answer) => answer,
         None => sending.await,
@@ -174,7 +192,6 @@ impl Unserved {
         match self {
             Unserved::Refused(error) => error.into(),
             Unserved::Unsettled { reason, message } => {
-                gateway.trust.settlement_failed(payment.payer(), gateway.clock.now());
                 Refusal { offer: Some(quote.offer), ..settle::failed(payment, reason, &message) }
             }
             Unserved::Unknown => settle::unknown(gateway, payment.id()).into(),

@@ -41,7 +41,7 @@ impl Drop for Turn<'_> {
 /// Takes a payment's turn. What it is identified by is read before anything about it is believed or compared, so that a
 /// copy is known as a copy on every route and for every body, and before it costs a question to the chain.
 pub(super) fn turn<'a>(gateway: &'a Gateway, quote: &Quote, payment: &x402::Payment) -> Result<Turn<'a>, Error> {
-    let id = chain::identify(payment, quote.wanted(&payment.network)?).map_err(refused)?;
+    let id = chain::identify(payment, &quote.wanted(gateway, &payment.network)?).map_err(refused)?;
     let turn = gateway.running.enter(id)?;
     let row = gateway.ledger.payment(id).map_err(|denied| ledger_unavailable(&denied.to_string()))?;
     match row.filter(|row| row.state != State::Voided) {
@@ -176,6 +176,14 @@ pub(super) fn failed(payment: &VerifiedPayment, reason: &'static str, message: &
         error_reason: Some(reason.to_owned()),
     };
     Refusal { error, offer: None, receipt: Some((receipt, payment.version())) }
+}
+
+/// The answer when the chain has the money and the ledger stopped before it could say so: the next start credits it.
+pub(super) fn not_in_the_books(payment: &VerifiedPayment, confirmation: &Confirmation) -> Refusal {
+    let message =
+        "the payment settled and the ledger stopped at that moment; do not sign another one: it becomes balance of its payer";
+    let error = Error::new(Code::SettlementPending, message).detail("payment_id", payment.id().to_string());
+    Refusal { error, offer: None, receipt: Some(receipt(payment, confirmation)) }
 }
 
 /// The answer when the outcome is unknown in time. The reservation was given back before this is called: a claim that

@@ -1,9 +1,11 @@
-//! Per-address token buckets, and which address a request really comes from.
+//! Per-address token buckets, the memory for bodies, and which address a request really comes from.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroU32;
+use std::sync::Arc;
 
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::config::{Cidr, Limits};
 
@@ -57,6 +59,35 @@ impl RateLimits {
     }
 }
 
+/// The memory for request bodies, which callers fill before they have shown that they can pay.
+pub struct BodyMemory(Arc<Semaphore>);
+
+/// What one body takes of it; given back when dropped.
+#[derive(Default)]
+pub struct BodyShare(Vec<OwnedSemaphorePermit>, usize);
+
+/// Memory is counted in pieces of this many bytes.
+const PIECE: usize = 64 * 1024;
+
+impl BodyMemory {
+    pub fn new(bytes: usize) -> Self {
+        BodyMemory(Arc::new(Semaphore::new((bytes / PIECE).clamp(1, Semaphore::MAX_PERMITS))))
+    }
+
+    /// Grows a share to `bytes`; false when there is no room, now.
+    pub fn grow(&self, share: &mut BodyShare, bytes: usize) -> bool {
+        let missing = bytes.div_ceil(PIECE).saturating_sub(share.1);
+        let Ok(pieces) = u32::try_from(missing) else { return false };
+        if pieces == 0 {
+            return true;
+        }
+        let Ok(permit) = Arc::clone(&self.0).try_acquire_many_owned(pieces) else { return false };
+        share.1 += missing;
+        share.0.push(permit);
+        true
+    }
+}
+
 /// An IPv6 caller has a /64 for itself: one bucket, not 2^64.
 fn bucket(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
@@ -77,6 +108,7 @@ mod tests {
             payments_per_ip_per_minute: 1,
             streams: 1,
             max_body: 1,
+            max_bodies: 1,
             wall_clock: Duration::from_secs(1),
         };
         let trusted = trusted.iter().map(|(address, prefix)| Cidr { address: address.parse().unwrap(), prefix: *prefix });
@@ -107,5 +139,16 @@ mod tests {
         let allowed = (0..20).filter(|n| limits.request(ip(&format!("2001:db8::{n:x}")))).count();
         assert_eq!(allowed, 3);
         assert!(limits.request(ip("2001:db8:0:1::1")), "the next network is not punished");
+    }
+
+    #[test]
+    fn bodies_together_take_no_more_than_their_room_and_give_it_back() {
+        let memory = BodyMemory::new(4 * PIECE);
+        let (mut one, mut other) = (BodyShare::default(), BodyShare::default());
+        assert!(memory.grow(&mut one, 3 * PIECE - 1) && memory.grow(&mut one, 3 * PIECE));
+        assert!(memory.grow(&mut other, PIECE));
+        assert!(!memory.grow(&mut other, PIECE + 1), "the fifth piece has no room");
+        drop(one);
+        assert!(memory.grow(&mut other, 4 * PIECE));
     }
 }

@@ -18,7 +18,7 @@ use crate::config::Config;
 use crate::gateway::{Gateway, Worker};
 use crate::upstream::Upstreams;
 
-pub use limits::RateLimits;
+use limits::{BodyMemory, RateLimits};
 
 /// Sockets per worker thread; beyond them new connections wait.
 const CONNECTIONS: usize = 25_000;
@@ -33,11 +33,13 @@ const FORGET_EVERY: Duration = Duration::from_secs(60);
 pub fn start(config: &Config, gateway: Arc<Gateway>) -> std::io::Result<(Server, Vec<SocketAddr>)> {
     let limits = Arc::new(RateLimits::new(&config.limits, config.trusted_proxies.clone()));
     actix_web::rt::spawn(forget_quiet_callers(Arc::clone(&limits)));
+    let bodies = Arc::new(BodyMemory::new(config.limits.max_bodies));
     let upstreams = config.upstreams.clone();
     let server = HttpServer::new(move || {
         let connections = Upstreams::new(&upstreams).expect("the same list was checked before the server started");
         let worker = Rc::new(Worker { gateway: Arc::clone(&gateway), upstreams: connections });
-        let edge = Rc::new(respond::Edge { gateway: Arc::clone(&gateway), limits: Arc::clone(&limits) });
+        let edge =
+            Rc::new(respond::Edge { gateway: Arc::clone(&gateway), limits: Arc::clone(&limits), bodies: Arc::clone(&bodies) });
         let wrap = Rc::clone(&edge);
         App::new()
             .app_data(worker)

@@ -1,6 +1,7 @@
 //! The one handler behind every paid route: read the body within its bound, take the credentials, sell.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use actix_web::http::header::{self, HeaderMap};
 use actix_web::{HttpRequest, HttpResponse, web};
@@ -8,6 +9,7 @@ use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
 use tokio::time::Instant;
 
+use super::limits::BodyShare;
 use super::respond::{self, Edge};
 use super::routes::Route;
 use crate::error::{Code, Error};
@@ -35,8 +37,12 @@ async fn sell(route: Route, request: &HttpRequest, payload: web::Payload) -> Res
         );
     }
     check_encoding(request.headers())?;
-    let body = tokio::time::timeout_at(deadline, read(request.headers(), payload, limits.max_body)).await;
-    let body = body.map_err(|_| Error::new(Code::InvalidRequest, "the body did not arrive in time"))??;
+    // Held until the answer's head: from then on the body is on its way to the upstream.
+    let mut memory = BodyShare::default();
+    let reading = read(request.headers(), payload, limits.max_body, |bytes| edge.bodies.grow(&mut memory, bytes));
+    let body = tokio::time::timeout(BODY, reading)
+        .await
+        .map_err(|_| Error::new(Code::InvalidRequest, "the body did not arrive in time"))??;
     check_media_type(request.headers(), &body)?;
     let call = Call {
         request: respond::request_id(request),
@@ -48,8 +54,13 @@ async fn sell(route: Route, request: &HttpRequest, payload: web::Payload) -> Res
         headers: forwarded(request.headers()),
         deadline,
     };
-    serve(worker, call).await
+    let served = serve(worker, call).await;
+    drop(memory);
+    served
 }
+
+/// How long a body may take to arrive.
+const BODY: Duration = Duration::from_secs(120);
 
 fn credentials(headers: &HeaderMap) -> Credentials {
     // A value that is not text can be no payment; it is kept as one that will not decode, never ignored.
@@ -89,8 +100,13 @@ fn lower_case(headers: &HeaderMap, name: header::HeaderName) -> String {
     headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_ascii_lowercase()
 }
 
-/// Reads the body, refusing one that is announced or turns out too long.
-async fn read(headers: &HeaderMap, mut payload: web::Payload, limit: usize) -> Result<Bytes, Error> {
+/// Reads the body, refusing one that is announced or turns out too long, or that the memory for bodies has no room for.
+async fn read(
+    headers: &HeaderMap,
+    mut payload: web::Payload,
+    limit: usize,
+    mut has_room: impl FnMut(usize) -> bool,
+) -> Result<Bytes, Error> {
     let too_large = || Error::new(Code::RequestTooLarge, format!("the body is longer than {} MiB", limit / (1024 * 1024)));
     let announced =
         headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()).and_then(|text| text.parse::<usize>().ok());
@@ -103,6 +119,11 @@ async fn read(headers: &HeaderMap, mut payload: web::Payload, limit: usize) -> R
         let chunk = chunk.map_err(|error| Error::new(Code::InvalidRequest, "the body broke off").because(error.to_string()))?;
         if body.len() + chunk.len() > limit {
             return Err(too_large());
+        }
+        if !has_room(body.len() + chunk.len()) {
+            return Err(
+                Error::new(Code::Busy, "too many large requests are arriving; nothing was charged, retry soon").retry_after(1)
+            );
         }
         body.extend_from_slice(&chunk);
     }

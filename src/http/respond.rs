@@ -10,8 +10,8 @@ use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpMessage as _, HttpRequest, HttpResponse, HttpResponseBuilder};
 use serde_json::{Map, Value};
 
-use super::RateLimits;
 use super::routes::error_shape;
+use super::{BodyMemory, RateLimits};
 use crate::dialect::{ErrorShape, error_body};
 use crate::error::{Code, Error};
 use crate::gateway::{Gateway, Refusal, Served};
@@ -22,6 +22,7 @@ use crate::x402::{self, OFFER_HEADER, Offer, RECEIPT_HEADERS};
 pub struct Edge {
     pub gateway: Arc<Gateway>,
     pub limits: Arc<RateLimits>,
+    pub bodies: Arc<BodyMemory>,
 }
 
 /// Request headers a browser may send; the last two come from x402 clients, which send them on the paid retry.
@@ -127,23 +128,32 @@ pub fn refuse(request: &HttpRequest, refusal: Refusal) -> HttpResponse {
     if let Some(offer) = &offer {
         response.insert_header((OFFER_HEADER, x402::encode(&offer.v2(offer_error(&error)))));
     }
+    advise(&mut response, &error, receipt.is_some());
     if let Some((receipt, version)) = receipt {
         let value = receipt.header(version);
         RECEIPT_HEADERS.iter().for_each(|name| _ = response.insert_header((*name, value.as_str())));
-    }
-    if let Some(seconds) = error.retry_after {
-        response.insert_header((header::RETRY_AFTER, seconds));
-    }
-    match error.status() {
-        400..=404 => _ = response.insert_header((SHOULD_RETRY, "false")),
-        429 | 503 | 529 => _ = response.insert_header((SHOULD_RETRY, "true")),
-        _ => {}
     }
     let mut body = error_body(shape, &error, id);
     if let Some(offer) = offer {
         add_offer(&mut body, shape, &offer);
     }
     response.json(body)
+}
+
+/// Says whether to send the same request again. Never once a payment was settled or may be: an SDK that retries would
+/// meet a 402 and sign a second payment.
+fn advise(response: &mut HttpResponseBuilder, error: &Error, settled: bool) {
+    let pays_twice =
+        settled || matches!(error.code, Code::SettlementPending | Code::PaymentInProgress | Code::PaymentAlreadyUsed);
+    match error.status() {
+        _ if pays_twice => _ = response.insert_header((SHOULD_RETRY, "false")),
+        400..=404 => _ = response.insert_header((SHOULD_RETRY, "false")),
+        429 | 503 | 529 => _ = response.insert_header((SHOULD_RETRY, "true")),
+        _ => {}
+    }
+    if let Some(seconds) = error.retry_after.filter(|_| !pays_twice) {
+        response.insert_header((header::RETRY_AFTER, seconds));
+    }
 }
 
 /// The `error` of a version 2 offer: the reason code of a refused payment, or the words clients know.

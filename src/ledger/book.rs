@@ -35,8 +35,10 @@ pub enum Refused {
 /// How a call ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Close {
-    /// It was served and owes this much, at most what was held.
+    /// It was served as a whole and owes this much, at most what was held.
     Post(Micros),
+    /// A part of it was served and owes this much; a flat price does not apply to a part.
+    Partly(Micros),
     /// Nothing was delivered: all of it goes back.
     Void,
 }
@@ -149,12 +151,23 @@ impl Book {
         Ok(self.payment_rows(id, row))
     }
 
-    /// The chain has the transfer. Counted once: a second word, as after a reorg, only corrects where it stands.
-    pub fn confirmed(&mut self, id: PaymentId, tx: String, block: u64, at: Timestamp) -> Result<Rows, Refused> {
-        let mut row = self.payment_in(id, &[State::Claimed, State::Signed, State::Sent, State::Confirmed])?;
+    /// The chain has the transfer. Counted once: a second word, as after a reorg, only corrects where it stands. A claim
+    /// that was given back counts too, since anybody may submit an authorization; `known` is its row on disk then.
+    pub fn confirmed(
+        &mut self,
+        id: PaymentId,
+        at_chain: (String, u64),
+        known: Option<Payment>,
+        at: Timestamp,
+    ) -> Result<Rows, Refused> {
+        let row = self.payments.get(&id).map(|payment| payment.row.clone()).or(known).ok_or(Refused::WrongState)?;
+        if matches!(row.state, State::Final | State::Failed) {
+            return Err(Refused::WrongState);
+        }
+        let mut row = row;
         let counted = row.state == State::Confirmed;
         row.state = State::Confirmed;
-        row.confirmed = Some((tx, block));
+        row.confirmed = Some(at_chain);
         row.reorged = false;
         let mut rows = Rows::new();
         if !counted {
@@ -195,6 +208,10 @@ impl Book {
     /// its credit is taken back and the rest is a loss of the operator, never a debt of another wallet.
     pub fn failed(&mut self, id: PaymentId, reason: String, at: Timestamp) -> Result<Rows, Refused> {
         let mut row = self.payment_in(id, &[State::Claimed, State::Signed, State::Sent, State::Confirmed])?;
+        // What the chain has confirmed only fails after it was seen to vanish.
+        if row.state == State::Confirmed && !row.reorged {
+            return Err(Refused::WrongState);
+        }
         let mut rows = Rows::new();
         let request = RequestId(row.request);
         let reference = Reference::Payment(id);
@@ -311,7 +328,7 @@ impl Book {
         let mut rows = vec![Write::Hold(request, None)];
         let amount = Micros::new(hold.amount);
         let owed = match close {
-            Close::Post(owed) => owed.min(amount),
+            Close::Post(owed) | Close::Partly(owed) => owed.min(amount),
             Close::Void => Micros::ZERO,
         };
         let charged = match hold.fund {
@@ -375,7 +392,7 @@ impl Book {
                     },
                 );
                 row.outcome = Some(match close {
-                    Close::Post(_) => Outcome::Served { charge: charged.get(), credited: credited.get() },
+                    Close::Post(_) | Close::Partly(_) => Outcome::Served { charge: charged.get(), credited: credited.get() },
                     Close::Void => Outcome::Credited { amount: credited.get() },
                 });
                 if row.irreversible {

@@ -56,6 +56,11 @@ impl Broken {
         Broken { step, cause: cause.to_string() }
     }
 
+    /// Whether a write may have been lost on the way to the disk.
+    fn is_write(&self) -> bool {
+        matches!(self.step, "begin" | "write" | "commit")
+    }
+
     fn row(table: &'static str) -> Self {
         Broken::new("read", format!("a row of {table} is damaged"))
     }
@@ -103,6 +108,20 @@ pub struct Options {
     pub keep_remainder: bool,
     /// Holds above this are durable before their call goes on.
     pub hold_durable_above: Micros,
+    /// What the ledger is kept in. One ledger never holds two kinds.
+    pub money: Money,
+}
+
+/// What the money of a ledger is worth; balances of one kind must never be spent as another.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Money {
+    /// Nothing: no chain was asked.
+    #[default]
+    Simulated,
+    /// Nothing, on a real test network.
+    Test,
+    /// What it says.
+    Main,
 }
 
 /// A handle on the ledger; clones share it.
@@ -128,7 +147,12 @@ impl Ledger {
     /// Opens or creates the ledger at `path` and resolves what an earlier run left open.
     pub fn open(path: &Path, clock: Clock, options: Options) -> Result<(Ledger, Recovered), Broken> {
         rescue::rewrite_if_marked(path)?;
-        Ledger::start(Store::open(path)?, Some(path.to_owned()), clock, options)
+        let opened = Store::open(path).and_then(|store| Ledger::start(store, Some(path.to_owned()), clock, options));
+        opened.inspect_err(|broken| {
+            if broken.is_write() {
+                rescue::mark(path, &broken.to_string());
+            }
+        })
     }
 
     /// Opens a ledger on any storage; tests cut its power.
@@ -137,6 +161,7 @@ impl Ledger {
     }
 
     fn start(store: Store, path: Option<PathBuf>, clock: Clock, options: Options) -> Result<(Ledger, Recovered), Broken> {
+        store.keep(options.money)?;
         let mut book = store.load()?;
         book.keep_remainder = options.keep_remainder;
         recover::check(&store, &book)?;
@@ -190,10 +215,7 @@ impl Ledger {
     pub async fn claim(&self, claim: Claim) -> Result<Reservation, Denied> {
         let (request, ceiling) = (claim.request, claim.amount);
         let durable = self.run(|ledger, book| {
-            let known = match book.payments.contains_key(&claim.id) {
-                true => None,
-                false => ledger.known(claim.id)?,
-            };
+            let known = ledger.known_unless_remembered(book, claim.id)?;
             Ok(book.claim(claim, known, ledger.clock.now())?)
         })?;
         // Made before the wait, so that a caller who leaves now gives the claim back.
@@ -235,7 +257,10 @@ impl Ledger {
 
     /// The chain has confirmed a payment: it is counted, once, for its call or for its payer.
     pub fn confirmed(&self, id: PaymentId, tx: &str, block: u64) -> Result<Durable, Denied> {
-        self.run(|ledger, book| Ok(book.confirmed(id, tx.to_owned(), block, ledger.clock.now())?))
+        self.run(|ledger, book| {
+            let known = ledger.known_unless_remembered(book, id)?;
+            Ok(book.confirmed(id, (tx.to_owned(), block), known, ledger.clock.now())?)
+        })
     }
 
     /// A payment is proven never to arrive.
@@ -260,9 +285,9 @@ impl Ledger {
 
     /// A payment, whatever became of it.
     pub fn payment(&self, id: PaymentId) -> Result<Option<Payment>, Denied> {
-        let book = self.inner.lock()?;
-        match book.payments.get(&id) {
-            Some(payment) => Ok(Some(payment.row.clone())),
+        let remembered = self.inner.lock()?.payments.get(&id).map(|payment| payment.row.clone());
+        match remembered {
+            Some(row) => Ok(Some(row)),
             None => self.inner.known(id),
         }
     }
@@ -324,7 +349,11 @@ impl Ledger {
         let ticket = book.ticket;
         let writes = command(&self.inner, &mut book)?;
         self.inner.backlog.fetch_add(1, Ordering::Relaxed);
-        self.inner.outbox.send(Message::Batch(Batch { ticket, writes, ack })).map_err(|_| Denied::Stopped(Stopped))
+        self.inner.outbox.send(Message::Batch(Batch { ticket, writes, ack })).map_err(|_| {
+            // Memory is ahead of a disk that will not follow.
+            self.inner.fail("the writer is gone");
+            Denied::Stopped(Stopped)
+        })
     }
 }
 
@@ -338,6 +367,10 @@ impl Inner {
             self.fail("a command panicked");
             Stopped
         })
+    }
+
+    fn known_unless_remembered(&self, book: &Book, id: PaymentId) -> Result<Option<Payment>, Denied> {
+        if book.payments.contains_key(&id) { Ok(None) } else { self.known(id) }
     }
 
     /// A payment that is no longer in memory. A read that fails stops the ledger: a payment must not look new by mistake.

@@ -47,7 +47,7 @@ pub(super) fn resolve(store: &Store, book: &mut Book, now: Timestamp) -> Result<
     let mut writes = Vec::new();
     for (request, hold) in left {
         let close = match hold.started {
-            true => Close::Post(Micros::new(hold.checkpoint)),
+            true => Close::Partly(Micros::new(hold.checkpoint)),
             false => Close::Void,
         };
         match book.close(request, close, now) {

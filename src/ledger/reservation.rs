@@ -90,6 +90,11 @@ impl Paid {
         self.0.end(Close::Post(owed))
     }
 
+    /// Charges the part of a call that was delivered before it broke off. Returns the charge.
+    pub fn post_part(mut self, owed: Micros) -> Micros {
+        self.0.end(Close::Partly(owed))
+    }
+
     /// Gives all of it back: nothing was delivered.
     pub fn void(self) {
         self.0.void();

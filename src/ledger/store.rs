@@ -8,9 +8,9 @@ use redb::{
     TableDefinition, WriteTransaction,
 };
 
-use super::Broken;
 use super::book::{Book, Remembered, Write};
 use super::rows::{Account, Hold, Payment, Posting};
+use super::{Broken, Money};
 use crate::ids::{PaymentId, RequestId};
 
 const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
@@ -63,6 +63,29 @@ impl Store {
         prepare(&tx)?;
         tx.commit().map_err(|error| Broken::new("commit", error))?;
         Ok(self)
+    }
+
+    /// Notes what the ledger's money is worth, the first time; refuses another kind ever after.
+    pub fn keep(&self, money: Money) -> Result<(), Broken> {
+        let tx = self.db.begin_write().map_err(|error| Broken::new("begin", error))?;
+        let wanted = money as u64;
+        let noted = || -> Result<u64, redb::Error> {
+            let mut meta = tx.open_table(META)?;
+            let known = meta.get("money")?.map(|value| value.value());
+            if known.is_none() {
+                meta.insert("money", wanted)?;
+            }
+            Ok(known.unwrap_or(wanted))
+        };
+        let known = noted().map_err(|error| Broken::new("write", error))?;
+        tx.commit().map_err(|error| Broken::new("commit", error))?;
+        match known == wanted {
+            true => Ok(()),
+            false => Err(Broken::new(
+                "money",
+                format!("this ledger was started with another kind of money than {money:?}; give it a data_dir of its own"),
+            )),
+        }
     }
 
     /// Writes batches in one transaction. After an error the outcome is unknown: the caller must stop (never retry).

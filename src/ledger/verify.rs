@@ -66,6 +66,8 @@ struct Sums {
     /// Micros that came in for each payment, and how often.
     arrived: HashMap<PaymentId, (i64, u32)>,
     reversed: HashSet<PaymentId>,
+    /// What each call or payment brought to an account: charges to sales, credits to wallets.
+    brought: HashMap<(Reference, Account), i64>,
     wallet_rows: u64,
 }
 
@@ -130,6 +132,9 @@ impl Sums {
             *amount += posting.amount;
             *times += 1;
         }
+        if let (Kind::Charge, Account::Sales) | (Kind::Credit, Account::Wallet(_)) = (posting.kind, &posting.account) {
+            *self.brought.entry((posting.reference, posting.account.clone())).or_default() += posting.amount;
+        }
         if let (Kind::Reversal, Reference::Payment(id)) = (posting.kind, posting.reference) {
             self.reversed.insert(id);
         }
@@ -192,7 +197,7 @@ fn check_payments(
         if payment.state == State::Confirmed && running {
             in_transit += arrived;
         }
-        problems.extend(outcome_problem(id, &payment, running));
+        problems.extend(outcome_problem(id, &payment, running, sums));
     })?;
     if in_transit != sums.balance(&Account::Transit) {
         problems.push(format!("{} micros are in transit, running calls explain {in_transit}", sums.balance(&Account::Transit)));
@@ -203,19 +208,29 @@ fn check_payments(
     Ok(())
 }
 
-/// A payment that is counted and whose call has ended has an outcome that adds up to its amount.
-fn outcome_problem(id: PaymentId, payment: &Payment, running: bool) -> Option<String> {
-    let total = match payment.outcome {
-        Some(Outcome::Served { charge, credited }) => charge.checked_add(credited),
-        Some(Outcome::Credited { amount }) => Some(amount),
-        None => None,
-    };
-    match payment.state {
-        State::Confirmed | State::Final if !running => {
-            (total != Some(payment.amount)).then(|| format!("{id} over {} micros ended as {:?}", payment.amount, payment.outcome))
-        }
-        _ => None,
+/// A payment that is counted and whose call has ended has an outcome that adds up to its amount, and the postings brought
+/// exactly that to the operator and to its payer.
+fn outcome_problem(id: PaymentId, payment: &Payment, running: bool, sums: &Sums) -> Option<String> {
+    if running || !matches!(payment.state, State::Confirmed | State::Final) {
+        return None;
     }
+    let (charge, credited) = match payment.outcome {
+        Some(Outcome::Served { charge, credited }) => (charge, credited),
+        Some(Outcome::Credited { amount }) => (0, amount),
+        None => return Some(format!("{id} over {} micros has no outcome and no running call", payment.amount)),
+    };
+    if charge.checked_add(credited) != Some(payment.amount) {
+        return Some(format!("{id} over {} micros ended as {:?}", payment.amount, payment.outcome));
+    }
+    let references = [Reference::Payment(id), Reference::Request(RequestId(payment.request))];
+    let brought = |account: Account| -> i64 {
+        references.iter().filter_map(|reference| sums.brought.get(&(*reference, account.clone()))).sum()
+    };
+    let (charged, given) = (brought(Account::Sales), brought(Account::Wallet(payment.payer)));
+    let agrees = u64::try_from(charged) == Ok(charge) && u64::try_from(given) == Ok(credited);
+    (!agrees).then(|| {
+        format!("{id} ended as {:?}, but its postings charge {charged} micros and credit its payer {given}", payment.outcome)
+    })
 }
 
 fn check_holds(sums: &Sums, holds: &HashMap<RequestId, Hold>, problems: &mut Vec<String>) {

@@ -30,10 +30,28 @@ const COMPANY: usize = 4096;
 const QUICK_REPAIR_EVERY: Duration = Duration::from_secs(60);
 
 pub(super) fn run(store: Arc<Store>, inbox: Receiver<Message>, inner: Weak<Inner>) {
+    let guard = Guard(inner.clone());
+    commit_until_stopped(&store, &inbox, &inner);
+    // A planned end; anything else (a panic) is a failed write.
+    std::mem::forget(guard);
+}
+
+/// Stops the ledger when the writer ends in a way nobody planned.
+struct Guard(Weak<Inner>);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if let Some(inner) = self.0.upgrade() {
+            inner.fail("the writer ended in the middle of its work");
+        }
+    }
+}
+
+fn commit_until_stopped(store: &Store, inbox: &Receiver<Message>, inner: &Weak<Inner>) {
     let mut last_quick = Instant::now();
     loop {
         let Ok(first) = inbox.recv() else { return };
-        let (group, stop) = gather(first, &inbox);
+        let (group, stop) = gather(first, inbox);
         let commit = if stop || last_quick.elapsed() > QUICK_REPAIR_EVERY {
             last_quick = Instant::now();
             Commit::QuickRepair
@@ -68,13 +86,16 @@ pub(super) fn run(store: Arc<Store>, inbox: Receiver<Message>, inner: Weak<Inner
 fn gather(first: Message, inbox: &Receiver<Message>) -> (Vec<Batch>, bool) {
     let mut group = Vec::new();
     let mut next = first;
+    let mut waited = false;
     let opened = Instant::now();
     loop {
         match next {
             Message::Stop => return (group, true),
-            Message::Batch(batch) => group.push(batch),
+            Message::Batch(batch) => {
+                waited |= batch.ack.is_some();
+                group.push(batch);
+            }
         }
-        let waited = group.iter().any(|batch| batch.ack.is_some());
         let patience = if waited || group.len() >= COMPANY { Duration::ZERO } else { WINDOW.saturating_sub(opened.elapsed()) };
         if group.len() >= COMPANY {
             return (group, false);

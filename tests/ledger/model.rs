@@ -15,6 +15,7 @@ enum Step {
     Claim { payment: u8, payer: u8, amount: u64 },
     Sign { payment: u8 },
     Confirm { payment: u8 },
+    Reorg { payment: u8 },
     Fail { payment: u8 },
     Finalize { payment: u8 },
     Reserve { payer: u8, amount: u64 },
@@ -29,6 +30,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         4 => (id.clone(), payer.clone(), 1u64..5_000).prop_map(|(payment, payer, amount)| Step::Claim { payment, payer, amount }),
         4 => id.clone().prop_map(|payment| Step::Sign { payment }),
         4 => id.clone().prop_map(|payment| Step::Confirm { payment }),
+        1 => id.clone().prop_map(|payment| Step::Reorg { payment }),
         1 => id.clone().prop_map(|payment| Step::Fail { payment }),
         1 => id.prop_map(|payment| Step::Finalize { payment }),
         4 => (payer, amount.clone()).prop_map(|(payer, amount)| Step::Reserve { payer, amount }),
@@ -60,6 +62,8 @@ struct Paying {
     credited: u64,
     /// Finalized while its call ran.
     irreversible: bool,
+    /// Seen to vanish from the chain, and not seen again.
+    vanished: bool,
 }
 
 #[derive(Default)]
@@ -145,6 +149,11 @@ fn take(ledger: &Ledger, model: &mut Model, calls: &mut Vec<Reservation>, step: 
             }
         }
         Step::Confirm { payment: p } => confirm(ledger, model, p)?,
+        Step::Reorg { payment: p } => {
+            let paying = model.payments.get_mut(&p).filter(|paying| paying.phase == Phase::Arrived);
+            prop_assert_eq!(ledger.reorged(payment(p)).is_ok(), paying.is_some());
+            paying.into_iter().for_each(|paying| paying.vanished = true);
+        }
         Step::Fail { payment: p } => fail(ledger, model, p)?,
         Step::Finalize { payment: p } => {
             let paying = model.payments.get_mut(&p).filter(|paying| paying.phase == Phase::Arrived);
@@ -202,7 +211,8 @@ fn buy(
         Ok(reservation) => {
             prop_assert!(free, "payment {} was sold twice", p);
             calls.push(reservation);
-            let paying = Paying { phase: Phase::Claimed, payer, amount, call: Some(n), credited: 0, irreversible: false };
+            let paying =
+                Paying { phase: Phase::Claimed, payer, amount, call: Some(n), credited: 0, irreversible: false, vanished: false };
             model.payments.insert(p, paying);
         }
         Err(denied) => prop_assert!(!free && matches!(denied, Denied::Refused(Refused::Known(_))), "{:?}", denied),
@@ -212,11 +222,14 @@ fn buy(
 
 fn confirm(ledger: &Ledger, model: &mut Model, p: u8) -> Result<(), TestCaseError> {
     let phase = model.payments.get(&p).map(|paying| paying.phase);
-    let may = matches!(phase, Some(Phase::Claimed | Phase::Signed | Phase::Arrived));
-    prop_assert_eq!(ledger.confirmed(payment(p), "0xaa", 1).is_ok(), may);
-    let Some(paying) = model.payments.get_mut(&p).filter(|paying| matches!(paying.phase, Phase::Claimed | Phase::Signed)) else {
+    // Also a claim that was given back: anybody may submit what was signed.
+    let may = matches!(phase, Some(Phase::Free | Phase::Claimed | Phase::Signed | Phase::Arrived));
+    prop_assert_eq!(ledger.confirmed(payment(p), "0xaa", 1).map(|durable| durable.wait_blocking()).is_ok(), may);
+    let Some(paying) = model.payments.get_mut(&p).filter(|_| may) else { return Ok(()) };
+    paying.vanished = false;
+    if paying.phase == Phase::Arrived {
         return Ok(());
-    };
+    }
     paying.phase = Phase::Arrived;
     if paying.call.is_none() {
         paying.credited = paying.amount;
@@ -227,8 +240,11 @@ fn confirm(ledger: &Ledger, model: &mut Model, p: u8) -> Result<(), TestCaseErro
 }
 
 fn fail(ledger: &Ledger, model: &mut Model, p: u8) -> Result<(), TestCaseError> {
-    let phase = model.payments.get(&p).map(|paying| paying.phase);
-    let may = matches!(phase, Some(Phase::Claimed | Phase::Signed | Phase::Arrived));
+    let may = model.payments.get(&p).is_some_and(|paying| match paying.phase {
+        Phase::Claimed | Phase::Signed => true,
+        Phase::Arrived => paying.vanished,
+        Phase::Free | Phase::Final | Phase::Failed => false,
+    });
     prop_assert_eq!(ledger.failed(payment(p), "proof").is_ok(), may);
     if let Some(paying) = model.payments.get_mut(&p).filter(|_| may) {
         paying.phase = Phase::Failed;

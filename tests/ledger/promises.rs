@@ -3,7 +3,7 @@
 use std::io::ErrorKind;
 
 use farebox::ids::{Funds as _, RequestId};
-use farebox::ledger::{Denied, Ledger, Options, Outcome, Refused, State};
+use farebox::ledger::{Denied, Ledger, Money, Options, Outcome, Refused, State};
 use farebox::money::Micros;
 
 use super::disk::{Disk, Trouble};
@@ -111,12 +111,65 @@ fn money_that_arrives_after_its_call_was_given_up_is_the_payers() {
 }
 
 #[test]
+fn a_claim_given_back_whose_money_arrives_all_the_same_is_the_payers() {
+    let ledger = open(&Disk::new(Trouble::None));
+    drop(wait(ledger.claim(claim(payment(1), wallet(1), 1000, 1))).unwrap());
+    // A later commit: the closed claim is forgotten by memory before somebody else's submission is seen.
+    with_balance(&ledger, 9, 1);
+    with_balance(&ledger, 8, 1);
+    ledger.confirmed(payment(1), "0xaa", 7).unwrap().wait_blocking().unwrap();
+    assert_eq!(ledger.available(wallet(1)), Micros::new(1000));
+    assert!(wait(ledger.claim(claim(payment(1), wallet(1), 1000, 2))).is_err(), "and it buys nothing more");
+    assert!(is_clean(&ledger));
+}
+
+#[test]
+fn a_flat_price_does_not_apply_to_a_part() {
+    let disk = Disk::new(Trouble::None);
+    let keep = Options { keep_remainder: true, ..Options::default() };
+    let ledger = Ledger::open_on(disk.clone(), clock(), keep).unwrap().0;
+    let call = |n: u8| {
+        let reservation = wait(ledger.claim(claim(payment(n), wallet(n), 1000, u128::from(n)))).unwrap();
+        confirm(&ledger, n);
+        reservation.paid().ok().unwrap()
+    };
+    assert_eq!(call(1).post(Micros::new(300)), Micros::new(1000), "a whole answer costs its flat price");
+    assert_eq!(call(2).post_part(Micros::new(300)), Micros::new(300));
+    let crashed = call(3);
+    crashed.checkpoint(Micros::new(200));
+    std::mem::forget(crashed);
+    ledger.close();
+    let ledger = Ledger::open_on(disk.reopened(), clock(), keep).unwrap().0;
+    let left = [1, 2, 3].map(|n| ledger.available(wallet(n)).get());
+    assert_eq!(left, [0, 700, 800]);
+    assert!(is_clean(&ledger));
+}
+
+#[test]
+fn one_ledger_never_holds_two_kinds_of_money() {
+    let disk = Disk::new(Trouble::None);
+    let kept_in = |money| Options { money, ..Options::default() };
+    let ledger = Ledger::open_on(disk.clone(), clock(), kept_in(Money::Simulated)).unwrap().0;
+    with_balance(&ledger, 1, 1000);
+    ledger.close();
+    for money in [Money::Test, Money::Main] {
+        assert!(
+            Ledger::open_on(disk.reopened(), clock(), kept_in(money)).is_err(),
+            "simulated balances would be spent as {money:?}"
+        );
+    }
+    assert!(Ledger::open_on(disk.reopened(), clock(), kept_in(Money::Simulated)).is_ok());
+}
+
+#[test]
 fn a_transfer_that_a_reorg_removed_for_good_is_the_operators_loss_not_another_wallets() {
     let ledger = open(&Disk::new(Trouble::None));
     with_balance(&ledger, 9, 500);
     let reservation = wait(ledger.claim(claim(payment(1), wallet(1), 1000, 1))).unwrap();
     confirm(&ledger, 1);
     let _ = reservation.paid().ok().unwrap().post(Micros::new(300));
+    assert!(ledger.failed(payment(1), "gone").is_err(), "what the chain has confirmed does not fail unseen");
+    ledger.reorged(payment(1)).unwrap();
     ledger.failed(payment(1), "gone").unwrap().wait_blocking().unwrap();
     assert_eq!(ledger.available(wallet(1)), Micros::ZERO, "its credit is taken back");
     assert_eq!(ledger.available(wallet(9)), Micros::new(500));
