@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::catalogue::{Catalogue, Kind, Model, Serving};
+use crate::dialect::LimitField;
 use crate::money::{Micros, UnitPrice};
 use crate::tariff::{Ceiling, Tariff};
 use crate::x402::names;
@@ -75,6 +76,7 @@ pub enum UpstreamKind {
         base_url: String,
         api_key: Option<Secret>,
         ca_file: Option<PathBuf>,
+        limit_field: LimitField,
     },
 }
 
@@ -287,7 +289,12 @@ fn upstreams(rows: &[file::Upstream], folder: &Path, env: &dyn Fn(&str) -> Optio
                     let api_key = row.api_key.as_deref().map(|source| Secret::load(source, folder, env)).transpose();
                     let ca_file = row.ca_file.as_ref().map(|path| folder.join(path));
                     let base_url = url.trim_end_matches('/').trim_end_matches("/v1").to_owned();
-                    UpstreamKind::Http { base_url, api_key: api_key.map_err(|why| bad(key("api_key"), why))?, ca_file }
+                    UpstreamKind::Http {
+                        limit_field: limit_field(row, &base_url),
+                        base_url,
+                        api_key: api_key.map_err(|why| bad(key("api_key"), why))?,
+                        ca_file,
+                    }
                 }
             };
             if row.speaks.is_empty() {
@@ -296,6 +303,16 @@ fn upstreams(rows: &[file::Upstream], folder: &Path, env: &dyn Fn(&str) -> Optio
             Ok(Upstream { name: row.name.clone(), kind, speaks: row.speaks.clone() })
         })
         .collect()
+}
+
+/// What the operator says, else what the newer models of OpenAI itself insist on, else what everybody knows.
+fn limit_field(row: &file::Upstream, base_url: &str) -> LimitField {
+    match row.output_limit_field {
+        Some(file::OutputLimitField::MaxTokens) => LimitField::MaxTokens,
+        Some(file::OutputLimitField::MaxCompletionTokens) => LimitField::MaxCompletionTokens,
+        None if base_url == "https://api.openai.com" => LimitField::MaxCompletionTokens,
+        None => LimitField::MaxTokens,
+    }
 }
 
 fn catalogue(rows: &[file::Model], upstreams: &[Upstream]) -> Result<Catalogue, ConfigError> {
@@ -323,6 +340,10 @@ fn model(row: &file::Model, upstreams: &[Upstream]) -> Result<Model, ConfigError
         None => Ok(fallback),
     };
     let price = &row.price;
+    // A price that is left out would give tokens away; a price of "0" says so.
+    if row.ceiling == "computed" && price.call.is_none() && (price.input.is_none() || price.output.is_none()) {
+        return Err(bad(key("price"), "name input and output (\"0\" gives them away), or a price per call"));
+    }
     let input = per_million("input", &price.input, UnitPrice::default())?;
     let cache_write_5m = per_million("cache_write_5m", &price.cache_write_5m, input)?;
     let call = price.call.as_deref().map(UnitPrice::each).transpose().map_err(|why| bad(key("price.call"), why))?;
@@ -357,6 +378,12 @@ fn model(row: &file::Model, upstreams: &[Upstream]) -> Result<Model, ConfigError
 }
 
 fn limits(row: &file::Limits) -> Result<Limits, ConfigError> {
+    if !(1..=3600).contains(&row.wall_clock_seconds) {
+        return Err(bad("limits.wall_clock_seconds", "between 1 and 3600"));
+    }
+    if row.streams == 0 || !(1..=1024).contains(&row.max_body_mb) {
+        return Err(bad("limits", "streams is at least 1, max_body_mb between 1 and 1024"));
+    }
     if row.per_ip_per_second == 0 || row.per_ip_burst == 0 || row.payments_per_ip_per_minute == 0 {
         return Err(bad("limits", "a bucket of zero would refuse everybody"));
     }
@@ -377,6 +404,9 @@ fn limits(row: &file::Limits) -> Result<Limits, ConfigError> {
 fn payments(row: &file::Payments) -> Result<Payments, ConfigError> {
     if !(30..=3600).contains(&row.max_timeout_seconds) {
         return Err(bad("payments.max_timeout_seconds", "between 30 and 3600"));
+    }
+    if row.settle_after_ms > 60_000 || !(1..=600_000).contains(&row.settle_wait_ms) {
+        return Err(bad("payments", "settle_after_ms is at most 60000, settle_wait_ms between 1 and 600000"));
     }
     Ok(Payments {
         order: match row.payg_order {

@@ -19,6 +19,7 @@ pub enum Code {
     NotFound,
     ModelNotFound,
     MethodNotAllowed,
+    RequestTimeout,
     PaymentInProgress,
     PaymentAlreadyUsed,
     RequestTooLarge,
@@ -48,7 +49,7 @@ pub struct Row {
 }
 
 impl Code {
-    pub const ALL: [Code; 31] = {
+    pub const ALL: [Code; 32] = {
         use Code::*;
         [
             InvalidJson,
@@ -65,6 +66,7 @@ impl Code {
             NotFound,
             ModelNotFound,
             MethodNotAllowed,
+            RequestTimeout,
             PaymentInProgress,
             PaymentAlreadyUsed,
             RequestTooLarge,
@@ -102,6 +104,7 @@ impl Code {
             Code::NotFound             => (404, "not_found",              "invalid_request_error", "not_found_error"),
             Code::ModelNotFound        => (404, "model_not_found",        "invalid_request_error", "not_found_error"),
             Code::MethodNotAllowed     => (405, "method_not_allowed",     "invalid_request_error", "invalid_request_error"),
+            Code::RequestTimeout       => (408, "request_timeout",        "invalid_request_error", "timeout_error"),
             Code::PaymentInProgress    => (409, "payment_in_progress",    "invalid_request_error", "invalid_request_error"),
             Code::PaymentAlreadyUsed   => (409, "payment_already_used",   "invalid_request_error", "invalid_request_error"),
             Code::RequestTooLarge      => (413, "request_too_large",      "invalid_request_error", "request_too_large"),

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use farebox::catalogue::Serving;
 use farebox::config::{Secret, Speaks, Upstream, UpstreamKind};
-use farebox::dialect::{Dialect, Meter, Metered, Pass, Request, Splitter};
+use farebox::dialect::{Dialect, LimitField, Meter, Metered, Pass, Request, Splitter};
 use farebox::error::{Code, Error};
 use farebox::ids::{Funds, RequestId};
 use farebox::money::Micros;
@@ -115,7 +115,8 @@ fn read_request(stream: &mut TcpStream) -> Option<String> {
 }
 
 fn http_upstream(name: &str, url: &str) -> Upstream {
-    let kind = UpstreamKind::Http { base_url: url.into(), api_key: Some(Secret::from(KEY.to_owned())), ca_file: None };
+    let api_key = Some(Secret::from(KEY.to_owned()));
+    let kind = UpstreamKind::Http { base_url: url.into(), api_key, ca_file: None, limit_field: LimitField::MaxTokens };
     Upstream { name: name.into(), kind, speaks: vec![Speaks::Chat, Speaks::Messages] }
 }
 
@@ -158,7 +159,7 @@ impl Sent {
         let call = Call {
             servings,
             dialect: self.dialect,
-            body: &|model| request.forward(model, 100),
+            body: &|model, field| request.forward(model, 100, field),
             headers: &self.headers,
             query: Some("beta=true"),
             stream: self.stream,
@@ -319,7 +320,7 @@ async fn what_an_upstream_refuses_is_told_apart() {
     let fake = Fake::start(&[]);
     for (behaviour, code, tries) in [
         ("status=400", Code::UpstreamRejected, 1),
-        ("status=404", Code::UpstreamRejected, 1),
+        ("status=404", Code::UpstreamError, 1),
         ("status=422", Code::UpstreamRejected, 1),
         ("status=413", Code::RequestTooLarge, 1),
         ("status=401", Code::UpstreamAuth, 1),

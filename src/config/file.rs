@@ -80,6 +80,7 @@ pub(super) struct Upstream {
     pub base_url: Option<String>,
     pub api_key: Option<String>,
     pub ca_file: Option<PathBuf>,
+    pub output_limit_field: Option<OutputLimitField>,
     #[serde(default)]
     pub speaks: Vec<Speaks>,
 }
@@ -88,6 +89,14 @@ pub(super) struct Upstream {
 #[serde(rename_all = "lowercase")]
 pub(super) enum UpstreamKind {
     Echo,
+}
+
+/// See `dialect::LimitField`.
+#[derive(Deserialize, Clone, Copy)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum OutputLimitField {
+    MaxTokens,
+    MaxCompletionTokens,
 }
 
 /// A dialect an upstream answers in.

@@ -35,6 +35,24 @@ impl Dialect {
     }
 }
 
+/// The field in which a chat upstream takes the output limit. Newer OpenAI models refuse the old name, many others do not
+/// know the new one; exactly one is written, so that no call can outgrow its quote.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LimitField {
+    #[default]
+    MaxTokens,
+    MaxCompletionTokens,
+}
+
+impl LimitField {
+    const fn name(self) -> &'static str {
+        match self {
+            LimitField::MaxTokens => "max_tokens",
+            LimitField::MaxCompletionTokens => "max_completion_tokens",
+        }
+    }
+}
+
 /// Tokens that a text of this many UTF-8 bytes is taken for when nobody counted them: four bytes a token, which is about
 /// right for English and code, and for Chinese, Japanese and Korean (three bytes a character) 1.3 characters a token.
 pub(crate) const fn estimate_tokens(bytes: u64) -> u64 {

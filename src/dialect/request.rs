@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use super::cursor::Cursor;
 use super::fields::{self, Fate, StreamOptions, refused};
 use super::weigh::Weight;
-use super::{Dialect, estimate_tokens};
+use super::{Dialect, LimitField, estimate_tokens};
 use crate::catalogue::Model;
 use crate::error::{Code, Error};
 use crate::tariff::Bound;
@@ -209,16 +209,15 @@ impl<'a> Request<'a> {
     }
 
     /// The body for an upstream: the same fields in the same order with their values untouched, except that the model
-    /// is named as the upstream names it, the output limit is written where the caller wrote one (else `max_tokens`),
+    /// is named as the upstream names it, the output limit is written once, in the field the upstream takes it in,
     /// a chat stream asks for its usage, and what is not sold is left out.
-    pub fn forward(&self, upstream_model: &str, output_limit: u32) -> Bytes {
+    pub fn forward(&self, upstream_model: &str, output_limit: u32, field: LimitField) -> Bytes {
         let length: usize = self.fields.iter().map(|(name, raw)| name.len() + raw.len() + 4).sum();
         let mut body = BytesMut::with_capacity(length + upstream_model.len() + 96);
         let streamed_chat = self.dialect == Dialect::OpenAi && self.stream;
-        let (mut limited, mut asks_usage) = (false, false);
+        let mut asks_usage = false;
         for (name, raw) in &self.fields {
-            let limit = matches!(*name, "max_tokens" | "max_completion_tokens");
-            if limit && *raw == "null" {
+            if matches!(*name, "max_tokens" | "max_completion_tokens") {
                 continue;
             }
             put_name(&mut body, name);
@@ -228,17 +227,15 @@ impl<'a> Request<'a> {
                     asks_usage = true;
                     self.put_stream_options(&mut body);
                 }
-                _ if limit => {
-                    limited = true;
-                    put_json(&mut body, &output_limit);
-                }
                 _ => body.put_slice(raw.as_bytes()),
             }
         }
-        if !limited {
-            put_name(&mut body, "max_tokens");
-            put_json(&mut body, &output_limit);
-        }
+        let field = match self.dialect {
+            Dialect::OpenAi => field,
+            Dialect::Anthropic => LimitField::MaxTokens,
+        };
+        put_name(&mut body, field.name());
+        put_json(&mut body, &output_limit);
         if streamed_chat && !asks_usage {
             put_name(&mut body, "stream_options");
             self.put_stream_options(&mut body);

@@ -38,11 +38,11 @@ impl Quote {
     }
 
     /// The 402 for a caller that brought nothing.
-    pub fn required(self, gateway: &Gateway) -> Refusal {
-        let (amount, url) = (self.amount, &gateway.public_url);
+    pub fn required(self) -> Refusal {
+        let amount = self.amount;
         let message = format!(
-            "Payment required: no API key. This call costs at most {amount} USDC: top up at {url}/topup and mint a key at \
-             {url}/dashboard, or sign the offer in PAYMENT-REQUIRED and retry with PAYMENT-SIGNATURE."
+            "Payment required: this call costs at most {amount} USDC. Sign the offer in PAYMENT-REQUIRED and send the same \
+             request again with PAYMENT-SIGNATURE."
         );
         let error = Error::new(Code::PaymentRequired, message).requiring(amount);
         self.refuse(error)

@@ -8,7 +8,8 @@ use bytes::Bytes;
 use futures_core::Stream;
 use futures_util::StreamExt as _;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, MissedTickBehavior, Sleep, interval_at, sleep_until};
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::time::{Instant, MissedTickBehavior, Sleep, interval_at, sleep, sleep_until};
 
 use super::Place;
 use crate::dialect::{Dialect, Event, Meter, Pass, Splitter, broken_stream};
@@ -53,6 +54,8 @@ impl Stream for RelayBody {
 
 /// Pieces between the upstream and a client that reads slowly; beyond them the upstream waits.
 const AHEAD: usize = 4;
+/// How long a client may leave a piece waiting.
+const STALL: Duration = Duration::from_secs(30);
 /// A stream that is silent for this long gets a comment, so that proxies keep it open.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// How long the upstream may take to end a body whose terminator has passed.
@@ -224,13 +227,19 @@ impl Pump {
         }
     }
 
-    /// Hands one piece to the client; a client that does not take it before the deadline is given up.
+    /// Hands one piece to the client; a client that does not take it for long, or before the deadline, is given up.
     async fn send(&mut self, bytes: Bytes) -> Option<End> {
         self.checkpoint();
+        let piece = match self.out.try_send(Ok(bytes)) {
+            Ok(()) => return None,
+            Err(TrySendError::Closed(_)) => return Some(End::ClientGone),
+            Err(TrySendError::Full(piece)) => piece,
+        };
         tokio::select! {
             biased;
-            sent = self.out.send(Ok(bytes)) => sent.err().map(|_| End::ClientGone),
+            sent = self.out.send(piece) => sent.err().map(|_| End::ClientGone),
             () = &mut self.until => Some(End::ClientStalled),
+            () = sleep(STALL) => Some(End::ClientStalled),
         }
     }
 

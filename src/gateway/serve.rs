@@ -51,9 +51,10 @@ pub async fn serve(worker: &Worker, call: Call) -> Result<Served, Refusal> {
     let gateway = &worker.gateway;
     let request = Request::read(call.dialect, &call.body)?;
     let model = gateway.catalogue.find(request.model()).ok_or_else(|| model_not_found(request.model()))?;
+    worker.upstreams.check(&model.upstreams, call.dialect)?;
     let quote = Quote::new(gateway, &call.path, model, model.quote(&request.bound(model)));
     match call.credentials.identify() {
-        Ok(Via::Nobody) => Err(quote.required(gateway)),
+        Ok(Via::Nobody) => Err(quote.required()),
         Ok(Via::Payment(payment)) => sell(worker, &call, &request, model, quote, &payment).await,
         Err(error) if error.code == Code::InvalidPayment => Err(quote.refuse(error)),
         Err(error) => Err(error.into()),
@@ -137,7 +138,7 @@ async fn open_and_settle(
 ) -> Result<(Answer, Confirmation), Unserved> {
     let gateway = &worker.gateway;
     let limit = request.output_limit(model);
-    let body = |upstream_model: &str| request.forward(upstream_model, limit);
+    let body = |upstream_model: &str, field| request.forward(upstream_model, limit, field);
     let sending = upstream::Call {
         servings: &model.upstreams,
         dialect: call.dialect,

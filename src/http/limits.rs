@@ -41,14 +41,15 @@ impl RateLimits {
         self.payments.retain_recent();
     }
 
-    /// Who sent a request: the peer, or, behind trusted proxies, the last address that none of them is.
-    pub fn source(&self, peer: IpAddr, forwarded: Option<&str>) -> IpAddr {
+    /// Who sent a request: the peer, or, behind trusted proxies, the last address that none of them is. A proxy may add a
+    /// line of its own below the caller's, so all lines count, the last first.
+    pub fn source(&self, peer: IpAddr, forwarded: &[&str]) -> IpAddr {
         let trusted = |address: IpAddr| self.trusted.iter().any(|range| range.contains(address));
         if !trusted(peer) {
             return peer;
         }
         let mut source = peer;
-        for hop in forwarded.unwrap_or_default().rsplit(',').take(HOPS) {
+        for hop in forwarded.iter().rev().flat_map(|line| line.rsplit(',')).take(HOPS) {
             let Ok(address) = hop.trim().parse() else { break };
             source = address;
             if !trusted(address) {
@@ -122,15 +123,20 @@ mod tests {
     #[test]
     fn a_spoofed_forwarded_header_does_not_move_a_caller_to_another_bucket() {
         let limits = limits(&[]);
-        assert_eq!(limits.source(ip("203.0.113.9"), Some("1.2.3.4")), ip("203.0.113.9"));
+        assert_eq!(limits.source(ip("203.0.113.9"), &["1.2.3.4"]), ip("203.0.113.9"));
     }
 
     #[test]
     fn behind_trusted_proxies_the_last_stranger_is_the_caller() {
         let limits = limits(&[("10.0.0.0", 8)]);
-        assert_eq!(limits.source(ip("10.0.0.1"), Some("6.6.6.6, 203.0.113.9, 10.0.0.2")), ip("203.0.113.9"));
-        assert_eq!(limits.source(ip("10.0.0.1"), None), ip("10.0.0.1"));
-        assert_eq!(limits.source(ip("10.0.0.1"), Some("nonsense")), ip("10.0.0.1"));
+        assert_eq!(limits.source(ip("10.0.0.1"), &["6.6.6.6, 203.0.113.9, 10.0.0.2"]), ip("203.0.113.9"));
+        assert_eq!(limits.source(ip("10.0.0.1"), &[]), ip("10.0.0.1"));
+        assert_eq!(limits.source(ip("10.0.0.1"), &["nonsense"]), ip("10.0.0.1"));
+        assert_eq!(
+            limits.source(ip("10.0.0.1"), &["6.6.6.6", "203.0.113.9"]),
+            ip("203.0.113.9"),
+            "the proxy's own line is the last"
+        );
     }
 
     #[test]

@@ -42,7 +42,7 @@ async fn sell(route: Route, request: &HttpRequest, payload: web::Payload) -> Res
     let reading = read(request.headers(), payload, limits.max_body, |bytes| edge.bodies.grow(&mut memory, bytes));
     let body = tokio::time::timeout(BODY, reading)
         .await
-        .map_err(|_| Error::new(Code::InvalidRequest, "the body did not arrive in time"))??;
+        .map_err(|_| Error::new(Code::RequestTimeout, "the body did not arrive in time; send it again"))??;
     check_media_type(request.headers(), &body)?;
     let call = Call {
         request: respond::request_id(request),
@@ -116,7 +116,8 @@ async fn read(
     // What is announced is only believed up to a point: memory is taken as bytes arrive.
     let mut body = BytesMut::with_capacity(announced.unwrap_or(0).min(64 * 1024));
     while let Some(chunk) = payload.next().await {
-        let chunk = chunk.map_err(|error| Error::new(Code::InvalidRequest, "the body broke off").because(error.to_string()))?;
+        let chunk = chunk
+            .map_err(|error| Error::new(Code::RequestTimeout, "the body broke off; send it again").because(error.to_string()))?;
         if body.len() + chunk.len() > limit {
             return Err(too_large());
         }

@@ -57,11 +57,6 @@ pub async fn healthz(request: HttpRequest) -> HttpResponse {
     })
 }
 
-/// `HEAD` on a route that answers `GET`.
-pub async fn head() -> HttpResponse {
-    HttpResponse::Ok().content_type("application/json").finish()
-}
-
 pub async fn not_found(request: HttpRequest) -> HttpResponse {
     let error = Error::new(
         Code::NotFound,

@@ -105,8 +105,8 @@ pub fn request_id(request: &HttpRequest) -> RequestId {
 /// The address a request counts for.
 pub fn source(edge: &Edge, request: &HttpRequest) -> std::net::IpAddr {
     let peer = request.peer_addr().map_or(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), |peer| peer.ip());
-    let forwarded = request.headers().get("x-forwarded-for").and_then(|value| value.to_str().ok());
-    edge.limits.source(peer, forwarded)
+    let forwarded = request.headers().get_all("x-forwarded-for").filter_map(|value| value.to_str().ok());
+    edge.limits.source(peer, &forwarded.collect::<Vec<_>>())
 }
 
 /// The status of a code.

@@ -1,6 +1,7 @@
 //! The route table: every paid route is one row, served under `/v1` and under `/api/v1`.
 
 use actix_web::web::{self, ServiceConfig};
+use actix_web::{FromRequest, Handler, HttpResponse, Resource, guard};
 
 use super::{paid, public};
 use crate::dialect::{Dialect, ErrorShape};
@@ -19,21 +20,27 @@ const PAID: [Route; 2] =
 const PREFIXES: [&str; 2] = ["/v1", "/api/v1"];
 
 pub fn configure(app: &mut ServiceConfig) {
-    app.service(resource("/healthz", web::get().to(public::healthz)));
+    app.service(reads("/healthz", public::healthz));
     for prefix in PREFIXES {
         for route in PAID {
             let handler = move |request, payload| paid::paid(route, request, payload);
             let path = format!("{prefix}{}", route.path);
             app.service(web::resource(path).route(web::post().to(handler)).default_service(web::to(public::post_only)));
         }
-        app.service(resource(&format!("{prefix}/models"), web::get().to(public::models)));
-        app.service(resource(&format!("{prefix}/models/{{id:.+}}"), web::get().to(public::model)));
-        app.service(resource(&format!("{prefix}/pricing"), web::get().to(public::pricing)));
+        app.service(reads(&format!("{prefix}/models"), public::models));
+        app.service(reads(&format!("{prefix}/models/{{id:.+}}"), public::model));
+        app.service(reads(&format!("{prefix}/pricing"), public::pricing));
     }
 }
 
-fn resource(path: &str, get: actix_web::Route) -> actix_web::Resource {
-    web::resource(path).route(get).route(web::head().to(public::head)).default_service(web::to(public::get_only))
+/// A route that is only read. `HEAD` is answered as `GET` is, without the body.
+fn reads<H, A>(path: &str, handler: H) -> Resource
+where
+    H: Handler<A, Output = HttpResponse>,
+    A: FromRequest + 'static,
+{
+    let route = web::route().guard(guard::Any(guard::Get()).or(guard::Head()));
+    web::resource(path).route(route.to(handler)).default_service(web::to(public::get_only))
 }
 
 /// The shape of errors on a path: flat below `/api`, Anthropic's on messages, OpenAI's elsewhere.

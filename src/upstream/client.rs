@@ -17,7 +17,7 @@ use bytes::Bytes;
 use futures_util::stream;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
-use tokio::time::timeout_at;
+use tokio::time::{Instant, timeout_at};
 
 use super::answer::{Answer, AnswerBody};
 use super::refusal::{self, Failure, Scrubber};
@@ -31,6 +31,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Shorter than any provider's, so that we seldom use a connection which the other side is closing.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 /// A request goes out in slices of this size, so that the client library keeps no copy of it while the answer streams.
+/// How long the head of an event stream is waited for while another upstream could still serve it.
+const HEAD_PATIENCE: Duration = Duration::from_secs(60);
 const SLICE_BYTES: usize = 64 * 1024;
 /// Sent to upstreams that ask for a version when the caller names none.
 const ANTHROPIC_VERSION: &str = "2023-06-01";
@@ -68,12 +70,12 @@ impl HttpUpstream {
     }
 
     /// One attempt, up to the head of an answer that fits what was asked.
-    pub async fn send(&self, name: &str, call: &Call<'_>, body: Bytes) -> Result<Answer, Failure> {
+    pub async fn send(&self, name: &str, call: &Call<'_>, body: Bytes, is_last: bool) -> Result<Answer, Failure> {
         let length = body.len();
         let mut url = format!("{}{}", self.base_url, call.dialect.path());
-        if let Some(query) = call.query.filter(|query| !query.is_empty()) {
-            url.push('?');
-            url.push_str(query);
+        // The one parameter that known clients send; whatever else a caller writes there is no business of the upstream.
+        if call.query.is_some_and(|query| query.split('&').any(|pair| pair == "beta=true")) {
+            url.push_str("?beta=true");
         }
         let mut request = self.client.post(url).no_decompress();
         self.put_headers(request.headers_mut(), call);
@@ -82,7 +84,10 @@ impl HttpUpstream {
             Ok::<_, Infallible>(body.slice(at..end))
         });
         let sent = request.send_body(SizedStream::new(length as u64, stream::iter(slices)));
-        let response = match timeout_at(call.deadline, sent).await {
+        // An event stream has its head at once; a plain answer only when it is complete.
+        let patience = if call.stream && !is_last { call.deadline.min(Instant::now() + HEAD_PATIENCE) } else { call.deadline };
+        let response = match timeout_at(patience, sent).await {
+            Err(_) if Instant::now() < call.deadline => return Err(Failure::Next(refusal::timed_out())),
             Err(_) => return Err(Failure::Final(refusal::timed_out())),
             Ok(Err(error)) => return Err(unsent(&error, length)),
             Ok(Ok(response)) => response,

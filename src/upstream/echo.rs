@@ -195,7 +195,8 @@ mod tests {
 
     fn ask(dialect: Dialect, body: &Value) -> Vec<u8> {
         let body = body.to_string();
-        let forwarded = Request::read(dialect, body.as_bytes()).unwrap().forward("echo", 100);
+        let forwarded =
+            Request::read(dialect, body.as_bytes()).unwrap().forward("echo", 100, crate::dialect::LimitField::MaxTokens);
         let answer = answer("e", dialect, &forwarded);
         let chunks = answer.body.collect::<Vec<_>>().now_or_never().expect("made at once");
         let whole: Vec<u8> = chunks.into_iter().flat_map(Result::unwrap).collect();

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use crate::catalogue::Serving;
 use crate::config::{self, Speaks, UpstreamKind};
-use crate::dialect::Dialect;
+use crate::dialect::{Dialect, LimitField};
 use crate::error::{Code, Error};
 use crate::ids::{Funds, RequestId};
 
@@ -37,6 +37,7 @@ struct Upstream {
     name: String,
     speaks: Vec<Speaks>,
     kind: Kind,
+    field: LimitField,
 }
 
 enum Kind {
@@ -49,8 +50,8 @@ pub struct Call<'a> {
     /// Who may serve it, in order of preference.
     pub servings: &'a [Serving],
     pub dialect: Dialect,
-    /// Makes the body for an upstream that knows the model by the given name.
-    pub body: &'a dyn Fn(&str) -> Bytes,
+    /// Makes the body for an upstream that knows the model by the given name and takes the output limit in the given field.
+    pub body: &'a dyn Fn(&str, LimitField) -> Bytes,
     /// The caller's headers. Only those that are [`forwardable`] are sent on.
     pub headers: &'a [(String, String)],
     /// The query string of the request, without its question mark.
@@ -74,15 +75,17 @@ impl Upstreams {
     /// Names the upstream and the key at fault: a base URL or key that cannot be sent, a CA file that cannot be read.
     pub fn new(upstreams: &[config::Upstream]) -> Result<Upstreams, UpstreamConfigError> {
         let prepare = |upstream: &config::Upstream| {
+            let mut field = LimitField::default();
             let kind = match &upstream.kind {
                 UpstreamKind::Echo => Kind::Echo,
-                UpstreamKind::Http { base_url, api_key, ca_file } => {
+                UpstreamKind::Http { base_url, api_key, ca_file, limit_field } => {
                     let http = HttpUpstream::new(base_url, api_key.as_ref(), ca_file.as_deref());
                     let named = |(key, why)| UpstreamConfigError { name: upstream.name.clone(), key, why };
+                    field = *limit_field;
                     Kind::Http(http.map_err(named)?)
                 }
             };
-            Ok(Upstream { name: upstream.name.clone(), speaks: upstream.speaks.clone(), kind })
+            Ok(Upstream { name: upstream.name.clone(), speaks: upstream.speaks.clone(), kind, field })
         };
         Ok(Upstreams { upstreams: upstreams.iter().map(prepare).collect::<Result<_, _>>()? })
     }
@@ -91,8 +94,18 @@ impl Upstreams {
         self.upstreams.iter().find(|upstream| upstream.name == name)
     }
 
-    /// Whether the upstream of this name answers in this dialect.
-    pub fn speaks(&self, upstream: &str, dialect: Dialect) -> bool {
+    /// Whether anybody serves this model in this dialect; to be asked before a price is named.
+    ///
+    /// # Errors
+    /// [`Code::InvalidRequest`] naming the route on which the model is sold.
+    pub fn check(&self, servings: &[Serving], dialect: Dialect) -> Result<(), Error> {
+        match servings.iter().any(|serving| self.speaks(&serving.upstream, dialect)) {
+            true => Ok(()),
+            false => Err(self.nobody_speaks(servings, dialect)),
+        }
+    }
+
+    fn speaks(&self, upstream: &str, dialect: Dialect) -> bool {
         self.find(upstream).is_some_and(|upstream| upstream.speaks(dialect))
     }
 
@@ -111,23 +124,26 @@ impl Upstreams {
     /// None of them has cost the caller anything.
     pub async fn send(&self, funds: &impl Funds, call: Call<'_>) -> Result<Answer, Error> {
         let mut failed: Option<Error> = None;
-        for serving in call.servings {
-            let Some(upstream) = self.find(&serving.upstream).filter(|upstream| upstream.speaks(call.dialect)) else { continue };
-            match upstream.serve(funds.request(), &serving.model, &call).await {
+        let named = |serving: &Serving| Some((self.find(&serving.upstream)?, serving.model.clone()));
+        let able = call.servings.iter().filter_map(named).filter(|(upstream, _)| upstream.speaks(call.dialect));
+        let able: Vec<_> = able.collect();
+        for (place, (upstream, model)) in able.iter().enumerate() {
+            let is_last = place + 1 == able.len();
+            match upstream.serve(funds.request(), model, &call, is_last).await {
                 Ok(answer) => return Ok(answer),
                 Err(Failure::Final(error)) => return Err(error),
                 Err(Failure::Next(error) | Failure::Again(error)) => failed = Some(refusal::more_hopeful(failed, error)),
             }
         }
-        Err(failed.unwrap_or_else(|| self.nobody_speaks(&call)))
+        Err(failed.unwrap_or_else(|| self.nobody_speaks(call.servings, call.dialect)))
     }
 
-    fn nobody_speaks(&self, call: &Call<'_>) -> Error {
-        let other = match call.dialect {
+    fn nobody_speaks(&self, servings: &[Serving], dialect: Dialect) -> Error {
+        let other = match dialect {
             Dialect::OpenAi => Dialect::Anthropic,
             Dialect::Anthropic => Dialect::OpenAi,
         };
-        if call.servings.iter().any(|serving| self.speaks(&serving.upstream, other)) {
+        if servings.iter().any(|serving| self.speaks(&serving.upstream, other)) {
             let message = format!("this model is not sold on this route; call it on {}", other.path());
             return Error::new(Code::InvalidRequest, message).param("model");
         }
@@ -145,16 +161,16 @@ impl Upstream {
     }
 
     /// One call to this upstream, and a second one if the first failed in a way that may pass.
-    async fn serve(&self, request: RequestId, model: &str, call: &Call<'_>) -> Result<Answer, Failure> {
-        let body = (call.body)(model);
+    async fn serve(&self, request: RequestId, model: &str, call: &Call<'_>, is_last: bool) -> Result<Answer, Failure> {
+        let body = (call.body)(model, self.field);
         let http = match &self.kind {
             Kind::Echo => return Ok(echo::answer(&self.name, call.dialect, &body)),
             Kind::Http(http) => http,
         };
-        let mut outcome = http.send(&self.name, call, body.clone()).await;
+        let mut outcome = http.send(&self.name, call, body.clone(), is_last).await;
         if let Err(Failure::Again(error)) = &outcome {
             self.log(request, error);
-            outcome = http.send(&self.name, call, body).await;
+            outcome = http.send(&self.name, call, body, is_last).await;
         }
         if let Err(Failure::Again(error) | Failure::Next(error) | Failure::Final(error)) = &outcome {
             self.log(request, error);
@@ -203,16 +219,8 @@ mod tests {
         let echo = config::Upstream { name: "e".into(), kind: UpstreamKind::Echo, speaks: vec![Speaks::Messages] };
         let upstreams = Upstreams::new(&[echo]).unwrap();
         let servings = [Serving { upstream: "e".into(), model: "m".into() }];
-        let call = Call {
-            servings: &servings,
-            dialect: Dialect::OpenAi,
-            body: &|_| Bytes::new(),
-            headers: &[],
-            query: None,
-            stream: false,
-            deadline: Instant::now(),
-        };
-        let error = upstreams.nobody_speaks(&call);
+        let error = upstreams.check(&servings, Dialect::OpenAi).unwrap_err();
+        assert!(upstreams.check(&servings, Dialect::Anthropic).is_ok());
         assert_eq!(error.code, Code::InvalidRequest);
         assert!(error.message.contains("/v1/messages"));
     }

@@ -23,9 +23,9 @@ pub(super) enum Failure {
     Final(Error),
 }
 
-/// Statuses whose fault is the caller's request.
+/// Statuses whose fault is the caller's request. Not 404: the path and the model's name are the operator's.
 pub(super) fn is_about_the_request(status: u16) -> bool {
-    matches!(status, 400 | 404 | 413 | 422)
+    matches!(status, 400 | 413 | 422)
 }
 
 /// A refusal that is about the request, in the upstream's words as far as they may be seen.

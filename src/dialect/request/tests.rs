@@ -47,7 +47,7 @@ fn refusal(dialect: Dialect, body: impl AsRef<[u8]>) -> Error {
 fn forwarded(dialect: Dialect, body: &Value) -> Value {
     let body = body.to_string();
     let request = Request::read(dialect, body.as_bytes()).unwrap();
-    serde_json::from_slice(&request.forward("up/m", request.output_limit(&model()))).unwrap()
+    serde_json::from_slice(&request.forward("up/m", request.output_limit(&model()), LimitField::MaxTokens)).unwrap()
 }
 
 fn bound(dialect: Dialect, body: &Value) -> Bound {
@@ -229,19 +229,32 @@ fn only_what_is_sold_reaches_the_upstream() {
 fn values_are_forwarded_as_they_were_written() {
     let raw = r#"{ "temperature" : 1.0e-2, "messages":[ {"content":"\u0041 \/","role":"user"} ] ,"model":"m","seed":00012345678901234567890e0 }"#
         .replace("000123", "123");
-    let sent = Request::read(Dialect::OpenAi, raw.as_bytes()).unwrap().forward("u\"p", 7);
+    let sent = Request::read(Dialect::OpenAi, raw.as_bytes()).unwrap().forward("u\"p", 7, LimitField::MaxTokens);
     let expected = r#"{"temperature":1.0e-2,"messages":[ {"content":"\u0041 \/","role":"user"} ],"model":"u\"p","seed":12345678901234567890e0,"max_tokens":7}"#;
     assert_eq!(std::str::from_utf8(&sent).unwrap(), expected);
 }
 
 #[test]
-fn the_output_limit_is_written_where_the_caller_wrote_it() {
-    let sent = |extra| forwarded(Dialect::OpenAi, &chat(extra));
-    assert_eq!(sent(json!({"max_completion_tokens": 128_000}))["max_completion_tokens"], 64_000);
-    assert_eq!(sent(json!({"max_completion_tokens": 10})).get("max_tokens"), None);
-    assert_eq!(sent(json!({"max_tokens": null}))["max_tokens"], 4096);
-    assert_eq!(sent(json!({"max_tokens": null, "max_completion_tokens": 9})).get("max_tokens"), None);
-    assert_eq!(forwarded(Dialect::Anthropic, &messages(json!({})))["max_tokens"], 2000);
+fn the_output_limit_is_written_once_in_the_field_the_upstream_takes_it_in() {
+    for asked in [
+        json!({"max_completion_tokens": 128_000}),
+        json!({"max_tokens": 128_000}),
+        json!({"max_tokens": 128_000, "max_completion_tokens": 128_000}),
+        json!({"max_tokens": null, "max_completion_tokens": 128_000}),
+    ] {
+        let body = chat(asked).to_string();
+        let request = Request::read(Dialect::OpenAi, body.as_bytes()).unwrap();
+        for (field, other) in [(LimitField::MaxTokens, "max_completion_tokens"), (LimitField::MaxCompletionTokens, "max_tokens")]
+        {
+            let sent: Value = serde_json::from_slice(&request.forward("m", request.output_limit(&model()), field)).unwrap();
+            assert_eq!((&sent[field.name()], sent.get(other)), (&json!(64_000), None), "{body}");
+        }
+    }
+    assert_eq!(forwarded(Dialect::OpenAi, &chat(json!({"max_tokens": null})))["max_tokens"], 4096);
+    let body = messages(json!({})).to_string();
+    let request = Request::read(Dialect::Anthropic, body.as_bytes()).unwrap();
+    let sent: Value = serde_json::from_slice(&request.forward("m", 2000, LimitField::MaxCompletionTokens)).unwrap();
+    assert_eq!((&sent["max_tokens"], sent.get("max_completion_tokens")), (&json!(2000), None));
 }
 
 #[test]
@@ -321,7 +334,7 @@ proptest! {
         for damaged in [&bytes[..], &bytes[..cut % length]] {
             for dialect in [Dialect::OpenAi, Dialect::Anthropic] {
                 let Ok(request) = Request::read(dialect, damaged) else { continue };
-                let sent: Value = serde_json::from_slice(&request.forward("up", 5)).unwrap();
+                let sent: Value = serde_json::from_slice(&request.forward("up", 5, LimitField::MaxTokens)).unwrap();
                 let original: Value = serde_json::from_slice(damaged).unwrap();
                 prop_assert_eq!(&sent["messages"], &original["messages"]);
                 prop_assert_eq!(&sent["model"], "up");
