@@ -8,6 +8,7 @@ pub mod buyer;
 pub mod http;
 pub mod process;
 pub mod server;
+pub mod stub;
 pub mod upstream;
 
 use std::path::{Path, PathBuf};
