@@ -62,7 +62,8 @@ fn open_ledger(config: &Config, clock: crate::clock::Clock) -> Result<Ledger, Tr
         hold_durable_above: config.payments.hold_durable_above,
     };
     let path = config.data_dir.join(crate::ledger::FILE);
-    let (ledger, recovered) = Ledger::open(&path, clock, options).map_err(|error| trouble(FAIL_STOP)(error.to_string()))?;
+    let (ledger, recovered) =
+        Ledger::open(&path, clock, options).map_err(|error| trouble(FAIL_STOP)(format!("{}: {error}", path.display())))?;
     tracing::info!(
         calls.voided = recovered.voided,
         calls.charged = recovered.charged,
