@@ -2,6 +2,7 @@
 
 mod clients;
 mod crash;
+mod facilitator;
 mod offer;
 mod refusal;
 mod replay;

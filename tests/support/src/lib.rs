@@ -5,7 +5,9 @@
 
 pub mod anvil;
 pub mod buyer;
+pub mod facilitator;
 pub mod http;
+pub mod line;
 pub mod process;
 pub mod server;
 pub mod stub;
