@@ -1,5 +1,6 @@
 //! Pay-per-call sales over the real binary, a real chain and the real clients: who paid what, what they got, who holds the money.
 
+mod chain_trouble;
 mod clients;
 mod crash;
 mod facilitator;
