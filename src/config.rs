@@ -152,7 +152,7 @@ impl Config {
 
     /// Checks the text of a configuration whose relative paths start at `folder`.
     pub fn parse(text: &str, folder: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Config, ConfigError> {
-        let file: file::File = toml::from_str(text).map_err(|error| bad("config", error))?;
+        let file: file::File = toml::from_str(text).map_err(|error| unreadable(text, &error))?;
         let bind: SocketAddr =
             file.server.bind.parse().map_err(|_| bad("server.bind", "write ADDRESS:PORT, such as 127.0.0.1:4020"))?;
         let networks = networks(&file.network, folder, env)?;
@@ -203,6 +203,19 @@ impl Config {
             return Err(bad("network.id", format!("{} is a test network and {} is not; never sell for both", test.id, main.id)));
         }
         Ok(())
+    }
+}
+
+/// What is wrong with the text, by line and key. The rest of the line is not repeated: somebody may have typed a secret there.
+fn unreadable(text: &str, error: &toml::de::Error) -> ConfigError {
+    let start = error.span().map_or(0, |span| span.start);
+    let before = text.get(..start).unwrap_or_default();
+    let line = text.lines().nth(before.matches('\n').count()).unwrap_or_default();
+    let key = line.split_once('=').map(|(key, _)| key.trim()).unwrap_or_default();
+    let place = format!("config, line {}", before.matches('\n').count() + 1);
+    match key.is_empty() {
+        true => bad(place, error.message()),
+        false => bad(format!("{place}, {key}"), error.message()),
     }
 }
 

@@ -1,8 +1,7 @@
 //! Promises about calls to upstreams: kept against a real HTTP server that misbehaves on request, and raw sockets that do worse.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -14,11 +13,10 @@ use farebox::error::{Code, Error};
 use farebox::ids::{Funds, RequestId};
 use farebox::money::Micros;
 use farebox::upstream::{Answer, Broken, Call, Upstreams};
+use farebox_rig::upstream::{UPSTREAM_KEY as KEY, Upstream as FakeUpstream};
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 use tokio::time::Instant;
-
-const KEY: &str = "sk-operator-0123456789";
 
 /// Stands for every call of these tests.
 struct TestFunds;
@@ -33,54 +31,15 @@ impl Funds for TestFunds {
     }
 }
 
-/// The fake upstream, killed when the test ends.
-struct Fake {
-    process: Child,
-    url: String,
-}
-
-impl Fake {
-    fn start(arguments: &[&str]) -> Fake {
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/fake_upstream");
-        let mut process = Command::new("python3")
-            .args([script, "--port", "0"])
-            .args(arguments)
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("python3 is needed for these tests");
-        let lines = BufReader::new(process.stdout.take().unwrap()).lines().map_while(Result::ok);
-        let urls = lines.flat_map(|line| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>());
-        let url = urls.into_iter().find(|word| word.starts_with("http://")).expect("says where it listens");
-        Fake { process, url }
-    }
-
-    async fn script(&self, behaviours: Value) {
-        let response = awc::Client::default().post(format!("{}/__script", self.url)).send_json(&behaviours).await.unwrap();
-        assert!(response.status().is_success());
-    }
-
-    async fn log(&self) -> Vec<Value> {
-        let mut response = awc::Client::default().get(format!("{}/__log", self.url)).send().await.unwrap();
-        serde_json::from_slice(&response.body().limit(100 << 20).await.unwrap()).unwrap()
-    }
-
-    /// Waits until the outcome of the last request is known.
-    async fn outcome(&self) -> String {
-        for _ in 0..100 {
-            if let Some(outcome) = self.log().await.last().and_then(|last| last["outcome"].as_str()) {
-                return outcome.to_owned();
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
+/// Waits until the outcome of the last request is known.
+async fn outcome(fake: &FakeUpstream) -> String {
+    for _ in 0..100 {
+        if let Some(outcome) = fake.calls().last().and_then(|last| last["outcome"].as_str()) {
+            return outcome.to_owned();
         }
-        "none".into()
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
-}
-
-impl Drop for Fake {
-    fn drop(&mut self) {
-        _ = self.process.kill();
-        _ = self.process.wait();
-    }
+    "none".into()
 }
 
 /// Serves raw connections, one thread each, and counts them.
@@ -215,11 +174,11 @@ fn header<'a>(request: &'a Value, name: &str) -> Option<&'a str> {
 
 #[actix_web::test]
 async fn an_answer_comes_whole_and_with_its_usage() {
-    let fake = Fake::start(&[]);
+    let fake = FakeUpstream::start();
     for (dialect, stream) in BOTH.into_iter().flat_map(|dialect| [(dialect, false), (dialect, true)]) {
         for behaviour in ["words=20", "words=20 split=1", "words=20 crlf=1 bom=1 comment=2", "words=20 flush=1"] {
             let sent = call(dialect, stream, &format!("<<fake in=500 out=20 cached=100 {behaviour}>>"));
-            let answer = sent.to(&[&fake.url]).await.unwrap();
+            let answer = sent.to(&[&fake.url()]).await.unwrap();
             assert_eq!(answer.content_type, if stream { "text/event-stream" } else { "application/json" });
             let read = sent.read(answer).await;
             assert!(read.complete && read.output && read.broken.is_none(), "{dialect:?} {stream} {behaviour}");
@@ -233,7 +192,7 @@ async fn an_answer_comes_whole_and_with_its_usage() {
 
 #[actix_web::test]
 async fn the_operators_key_goes_up_and_the_callers_secrets_do_not() {
-    let fake = Fake::start(&["--require-key", KEY]);
+    let fake = FakeUpstream::start();
     for dialect in BOTH {
         let mut sent = call(dialect, false, "hi");
         let pairs = [
@@ -245,8 +204,8 @@ async fn the_operators_key_goes_up_and_the_callers_secrets_do_not() {
             ("accept-encoding", "gzip"),
         ];
         sent.headers = pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
-        sent.to(&[&fake.url]).await.unwrap();
-        let log = fake.log().await;
+        sent.to(&[&fake.url()]).await.unwrap();
+        let log = fake.calls();
         let request = log.last().unwrap();
         assert!(!request["headers"].to_string().contains("caller"), "{}", request["headers"]);
         assert_eq!(header(request, "x-session-affinity"), Some("kept"));
@@ -266,16 +225,16 @@ async fn the_operators_key_goes_up_and_the_callers_secrets_do_not() {
     }
     let mut sent = call(Dialect::Anthropic, false, "hi");
     sent.headers = vec![("anthropic-version".into(), "2026-10-21".into())];
-    sent.to(&[&fake.url]).await.unwrap();
-    assert_eq!(header(fake.log().await.last().unwrap(), "anthropic-version"), Some("2026-10-21"), "the caller's, not ours");
+    sent.to(&[&fake.url()]).await.unwrap();
+    assert_eq!(header(fake.calls().last().unwrap(), "anthropic-version"), Some("2026-10-21"), "the caller's, not ours");
 }
 
 #[actix_web::test]
 async fn a_cut_stream_is_never_taken_for_a_whole_one() {
-    let fake = Fake::start(&[]);
+    let fake = FakeUpstream::start();
     for (dialect, mode) in BOTH.into_iter().flat_map(|dialect| ["fin", "rst", "eof"].map(|mode| (dialect, mode))) {
         let sent = call(dialect, true, &format!("<<fake words=50 cut=20 cut_mode={mode}>>"));
-        let answer = sent.to(&[&fake.url]).await.unwrap();
+        let answer = sent.to(&[&fake.url()]).await.unwrap();
         let read = sent.read(answer).await;
         assert!(!read.complete, "{dialect:?} {mode}");
         if mode != "rst" {
@@ -284,15 +243,15 @@ async fn a_cut_stream_is_never_taken_for_a_whole_one() {
         }
     }
     let sent = call(Dialect::OpenAi, true, "<<fake words=5 nodone=1>>");
-    let answer = sent.to(&[&fake.url]).await.unwrap();
+    let answer = sent.to(&[&fake.url()]).await.unwrap();
     assert!(!sent.read(answer).await.complete, "no [DONE], no complete answer");
 }
 
 #[actix_web::test]
 async fn a_cut_body_is_never_taken_for_a_whole_one() {
-    let fake = Fake::start(&[]);
+    let fake = FakeUpstream::start();
     let sent = call(Dialect::OpenAi, false, "<<fake words=50 cut=200>>");
-    let answer = sent.to(&[&fake.url]).await.unwrap();
+    let answer = sent.to(&[&fake.url()]).await.unwrap();
     let expected = answer.content_length.unwrap();
     let read = sent.read(answer).await;
     assert_eq!(read.broken, Some(Broken::Truncated { seen: 200, expected }));
@@ -301,23 +260,23 @@ async fn a_cut_body_is_never_taken_for_a_whole_one() {
 
 #[actix_web::test]
 async fn dropping_the_answer_closes_the_upstreams_connection() {
-    let fake = Fake::start(&[]);
+    let fake = FakeUpstream::start();
     let sent = call(Dialect::OpenAi, true, "<<fake words=50 hang=10>>");
-    let mut answer = sent.to(&[&fake.url]).await.unwrap();
+    let mut answer = sent.to(&[&fake.url()]).await.unwrap();
     assert!(answer.body.next().await.unwrap().is_ok());
     drop(answer);
-    assert_eq!(fake.outcome().await, "client_gone");
+    assert_eq!(outcome(&fake).await, "client_gone");
 
     // Also while the upstream still thinks.
     let sent = call(Dialect::OpenAi, true, "<<fake ttfb=60000>>");
-    let abandoned = tokio::time::timeout(Duration::from_millis(200), sent.to(&[&fake.url])).await;
+    let abandoned = tokio::time::timeout(Duration::from_millis(200), sent.to(&[&fake.url()])).await;
     assert!(abandoned.is_err());
-    assert_eq!(fake.outcome().await, "client_gone");
+    assert_eq!(outcome(&fake).await, "client_gone");
 }
 
 #[actix_web::test]
 async fn what_an_upstream_refuses_is_told_apart() {
-    let fake = Fake::start(&[]);
+    let fake = FakeUpstream::start();
     for (behaviour, code, tries) in [
         ("status=400", Code::UpstreamRejected, 1),
         ("status=404", Code::UpstreamError, 1),
@@ -334,30 +293,30 @@ async fn what_an_upstream_refuses_is_told_apart() {
         ("status=302 shape=text", Code::UpstreamError, 1),
     ] {
         for (dialect, stream) in [(Dialect::OpenAi, true), (Dialect::Anthropic, false)] {
-            let before = fake.log().await.len();
-            let error = call(dialect, stream, &format!("<<fake {behaviour}>>")).refused_by(&[&fake.url]).await;
+            let before = fake.calls().len();
+            let error = call(dialect, stream, &format!("<<fake {behaviour}>>")).refused_by(&[&fake.url()]).await;
             assert_eq!(error.code, code, "{behaviour}");
-            assert_eq!(fake.log().await.len() - before, tries, "{behaviour}");
+            assert_eq!(fake.calls().len() - before, tries, "{behaviour}");
         }
     }
-    let error = call(Dialect::OpenAi, false, "<<fake status=429 retry_after=7>>").refused_by(&[&fake.url]).await;
+    let error = call(Dialect::OpenAi, false, "<<fake status=429 retry_after=7>>").refused_by(&[&fake.url()]).await;
     assert_eq!(error.retry_after, Some(7));
 }
 
 #[actix_web::test]
 async fn the_operators_key_is_in_no_answer() {
-    let fake = Fake::start(&[]);
+    let fake = FakeUpstream::start();
     for status in [400, 401, 403, 404, 413, 429, 500] {
-        let behaviour = format!("<<fake status={status} emsg=bad+key+{KEY}+or+sk-oper*****6789+at+{}+sorry>>", fake.url);
-        let error = call(Dialect::OpenAi, false, &behaviour).refused_by(&[&fake.url]).await;
+        let behaviour = format!("<<fake status={status} emsg=bad+key+{KEY}+or+sk-upst*****5d2f+at+{}+sorry>>", fake.url());
+        let error = call(Dialect::OpenAi, false, &behaviour).refused_by(&[&fake.url()]).await;
         let said = format!("{error:?}");
-        assert!(!said.contains("sk-") && !said.contains(fake.url.trim_start_matches("http://")), "{status}: {said}");
+        assert!(!said.contains("sk-") && !said.contains(fake.url().trim_start_matches("http://")), "{status}: {said}");
         if status == 400 {
             assert!(error.message.contains("sorry"), "the rest of the reason is kept: {}", error.message);
         }
     }
     let sent = call(Dialect::OpenAi, true, &format!("<<fake words=9 errev=3 emsg={KEY}>>"));
-    let answer = sent.to(&[&fake.url]).await.unwrap();
+    let answer = sent.to(&[&fake.url()]).await.unwrap();
     let read = sent.read(answer).await;
     assert!(!read.text.contains("sk-") && !read.complete);
 }
@@ -379,43 +338,43 @@ async fn a_redirect_is_not_followed() {
 
 #[actix_web::test]
 async fn a_failing_upstream_is_tried_twice_and_then_the_next_one() {
-    let (first, second) = (Fake::start(&[]), Fake::start(&[]));
+    let (first, second) = (FakeUpstream::start(), FakeUpstream::start());
     let sent = call(Dialect::OpenAi, false, "hi");
 
-    first.script(json!([{"status": 500}])).await;
-    let answer = sent.to(&[&first.url, &second.url]).await.unwrap();
+    first.script(&[json!({"status": 500})]);
+    let answer = sent.to(&[&first.url(), &second.url()]).await.unwrap();
     assert_eq!(answer.upstream, "up0", "the second try was good");
-    assert_eq!((first.log().await.len(), second.log().await.len()), (2, 0));
+    assert_eq!((first.calls().len(), second.calls().len()), (2, 0));
 
-    first.script(json!([{"status": 500}, {"status": 503, "shape": "html"}])).await;
-    let answer = sent.to(&[&first.url, &second.url]).await.unwrap();
+    first.script(&[json!({"status": 500}), json!({"status": 503, "shape": "html"})]);
+    let answer = sent.to(&[&first.url(), &second.url()]).await.unwrap();
     assert_eq!(answer.upstream, "up1");
-    assert_eq!((first.log().await.len(), second.log().await.len()), (4, 1));
-    assert_eq!(second.log().await[0]["body"]["model"], "up1/m", "under the name that this upstream knows");
+    assert_eq!((first.calls().len(), second.calls().len()), (4, 1));
+    assert_eq!(second.calls()[0]["body"]["model"], "up1/m", "under the name that this upstream knows");
 
     for status in [401, 429, 529] {
-        first.script(json!([{ "status": status }])).await;
-        assert_eq!(sent.to(&[&first.url, &second.url]).await.unwrap().upstream, "up1", "{status}");
+        first.script(&[json!({ "status": status })]);
+        assert_eq!(sent.to(&[&first.url(), &second.url()]).await.unwrap().upstream, "up1", "{status}");
     }
-    assert_eq!(first.log().await.len(), 7, "no second try where it cannot help");
+    assert_eq!(first.calls().len(), 7, "no second try where it cannot help");
 
-    first.script(json!([{"status": 400}])).await;
-    let served = second.log().await.len();
-    assert_eq!(sent.refused_by(&[&first.url, &second.url]).await.code, Code::UpstreamRejected);
-    assert_eq!(second.log().await.len(), served, "a bad request is not sent to everybody");
+    first.script(&[json!({"status": 400})]);
+    let served = second.calls().len();
+    assert_eq!(sent.refused_by(&[&first.url(), &second.url()]).await.code, Code::UpstreamRejected);
+    assert_eq!(second.calls().len(), served, "a bad request is not sent to everybody");
 
-    first.script(json!([{"status": 429, "retry_after": 9}])).await;
-    second.script(json!([{"status": 401}])).await;
-    let error = sent.refused_by(&[&first.url, &second.url]).await;
+    first.script(&[json!({"status": 429, "retry_after": 9})]);
+    second.script(&[json!({"status": 401})]);
+    let error = sent.refused_by(&[&first.url(), &second.url()]).await;
     assert_eq!((error.code, error.retry_after), (Code::UpstreamUnavailable, Some(9)), "waiting helps, so that is the advice");
 }
 
 #[actix_web::test]
 async fn an_upstream_that_is_down_is_passed_over() {
     let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let fake = Fake::start(&[]);
+    let fake = FakeUpstream::start();
     let sent = call(Dialect::Anthropic, true, "hi");
-    let answer = sent.to(&[&format!("http://{closed}"), &fake.url]).await.unwrap();
+    let answer = sent.to(&[&format!("http://{closed}"), &fake.url()]).await.unwrap();
     assert_eq!(answer.upstream, "up1");
     assert!(sent.read(answer).await.complete);
     assert_eq!(sent.refused_by(&[&format!("http://{closed}")]).await.code, Code::UpstreamError);
@@ -423,22 +382,22 @@ async fn an_upstream_that_is_down_is_passed_over() {
 
 #[actix_web::test]
 async fn nothing_outlasts_the_deadline() {
-    let fake = Fake::start(&[]);
+    let fake = FakeUpstream::start();
     let mut sent = call(Dialect::OpenAi, true, "<<fake ttfb=60000>>");
     sent.within = Duration::from_millis(300);
     let begun = Instant::now();
-    assert_eq!(sent.refused_by(&[&fake.url, &fake.url]).await.code, Code::UpstreamTimeout);
+    assert_eq!(sent.refused_by(&[&fake.url(), &fake.url()]).await.code, Code::UpstreamTimeout);
     assert!(begun.elapsed() < Duration::from_secs(2));
-    assert_eq!(fake.log().await.len(), 1, "there is no time for another upstream");
-    assert_eq!(fake.outcome().await, "client_gone");
+    assert_eq!(fake.calls().len(), 1, "there is no time for another upstream");
+    assert_eq!(outcome(&fake).await, "client_gone");
 
     let mut sent = call(Dialect::OpenAi, true, "<<fake words=50 hang=5>>");
     sent.within = Duration::from_millis(500);
-    let answer = sent.to(&[&fake.url]).await.unwrap();
+    let answer = sent.to(&[&fake.url()]).await.unwrap();
     let read = sent.read(answer).await;
     assert_eq!(read.broken, Some(Broken::Deadline));
     assert!(!read.complete && read.output);
-    assert_eq!(fake.outcome().await, "client_gone");
+    assert_eq!(outcome(&fake).await, "client_gone");
 }
 
 #[actix_web::test]
@@ -488,9 +447,9 @@ async fn what_is_not_the_answer_that_was_asked_for_is_not_passed_on() {
 
 #[actix_web::test]
 async fn a_large_request_arrives_whole() {
-    let fake = Fake::start(&[]);
+    let fake = FakeUpstream::start();
     let sent = call(Dialect::OpenAi, false, &format!("{} ECHO:end", "é words ".repeat(300_000)));
-    let answer = sent.to(&[&fake.url]).await.unwrap();
+    let answer = sent.to(&[&fake.url()]).await.unwrap();
     let read = sent.read(answer).await;
     assert!(read.complete && read.text.contains("\"content\":\"end\""));
 }
@@ -508,8 +467,8 @@ async fn an_upstream_that_stops_reading_is_told_from_one_that_is_down() {
 
 #[actix_web::test]
 async fn many_slow_streams_do_not_wait_for_each_other() {
-    let fake = Fake::start(&[]);
-    let (upstreams, servings) = upstreams(&[&fake.url]);
+    let fake = FakeUpstream::start();
+    let (upstreams, servings) = upstreams(&[&fake.url()]);
     let sent = call(Dialect::OpenAi, true, "<<fake words=5 hang=2>>");
     let opened = futures_util::future::join_all((0..250).map(|_| sent.through(&upstreams, &servings))).await;
     assert!(opened.iter().all(Result::is_ok), "more than the client library's own limit of 100 connections");

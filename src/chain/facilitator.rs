@@ -187,7 +187,7 @@ fn read_verify(answer: &Answer, payer: &str) -> Result<(), Refused> {
     }
     let said = verdict.invalid_reason.unwrap_or_default();
     let reason = reason::known(&said).unwrap_or(reason::FACILITATOR);
-    Err(Refused::Invalid { reason, message: format!("{} {}", said, verdict.invalid_message.unwrap_or_default()) })
+    Err(Refused::Invalid { reason, message: told(&said, verdict.invalid_message.as_deref()) })
 }
 
 fn read_settle(answer: &Answer, network: &str, payer: &str) -> Word {
@@ -208,13 +208,21 @@ fn read_settle(answer: &Answer, network: &str, payer: &str) -> Word {
         };
     }
     let said = settled.error_reason.unwrap_or_default();
-    let message = format!("{} {}", said, settled.error_message.unwrap_or_default());
+    let message = told(&said, settled.error_message.as_deref());
     // A transaction that was sent, and errors of its own, are not outcomes.
     let sent = !tx.is_empty() || said.contains("pending") || said.contains("unexpected") || said.is_empty();
     if sent || answer.status.is_server_error() || answer.status == StatusCode::TOO_MANY_REQUESTS {
         return Word::Unknown(message);
     }
     Word::Refused { reason: reason::known(&said).unwrap_or(reason::SETTLE), message }
+}
+
+/// The facilitator's words as a buyer may read them: its first paragraph on one line. What follows is often a dump of the
+/// call, with the signature and the address of its node in it.
+fn told(reason: &str, message: Option<&str>) -> String {
+    let paragraph = message.unwrap_or_default().lines().take_while(|line| !line.trim().is_empty()).collect::<Vec<_>>();
+    let words = format!("{reason} {}", paragraph.join(" "));
+    words.trim().chars().filter(|c| !c.is_control()).take(300).collect()
 }
 
 #[cfg(test)]
@@ -257,6 +265,16 @@ mod tests {
         let pending = json!({"success": false, "transaction": "0xab", "errorReason": "settlement_pending"});
         assert!(matches!(read_settle(&answer(200, pending), NETWORK, PAYER), Word::Unknown(_)));
         assert!(matches!(read_settle(&answer(401, json!({"success": false})), NETWORK, PAYER), Word::NotAsked(_)));
+    }
+
+    #[test]
+    fn a_buyer_reads_the_facilitators_reason_and_not_its_call() {
+        let message = "it reverted with:\r\nERC20: balance\n\nContract Call:\n  args: (0xsignature)\n  URL: https://key@node";
+        let refusal = json!({"isValid": false, "invalidReason": "insufficient_funds", "invalidMessage": message});
+        let Err(Refused::Invalid { message, .. }) = read_verify(&answer(200, refusal), PAYER) else { panic!("a refusal") };
+        assert_eq!(message, "insufficient_funds it reverted with: ERC20: balance");
+        assert_eq!(told("x", Some(&"y".repeat(9000))).len(), 300);
+        assert_eq!(told("", None), "");
     }
 
     #[test]

@@ -70,7 +70,9 @@ impl Token {
         let chain_id = chain_id(&network.id).ok_or_else(|| bad("id", "only eip155 networks can be sold on".into()))?;
         let known = known(&network.id);
         let asset = match (&network.asset, known) {
-            (Some(text), _) => Address::parse(text).ok_or_else(|| bad("asset", format!("{text:?} is not an address")))?,
+            (Some(text), _) => {
+                Address::typed(text).ok_or_else(|| bad("asset", format!("{text:?} is not an address, or mistyped")))?
+            }
             (None, Some(known)) => known.asset,
             (None, None) => return Err(bad("asset", "this network is not built in; write the token's address".into())),
         };
@@ -82,9 +84,17 @@ impl Token {
         let same = known.filter(|known| known.asset == asset);
         let name = named("asset_name", &network.asset_name, same.map(|known| known.name))?;
         let version = named("asset_version", &network.asset_version, same.map(|known| known.version))?;
-        let pay_to = Address::parse(&network.pay_to)
+        let pay_to = Address::typed(&network.pay_to)
             .filter(|address| *address != Address([0; 20]) && *address != asset)
-            .ok_or_else(|| bad("pay_to", format!("{:?} is not an address that can receive", network.pay_to)))?;
+            .ok_or_else(|| {
+                bad(
+                    "pay_to",
+                    format!(
+                        "{:?} is not an address that can receive, or mistyped (its EIP-55 checksum is wrong)",
+                        network.pay_to
+                    ),
+                )
+            })?;
         let domain = eip712::domain_separator(&name, &version, chain_id, asset);
         Ok(Token { network: network.id.clone(), chain_id, asset, name, version, domain, pay_to })
     }

@@ -77,7 +77,7 @@ fn open_ledger(config: &Config, clock: crate::clock::Clock) -> Result<Ledger, Tr
     let path = config.data_dir.join(crate::ledger::FILE);
     let (ledger, recovered) = Ledger::open(&path, clock, options).map_err(|broken| {
         let code = if broken.step == "money" { BAD_CONFIGURATION } else { FAIL_STOP };
-        trouble(code)(broken.to_string())
+        trouble(code)(format!("{}: {broken}", path.display()))
     })?;
     only_for_us(&path).map_err(|error| trouble(FAIL_STOP)(format!("{}: {error}", path.display())))?;
     tracing::info!(

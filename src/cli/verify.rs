@@ -25,10 +25,7 @@ pub fn run(arguments: &Arguments, config: Config) -> ExitCode {
     let (report, payments) = match repaired.and_then(|()| Report::of_file(&path)) {
         Ok(found) => found,
         Err(error) => {
-            eprintln!(
-                "farebox: {}: {error}. The books are checked while no gateway has them open: stop it first",
-                path.display()
-            );
+            eprintln!("farebox: {}: {error}", path.display());
             return ExitCode::from(FAIL_STOP);
         }
     };

@@ -61,6 +61,15 @@ impl Broken {
         matches!(self.step, "begin" | "write" | "commit")
     }
 
+    fn open(error: redb::DatabaseError) -> Self {
+        match error {
+            redb::DatabaseError::DatabaseAlreadyOpen => {
+                Broken::new("open", "another farebox has these books open; stop it first, or give this one a data_dir of its own")
+            }
+            other => Broken::new("open", other),
+        }
+    }
+
     fn row(table: &'static str) -> Self {
         Broken::new("read", format!("a row of {table} is damaged"))
     }

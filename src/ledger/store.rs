@@ -47,13 +47,13 @@ impl Store {
         builder.set_repair_callback(move |session| {
             tracing::warn!(file = %shown.display(), progress = session.progress(), "the ledger was not closed cleanly; repairing");
         });
-        let db = builder.create(path).map_err(|error| Broken::new("open", error))?;
+        let db = builder.create(path).map_err(Broken::open)?;
         Store { db }.prepared()
     }
 
     /// Opens a ledger on any storage; tests cut its power.
     pub fn open_on(backend: impl StorageBackend) -> Result<Store, Broken> {
-        let db = Database::builder().create_with_backend(backend).map_err(|error| Broken::new("open", error))?;
+        let db = Database::builder().create_with_backend(backend).map_err(Broken::open)?;
         Store { db }.prepared()
     }
 

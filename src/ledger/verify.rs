@@ -45,7 +45,7 @@ impl Report {
     /// Checks a ledger file that no program has open. A file that was not closed cleanly is repaired first, as a start
     /// would do it; calls and payments that were left open stay as they are.
     pub fn of_file(path: &Path) -> Result<(Report, Vec<Counted>), Broken> {
-        let db = Database::open(path).map_err(|error| Broken::new("open", error))?;
+        let db = Database::open(path).map_err(Broken::open)?;
         let tx = db.begin_read().map_err(|error| Broken::new("read", error))?;
         let mut counted = Vec::new();
         Snapshot(&tx).payments(|id, payment, _| counted.push(Counted { id, payment }))?;

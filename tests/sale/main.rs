@@ -1,7 +1,10 @@
 //! Pay-per-call sales over the real binary, a real chain and the real clients: who paid what, what they got, who holds the money.
 
+mod abuse;
+mod chain_trouble;
 mod clients;
 mod crash;
+mod facilitator;
 mod offer;
 mod refusal;
 mod replay;

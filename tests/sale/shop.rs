@@ -53,7 +53,11 @@ impl Shop {
     }
 
     pub fn with(chain_id: u64, settings: &Settings) -> Shop {
-        let chain = Anvil::start(chain_id);
+        Shop::on(Anvil::start(chain_id), settings)
+    }
+
+    /// On a chain that something else stands before.
+    pub fn on(chain: Anvil, settings: &Settings) -> Shop {
         let upstream = Upstream::start();
         let server = Server::with(env!("CARGO_BIN_EXE_farebox"), &chain, &upstream, settings);
         Shop { chain, upstream, server, secrets: Vec::new() }

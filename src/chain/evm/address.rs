@@ -18,6 +18,15 @@ impl Address {
         hex::fixed(text).map(Address)
     }
 
+    /// Reads an address that a person typed: in mixed case its EIP-55 checksum must be right, so that a slip of the finger is
+    /// noticed before money goes there.
+    pub fn typed(text: &str) -> Option<Address> {
+        let address = Address::parse(text)?;
+        let digits = &text[2..];
+        let mixed = digits.bytes().any(|b| b.is_ascii_lowercase()) && digits.bytes().any(|b| b.is_ascii_uppercase());
+        (!mixed || address.to_string() == text).then_some(address)
+    }
+
     /// The account that a public key speaks for: the last twenty bytes of its hash.
     pub(super) fn of(key: &VerifyingKey) -> Address {
         let point = key.to_sec1_point(false);
@@ -66,6 +75,18 @@ mod tests {
         for text in ["0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed", "0xfB6916095ca1df60bB79Ce92cE3Ea74c37c5d359"] {
             assert_eq!(Address::parse(text).unwrap().to_string(), text);
             assert_eq!(Address::parse(&text.to_ascii_lowercase()).unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn a_slip_in_a_typed_address_is_noticed() {
+        let text = "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed";
+        let (lower, upper) = (text.to_ascii_lowercase(), format!("0x{}", text[2..].to_ascii_uppercase()));
+        for good in [text, &lower, &upper] {
+            assert_eq!(Address::typed(good), Address::parse(text), "{good}");
+        }
+        for slip in ["0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAeD", "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAee", "0x12"] {
+            assert_eq!(Address::typed(slip), None, "{slip}");
         }
     }
 

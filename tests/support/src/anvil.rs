@@ -85,6 +85,11 @@ impl Anvil {
         chain
     }
 
+    /// `127.0.0.1:PORT`.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
@@ -193,12 +198,17 @@ impl Anvil {
             data.push_str(&number(name));
         }
         data.push_str(&format!("{}{}{rs}", word(&field("nonce")), word(v)));
-        self.rpc("anvil_impersonateAccount", json!([sender.address]));
+        self.act_as(sender.address, self.usdc(), &data)
+    }
+
+    /// Sends a transaction as anybody, who is given the gas for it; returns its hash.
+    pub fn act_as(&self, sender: &str, to: &str, data: &str) -> String {
+        self.rpc("anvil_impersonateAccount", json!([sender]));
+        self.rpc("anvil_setBalance", json!([sender, "0xde0b6b3a7640000"]));
         // 200 gwei: dearer than any settlement in a test, so that it goes first into the next block.
         let (gas, fee) = ("0x493e0", "0x2e90edd000");
         let transaction = json!([{
-            "from": sender.address, "to": self.usdc(), "data": data,
-            "gas": gas, "maxFeePerGas": fee, "maxPriorityFeePerGas": fee,
+            "from": sender, "to": to, "data": data, "gas": gas, "maxFeePerGas": fee, "maxPriorityFeePerGas": fee,
         }]);
         let hash = self.rpc("eth_sendTransaction", transaction);
         hash.as_str().expect("a transaction hash").to_owned()
@@ -206,7 +216,7 @@ impl Anvil {
 }
 
 /// Hex text, with or without `0x`, as a 32-byte word.
-fn word(hex: &str) -> String {
+pub fn word(hex: &str) -> String {
     format!("{:0>64}", hex.trim_start_matches("0x").to_ascii_lowercase())
 }
 

@@ -5,9 +5,12 @@
 
 pub mod anvil;
 pub mod buyer;
+pub mod facilitator;
 pub mod http;
+pub mod line;
 pub mod process;
 pub mod server;
+pub mod stub;
 pub mod upstream;
 
 use std::path::{Path, PathBuf};

@@ -103,7 +103,7 @@ fn collect(from: impl Read + Send + 'static, into: Arc<Mutex<String>>, each: imp
     });
 }
 
-/// Runs a program to its end and returns (exit code, stdout, stderr).
+/// Runs a program to its end and returns (exit code, stdout, stderr); kills it and panics when it does not end.
 pub fn run(mut command: Command, input: &str) -> (i32, String, String) {
     use std::io::Write as _;
     let name = command.get_program().to_string_lossy().into_owned();
@@ -113,9 +113,31 @@ pub fn run(mut command: Command, input: &str) -> (i32, String, String) {
     // A program that does not read its input may close it first.
     let _ = stdin.write_all(input.as_bytes());
     drop(stdin);
-    let output = child.wait_with_output().expect("a child of ours can be waited for");
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    (output.status.code().unwrap_or(-1), text(&output.stdout), text(&output.stderr))
+    let (stdout, stderr) = (child.stdout.take().expect("stdout is piped"), child.stderr.take().expect("stderr is piped"));
+    let (stdout, stderr) = (thread::spawn(move || read(stdout)), thread::spawn(move || read(stderr)));
+    let deadline = Instant::now() + PATIENCE;
+    let status = loop {
+        match child.try_wait().expect("a child of ours can be waited for") {
+            Some(status) => break Some(status),
+            None if Instant::now() < deadline => thread::sleep(Duration::from_millis(5)),
+            None => {
+                let _ = child.kill();
+                let _ = child.wait();
+                break None;
+            }
+        }
+    };
+    let text = |reader: thread::JoinHandle<String>| reader.join().expect("a reader does not panic");
+    let (stdout, stderr) = (text(stdout), text(stderr));
+    let status = status.unwrap_or_else(|| panic!("{name} does not end; it printed:\n{stdout}\n{stderr}"));
+    (status.code().unwrap_or(-1), stdout, stderr)
+}
+
+fn read(mut from: impl Read) -> String {
+    let mut bytes = Vec::new();
+    // What a program printed before its pipe broke is still worth showing.
+    let _ = from.read_to_end(&mut bytes);
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// Asks again until `ready` says yes; for things that no line announces.

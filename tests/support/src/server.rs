@@ -29,8 +29,12 @@ pub struct Settings {
     pub limits: Vec<String>,
     /// Lines for the one `[[network]]`.
     pub network: Vec<String>,
+    /// The one dialect that the upstream speaks, instead of both.
+    pub speaks: Option<String>,
     /// Instead of the chain's own address, for a node that is behind something else.
     pub rpc_urls: Vec<String>,
+    /// Settle through this facilitator instead of the node.
+    pub facilitator_url: Option<String>,
 }
 
 /// A farebox with a data folder of its own.
@@ -50,8 +54,13 @@ impl Server {
     }
 
     pub fn with(binary: &str, chain: &Anvil, upstream: &Upstream, settings: &Settings) -> Server {
+        Server::configured(binary, &config(chain, upstream, settings))
+    }
+
+    /// Starts `binary` on a configuration of the test's own.
+    pub fn configured(binary: &str, config: &str) -> Server {
         let folder = TempDir::new().expect("a temporary folder");
-        std::fs::write(folder.path().join("config.toml"), config(chain, upstream, settings)).expect("the folder is writable");
+        std::fs::write(folder.path().join("config.toml"), config).expect("the folder is writable");
         let (process, address) = serve(Path::new(binary), folder.path());
         Server { binary: binary.into(), folder, process, address, past_output: String::new() }
     }
@@ -96,6 +105,13 @@ impl Server {
         self.folder.path().join("data")
     }
 
+    /// `farebox` with `arguments`, on this server's configuration and data folder.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = farebox(&self.binary, self.folder.path());
+        command.args(arguments);
+        command
+    }
+
     /// Stops the server in good order and audits what it left behind: `farebox verify --chain`.
     pub fn audit(&mut self) -> Books {
         let status = self.process.terminate();
@@ -105,8 +121,8 @@ impl Server {
 
     /// `farebox verify` on the data folder, which must be free.
     pub fn verify(&self, flags: &[&str]) -> Books {
-        let mut command = farebox(&self.binary, self.folder.path());
-        command.arg("verify").args(flags);
+        let mut command = self.command(&["verify"]);
+        command.args(flags);
         let (code, stdout, stderr) = run(command, "");
         let json = serde_json::from_str(&stdout);
         let json = json.unwrap_or_else(|error| panic!("verify printed no JSON ({error}):\n{stdout}\n{stderr}"));
@@ -167,7 +183,7 @@ fn serve(binary: &Path, folder: &Path) -> (Process, String) {
 }
 
 fn config(chain: &Anvil, upstream: &Upstream, settings: &Settings) -> String {
-    let rpc_urls = if settings.rpc_urls.is_empty() { vec![chain.url()] } else { settings.rpc_urls.clone() };
+    let speaks = settings.speaks.as_ref().map_or(vec!["chat", "messages"], |dialect| vec![dialect.as_str()]);
     let mut text = format!(
         r#"
 [server]
@@ -177,16 +193,14 @@ data_dir = "data"
 [[network]]
 id = "{network}"
 pay_to = "{pay_to}"
-settlement = "rpc"
-rpc_urls = {rpc_urls:?}
-settler_key = "env:TEST_SETTLER_KEY"
+{settlement}
 {network_lines}
 
 [[upstream]]
 name = "fake"
 base_url = "{upstream}"
 api_key = "env:TEST_UPSTREAM_KEY"
-speaks = ["chat", "messages"]
+speaks = {speaks:?}
 
 [[model]]
 id = "{MODEL}"
@@ -195,8 +209,10 @@ price = {{ input = "{INPUT_PRICE}", output = "{OUTPUT_PRICE}" }}
 "#,
         network = chain.network(),
         pay_to = PAY_TO.address,
+        settlement = settlement(chain, settings),
         network_lines = settings.network.join("\n"),
         upstream = upstream.url(),
+        speaks = speaks,
     );
     let wide = ["per_ip_per_second = 100000", "per_ip_burst = 100000", "payments_per_ip_per_minute = 100000"];
     let wide = wide.map(str::to_owned).to_vec();
@@ -204,4 +220,12 @@ price = {{ input = "{INPUT_PRICE}", output = "{OUTPUT_PRICE}" }}
     // Writing to a String cannot fail.
     let _ = write!(text, "\n[limits]\n{}\n\n[payments]\n{}\n", limits.join("\n"), settings.payments.join("\n"));
     text
+}
+
+fn settlement(chain: &Anvil, settings: &Settings) -> String {
+    if let Some(url) = &settings.facilitator_url {
+        return format!("settlement = \"facilitator\"\nfacilitator_url = {url:?}");
+    }
+    let rpc_urls = if settings.rpc_urls.is_empty() { vec![chain.url()] } else { settings.rpc_urls.clone() };
+    format!("settlement = \"rpc\"\nrpc_urls = {rpc_urls:?}\nsettler_key = \"env:TEST_SETTLER_KEY\"")
 }

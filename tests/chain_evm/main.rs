@@ -1,18 +1,12 @@
 //! Payments on a real EVM node: who holds the money when a settlement is replayed, overtaken, cancelled, drained, stuck,
 //! reorganised or interrupted?
 
-#[path = "support/anvil.rs"]
-mod anvil;
-#[path = "support/journal.rs"]
 mod journal;
-#[path = "support/stub.rs"]
-mod stub;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anvil::{Anvil, BUYER, PAY_TO, POOR, SETTLER, STRANGER, Wallet, word};
 use farebox::chain::evm::key::PrivateKey;
 use farebox::chain::evm::transaction::Signed;
 use farebox::chain::evm::{abi, address::Address, buyer, eip712, hex, keccak, payload, word::Word};
@@ -21,8 +15,10 @@ use farebox::clock::{Clock, Timestamp};
 use farebox::config::{self, Network};
 use farebox::money::Micros;
 use farebox::x402::{Payment, Requirements};
+use farebox_rig::anvil::{Anvil, BUYER, MINTER as STRANGER, PAY_TO, POOR_BUYER as POOR, SETTLER, Wallet, word};
+use farebox_rig::process::eventually;
+use farebox_rig::stub::{self, Stub};
 use journal::{AFTER_SETTLED, AFTER_SIGNED, Memory, NEVER, Told, VOIDED};
-use stub::Stub;
 use tokio::sync::oneshot::Receiver;
 
 const PRICE: u64 = 250_000;
@@ -44,8 +40,8 @@ fn clock() -> Clock {
 fn network(node: &Anvil) -> Network {
     Network {
         id: node.network(),
-        pay_to: PAY_TO.into(),
-        settlement: config::Settlement::Rpc { urls: vec![node.url()], key: SETTLER.1.to_owned().into() },
+        pay_to: PAY_TO.address.into(),
+        settlement: config::Settlement::Rpc { urls: vec![node.url()], key: SETTLER.key.to_owned().into() },
         asset: None,
         asset_name: None,
         asset_version: None,
@@ -78,9 +74,9 @@ impl Shop {
         self.chains.offer(Micros::new(amount), seconds).remove(0)
     }
 
-    fn pay(&self, wallet: &Wallet, amount: u64, seconds: u64) -> VerifiedPayment {
+    fn pay(&self, wallet: Wallet, amount: u64, seconds: u64) -> VerifiedPayment {
         let offer = self.offer(amount, seconds);
-        let key = PrivateKey::parse(wallet.1).unwrap();
+        let key = PrivateKey::parse(wallet.key).unwrap();
         let header = buyer::pay(&offer, None, &key, fresh_nonce(), now()).unwrap();
         verify(&Payment::from_header(&header).unwrap(), &offer, now()).unwrap()
     }
@@ -95,7 +91,7 @@ impl Shop {
     }
 
     fn received(&self) -> u64 {
-        self.node.balance(PAY_TO)
+        self.node.usdc_balance(PAY_TO.address)
     }
 
     /// The program ends and starts again on what its journal holds.
@@ -116,14 +112,6 @@ fn wait(mut outcome: Receiver<Settlement>) -> Settlement {
         found.is_some()
     });
     found.unwrap()
-}
-
-fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !holds() {
-        assert!(start.elapsed() < Duration::from_secs(60), "in vain: {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
 }
 
 fn confirmed(outcome: Settlement) -> Confirmation {
@@ -149,27 +137,27 @@ fn transfer_data(payment: &VerifiedPayment) -> String {
 }
 
 /// The payer takes its authorization back (EIP-3009 `cancelAuthorization`).
-fn cancel(shop: &Shop, payment: &VerifiedPayment, wallet: &Wallet) {
+fn cancel(shop: &Shop, payment: &VerifiedPayment, wallet: Wallet) {
     let stored: serde_json::Value = serde_json::from_slice(&payment.to_bytes()).unwrap();
     let nonce: [u8; 32] = hex::fixed(stored["payload"]["authorization"]["nonce"].as_str().unwrap()).unwrap();
-    let from = Address::parse(wallet.0).unwrap();
+    let from = Address::parse(wallet.address).unwrap();
     let domain = eip712::domain_separator("USDC", "2", 84532, Address::parse(shop.node.usdc()).unwrap());
     let kind = keccak(b"CancelAuthorization(address authorizer,bytes32 nonce)");
     let message = keccak(&[kind, from.to_word(), nonce].concat());
     let digest = keccak(&[&[0x19, 0x01], &domain[..], &message[..]].concat());
-    let key = k256::ecdsa::SigningKey::from_slice(&hex::decode(wallet.1).unwrap()).unwrap();
+    let key = k256::ecdsa::SigningKey::from_slice(&hex::decode(wallet.key).unwrap()).unwrap();
     let (signature, parity) = key.sign_prehash_recoverable(&digest);
     let v = word(&format!("{:x}", 27 + parity.to_byte()));
     let words = [&from.to_word()[..], &nonce].concat();
     let data = format!("0x5a049a70{}{v}{}", &hex::encode(&words)[2..], &hex::encode(&signature.to_bytes())[2..]);
-    shop.node.act_as(STRANGER, shop.node.usdc(), &data);
+    shop.node.act_as(STRANGER.address, shop.node.usdc(), &data);
 }
 
 #[test]
 fn a_payment_arrives_once_and_the_journal_hears_of_every_step_first() {
     for chain_id in [84532, 8453] {
         let shop = open(chain_id);
-        let payment = shop.pay(&BUYER, PRICE, 300);
+        let payment = shop.pay(BUYER, PRICE, 300);
         assert_eq!(shop.simulate(&payment), Ok(()));
         assert_eq!(shop.received(), 0, "simulating moves nothing");
         let confirmation = confirmed(shop.settle(&payment));
@@ -183,7 +171,7 @@ fn a_payment_arrives_once_and_the_journal_hears_of_every_step_first() {
         // The same payment again: the chain says so, and settling it again finds the first transfer and sends nothing.
         assert!(matches!(shop.simulate(&payment), Err(Refused::Invalid { reason: reason::NONCE_USED, .. })));
         assert_eq!(confirmed(shop.settle(&payment)).tx, attempts[0].tx);
-        assert_eq!((shop.received(), shop.node.sent_by(SETTLER.0)), (PRICE, 1));
+        assert_eq!((shop.received(), shop.node.transactions_of(SETTLER.address)), (PRICE, 1));
 
         shop.node.mine(10);
         eventually("it is final", || shop.journal.told().contains(&Told::Finalized(id)));
@@ -194,7 +182,7 @@ fn a_payment_arrives_once_and_the_journal_hears_of_every_step_first() {
 #[test]
 fn many_payments_at_once_all_arrive_and_no_gas_nonce_is_used_twice() {
     let shop = open(84532);
-    let payments: Vec<_> = (0..40).map(|_| shop.pay(&BUYER, PRICE, 300)).collect();
+    let payments: Vec<_> = (0..40).map(|_| shop.pay(BUYER, PRICE, 300)).collect();
     let outcomes: Vec<_> = payments.iter().map(|payment| shop.chains.settle(payment.clone())).collect();
     outcomes.into_iter().for_each(|outcome| drop(confirmed(wait(outcome))));
     assert_eq!(shop.received(), 40 * PRICE);
@@ -206,7 +194,7 @@ fn many_payments_at_once_all_arrive_and_no_gas_nonce_is_used_twice() {
 #[test]
 fn a_receiver_that_went_away_changes_nothing() {
     let shop = open(84532);
-    drop(shop.chains.settle(shop.pay(&BUYER, PRICE, 300)));
+    drop(shop.chains.settle(shop.pay(BUYER, PRICE, 300)));
     eventually("the money arrives", || shop.received() == PRICE);
     eventually("the journal hears of it", || shop.journal.told().iter().any(|told| matches!(told, Told::Settled(..))));
 }
@@ -214,50 +202,50 @@ fn a_receiver_that_went_away_changes_nothing() {
 #[test]
 fn what_would_revert_is_refused_and_nothing_is_sent() {
     let shop = open(84532);
-    let poor = shop.pay(&POOR, PRICE, 300);
+    let poor = shop.pay(POOR, PRICE, 300);
     assert!(matches!(shop.simulate(&poor), Err(Refused::Invalid { reason: reason::BALANCE, .. })));
     assert_eq!(failed(shop.settle(&poor)), reason::BALANCE);
-    let blacklisted = shop.pay(&BUYER, PRICE, 300);
-    shop.node.act_as(STRANGER, shop.node.usdc(), &format!("0xf9f92be4{}", word(BUYER.0)));
+    let blacklisted = shop.pay(BUYER, PRICE, 300);
+    shop.node.act_as(STRANGER.address, shop.node.usdc(), &format!("0xf9f92be4{}", word(BUYER.address)));
     assert!(matches!(shop.simulate(&blacklisted), Err(Refused::Invalid { reason: reason::SIMULATION, .. })));
     assert_eq!(failed(shop.settle(&blacklisted)), reason::SIMULATION);
-    assert_eq!((shop.received(), shop.node.sent_by(SETTLER.0)), (0, 0));
+    assert_eq!((shop.received(), shop.node.transactions_of(SETTLER.address)), (0, 0));
     assert!(shop.journal.attempts().is_empty(), "nothing was signed");
 }
 
 #[test]
 fn somebody_elses_submission_is_still_our_payment() {
     let shop = open(84532);
-    let before = shop.pay(&BUYER, PRICE, 300);
-    let theirs = shop.node.act_as(STRANGER, shop.node.usdc(), &transfer_data(&before));
+    let before = shop.pay(BUYER, PRICE, 300);
+    let theirs = shop.node.act_as(STRANGER.address, shop.node.usdc(), &transfer_data(&before));
     assert_eq!(confirmed(shop.settle(&before)).tx, theirs);
-    assert_eq!((shop.received(), shop.node.sent_by(SETTLER.0)), (PRICE, 0));
+    assert_eq!((shop.received(), shop.node.transactions_of(SETTLER.address)), (PRICE, 0));
 
     // And when ours is already under way.
-    shop.node.automine(false);
-    let during = shop.pay(&BUYER, PRICE, 300);
+    shop.node.set_automine(false);
+    let during = shop.pay(BUYER, PRICE, 300);
     let outcome = shop.chains.settle(during.clone());
-    eventually("ours waits for a block", || shop.node.waiting() == 1);
-    let theirs = shop.node.act_as(STRANGER, shop.node.usdc(), &transfer_data(&during));
+    eventually("ours waits for a block", || shop.node.pending_transactions() == 1);
+    let theirs = shop.node.act_as(STRANGER.address, shop.node.usdc(), &transfer_data(&during));
     shop.node.mine(1);
     assert_eq!(confirmed(wait(outcome)).tx, theirs);
     assert_eq!(shop.received(), 2 * PRICE, "once each, although ours was mined too");
-    assert_eq!(shop.node.sent_by(SETTLER.0), 1);
+    assert_eq!(shop.node.transactions_of(SETTLER.address), 1);
 }
 
 #[test]
 fn a_cancelled_authorization_fails_and_buys_nothing() {
     let shop = open(84532);
-    let early = shop.pay(&BUYER, PRICE, 300);
-    cancel(&shop, &early, &BUYER);
+    let early = shop.pay(BUYER, PRICE, 300);
+    cancel(&shop, &early, BUYER);
     assert_eq!(failed(shop.settle(&early)), reason::NONCE_USED);
-    assert_eq!(shop.node.sent_by(SETTLER.0), 0);
+    assert_eq!(shop.node.transactions_of(SETTLER.address), 0);
 
-    shop.node.automine(false);
-    let late = shop.pay(&BUYER, PRICE, 300);
+    shop.node.set_automine(false);
+    let late = shop.pay(BUYER, PRICE, 300);
     let outcome = shop.chains.settle(late.clone());
-    eventually("ours waits for a block", || shop.node.waiting() == 1);
-    cancel(&shop, &late, &BUYER);
+    eventually("ours waits for a block", || shop.node.pending_transactions() == 1);
+    cancel(&shop, &late, BUYER);
     shop.node.mine(1);
     assert_eq!(failed(wait(outcome)), reason::NONCE_USED);
     assert_eq!(shop.received(), 0);
@@ -266,12 +254,12 @@ fn a_cancelled_authorization_fails_and_buys_nothing() {
 #[test]
 fn a_wallet_emptied_while_we_settle_fails_with_the_balance_as_reason() {
     let shop = open(84532);
-    shop.node.automine(false);
-    let payment = shop.pay(&BUYER, PRICE, 300);
+    shop.node.set_automine(false);
+    let payment = shop.pay(BUYER, PRICE, 300);
     let outcome = shop.chains.settle(payment);
-    eventually("ours waits for a block", || shop.node.waiting() == 1);
-    let all = word(&format!("{:x}", shop.node.balance(BUYER.0)));
-    shop.node.act_as(BUYER.0, shop.node.usdc(), &format!("0xa9059cbb{}{all}", word(STRANGER)));
+    eventually("ours waits for a block", || shop.node.pending_transactions() == 1);
+    let all = word(&format!("{:x}", shop.node.usdc_balance(BUYER.address)));
+    shop.node.act_as(BUYER.address, shop.node.usdc(), &format!("0xa9059cbb{}{all}", word(STRANGER.address)));
     shop.node.mine(1);
     assert_eq!(failed(wait(outcome)), reason::BALANCE);
     assert_eq!(shop.received(), 0);
@@ -280,8 +268,8 @@ fn a_wallet_emptied_while_we_settle_fails_with_the_balance_as_reason() {
 #[test]
 fn a_stuck_transaction_is_replaced_at_a_higher_fee_and_pays_once() {
     let shop = open(84532);
-    shop.node.automine(false);
-    let payment = shop.pay(&BUYER, PRICE, 300);
+    shop.node.set_automine(false);
+    let payment = shop.pay(BUYER, PRICE, 300);
     let outcome = shop.chains.settle(payment);
     eventually("it is replaced", || shop.journal.attempts().len() == 2);
     let attempts = shop.journal.attempts();
@@ -294,25 +282,25 @@ fn a_stuck_transaction_is_replaced_at_a_higher_fee_and_pays_once() {
     });
     shop.node.mine(1);
     assert_eq!(confirmed(wait(outcome)).tx, attempts[1].tx);
-    assert_eq!((shop.received(), shop.node.sent_by(SETTLER.0)), (PRICE, 1));
+    assert_eq!((shop.received(), shop.node.transactions_of(SETTLER.address)), (PRICE, 1));
 }
 
 #[test]
 fn an_authorization_that_ends_in_the_queue_fails_and_leaves_the_line_free() {
     let shop = open(84532);
-    shop.node.automine(false);
-    let payment = shop.pay(&BUYER, PRICE, 30);
+    shop.node.set_automine(false);
+    let payment = shop.pay(BUYER, PRICE, 30);
     let outcome = shop.chains.settle(payment);
-    eventually("it is sent", || shop.node.waiting() == 1);
+    eventually("it is sent", || shop.node.pending_transactions() == 1);
     let lost = shop.journal.attempts().remove(0).tx;
     shop.node.rpc("anvil_dropTransaction", serde_json::json!([lost]));
     shop.node.rpc("evm_increaseTime", serde_json::json!([60]));
     shop.node.mine(1);
-    shop.node.automine(true);
+    shop.node.set_automine(true);
     assert_eq!(failed(wait(outcome)), reason::VALID_BEFORE);
     assert_eq!(shop.received(), 0);
-    assert_eq!(shop.node.sent_by(SETTLER.0), 1, "the nonce is used up, by nothing or by a revert");
-    let next = shop.pay(&BUYER, PRICE, 300);
+    assert_eq!(shop.node.transactions_of(SETTLER.address), 1, "the nonce is used up, by nothing or by a revert");
+    let next = shop.pay(BUYER, PRICE, 300);
     confirmed(shop.settle(&next));
     assert_eq!(shop.received(), PRICE);
 }
@@ -320,14 +308,14 @@ fn an_authorization_that_ends_in_the_queue_fails_and_leaves_the_line_free() {
 #[test]
 fn a_transfer_that_a_reorganisation_takes_away_is_sent_again() {
     let shop = open(84532);
-    let payment = shop.pay(&BUYER, PRICE, 300);
+    let payment = shop.pay(BUYER, PRICE, 300);
     confirmed(shop.settle(&payment));
     assert_eq!(shop.received(), PRICE);
-    shop.node.automine(false);
-    shop.node.rpc("anvil_reorg", serde_json::json!([1, []]));
+    shop.node.set_automine(false);
+    shop.node.reorg(1);
     assert_eq!(shop.received(), 0, "the block is gone, and the money with it");
     eventually("we notice", || shop.journal.told().contains(&Told::Unconfirmed(payment.id())));
-    shop.node.automine(true);
+    shop.node.set_automine(true);
     shop.node.mine(1);
     eventually("the money is back", || shop.received() == PRICE);
     let settled = |told: &Told| matches!(told, Told::Settled(..));
@@ -340,15 +328,15 @@ fn a_transfer_that_a_reorganisation_takes_away_is_sent_again() {
 #[test]
 fn a_crash_between_signing_and_sending_sends_the_same_bytes_after_the_restart() {
     let shop = open(84532);
-    let payment = shop.pay(&BUYER, PRICE, 300);
+    let payment = shop.pay(BUYER, PRICE, 300);
     shop.journal.crash.store(AFTER_SIGNED, SeqCst);
     let outcome = shop.chains.settle(payment.clone());
     assert!(outcome.blocking_recv().is_err(), "nobody is told an outcome that the journal did not take");
-    assert_eq!((shop.received(), shop.node.waiting()), (0, 0), "not a byte was sent");
+    assert_eq!((shop.received(), shop.node.pending_transactions()), (0, 0), "not a byte was sent");
     let stored = shop.journal.attempts();
     let (shop, outcome) = shop.restart(&payment);
     // A new sale that starts at the same moment does not take the stored nonce.
-    let other = shop.chains.settle(shop.pay(&BUYER, PRICE, 300));
+    let other = shop.chains.settle(shop.pay(BUYER, PRICE, 300));
     assert_eq!(confirmed(wait(outcome)).tx, stored[0].tx);
     confirmed(wait(other));
     assert_eq!(shop.received(), 2 * PRICE);
@@ -358,28 +346,28 @@ fn a_crash_between_signing_and_sending_sends_the_same_bytes_after_the_restart() 
 #[test]
 fn a_crash_after_the_transfer_finds_it_again_and_pays_gas_once() {
     let shop = open(84532);
-    let payment = shop.pay(&BUYER, PRICE, 300);
+    let payment = shop.pay(BUYER, PRICE, 300);
     shop.journal.crash.store(AFTER_SETTLED, SeqCst);
     assert!(shop.chains.settle(payment.clone()).blocking_recv().is_err());
     let stored = shop.journal.attempts();
     let (shop, outcome) = shop.restart(&payment);
     assert_eq!(confirmed(wait(outcome)).tx, stored[0].tx);
-    assert_eq!((shop.received(), shop.node.sent_by(SETTLER.0)), (PRICE, 1));
+    assert_eq!((shop.received(), shop.node.transactions_of(SETTLER.address)), (PRICE, 1));
     // Once confirmed in the journal, a payment is only watched.
     let known = confirmed(shop.settle(&payment));
     let watched = shop.chains.resume(payment.clone(), stored, Some(known.clone()));
     assert_eq!(confirmed(wait(watched)), known);
-    assert_eq!(shop.node.sent_by(SETTLER.0), 1);
+    assert_eq!(shop.node.transactions_of(SETTLER.address), 1);
 }
 
 #[test]
 fn a_voided_claim_is_never_sent_and_its_nonce_goes_to_the_next() {
     let shop = open(84532);
-    let voided = shop.pay(&BUYER, PRICE, 300);
+    let voided = shop.pay(BUYER, PRICE, 300);
     shop.journal.crash.store(VOIDED, SeqCst);
     assert!(shop.chains.settle(voided).blocking_recv().is_err());
     shop.journal.crash.store(NEVER, SeqCst);
-    let next = shop.pay(&BUYER, PRICE, 300);
+    let next = shop.pay(BUYER, PRICE, 300);
     confirmed(shop.settle(&next));
     assert_eq!((shop.received(), shop.journal.attempts()[0].gas_nonce), (PRICE, 0));
 }
@@ -387,17 +375,17 @@ fn a_voided_claim_is_never_sent_and_its_nonce_goes_to_the_next() {
 #[test]
 fn a_wallet_with_code_is_judged_by_the_token_alone() {
     let shop = open(84532);
-    let payment = shop.pay(&BUYER, PRICE, 300);
+    let payment = shop.pay(BUYER, PRICE, 300);
     // Code that answers every isValidSignature with yes: PUSH4 magic, shifted to the left end of a word, returned.
     let says_yes = "0x631626ba7e60e01b60005260206000f3";
-    shop.node.rpc("anvil_setCode", serde_json::json!([POOR.0, says_yes]));
-    let minted = format!("0x40c10f19{}{}", word(POOR.0), word(&format!("{PRICE:x}")));
-    shop.node.act_as(STRANGER, shop.node.usdc(), &minted);
+    shop.node.rpc("anvil_setCode", serde_json::json!([POOR.address, says_yes]));
+    let minted = format!("0x40c10f19{}{}", word(POOR.address), word(&format!("{PRICE:x}")));
+    shop.node.act_as(STRANGER.address, shop.node.usdc(), &minted);
     let offer = shop.offer(PRICE, 300);
-    let stranger = PrivateKey::parse(BUYER.1).unwrap();
+    let stranger = PrivateKey::parse(BUYER.key).unwrap();
     let authorization = payload::Authorization {
-        from: Address::parse(POOR.0).unwrap(),
-        to: Address::parse(PAY_TO).unwrap(),
+        from: Address::parse(POOR.address).unwrap(),
+        to: Address::parse(PAY_TO.address).unwrap(),
         value: Word::from(PRICE),
         valid_after: Word::default(),
         valid_before: Word::from(now().secs() + 300),
@@ -406,7 +394,7 @@ fn a_wallet_with_code_is_judged_by_the_token_alone() {
     let signature = buyer::sign(&offer, &authorization, &stranger).unwrap();
     let header = farebox::x402::encode(&serde_json::json!({"x402Version": 2, "accepted": offer, "payload": {
         "signature": hex::encode(&signature),
-        "authorization": {"from": POOR.0, "to": PAY_TO, "value": PRICE.to_string(), "validAfter": "0",
+        "authorization": {"from": POOR.address, "to": PAY_TO.address, "value": PRICE.to_string(), "validAfter": "0",
             "validBefore": authorization.valid_before.as_u64().unwrap().to_string(), "nonce": hex::encode(&authorization.nonce)},
     }}));
     let wallet = verify(&Payment::from_header(&header).unwrap(), &offer, now()).unwrap();
@@ -415,9 +403,9 @@ fn a_wallet_with_code_is_judged_by_the_token_alone() {
     assert_eq!(shop.received(), PRICE);
 
     // Without code the same signature is nobody's, and with code that says no a good signature is refused.
-    shop.node.rpc("anvil_setCode", serde_json::json!([POOR.0, "0x"]));
+    shop.node.rpc("anvil_setCode", serde_json::json!([POOR.address, "0x"]));
     assert!(matches!(shop.simulate(&wallet), Err(Refused::Invalid { reason: reason::SIGNATURE, .. })));
-    shop.node.rpc("anvil_setCode", serde_json::json!([BUYER.0, "0x60006000f3"]));
+    shop.node.rpc("anvil_setCode", serde_json::json!([BUYER.address, "0x60006000f3"]));
     assert!(matches!(shop.simulate(&payment), Err(Refused::Invalid { reason: reason::SIGNATURE, .. })));
     assert_eq!(failed(shop.settle(&payment)), reason::SIGNATURE);
     assert_eq!(shop.received(), PRICE);
@@ -426,7 +414,7 @@ fn a_wallet_with_code_is_judged_by_the_token_alone() {
 #[test]
 fn more_confirmations_are_waited_for() {
     let shop = open_with(Anvil::start(84532), Arc::default(), |network| network.confirmations = 3);
-    let mut outcome = shop.chains.settle(shop.pay(&BUYER, PRICE, 300));
+    let mut outcome = shop.chains.settle(shop.pay(BUYER, PRICE, 300));
     eventually("it is mined", || shop.received() == PRICE);
     shop.node.mine(1);
     std::thread::sleep(Duration::from_millis(1500));
@@ -441,7 +429,7 @@ fn the_second_node_is_asked_when_the_first_is_down() {
         let config::Settlement::Rpc { urls, .. } = &mut network.settlement else { unreachable!() };
         urls.insert(0, "http://127.0.0.1:9".into());
     });
-    let payment = shop.pay(&BUYER, PRICE, 300);
+    let payment = shop.pay(BUYER, PRICE, 300);
     confirmed(shop.settle(&payment));
     assert_eq!(shop.received(), PRICE);
 }
@@ -455,7 +443,7 @@ fn what_is_not_the_chain_token_and_purse_we_think_is_not_sold_on() {
     };
     assert!(why(&|network| network.id = "eip155:8453".into()).contains("chain 84532"));
     assert!(why(&|network| network.asset_name = Some("USD Coin".into())).contains("DOMAIN_SEPARATOR"));
-    let poor = || config::Secret::from(POOR.1.to_owned());
+    let poor = || config::Secret::from(POOR.key.to_owned());
     let penniless = why(&|network| {
         let config::Settlement::Rpc { key, .. } = &mut network.settlement else { unreachable!() };
         *key = poor();
@@ -472,7 +460,7 @@ fn what_is_not_the_chain_token_and_purse_we_think_is_not_sold_on() {
     let chains = Chains::start(&[network(&node)], Arc::<Memory>::default(), hour_ahead).unwrap();
     assert!(chains.networks()[0].sellable.clone().unwrap_err().contains("clock"));
 
-    let to_ourselves = Network { pay_to: SETTLER.0.into(), ..network(&node) };
+    let to_ourselves = Network { pay_to: SETTLER.address.into(), ..network(&node) };
     let refused = Chains::start(&[to_ourselves], Arc::<Memory>::default(), clock()).err().unwrap();
     assert!(refused.to_string().contains("pay_to"), "{refused}");
 }
@@ -480,7 +468,7 @@ fn what_is_not_the_chain_token_and_purse_we_think_is_not_sold_on() {
 #[test]
 fn the_simulated_chain_keeps_the_same_journal_and_moves_nothing() {
     let shop = open_with(Anvil::start(84532), Arc::default(), |network| network.settlement = config::Settlement::Simulated);
-    let payment = shop.pay(&POOR, PRICE, 300);
+    let payment = shop.pay(POOR, PRICE, 300);
     assert_eq!(shop.simulate(&payment), Ok(()));
     confirmed(shop.settle(&payment));
     assert!(matches!(shop.simulate(&payment), Err(Refused::Invalid { reason: reason::NONCE_USED, .. })));
@@ -505,23 +493,23 @@ fn a_send_whose_answer_is_lost_is_unknown_and_found_by_its_hash() {
         let config::Settlement::Rpc { urls, .. } = &mut network.settlement else { unreachable!() };
         *urls = vec![proxy.url()];
     });
-    let payment = shop.pay(&BUYER, PRICE, 300);
+    let payment = shop.pay(BUYER, PRICE, 300);
     let confirmation = confirmed(shop.settle(&payment));
     assert!(drops.load(SeqCst));
     assert_eq!(confirmation.tx, shop.journal.attempts()[0].tx);
-    assert_eq!((shop.received(), shop.node.sent_by(SETTLER.0), shop.journal.attempts().len()), (PRICE, 1, 1));
+    assert_eq!((shop.received(), shop.node.transactions_of(SETTLER.address), shop.journal.attempts().len()), (PRICE, 1, 1));
 }
 
 #[test]
 fn a_facilitators_silence_and_its_200_are_not_outcomes() {
     let tx = format!("0x{}", "ab".repeat(32));
-    let settled = serde_json::json!({"success": true, "transaction": tx, "network": "eip155:84532", "payer": BUYER.0});
+    let settled = serde_json::json!({"success": true, "transaction": tx, "network": "eip155:84532", "payer": BUYER.address});
     let used = serde_json::json!({"success": false, "transaction": "", "errorReason": reason::NONCE_USED});
     let turn = std::sync::atomic::AtomicUsize::new(0);
     let asked = Arc::new(std::sync::Mutex::new(Vec::new()));
     let seen = asked.clone();
     let facilitator = Stub::start(move |request| {
-        let verify = serde_json::json!({"isValid": true, "payer": BUYER.0}).to_string();
+        let verify = serde_json::json!({"isValid": true, "payer": BUYER.address}).to_string();
         let path = request.split(' ').nth(1).unwrap_or_default();
         match path {
             "/supported" => Some((404, "{}".into())),
@@ -540,7 +528,7 @@ fn a_facilitators_silence_and_its_200_are_not_outcomes() {
     let shop = open_with(Anvil::start(84532), Arc::default(), |network| {
         network.settlement = config::Settlement::Facilitator { url: facilitator.url(), authorization: None };
     });
-    let payment = shop.pay(&BUYER, PRICE, 300);
+    let payment = shop.pay(BUYER, PRICE, 300);
     assert_eq!(shop.simulate(&payment), Ok(()));
     assert_eq!(confirmed(shop.settle(&payment)).tx, tx, "\"already used\" after a lost answer is no failure");
     let asked = asked.lock().unwrap();

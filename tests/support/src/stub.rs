@@ -4,18 +4,20 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 
+use crate::http::{self, Request};
+
 /// A running stub; its thread ends with the process.
 pub struct Stub(String);
 
 impl Stub {
     /// `answer` gets the whole request, head and body. `None` closes the connection without a word.
     pub fn start(answer: impl Fn(&str) -> Option<(u16, String)> + Send + Sync + 'static) -> Stub {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap().to_string();
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("a bound socket has an address").to_string();
         let answer = Arc::new(answer);
         std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                let (mut stream, answer) = (stream.unwrap(), answer.clone());
+            for mut stream in listener.incoming().flatten() {
+                let answer = answer.clone();
                 std::thread::spawn(move || {
                     let request = read(&mut stream);
                     if let Some((status, body)) = answer(&request) {
@@ -37,12 +39,7 @@ impl Stub {
 /// Passes a request on and returns the body of the answer.
 pub fn forward(address: &str, request: &str) -> String {
     let body = request.split("\r\n\r\n").nth(1).unwrap_or_default();
-    let mut stream = TcpStream::connect(address).unwrap();
-    let head = "POST / HTTP/1.1\r\nHost: node\r\nContent-Type: application/json\r\nConnection: close";
-    write!(stream, "{head}\r\nContent-Length: {}\r\n\r\n{body}", body.len()).unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    answer.split("\r\n\r\n").nth(1).unwrap_or_default().to_owned()
+    http::send(address, &Request::post("/", body)).expect("the node behind the stub answers").text()
 }
 
 fn read(stream: &mut TcpStream) -> String {

@@ -1,0 +1,90 @@
+//! `farebox verify`: clean books are said to be clean, changed ones are not, and nobody opens the books of somebody else.
+
+use std::path::Path;
+
+use farebox_rig::http::Request;
+use farebox_rig::process::run;
+use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
+
+use crate::shipped;
+
+const POSTINGS: TableDefinition<(u64, u8), &[u8]> = TableDefinition::new("postings");
+const BALANCES: TableDefinition<&[u8], i64> = TableDefinition::new("balances");
+
+fn sold_one() -> farebox_rig::server::Server {
+    let server = shipped();
+    let (code, _, stderr) = run(server.command(&["pay", "--url", &server.url(), "hi"]), "");
+    assert_eq!(code, 0, "{stderr}");
+    server
+}
+
+#[test]
+fn a_second_gateway_on_the_same_books_is_refused_and_the_first_goes_on() {
+    let server = sold_one();
+    let (code, stdout, stderr) = run(server.command(&["serve"]), "");
+    assert_eq!(code, 70, "{stderr}");
+    assert!(!stdout.contains("listening"), "{stdout}");
+    assert!(stderr.contains("another farebox has these books open"), "{stderr}");
+    let (code, stdout, stderr) = run(server.command(&["verify"]), "");
+    assert_eq!((code, stdout.as_str()), (70, ""), "{stderr}");
+    assert!(stderr.contains("stop it first"), "{stderr}");
+    assert_eq!(server.send(&Request::get("/healthz")).status, 200);
+    let (code, _, stderr) = run(server.command(&["pay", "--url", &server.url(), "hi"]), "");
+    assert_eq!(code, 0, "{stderr}");
+}
+
+#[test]
+fn books_that_somebody_changed_are_not_clean() {
+    for (what, change, complaint) in [
+        ("an amount in the journal", change_a_posting as fn(&Path), "hash chain"),
+        ("a balance", change_a_balance as fn(&Path), "its postings sum to"),
+        ("a row is gone", remove_a_posting as fn(&Path), "missing"),
+    ] {
+        let mut server = sold_one();
+        assert!(server.audit().clean);
+        change(&server.data_dir().join("ledger.redb"));
+        let books = server.verify(&[]);
+        assert!(!books.clean, "{what}: {:#}", books.json);
+        assert_eq!(books.json["ok"], false);
+        assert!(books.json["problems"].to_string().contains(complaint), "{what}: {:#}", books.json);
+    }
+}
+
+/// One micro more in one leg; the amount stands after the eight bytes of the row's hash.
+fn change_a_posting(file: &Path) {
+    let (key, mut row) = first_posting(file);
+    row[15] ^= 1;
+    edit(file, |tx| {
+        tx.open_table(POSTINGS).unwrap().insert(key, row.as_slice()).unwrap();
+    });
+}
+
+fn remove_a_posting(file: &Path) {
+    let (key, _) = first_posting(file);
+    edit(file, |tx| {
+        tx.open_table(POSTINGS).unwrap().remove(key).unwrap();
+    });
+}
+
+fn change_a_balance(file: &Path) {
+    edit(file, |tx| {
+        let mut table = tx.open_table(BALANCES).unwrap();
+        let first = table.first().unwrap().map(|(key, balance)| (key.value().to_vec(), balance.value()));
+        let (key, balance) = first.unwrap();
+        table.insert(key.as_slice(), balance + 1).unwrap();
+    });
+}
+
+fn first_posting(file: &Path) -> ((u64, u8), Vec<u8>) {
+    let db = Database::open(file).unwrap();
+    let table = db.begin_read().unwrap().open_table(POSTINGS).unwrap();
+    let (key, row) = table.first().unwrap().unwrap();
+    (key.value(), row.value().to_vec())
+}
+
+fn edit(file: &Path, change: impl FnOnce(&redb::WriteTransaction)) {
+    let tx = Database::open(file).unwrap();
+    let tx = tx.begin_write().unwrap();
+    change(&tx);
+    tx.commit().unwrap();
+}

@@ -1,0 +1,102 @@
+//! A configuration that cannot be used is refused with exit code 78 and words that name the key at fault.
+
+use std::fs;
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::Command;
+
+use farebox_rig::anvil::SETTLER;
+use farebox_rig::process::run;
+use tempfile::TempDir;
+
+use crate::{FAREBOX, on_a_free_port};
+
+/// What `farebox serve` says about a configuration that it must refuse; it never listens.
+fn refused(config: &str) -> String {
+    let folder = TempDir::new().unwrap();
+    fs::write(folder.path().join("config.toml"), config).unwrap();
+    let key = folder.path().join("key");
+    fs::write(&key, SETTLER.key).unwrap();
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
+    let mut command = Command::new(FAREBOX);
+    command.current_dir(folder.path()).env("SETTLER", SETTLER.key).env("NO_KEY", "not a key").env_remove("UNSET");
+    let (code, stdout, stderr) = run(command, "");
+    assert_eq!(code, 78, "{stdout}{stderr}");
+    assert!(!stdout.contains("listening"), "{stdout}");
+    assert!(!stderr.contains(&SETTLER.key[2..]), "a secret is not repeated: {stderr}");
+    stderr
+}
+
+/// The shipped configuration with one thing changed.
+fn with(from: &str, to: &str) -> String {
+    let config = on_a_free_port();
+    assert!(config.contains(from), "the shipped configuration has {from:?}");
+    config.replacen(from, to, 1)
+}
+
+const SIMULATED: &str = "settlement = \"simulated\"";
+
+fn settled_with(lines: &str) -> String {
+    with(SIMULATED, &format!("settlement = \"rpc\"\nrpc_urls = [\"http://127.0.0.1:9\"]\n{lines}"))
+}
+
+#[test]
+fn every_refusal_names_its_key() {
+    let second_network = "[[network]]\nid = \"base\"\npay_to = \"0x209693Bc6afc0C5328bA36FaF03C514EF312287C\"\nsettlement = \
+                          \"simulated\"\n\n[[upstream]]\nname = \"echo\"";
+    let cases = [
+        ("a literal secret", settled_with(&format!("settler_key = \"{}\"", SETTLER.key)), &["settler_key", "env:NAME"][..]),
+        ("no secret", settled_with(""), &["settler_key"]),
+        ("a secret that is not there", settled_with("settler_key = \"env:UNSET\""), &["settler_key", "UNSET"]),
+        ("a secret for everybody", settled_with("settler_key = \"file:key\""), &["settler_key", "chmod 600"]),
+        ("a secret that is none", settled_with("settler_key = \"env:NO_KEY\""), &["settler_key"]),
+        ("nobody settles", with(SIMULATED, "settlement = \"rpc\""), &["rpc_urls"]),
+        ("no facilitator", with(SIMULATED, "settlement = \"facilitator\""), &["facilitator_url"]),
+        ("test and main network", with("[[upstream]]\nname = \"echo\"", second_network), &["network.id", "84532", "8453"]),
+        ("simulated for strangers", with("127.0.0.1:0", "0.0.0.0:0"), &["settlement", "loopback"]),
+        ("an unknown network", with("id = \"base-sepolia\"", "id = \"base-sepollia\""), &["base-sepollia", "id"]),
+        ("a misspelt key", with("payg_remainder = \"credit\"", "payg_remaindr = \"credit\""), &["payg_remaindr"]),
+        ("a misspelt secret", settled_with(&format!("setler_key = \"{}\"", SETTLER.key)), &["setler_key"]),
+        ("a misspelt value", with("payg_order = \"overlap\"", "payg_order = \"overlapp\""), &["payg_order"]),
+        ("no receiver", with("pay_to = \"0x209693Bc6afc0C5328bA36FaF03C514EF312287C\"", "pay_to = \"0x12\""), &["pay_to"]),
+        (
+            "a mistyped receiver",
+            with("0x209693Bc6afc0C5328bA36FaF03C514EF312287C", "0x209693Bc6afc0C5328bA36FaF03C514EF312287c"),
+            &["pay_to"],
+        ),
+        ("an upstream that is not there", with("name = \"echo\", model", "name = \"ecco\", model"), &["upstreams", "ecco"]),
+        ("an inexact price", with("input = \"3.00\"", "input = \"3,00\""), &["price.input"]),
+        ("a place to listen at", with("127.0.0.1:0", "localhost"), &["server.bind"]),
+        ("an address range", with("trusted_proxies = []", "trusted_proxies = [\"10.0.0.0/99\"]"), &["trusted_proxies"]),
+        ("no TOML", "[server".to_owned(), &["config"]),
+    ];
+    for (what, config, words) in cases {
+        let said = refused(&config);
+        for word in words {
+            assert!(said.contains(word), "{what}: {word:?} is missing in: {said}");
+        }
+    }
+}
+
+#[test]
+fn money_never_goes_to_the_key_that_pays_gas() {
+    let config =
+        settled_with("settler_key = \"env:SETTLER\"").replace("0x209693Bc6afc0C5328bA36FaF03C514EF312287C", SETTLER.address);
+    let said = refused(&config);
+    assert!(said.contains("pay_to"), "{said}");
+}
+
+#[test]
+fn a_port_that_is_taken_and_a_file_that_is_missing_are_said_plainly() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let said = refused(&with("127.0.0.1:0", &address));
+    assert!(said.contains(&address), "{said}");
+
+    let folder = TempDir::new().unwrap();
+    let mut command = Command::new(FAREBOX);
+    command.current_dir(folder.path()).args(["--config", "nowhere.toml", "serve"]);
+    let (code, _, stderr) = run(command, "");
+    assert_eq!(code, 78, "{stderr}");
+    assert!(stderr.contains("nowhere.toml"), "{stderr}");
+}

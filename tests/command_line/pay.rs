@@ -1,0 +1,93 @@
+//! The first minute: the shipped configuration starts, says that its money is simulated, and `farebox pay` buys from it.
+
+use farebox_rig::anvil::BUYER;
+use farebox_rig::http::Request;
+use farebox_rig::process::run;
+use farebox_rig::server::Server;
+use serde_json::json;
+
+use crate::shipped;
+
+/// `farebox pay` towards `server`, as a buyer without a wallet.
+fn pay(server: &Server, arguments: &[&str]) -> (i32, String, String) {
+    let mut command = server.command(&["pay", "--url", &server.url()]);
+    command.args(arguments).env_remove("FAREBOX_PAYER_KEY");
+    run(command, "")
+}
+
+#[test]
+fn the_shipped_configuration_starts_and_says_that_its_money_is_simulated() {
+    let server = shipped();
+    let printed = server.output();
+    for expected in ["sells     echo (from echo)", "paid on   eip155:84532", "MONEY IS SIMULATED", "simulated, ready"] {
+        assert!(printed.contains(expected), "{expected:?} is missing in:\n{printed}");
+    }
+    let models = server.send(&Request::get("/v1/models"));
+    assert_eq!((models.status, &models.json()["data"][0]["id"]), (200, &"echo".into()));
+    let health = server.send(&Request::get("/healthz"));
+    assert_eq!((health.status, &health.json()["networks"][0]["settlement"]), (200, &"simulated".into()));
+}
+
+#[test]
+fn pay_prints_the_answer_on_stdout_and_the_receipt_on_stderr_in_both_dialects() {
+    let mut server = shipped();
+    let mut transactions = Vec::new();
+    for dialect in [&[][..], &["--messages"]] {
+        let (code, stdout, stderr) = pay(&server, &[&["Tell me a story"], dialect].concat());
+        assert_eq!((code, stdout.trim_end()), (0, "You said: Tell me a story"), "{stderr}");
+        for expected in
+            ["quote     at most 0.0", "throw-away", "simulated", "receipt   transaction 0x", "eip155:84532", "request   req_"]
+        {
+            assert!(stderr.contains(expected), "{expected:?} is missing in:\n{stderr}");
+        }
+        transactions.push(stderr.split("transaction ").nth(1).unwrap().split('\n').next().unwrap().to_owned());
+    }
+    assert_ne!(transactions[0], transactions[1]);
+    let books = server.audit();
+    assert!(books.clean, "{:#}", books.json);
+    assert_eq!(books.json["payments"], json!({ "final": 2 }));
+}
+
+#[test]
+fn a_signed_offer_buys_with_a_plain_request_once() {
+    let mut server = shipped();
+    let (path, body) = ("/v1/chat/completions", r#"{"model":"echo","messages":[{"role":"user","content":"hi"}]}"#);
+    let quoted = server.send(&Request::post(path, body));
+    let offer = quoted.header("payment-required").expect("a 402 carries the offer").to_owned();
+    let (code, stdout, stderr) = pay(&server, &["--sign", &offer]);
+    assert_eq!((code, stdout.lines().count()), (0, 1), "the header and nothing else: {stderr}");
+
+    let request = Request::post(path, body).header("payment-signature", stdout.trim());
+    let bought = server.send(&request);
+    assert_eq!(bought.status, 200, "{}", bought.text());
+    assert_eq!(bought.json()["choices"][0]["message"]["content"], "You said: hi");
+    assert_eq!(bought.decoded("payment-response").unwrap()["success"], true);
+    let again = server.send(&request);
+    assert_eq!((again.status, again.code().as_str()), (409, "payment_already_used"));
+
+    // A wallet of one's own signs without asking anybody.
+    let mut command = server.command(&["pay", "--url", "http://127.0.0.1:9", "--sign", &offer]);
+    command.env("FAREBOX_PAYER_KEY", BUYER.key);
+    let (code, stdout, stderr) = run(command, "");
+    assert_eq!(code, 0, "{stderr}");
+    assert!(stderr.contains(BUYER.address) && !stderr.contains(&BUYER.key[2..]), "{stderr}");
+    let bought = server.send(&Request::post(path, body).header("payment-signature", stdout.trim()));
+    assert_eq!(bought.status, 200, "{}", bought.text());
+    assert!(server.audit().clean);
+}
+
+#[test]
+fn a_buyer_never_pays_more_than_it_said() {
+    let mut server = shipped();
+    let (code, stdout, stderr) = pay(&server, &["hi", "--max-usd", "0.001"]);
+    assert_eq!((code, stdout.as_str()), (1, ""), "{stderr}");
+    assert!(stderr.contains("--max-usd") && stderr.contains("nothing was signed"), "{stderr}");
+    let (code, stdout, stderr) = pay(&server, &["hi", "--model", "no-such-model"]);
+    assert_eq!((code, stdout.as_str()), (1, ""), "{stderr}");
+    assert!(stderr.contains("model_not_found"), "{stderr}");
+    assert_eq!(server.audit().json["payments"], json!({}), "nothing was bought");
+
+    let (code, _, stderr) = pay(&server, &["hi"]);
+    assert_eq!(code, 1);
+    assert!(stderr.contains("is the gateway running?"), "{stderr}");
+}
