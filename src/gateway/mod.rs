@@ -2,6 +2,7 @@
 
 mod journal;
 mod payer;
+mod prices;
 mod quote;
 mod relay;
 mod serve;
@@ -10,6 +11,7 @@ mod trust;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use crate::catalogue::Catalogue;
 use crate::chain::{ChainError, Chains};
@@ -35,6 +37,7 @@ pub struct Gateway {
     clock: Clock,
     running: settle::Running,
     trust: trust::Trust,
+    earlier: prices::Earlier,
     calls: AtomicUsize,
 }
 
@@ -66,6 +69,12 @@ impl Gateway {
         let journal = Arc::new(journal::LedgerJournal::new(ledger.clone()));
         let chains = Chains::start(&config.networks, journal, clock.clone())?;
         settle::resume(&ledger, &chains);
+        let honour = Duration::from_secs(config.payments.max_timeout_seconds);
+        let earlier = prices::Earlier::load(&config.data_dir, config.catalogue.models(), honour, clock.now());
+        let earlier = earlier.unwrap_or_else(|error| {
+            tracing::warn!(%error, "prices.json cannot be used; quotes made before a change of price are not honoured");
+            prices::Earlier::default()
+        });
         Ok(Gateway {
             catalogue: config.catalogue.clone(),
             ledger,
@@ -73,6 +82,7 @@ impl Gateway {
             limits: config.limits.clone(),
             payments: config.payments.clone(),
             public_url: config.public_url.clone(),
+            earlier,
             trust: trust::Trust::new(config.payments.failed_settlements_per_day),
             clock,
             running: settle::Running::default(),

@@ -76,10 +76,14 @@ async fn sell(
         Ok(turn) => turn,
         Err(error) => return Err(quote.refuse_if_payable(error)),
     };
-    let verified = match verify(gateway, &quote, payment) {
-        Ok(verified) => verified,
-        Err(error) => return Err(quote.refuse_if_payable(error)),
+    let (verified, earlier) = match verify(gateway, &quote, payment) {
+        Ok(verified) => (verified, None),
+        Err(error) => match at_the_earlier_price(gateway, call, request, model, payment, &error) {
+            Some((verified, model)) => (verified, Some(model)),
+            None => return Err(quote.refuse_if_payable(error)),
+        },
     };
+    let model = earlier.as_ref().unwrap_or(model);
     if let Err(refused) = gateway.chains.simulate(&verified).await {
         return Err(quote.refuse_if_payable(settle::refused(refused)));
     }
@@ -110,6 +114,22 @@ fn verify(gateway: &Gateway, quote: &Quote, payment: &Payment) -> Result<Verifie
         return Err(Error::new(Code::PaymentInvalid, message).reason(chain::reason::VALID_BEFORE));
     }
     Ok(verified)
+}
+
+/// A payment of another amount may answer a quote that was made before the last change of price.
+fn at_the_earlier_price(
+    gateway: &Gateway,
+    call: &Call,
+    request: &Request<'_>,
+    model: &Model,
+    payment: &Payment,
+    error: &Error,
+) -> Option<(VerifiedPayment, Model)> {
+    let about_the_amount = [chain::reason::VALUE_V1, chain::reason::VALUE_V2];
+    error.reason.filter(|reason| about_the_amount.contains(reason))?;
+    let model = gateway.earlier.find(model, gateway.clock.now())?;
+    let quote = Quote::new(gateway, &call.path, &model, model.quote(&request.bound(&model)));
+    Some((verify(gateway, &quote, payment).ok()?, model))
 }
 
 /// An authorization must live at least this long from the moment it is presented.
