@@ -48,7 +48,7 @@ fn a_node_that_is_lost_before_anything_was_signed_leaves_the_payment_as_it_was()
     let (mut shop, line) = open(&["settle_after_ms = 20000", "settle_wait_ms = 1500"]);
     let body = body(USAGE, true);
     let payment = shop.pay(CHAT, &body);
-    shop.upstream.configure(&json!({ "ttfb": 1000 }));
+    shop.upstream.configure(&json!({ "ttfb": 2000 }));
     let address = shop.server.address().to_owned();
     let answer = std::thread::scope(|scope| {
         let call = scope.spawn(|| http::send(&address, &paid(CHAT, &body, &payment)).unwrap());
@@ -70,7 +70,7 @@ fn a_node_that_is_lost_before_anything_was_signed_leaves_the_payment_as_it_was()
 
 #[test]
 fn a_node_that_is_lost_after_sending_leaves_the_payment_pending_and_then_the_payers_balance() {
-    let (mut shop, line) = open(&["settle_wait_ms = 1500"]);
+    let (mut shop, line) = open(&["settle_wait_ms = 4000"]);
     let body = body(USAGE, true);
     let payment = shop.pay(CHAT, &body);
     shop.chain.set_automine(false);
@@ -108,6 +108,7 @@ fn a_block_that_is_taken_back_after_the_call_was_served_is_paid_for_again() {
     shop.chain.set_automine(false);
     shop.chain.reorg(1);
     assert_eq!(shop.earned(), 0, "the block is gone, and the money with it");
+    eventually("we notice", || shop.server.output().contains("vanished from the chain"));
     eventually("our transaction is submitted again", || shop.chain.pending_transactions() == 1);
     shop.chain.set_automine(true);
     shop.chain.mine(1);

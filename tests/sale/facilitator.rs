@@ -103,7 +103,7 @@ fn a_facilitator_that_is_lost_while_it_settles_leaves_the_payment_pending_and_th
     let body = body(USAGE, true);
     let payment = shop.pay(CHAT, &body);
     // The upstream thinks until the line is cut; settlement starts when it has accepted.
-    shop.upstream.configure(&json!({ "ttfb": 1000 }));
+    shop.upstream.configure(&json!({ "ttfb": 2000 }));
     let address = shop.server.address().to_owned();
     let answer = std::thread::scope(|scope| {
         let call = scope.spawn(|| http::send(&address, &paid(CHAT, &body, &payment)).unwrap());
