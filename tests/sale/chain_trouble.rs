@@ -108,7 +108,7 @@ fn a_block_that_is_taken_back_after_the_call_was_served_is_paid_for_again() {
     shop.chain.set_automine(false);
     shop.chain.reorg(1);
     assert_eq!(shop.earned(), 0, "the block is gone, and the money with it");
-    eventually("we notice", || shop.server.output().contains("vanished from the chain"));
+    eventually("we notice", || shop.server.output().contains("a confirmed transfer vanished"));
     eventually("our transaction is submitted again", || shop.chain.pending_transactions() == 1);
     shop.chain.set_automine(true);
     shop.chain.mine(1);
