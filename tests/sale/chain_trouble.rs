@@ -113,7 +113,7 @@ fn a_block_that_is_taken_back_after_the_call_was_served_is_paid_for_again() {
     shop.chain.set_automine(true);
     shop.chain.mine(1);
     eventually("the transfer is on the chain again", || shop.earned() == payment.amount);
-    eventually("the books know", || shop.server.output().matches("payment confirmed on chain").count() == 2);
+    eventually("the books know", || shop.server.output().matches("settlement confirmed").count() == 2);
     assert_eq!((shop.served(), shop.chain.transfers().len()), (1, 1), "one call, one transfer");
     assert_eq!(shop.buy(CHAT, &body, &payment).status, 409);
     shop.close(CHARGE);
