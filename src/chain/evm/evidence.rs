@@ -28,21 +28,32 @@ pub enum Elsewhere {
     Unexplained,
 }
 
-/// Whether this receipt moved exactly this payment: both events, from the token itself, in this transaction.
+/// Whether this receipt moved exactly this payment.
 pub fn pays(receipt: &Receipt, payment: &VerifiedPayment) -> bool {
+    transfer(receipt, payment).is_some()
+}
+
+/// The place in its block of the `Transfer` that carried this payment. The token emits it directly after the
+/// `AuthorizationUsed` of the same authorization (EIP-3009, as USDC does it), and only this pair counts: somebody may put
+/// one honest transfer into a transaction in which the nonces of his other payments are used for transfers to himself.
+pub fn transfer(receipt: &Receipt, payment: &VerifiedPayment) -> Option<u64> {
     let authorization = &payment.authorization;
     let (from, to) = (authorization.from.to_word(), authorization.to.to_word());
-    let emitted = |event: &str, topics: &[[u8; 32]], data: &[u8]| {
-        receipt.logs.iter().any(|log| {
+    let find = |event: &str, topics: &[[u8; 32]], data: &[u8]| {
+        let found = receipt.logs.iter().filter(|log| {
             log.address == payment.asset
                 && log.tx == receipt.tx
                 && log.topics.split_first().is_some_and(|(first, rest)| hex::encode(first) == event && rest == topics)
                 && log.data == data
-        })
+        });
+        found.map(|log| log.index).collect::<Vec<_>>()
     };
-    receipt.succeeded
-        && emitted(abi::TRANSFER_EVENT, &[from, to], &authorization.value.0)
-        && emitted(abi::USED_EVENT, &[from, authorization.nonce], &[])
+    if !receipt.succeeded {
+        return None;
+    }
+    let used = find(abi::USED_EVENT, &[from, authorization.nonce], &[]);
+    let transfers = find(abi::TRANSFER_EVENT, &[from, to], &authorization.value.0);
+    transfers.into_iter().find(|place| place.checked_sub(1).is_some_and(|before| used.contains(&before)))
 }
 
 /// Looks for the authorization in the token's own books: its state first, then the event that explains it. Only events

@@ -1,0 +1,76 @@
+//! Payments under attack and in bad weather: clever strangers, voided claims, nodes that lag, fees and nonces gone wrong.
+
+#[path = "chain_attacks/shop.rs"]
+mod shop;
+#[path = "support/stub.rs"]
+mod stub;
+
+use farebox::chain::evm::hex;
+use farebox::chain::{Counted, Settlement, audit, reason};
+use farebox_rig::anvil::MINTER;
+use serde_json::json;
+use shop::{PRICE, confirmed, failed, fresh_nonce, open, pay, transfer_data, wait};
+
+/// Code that makes these calls to `to` while its contract is created.
+fn calls_at_once(to: &str, calls: &[String]) -> String {
+    let calls: Vec<_> = calls.iter().map(|data| hex::decode(data).unwrap()).collect();
+    let to = hex::decode(to).unwrap();
+    let build = |mut at: usize| {
+        let mut code = Vec::new();
+        for data in &calls {
+            let (length, from) = ((data.len() as u16).to_be_bytes(), (at as u16).to_be_bytes());
+            // CODECOPY(0, from, length); CALL(gas, to, 0, 0, length, 0, 0); POP
+            code.extend([0x61, length[0], length[1], 0x61, from[0], from[1], 0x60, 0x00, 0x39]);
+            code.extend([0x60, 0, 0x60, 0, 0x61, length[0], length[1], 0x60, 0, 0x60, 0, 0x73]);
+            code.extend(&to);
+            code.extend([0x5a, 0xf1, 0x50]);
+            at += data.len();
+        }
+        code.push(0x00);
+        code
+    };
+    let mut code = build(build(0).len());
+    calls.iter().for_each(|data| code.extend(data));
+    hex::encode(&code)
+}
+
+#[test]
+fn one_transfer_pays_for_one_payment_only() {
+    let shop = open();
+    let offer = shop.offer(300);
+    let mut to_himself = offer.clone();
+    to_himself.pay_to = MINTER.address.into();
+    let nonces: Vec<_> = (0..5).map(|_| fresh_nonce()).collect();
+    let payments: Vec<_> = nonces.iter().map(|nonce| pay(&offer, *nonce)).collect();
+    payments.iter().for_each(|payment| assert_eq!(shop.simulate(payment), Ok(())));
+    // One honest transfer, and four to his other wallet under the nonces of the other payments, in one transaction. The
+    // honest one is in the middle, so that it stands next to strange ones on both sides.
+    let mut calls: Vec<_> = nonces.iter().map(|nonce| transfer_data(&pay(&to_himself, *nonce))).collect();
+    calls[2] = transfer_data(&payments[2]);
+    let data = calls_at_once(shop.node.usdc(), &calls);
+    let tx = shop.act(MINTER.address, json!({"data": data, "gas": "0x1e8480"}));
+    assert_eq!(shop.received(), PRICE);
+    let outcomes: Vec<_> = payments.iter().map(|payment| shop.chains.settle(payment.clone())).collect();
+    for (place, outcome) in outcomes.into_iter().enumerate() {
+        match wait(outcome) {
+            Settlement::Confirmed(confirmation) => assert_eq!((place, confirmation.tx), (2, tx.clone())),
+            Settlement::Failed { reason, .. } => assert!(place != 2 && reason == reason::NONCE_USED),
+        }
+    }
+    assert_eq!((shop.received(), shop.sent()), (PRICE, 0));
+}
+
+#[test]
+fn the_audit_lets_one_transfer_explain_one_payment() {
+    let networks = std::cell::RefCell::new(Vec::new());
+    let shop = shop::open_with(|_, network| networks.borrow_mut().push(network.clone()));
+    let payment = shop.pay(300);
+    let tx = confirmed(wait(shop.chains.settle(payment.clone()))).tx;
+    let other = shop.pay(300);
+    let counted =
+        |payment: &farebox::chain::VerifiedPayment| Counted { id: payment.id(), payment: payment.to_bytes(), tx: tx.clone() };
+    let claims = [counted(&payment), counted(&other), counted(&payment)];
+    let report = audit(&networks.borrow(), &claims);
+    assert_eq!((report.found, report.problems.len()), (1, 2), "{:?}", report.problems);
+    assert_eq!(shop.received(), PRICE);
+}
