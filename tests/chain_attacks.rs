@@ -5,11 +5,14 @@ mod shop;
 #[path = "support/stub.rs"]
 mod stub;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+
 use farebox::chain::evm::hex;
-use farebox::chain::{Counted, Settlement, audit, reason};
+use farebox::chain::{Counted, Refused, Settlement, audit, reason};
 use farebox_rig::anvil::MINTER;
 use serde_json::json;
-use shop::{PRICE, confirmed, failed, fresh_nonce, open, pay, transfer_data, wait};
+use shop::{PRICE, confirmed, eventually, fresh_nonce, open, open_behind, pay, transfer_data, wait};
 
 /// Code that makes these calls to `to` while its contract is created.
 fn calls_at_once(to: &str, calls: &[String]) -> String {
@@ -73,4 +76,47 @@ fn the_audit_lets_one_transfer_explain_one_payment() {
     let report = audit(&networks.borrow(), &claims);
     assert_eq!((report.found, report.problems.len()), (1, 2), "{:?}", report.problems);
     assert_eq!(shop.received(), PRICE);
+}
+
+#[test]
+fn a_payment_that_is_asked_for_many_times_is_settled_once() {
+    let shop = open();
+    shop.node.set_automine(false);
+    let payment = shop.pay(300);
+    let outcomes: Vec<_> = (0..20).map(|_| shop.chains.settle(payment.clone())).collect();
+    eventually("it is sent", || shop.node.pending_transactions() == 1);
+    // Another transfer under the same nonce cannot take part in it.
+    let mut dearer = shop.offer(300);
+    dearer.amount = (2 * PRICE).to_string();
+    let nonce = serde_json::from_slice::<serde_json::Value>(&payment.to_bytes()).unwrap();
+    let nonce = hex::fixed(nonce["payload"]["authorization"]["nonce"].as_str().unwrap()).unwrap();
+    let other = pay(&dearer, nonce);
+    assert_eq!(other.id(), payment.id());
+    assert!(matches!(shop.simulate(&other), Err(Refused::Invalid { reason: reason::NONCE_USED, .. })));
+    shop.node.mine(1);
+    let txs: Vec<_> = outcomes.into_iter().map(|outcome| confirmed(wait(outcome)).tx).collect();
+    assert!(txs.iter().all(|tx| *tx == txs[0]), "everybody hears the same");
+    assert_eq!((shop.received(), shop.sent(), shop.journal.books().attempts.len()), (PRICE, 1, 1));
+    // Who asks while it is only watched hears it at once.
+    assert_eq!(confirmed(wait(shop.chains.settle(payment))).tx, txs[0]);
+    assert_eq!((shop.sent(), shop.journal.books().settled.len()), (1, 1));
+}
+
+#[test]
+fn a_claim_that_is_given_back_does_not_take_the_next_one_with_it() {
+    let trouble = Arc::new(AtomicBool::new(false));
+    let down = trouble.clone();
+    let shop = open_behind(move |call, ask| {
+        let refused = down.load(SeqCst) && call["method"] == "eth_estimateGas";
+        if refused { shop::node_error(call, -32000, "no state yet") } else { ask(call) }
+    });
+    let payment = shop.pay(300);
+    trouble.store(true, SeqCst);
+    let first = shop.chains.settle(payment.clone());
+    let second = shop.chains.settle(payment.clone());
+    shop.journal.books().voids = 1;
+    trouble.store(false, SeqCst);
+    assert!(first.blocking_recv().is_err(), "nobody knows anything about a claim that was given back");
+    confirmed(wait(second));
+    assert_eq!((shop.received(), shop.sent(), shop.journal.books().attempts.len()), (PRICE, 1, 1));
 }

@@ -1,9 +1,7 @@
 //! Settling one payment on its chain: sign, journal, send, and look until it is proven where the money is.
 
-use std::rc::Rc;
 use std::sync::Arc;
 
-use tokio::sync::oneshot;
 use tokio::time::{Duration, sleep};
 use tracing::{info, warn};
 
@@ -19,6 +17,7 @@ use super::watch::{Horizon, Watched};
 use super::{abi, check, hex, simulate};
 use crate::chain::client::JsonClient;
 use crate::chain::networks::Token;
+use crate::chain::open::Hearing;
 use crate::chain::payment::{Proof, VerifiedPayment};
 use crate::chain::{Attempt, Confirmation, Journal, JournalClosed, Refused, Settlement, reason};
 use crate::clock::Clock;
@@ -105,29 +104,16 @@ impl Settler {
         tries
     }
 
-    /// Settles a payment, or goes on where the journal left it, and watches it until it is final. `tell` hears the outcome
-    /// after the journal does; nobody needs to be listening.
+    /// Settles a payment, or goes on where the journal left it, and watches it until it is final. Those who wait hear the
+    /// outcome after the journal does; nobody needs to be waiting.
     pub async fn run(
-        self: Rc<Self>,
-        payment: VerifiedPayment,
-        tries: Vec<Signed>,
-        confirmed: Option<Confirmation>,
-        tell: oneshot::Sender<Settlement>,
-    ) {
-        if self.pursue(&payment, tries, confirmed, tell).await.is_err() {
-            info!(payment = %payment.id(), "settlement stops: its claim was given back, or the ledger has stopped");
-        }
-    }
-
-    async fn pursue(
         &self,
         payment: &VerifiedPayment,
         mut tries: Vec<Signed>,
         mut confirmed: Option<Confirmation>,
-        tell: oneshot::Sender<Settlement>,
+        hearing: &Hearing,
     ) -> Result<(), JournalClosed> {
         let id = payment.id();
-        let mut tell = Some(tell);
         loop {
             let (outcome, known) = match confirmed.take() {
                 Some(confirmation) => (Settlement::Confirmed(confirmation), true),
@@ -136,10 +122,7 @@ impl Settler {
             if !known {
                 self.journal.settled(id, outcome.clone()).await?;
             }
-            if let Some(tell) = tell.take() {
-                // Nobody listening is fine: the journal knows.
-                let _ = tell.send(outcome.clone());
-            }
+            hearing.tell(&outcome);
             let confirmation = match outcome {
                 Settlement::Confirmed(confirmation) => confirmation,
                 Settlement::Failed { reason, message } => {
@@ -156,6 +139,7 @@ impl Settler {
                 Watched::Vanished => {
                     warn!(payment = %id, tx = %confirmation.tx, "a confirmed transfer vanished; sending it again");
                     self.journal.unconfirmed(id);
+                    hearing.take_back();
                 }
             }
         }
