@@ -6,13 +6,13 @@ mod shop;
 mod stub;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 
 use farebox::chain::evm::hex;
 use farebox::chain::{Counted, Refused, Settlement, audit, reason};
 use farebox_rig::anvil::MINTER;
 use serde_json::json;
-use shop::{PRICE, confirmed, eventually, fresh_nonce, open, open_behind, pay, transfer_data, wait};
+use shop::{PRICE, confirmed, eventually, failed, fresh_nonce, open, open_behind, pay, still_open, transfer_data, wait};
 
 /// Code that makes these calls to `to` while its contract is created.
 fn calls_at_once(to: &str, calls: &[String]) -> String {
@@ -88,9 +88,7 @@ fn a_payment_that_is_asked_for_many_times_is_settled_once() {
     // Another transfer under the same nonce cannot take part in it.
     let mut dearer = shop.offer(300);
     dearer.amount = (2 * PRICE).to_string();
-    let nonce = serde_json::from_slice::<serde_json::Value>(&payment.to_bytes()).unwrap();
-    let nonce = hex::fixed(nonce["payload"]["authorization"]["nonce"].as_str().unwrap()).unwrap();
-    let other = pay(&dearer, nonce);
+    let other = pay(&dearer, shop::nonce(&payment));
     assert_eq!(other.id(), payment.id());
     assert!(matches!(shop.simulate(&other), Err(Refused::Invalid { reason: reason::NONCE_USED, .. })));
     shop.node.mine(1);
@@ -119,4 +117,90 @@ fn a_claim_that_is_given_back_does_not_take_the_next_one_with_it() {
     assert!(first.blocking_recv().is_err(), "nobody knows anything about a claim that was given back");
     confirmed(wait(second));
     assert_eq!((shop.received(), shop.sent(), shop.journal.books().attempts.len()), (PRICE, 1, 1));
+}
+
+/// A shop whose node answers calls to the token as of block `head`, while that is not 0.
+fn open_lagging(head: Arc<AtomicU64>) -> shop::Shop {
+    open_behind(move |call, ask| match head.load(SeqCst) {
+        head if head > 0 && call["method"] == "eth_call" => shop::from_old_block(call, head, ask),
+        _ => ask(call),
+    })
+}
+
+#[test]
+fn a_node_that_is_behind_does_not_turn_an_overtaken_payment_into_a_failed_one() {
+    let head = Arc::new(AtomicU64::new(0));
+    let shop = open_lagging(head.clone());
+    shop.node.set_automine(false);
+    let payment = shop.pay(300);
+    let mut outcome = shop.chains.settle(payment.clone());
+    eventually("ours waits for a block", || shop.node.pending_transactions() == 1);
+    head.store(shop.node.block_number(), SeqCst);
+    let theirs = shop.overtake(&payment);
+    shop.node.mine(1);
+    assert_eq!((shop.received(), shop.sent()), (PRICE, 1), "theirs was first, so ours reverted");
+    still_open(&mut outcome, 4);
+    head.store(0, SeqCst);
+    assert_eq!(confirmed(wait(outcome)).tx, theirs);
+    assert_eq!(shop.received(), PRICE);
+}
+
+#[test]
+fn events_that_come_late_are_waited_for() {
+    let late = Arc::new(AtomicBool::new(true));
+    let hidden = late.clone();
+    let shop = open_behind(move |call, ask| {
+        let hide = hidden.load(SeqCst) && call["method"] == "eth_getLogs";
+        if hide { json!({"jsonrpc": "2.0", "id": call["id"], "result": []}) } else { ask(call) }
+    });
+    // A stranger has submitted one, and the payer has used the nonce of the other for himself.
+    let (theirs, misused) = (shop.pay(300), shop.pay(300));
+    let tx = shop.overtake(&theirs);
+    let mut to_himself = shop.offer(300);
+    to_himself.pay_to = MINTER.address.into();
+    shop.overtake(&pay(&to_himself, shop::nonce(&misused)));
+    let mut paid = shop.chains.settle(theirs);
+    let mut spent = shop.chains.settle(misused);
+    still_open(&mut paid, 4);
+    late.store(false, SeqCst);
+    assert_eq!(confirmed(wait(paid)).tx, tx);
+    assert_eq!(failed(wait(spent)), reason::NONCE_USED);
+
+    // An event that never comes is given up after many blocks, and not before.
+    late.store(true, SeqCst);
+    let misused = shop.pay(300);
+    shop.overtake(&pay(&to_himself, shop::nonce(&misused)));
+    spent = shop.chains.settle(misused);
+    still_open(&mut spent, 12);
+    shop.node.mine(9);
+    assert_eq!(failed(wait(spent)), reason::NONCE_USED);
+    assert_eq!((shop.received(), shop.sent()), (PRICE, 0));
+}
+
+#[test]
+fn an_authorization_has_ended_only_when_that_is_final_and_the_node_is_not_behind() {
+    let (head, full) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(true)));
+    let (old, no_estimate) = (head.clone(), full.clone());
+    let shop = open_behind(move |call, ask| match old.load(SeqCst) {
+        _ if no_estimate.load(SeqCst) && call["method"] == "eth_estimateGas" => shop::node_error(call, -32000, "no state yet"),
+        head if head > 0 && call["method"] == "eth_call" => shop::from_old_block(call, head, ask),
+        _ => ask(call),
+    });
+    let (lost, overtaken) = (shop.pay(8), shop.pay(8));
+    let mut ended = shop.chains.settle(lost);
+    let mut paid = shop.chains.settle(overtaken.clone());
+    head.store(shop.node.block_number(), SeqCst);
+    let theirs = shop.overtake(&overtaken);
+    shop.node.rpc("evm_increaseTime", json!([120]));
+    shop.node.mine(1);
+    still_open(&mut ended, 5);
+    head.store(0, SeqCst);
+    // Its end is past, but the block that says so can still be replaced.
+    still_open(&mut ended, 5);
+    assert_eq!(confirmed(wait(paid)).tx, theirs);
+    shop.node.mine(6);
+    assert_eq!(failed(wait(ended)), reason::VALID_BEFORE);
+    assert_eq!((shop.received(), shop.sent()), (PRICE, 0));
+    paid = shop.chains.settle(overtaken);
+    assert_eq!(confirmed(wait(paid)).tx, theirs);
 }

@@ -153,6 +153,11 @@ pub fn pay(offer: &Requirements, nonce: [u8; 32]) -> VerifiedPayment {
     verify(&Payment::from_header(&header).unwrap(), offer, now()).unwrap()
 }
 
+pub fn nonce(payment: &VerifiedPayment) -> [u8; 32] {
+    let stored: Value = serde_json::from_slice(&payment.to_bytes()).unwrap();
+    hex::fixed(stored["payload"]["authorization"]["nonce"].as_str().unwrap()).unwrap()
+}
+
 /// What a stranger, or we, would send for this payment.
 pub fn transfer_data(payment: &VerifiedPayment) -> String {
     let stored: Value = serde_json::from_slice(&payment.to_bytes()).unwrap();
