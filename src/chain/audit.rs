@@ -1,5 +1,7 @@
 //! Comparing the books with the chains: every payment that was counted must be a transfer that its chain still has.
 
+use std::collections::HashSet;
+
 use tokio::task::LocalSet;
 
 use super::VerifiedPayment;
@@ -44,8 +46,9 @@ pub fn audit(networks: &[Network], counted: &[Counted]) -> Audit {
             Ok(client) => networks.iter().filter_map(|network| ledger(network, &client)).collect::<Vec<_>>(),
             Err(error) => return audit.problems.push(format!("the chains cannot be asked: {error}")),
         };
+        let mut seen = HashSet::new();
         for one in counted {
-            look_up(&ledgers, one, &mut audit).await;
+            look_up(&ledgers, one, &mut seen, &mut audit).await;
         }
     });
     audit
@@ -58,7 +61,11 @@ fn ledger<'a>(network: &'a Network, client: &JsonClient) -> Option<(&'a str, Led
     }
 }
 
-async fn look_up(ledgers: &[(&str, Ledger)], counted: &Counted, audit: &mut Audit) {
+/// A transfer: its network, block and place there.
+type Transfer = (String, u64, u64);
+
+/// `seen` holds the transfers that explain payments already; one transfer explains one payment.
+async fn look_up(ledgers: &[(&str, Ledger)], counted: &Counted, seen: &mut HashSet<Transfer>, audit: &mut Audit) {
     let (id, tx) = (counted.id, &counted.tx);
     let payment = match VerifiedPayment::from_bytes(&counted.payment) {
         Ok(payment) => payment,
@@ -69,8 +76,9 @@ async fn look_up(ledgers: &[(&str, Ledger)], counted: &Counted, audit: &mut Audi
         return;
     };
     match ledger.carried(&payment, tx).await {
-        Ok(true) => audit.found += 1,
-        Ok(false) => audit.problems.push(format!("{id}: {network} has no transfer of {} micros in {tx}", payment.amount().get())),
+        Ok(Some((block, place))) if seen.insert(((*network).to_owned(), block, place)) => audit.found += 1,
+        Ok(Some(_)) => audit.problems.push(format!("{id}: the transfer in {tx} is counted for another payment already")),
+        Ok(None) => audit.problems.push(format!("{id}: {network} has no transfer of {} micros in {tx}", payment.amount().get())),
         Err(why) => audit.problems.push(format!("{id}: {network} cannot be asked: {why}")),
     }
 }

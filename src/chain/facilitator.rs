@@ -1,18 +1,17 @@
 //! Settling through somebody else's x402 v2 facilitator: its word is read strictly and its silence never as a verdict.
 
-use std::rc::Rc;
 use std::sync::Arc;
 
 use awc::http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::sync::oneshot;
 use tokio::time::{Duration, sleep};
-use tracing::{error, info, warn};
+use tracing::{error, warn};
 
 use super::client::{Answer, JsonClient};
 use super::evm::hex;
 use super::networks::Token;
+use super::open::Hearing;
 use super::payment::VerifiedPayment;
 use super::{Attempt, Confirmation, Journal, JournalClosed, Refused, Settlement, reason};
 use crate::clock::Clock;
@@ -74,28 +73,21 @@ impl Facilitator {
 
     /// Settles, journaling the intent before the first request. An outcome that nobody knows stays open.
     pub async fn run(
-        self: Rc<Self>,
-        payment: VerifiedPayment,
+        &self,
+        payment: &VerifiedPayment,
         resumed: bool,
         confirmed: Option<Confirmation>,
-        tell: oneshot::Sender<Settlement>,
-    ) {
-        let id = payment.id();
+        hearing: &Hearing,
+    ) -> Result<(), JournalClosed> {
         let outcome = match confirmed {
-            Some(confirmation) => Ok(Settlement::Confirmed(confirmation)),
-            None => self.settle(&payment, resumed).await,
+            Some(confirmation) => Settlement::Confirmed(confirmation),
+            None => self.settle(payment, resumed).await?,
         };
-        match outcome {
-            Ok(outcome) => {
-                let paid = matches!(outcome, Settlement::Confirmed(_));
-                // Nobody listening is fine: the journal knows.
-                let _ = tell.send(outcome);
-                if paid {
-                    self.journal.finalized(id);
-                }
-            }
-            Err(JournalClosed) => info!(payment = %id, "settlement stops: its claim was given back, or the ledger has stopped"),
+        hearing.tell(&outcome);
+        if matches!(outcome, Settlement::Confirmed(_)) {
+            self.journal.finalized(payment.id());
         }
+        Ok(())
     }
 
     async fn settle(&self, payment: &VerifiedPayment, resumed: bool) -> Result<Settlement, JournalClosed> {

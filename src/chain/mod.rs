@@ -14,6 +14,7 @@ mod facilitator;
 mod handle;
 mod judge;
 pub mod networks;
+mod open;
 mod payment;
 pub mod reason;
 mod simulated;

@@ -2,14 +2,13 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
-use std::rc::Rc;
 use std::sync::Arc;
 
-use tokio::sync::oneshot;
 use tokio::time::{Duration, sleep};
 use tracing::info;
 
 use super::evm::{hex, keccak, verify};
+use super::open::Hearing;
 use super::payment::{Proof, VerifiedPayment};
 use super::{Attempt, Confirmation, Journal, JournalClosed, Refused, Settlement, reason};
 use crate::ids::PaymentId;
@@ -42,28 +41,21 @@ impl Simulated {
 
     /// Journals the same steps in the same order as a real chain.
     pub async fn run(
-        self: Rc<Self>,
-        payment: VerifiedPayment,
+        &self,
+        payment: &VerifiedPayment,
         resumed: bool,
         confirmed: Option<Confirmation>,
-        tell: oneshot::Sender<Settlement>,
-    ) {
-        let id = payment.id();
+        hearing: &Hearing,
+    ) -> Result<(), JournalClosed> {
         let outcome = match confirmed {
-            Some(confirmation) => Ok(Settlement::Confirmed(confirmation)),
-            None => self.settle(&payment, resumed).await,
+            Some(confirmation) => Settlement::Confirmed(confirmation),
+            None => self.settle(payment, resumed).await?,
         };
-        match outcome {
-            Ok(outcome) => {
-                let paid = matches!(outcome, Settlement::Confirmed(_));
-                // Nobody listening is fine: the journal knows.
-                let _ = tell.send(outcome);
-                if paid {
-                    self.journal.finalized(id);
-                }
-            }
-            Err(JournalClosed) => info!(payment = %id, "settlement stops: its claim was given back, or the ledger has stopped"),
+        hearing.tell(&outcome);
+        if matches!(outcome, Settlement::Confirmed(_)) {
+            self.journal.finalized(payment.id());
         }
+        Ok(())
     }
 
     async fn settle(&self, payment: &VerifiedPayment, resumed: bool) -> Result<Settlement, JournalClosed> {

@@ -9,11 +9,12 @@ use tokio::task::{LocalSet, spawn_local};
 use tracing::{error, info, warn};
 
 use super::client::JsonClient;
-use super::evm::{Purse, Settler};
+use super::evm::{Purse, Settler, Signed};
 use super::facilitator::Facilitator;
 use super::handle::Entry;
+use super::open::{Asked, Hearing, Open};
 use super::simulated::Simulated;
-use super::{Attempt, Confirmation, Journal, Refused, Settlement, VerifiedPayment};
+use super::{Attempt, Confirmation, Journal, JournalClosed, Refused, Settlement, VerifiedPayment, reason};
 use crate::clock::Clock;
 use crate::config::Secret;
 
@@ -103,8 +104,11 @@ fn network(setup: Setup, client: &JsonClient, journal: &Arc<dyn Journal>, clock:
 
 async fn serve(networks: &[Network], mut inbox: channel::UnboundedReceiver<Command>) {
     let find = |payment: &VerifiedPayment| networks.iter().find(|network| network.entry.token.network == payment.network());
+    let open = Open::default();
     while let Some(command) = inbox.recv().await {
         match command {
+            // Every claim is preceded by this question, so no claim ever waits for another transfer's settlement.
+            Command::Simulate(payment, tell) if open.is_taken(&payment) => drop(tell.send(Err(taken()))),
             Command::Simulate(payment, tell) => {
                 let Some(network) = find(&payment).cloned() else { continue };
                 spawn_local(async move {
@@ -113,7 +117,7 @@ async fn serve(networks: &[Network], mut inbox: channel::UnboundedReceiver<Comma
                 });
             }
             Command::Settle { payment, attempts, confirmed, tell } => match find(&payment) {
-                Some(network) => network.settle(payment, attempts, confirmed, tell),
+                Some(network) => network.settle(&open, payment, attempts, confirmed, tell),
                 None => error!(
                     payment = %payment.id(), network = payment.network(),
                     "this payment's network is no longer configured; it stays open until it is"
@@ -121,6 +125,11 @@ async fn serve(networks: &[Network], mut inbox: channel::UnboundedReceiver<Comma
             },
         }
     }
+}
+
+fn taken() -> Refused {
+    let message = "another transfer under this authorization's nonce is being settled; sign a new one with a new nonce";
+    Refused::Invalid { reason: reason::NONCE_USED, message: message.into() }
 }
 
 impl Network {
@@ -134,24 +143,46 @@ impl Network {
 
     fn settle(
         &self,
+        open: &Open,
         payment: VerifiedPayment,
         attempts: Vec<Attempt>,
         confirmed: Option<Confirmation>,
         tell: oneshot::Sender<Settlement>,
     ) {
-        let resumed = !attempts.is_empty();
-        match self.back.clone() {
-            Back::Rpc(settler) => {
+        match open.ask(&payment, tell) {
+            Asked::Joined => info!(payment = %payment.id(), "this payment is being settled already; joining"),
+            Asked::Taken => error!(payment = %payment.id(), "its nonce is being settled for another transfer; not started"),
+            Asked::Start(hearing) => {
                 // Read before the task starts: commands are in order, tasks are not.
-                let tries = settler.restore(&attempts);
-                spawn_local(settler.run(payment, tries, confirmed, tell));
+                let tries = match &self.back {
+                    Back::Rpc(settler) => settler.restore(&attempts),
+                    Back::Facilitator(_) | Back::Simulated(_) => Vec::new(),
+                };
+                spawn_local(self.clone().pursue(payment, attempts, tries, confirmed, hearing));
             }
-            Back::Facilitator(facilitator) => {
-                spawn_local(facilitator.run(payment, resumed, confirmed, tell));
-            }
-            Back::Simulated(simulated) => {
-                spawn_local(simulated.run(payment, resumed, confirmed, tell));
-            }
+        }
+    }
+
+    /// Settles, and once more for those who claimed the payment anew after an earlier claim was given back.
+    async fn pursue(
+        self,
+        mut payment: VerifiedPayment,
+        mut attempts: Vec<Attempt>,
+        mut tries: Vec<Signed>,
+        mut confirmed: Option<Confirmation>,
+        hearing: Hearing,
+    ) {
+        loop {
+            let (resumed, known) = (!attempts.is_empty(), confirmed.take());
+            let end = match &self.back {
+                Back::Rpc(settler) => settler.run(&payment, std::mem::take(&mut tries), known, &hearing).await,
+                Back::Facilitator(facilitator) => facilitator.run(&payment, resumed, known, &hearing).await,
+                Back::Simulated(simulated) => simulated.run(&payment, resumed, known, &hearing).await,
+            };
+            let Err(JournalClosed) = end else { return };
+            info!(payment = %payment.id(), "settlement stops: its claim was given back, or the ledger has stopped");
+            let Some(again) = hearing.refused() else { return };
+            (payment, attempts) = (again, Vec::new());
         }
     }
 

@@ -297,6 +297,9 @@ fn an_authorization_that_ends_in_the_queue_fails_and_leaves_the_line_free() {
     shop.node.rpc("evm_increaseTime", serde_json::json!([60]));
     shop.node.mine(1);
     shop.node.set_automine(true);
+    eventually("the nonce is used up", || shop.node.transactions_of(SETTLER.address) == 1);
+    // What has ended is called so once that is final.
+    shop.node.mine(5);
     assert_eq!(failed(wait(outcome)), reason::VALID_BEFORE);
     assert_eq!(shop.received(), 0);
     assert_eq!(shop.node.transactions_of(SETTLER.address), 1, "the nonce is used up, by nothing or by a revert");

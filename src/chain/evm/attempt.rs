@@ -15,6 +15,9 @@ use crate::chain::{Attempt, JournalClosed};
 const STUCK: Duration = Duration::from_secs(10);
 /// A transaction that the node did not take is tried again after this long.
 const NOT_TAKEN: Duration = Duration::from_secs(2);
+/// How long, and for how many blocks, a used authorization may stay without the event that explains it.
+const UNEXPLAINED: Duration = Duration::from_secs(10);
+const UNEXPLAINED_BLOCKS: u64 = 8;
 /// Below this a suggested tip is not worth the risk of being ignored, in wei per gas.
 const SMALLEST_TIP: u128 = 1_000_000;
 
@@ -56,8 +59,8 @@ pub struct Progress {
     taken: Taken,
     /// How often the chain had counted past our nonce without a receipt of ours.
     pub passed: u32,
-    /// How often the token called the authorization used up without saying how.
-    pub unexplained: u32,
+    /// When, and at which block, the token first called the authorization used up without saying how.
+    unexplained: Option<(Instant, u64)>,
 }
 
 /// What the node said to the bytes.
@@ -71,7 +74,14 @@ enum Taken {
 
 impl Progress {
     pub fn new() -> Progress {
-        Progress { sent_at: None, taken: Taken::Perhaps, passed: 0, unexplained: 0 }
+        Progress { sent_at: None, taken: Taken::Perhaps, passed: 0, unexplained: None }
+    }
+
+    /// Whether an inexplicable "used up" is to be believed: it was told a while and several blocks ago, and the events up to
+    /// `head` still do not explain it. Until then a node may just be behind with its events.
+    pub fn stays_unexplained(&mut self, head: u64) -> bool {
+        let (at, block) = *self.unexplained.get_or_insert_with(|| (Instant::now(), head));
+        at.elapsed() >= UNEXPLAINED && head >= block.saturating_add(UNEXPLAINED_BLOCKS)
     }
 
     /// Stored bytes that were not sent since the program started.

@@ -2,7 +2,7 @@
 
 use super::abi;
 use super::hex;
-use super::node::{self, Asked, Log, Node, Receipt};
+use super::node::{self, Asked, Block, Log, Node, Receipt};
 use super::rpc::RpcError;
 use crate::chain::Confirmation;
 use crate::chain::payment::VerifiedPayment;
@@ -12,8 +12,8 @@ pub const CLOCK_TOLERANCE: u64 = 120;
 /// Blocks per log query; many providers refuse more, and some allow only very few.
 const LOG_WINDOW: u64 = 1000;
 const SMALLEST_LOG_WINDOW: u64 = 8;
-/// Queries before giving up; at 2 s per block this is more than a day.
-const LOG_WINDOWS: u64 = 50;
+/// Queries before giving up for now; with the narrowest windows this is more than an hour of 2 s blocks.
+const LOG_WINDOWS: u64 = 300;
 
 /// Where an authorization went that our own transaction did not use.
 #[derive(Debug, PartialEq, Eq)]
@@ -23,60 +23,94 @@ pub enum Elsewhere {
     /// Somebody else submitted it: the money is ours all the same.
     Paid(Confirmation),
     /// Its signer cancelled it, used its nonce for another transfer, or spent it before it was shown to us.
-    Spent,
+    Spent { block: u64 },
     /// The token says it is used up, and no event since the payment was verified says how.
     Unexplained,
 }
 
-/// Whether this receipt moved exactly this payment: both events, from the token itself, in this transaction.
+/// Whether this receipt moved exactly this payment.
 pub fn pays(receipt: &Receipt, payment: &VerifiedPayment) -> bool {
+    transfer(receipt, payment).is_some()
+}
+
+/// The place in its block of the `Transfer` that carried this payment. The token emits it directly after the
+/// `AuthorizationUsed` of the same authorization (EIP-3009, as USDC does it), and only this pair counts: somebody may put
+/// one honest transfer into a transaction in which the nonces of his other payments are used for transfers to himself.
+pub fn transfer(receipt: &Receipt, payment: &VerifiedPayment) -> Option<u64> {
     let authorization = &payment.authorization;
     let (from, to) = (authorization.from.to_word(), authorization.to.to_word());
-    let emitted = |event: &str, topics: &[[u8; 32]], data: &[u8]| {
-        receipt.logs.iter().any(|log| {
+    let find = |event: &str, topics: &[[u8; 32]], data: &[u8]| {
+        let found = receipt.logs.iter().filter(|log| {
             log.address == payment.asset
                 && log.tx == receipt.tx
                 && log.topics.split_first().is_some_and(|(first, rest)| hex::encode(first) == event && rest == topics)
                 && log.data == data
-        })
+        });
+        found.map(|log| log.index).collect::<Vec<_>>()
     };
-    receipt.succeeded
-        && emitted(abi::TRANSFER_EVENT, &[from, to], &authorization.value.0)
-        && emitted(abi::USED_EVENT, &[from, authorization.nonce], &[])
+    if !receipt.succeeded {
+        return None;
+    }
+    let used = find(abi::USED_EVENT, &[from, authorization.nonce], &[]);
+    let transfers = find(abi::TRANSFER_EVENT, &[from, to], &authorization.value.0);
+    transfers.into_iter().find(|place| place.checked_sub(1).is_some_and(|before| used.contains(&before)))
 }
 
-/// Looks for the authorization in the token's own books: its state first, then the event that explains it. Only events
-/// since the payment was verified count, so that an authorization spent elsewhere before buys nothing here.
-pub async fn elsewhere(node: &Node, payment: &VerifiedPayment) -> Asked<Elsewhere> {
-    let state = node::view(payment.asset, payment.asset, &abi::authorization_state(&payment.authorization));
-    let state = node::read_bytes(&node.call(state).await?)?;
-    if abi::word(&state).is_some_and(|word| word.is_zero()) {
-        return Ok(Elsewhere::Unused);
+/// Whether this receipt used the payment's authorization, for whatever transfer.
+fn uses(receipt: &Receipt, payment: &VerifiedPayment) -> bool {
+    let topics = [payment.authorization.from.to_word(), payment.authorization.nonce];
+    let used = |log: &Log| log.address == payment.asset && log.topics.len() == 3 && log.topics[1..] == topics;
+    receipt.succeeded && receipt.logs.iter().any(used)
+}
+
+/// Looks for the authorization in the token's own books as they stand at block `head`: its state first, then the event
+/// that explains it. A node that does not have that block has no say. An authorization never becomes unused again, so
+/// "unused" at `head` holds for every block before it. Only events since the payment was verified count as payment, so that
+/// an authorization spent elsewhere before buys nothing here.
+pub async fn elsewhere(node: &Node, payment: &VerifiedPayment, head: u64) -> Asked<Elsewhere> {
+    let state = node.view_at(payment.asset, &abi::authorization_state(&payment.authorization), head).await?;
+    match abi::word(&state) {
+        None => return Err(RpcError::Unreachable("the token's answer is not a word".into())),
+        Some(used) if used.is_zero() => return Ok(Elsewhere::Unused),
+        Some(_) => {}
     }
-    let (log, since_verified) = match find(node, payment).await? {
+    let (log, since_verified) = match find(node, payment, head).await? {
         Some(found) => found,
         None => return Ok(Elsewhere::Unexplained),
     };
+    let spent = Elsewhere::Spent { block: log.block };
     if !since_verified || log.topics.first().map(|event| hex::encode(event)).as_deref() == Some(abi::CANCELED_EVENT) {
-        return Ok(Elsewhere::Spent);
+        return Ok(spent);
     }
     let receipt = node.call(node::receipt(&log.tx)).await?;
     match node::read_receipt(&receipt, &log.tx)? {
         Some(receipt) if pays(&receipt, payment) => {
             Ok(Elsewhere::Paid(Confirmation { tx: hex::encode(&receipt.tx), block: receipt.block }))
         }
-        Some(_) => Ok(Elsewhere::Spent),
-        None => Ok(Elsewhere::Unexplained),
+        Some(receipt) if uses(&receipt, payment) => Ok(spent),
+        _ => Err(RpcError::Unreachable("the node does not have the transaction of an event it told".into())),
     }
 }
 
-/// Walks back from the latest block, newest first, to the time at which the payment was verified. Also says whether the
-/// event is younger than that.
-async fn find(node: &Node, payment: &VerifiedPayment) -> Asked<Option<(Log, bool)>> {
+/// From this second of the chain's clock on the transfer cannot be mined.
+pub fn end(payment: &VerifiedPayment) -> u64 {
+    payment.authorization.valid_before.as_u64().unwrap_or(u64::MAX)
+}
+
+/// Whether an authorization that was unused at `latest` can never be used any more: a block before `latest` that cannot be
+/// replaced is past its end, so every block that may still be replaced is, too.
+pub async fn is_over(node: &Node, payment: &VerifiedPayment, latest: &Block) -> Asked<bool> {
+    let horizon = node.finalized().await?;
+    Ok(horizon.number <= latest.number && horizon.timestamp >= end(payment))
+}
+
+/// Walks back from `head`, newest first, to the time at which the payment was verified. Also says whether the event is
+/// younger than that.
+async fn find(node: &Node, payment: &VerifiedPayment, head: u64) -> Asked<Option<(Log, bool)>> {
     let events = [abi::USED_EVENT, abi::CANCELED_EVENT];
     let topics = [payment.authorization.from.to_word(), payment.authorization.nonce];
     let since = payment.verified_at.secs().saturating_sub(CLOCK_TOLERANCE);
-    let mut to = node.block("latest").await?.number;
+    let mut to = head;
     let mut window = LOG_WINDOW;
     for _ in 0..LOG_WINDOWS {
         let from = to.saturating_sub(window - 1);
@@ -89,13 +123,13 @@ async fn find(node: &Node, payment: &VerifiedPayment) -> Asked<Option<(Log, bool
         };
         let matches = |log: &Log| log.address == payment.asset && log.topics.len() == 3 && log.topics[1..] == topics;
         if let Some(log) = found.into_iter().find(matches) {
-            let block = node.block(&format!("{:#x}", log.block)).await?;
+            let block = node.numbered(log.block).await?;
             return Ok(Some((log, block.timestamp >= since)));
         }
-        if from == 0 || node.block(&format!("{from:#x}")).await?.timestamp < since {
+        if from == 0 || node.numbered(from).await?.timestamp < since {
             return Ok(None);
         }
         to = from - 1;
     }
-    Ok(None)
+    Err(RpcError::Unreachable("the events since the payment was verified are too many blocks to look through".into()))
 }

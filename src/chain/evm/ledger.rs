@@ -15,14 +15,15 @@ impl Ledger {
         Ledger(Node::new(Rpc::new(client, urls)))
     }
 
-    /// Whether the transaction stands on the chain with exactly this payment in it.
+    /// Where the transfer of exactly this payment stands, as its block and its place among the events of that block;
+    /// `None` when the transaction is not on the chain or does not carry it.
     ///
     /// # Errors
     /// Why no node could say.
-    pub async fn carried(&self, payment: &VerifiedPayment, tx: &str) -> Result<bool, String> {
-        let Some(hash) = hex::fixed::<32>(tx) else { return Ok(false) };
+    pub async fn carried(&self, payment: &VerifiedPayment, tx: &str) -> Result<Option<(u64, u64)>, String> {
+        let Some(hash) = hex::fixed::<32>(tx) else { return Ok(None) };
         let answer = self.0.call(node::receipt(&hash)).await.map_err(|error| error.to_string())?;
         let receipt = node::read_receipt(&answer, &hash).map_err(|error| error.to_string())?;
-        Ok(receipt.is_some_and(|receipt| evidence::pays(&receipt, payment)))
+        Ok(receipt.and_then(|receipt| Some((receipt.block, evidence::transfer(&receipt, payment)?))))
     }
 }

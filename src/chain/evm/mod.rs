@@ -26,6 +26,7 @@ use sha3::{Digest, Keccak256};
 
 pub(in crate::chain) use ledger::Ledger;
 pub(in crate::chain) use settle::{Purse, Settler};
+pub(in crate::chain) use transaction::Signed;
 
 /// keccak256, the hash of Ethereum.
 pub fn keccak(bytes: &[u8]) -> [u8; 32] {

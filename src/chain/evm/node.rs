@@ -1,6 +1,9 @@
 //! What we ask a node, with typed answers; an answer of the wrong shape counts as no answer.
 
+use std::cell::Cell;
+
 use serde_json::{Value, json};
+use tokio::time::{Duration, Instant};
 
 use super::address::Address;
 use super::hex;
@@ -24,6 +27,8 @@ pub struct Log {
     pub data: Vec<u8>,
     pub tx: [u8; 32],
     pub block: u64,
+    /// Its place among the events of its block.
+    pub index: u64,
 }
 
 /// The receipt of a mined transaction.
@@ -35,19 +40,28 @@ pub struct Receipt {
     pub logs: Vec<Log>,
 }
 
+/// How long an answer about finality is good for everybody who asks.
+const FRESH: Duration = Duration::from_secs(5);
+/// Where a chain does not say what is final, this many blocks are.
+const FINAL_DEPTH: u64 = 64;
+
 /// Typed JSON-RPC to one network.
-pub struct Node(Rpc);
+pub struct Node {
+    rpc: Rpc,
+    /// The newest final block and when it was asked for.
+    horizon: Cell<Option<(Instant, Block)>>,
+}
 
 pub type Asked<T> = Result<T, RpcError>;
 
 impl Node {
     pub fn new(rpc: Rpc) -> Node {
-        Node(rpc)
+        Node { rpc, horizon: Cell::default() }
     }
 
     /// Several calls in one round trip; read each answer with the functions below.
     pub async fn batch<const N: usize>(&self, calls: [Call; N]) -> Asked<[Asked<Value>; N]> {
-        let answers = self.0.batch(calls.into()).await?;
+        let answers = self.rpc.batch(calls.into()).await?;
         answers.try_into().map_err(|_| nonsense("a batch"))
     }
 
@@ -55,33 +69,76 @@ impl Node {
     pub async fn receipts(&self, hashes: &[[u8; 32]]) -> Asked<(Vec<Option<Receipt>>, Block)> {
         let mut calls = vec![block("latest")];
         calls.extend(hashes.iter().map(receipt));
-        let mut answers = self.0.batch(calls).await?.into_iter();
+        let mut answers = self.rpc.batch(calls).await?.into_iter();
         let latest = read_block(answers.next().ok_or_else(|| nonsense("a batch"))??)?;
         let receipts = answers.zip(hashes).map(|(answer, hash)| read_receipt(&answer?, hash)).collect::<Asked<_>>()?;
         Ok((receipts, latest))
     }
 
     pub async fn block(&self, tag: &str) -> Asked<Block> {
-        read_block(self.0.call(block(tag)).await?)
+        read_block(self.rpc.call(block(tag)).await?)
+    }
+
+    pub async fn numbered(&self, number: u64) -> Asked<Block> {
+        self.block(&format!("{number:#x}")).await
+    }
+
+    /// The newest block that cannot be replaced any more. A few seconds old at most.
+    pub async fn finalized(&self) -> Asked<Block> {
+        if let Some((at, block)) = self.horizon.get()
+            && at.elapsed() < FRESH
+        {
+            return Ok(block);
+        }
+        let final_block = match self.rpc.call(block("finalized")).await {
+            Ok(answer) if !answer.is_null() => read_block(answer)?,
+            Ok(_) => self.deep_block().await?,
+            Err(error) if unknown_tag(&error) => self.deep_block().await?,
+            Err(error) => return Err(error),
+        };
+        self.horizon.set(Some((Instant::now(), final_block)));
+        Ok(final_block)
+    }
+
+    async fn deep_block(&self) -> Asked<Block> {
+        let latest = self.block("latest").await?;
+        self.numbered(latest.number.saturating_sub(FINAL_DEPTH)).await
+    }
+
+    /// What a contract answers in one certain block. A node that does not have the block cannot say, and the next one is
+    /// asked first from then on; a node that is behind must never be taken for the chain.
+    pub async fn view_at(&self, contract: Address, data: &[u8], number: u64) -> Asked<Vec<u8>> {
+        let params = json!([transaction(contract, contract, data), format!("{number:#x}")]);
+        let answer = self.rpc.call(Call::new("eth_call", params)).await;
+        if answer.as_ref().is_err_and(|error| !error.is_revert()) {
+            self.rpc.pass_over();
+        }
+        read_bytes(&answer?)
     }
 
     pub async fn send(&self, raw: &[u8]) -> Asked<()> {
-        self.0.call(Call::new("eth_sendRawTransaction", json!([hex::encode(raw)]))).await.map(|_| ())
+        self.rpc.call(Call::new("eth_sendRawTransaction", json!([hex::encode(raw)]))).await.map(|_| ())
     }
 
-    /// Events of `address` in a range of blocks, any of `events`, with the two indexed topics given.
+    /// Events of `address` in a range of blocks, any of `events`, with the two indexed topics given. An answer counts only if
+    /// its node has the last block of the range: one that is behind finds nothing there.
     pub async fn logs(&self, address: Address, events: &[&str], topics: [[u8; 32]; 2], from: u64, to: u64) -> Asked<Vec<Log>> {
         let filter = json!({
             "address": address.to_string(), "fromBlock": format!("{from:#x}"), "toBlock": format!("{to:#x}"),
             "topics": [events, hex::encode(&topics[0]), hex::encode(&topics[1])],
         });
-        let answer = self.0.call(Call::new("eth_getLogs", json!([filter]))).await?;
+        let [answer, end] = self.batch([Call::new("eth_getLogs", json!([filter])), block(&format!("{to:#x}"))]).await?;
+        let answer = answer?;
+        if let Err(error) = end.and_then(read_block) {
+            self.rpc.pass_over();
+            return Err(RpcError::Unreachable(format!("the node does not have block {to}: {error}")));
+        }
         let logs = answer.as_array().ok_or_else(|| nonsense("eth_getLogs"))?;
         logs.iter().map(|log| read_log(log).ok_or_else(|| nonsense("eth_getLogs"))).collect()
     }
 
     pub async fn call(&self, call: Call) -> Asked<Value> {
-        self.0.call(call).await
+        self.rpc.call(call).await
     }
 }
 
@@ -125,6 +182,11 @@ pub fn receipt(hash: &[u8; 32]) -> Call {
 
 fn transaction(from: Address, to: Address, data: &[u8]) -> Value {
     json!({"from": from.to_string(), "to": to.to_string(), "data": hex::encode(data)})
+}
+
+/// Whether the node says that it does not know the word `finalized`, as opposed to having trouble.
+fn unknown_tag(error: &RpcError) -> bool {
+    error.says(&["finalized", "tag", "invalid", "unsupported", "not supported", "unknown block", "unknown variant", "hex string"])
 }
 
 fn nonsense(what: &str) -> RpcError {
@@ -183,6 +245,7 @@ fn read_log(log: &Value) -> Option<Log> {
         data: hex::decode(log["data"].as_str()?)?,
         tx: hex::fixed(log["transactionHash"].as_str()?)?,
         block: read_number(&log["blockNumber"]).ok()?,
+        index: read_number(&log["logIndex"]).ok()?,
     })
 }
 

@@ -99,6 +99,11 @@ impl Rpc {
         Rpc { client, urls, preferred: Cell::new(0), batches: Cell::new(true) }
     }
 
+    /// The node that answered last is behind the others: ask the next one first.
+    pub fn pass_over(&self) {
+        self.preferred.set((self.preferred.get() + 1) % self.urls.len().max(1));
+    }
+
     pub async fn call(&self, call: Call) -> Result<Value, RpcError> {
         let request = request(0, &call).to_string().into_bytes();
         let reply: Reply = self.ask(request).await?;

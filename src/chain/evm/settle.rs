@@ -1,9 +1,7 @@
 //! Settling one payment on its chain: sign, journal, send, and look until it is proven where the money is.
 
-use std::rc::Rc;
 use std::sync::Arc;
 
-use tokio::sync::oneshot;
 use tokio::time::{Duration, sleep};
 use tracing::{info, warn};
 
@@ -15,20 +13,17 @@ use super::lane::Lane;
 use super::node::{self, Block, Node, Receipt};
 use super::rpc::{Rpc, RpcError};
 use super::transaction::{Signed, Transaction};
-use super::watch::{Horizon, Watched};
+use super::watch::Watched;
 use super::{abi, check, hex, simulate};
 use crate::chain::client::JsonClient;
 use crate::chain::networks::Token;
+use crate::chain::open::Hearing;
 use crate::chain::payment::{Proof, VerifiedPayment};
 use crate::chain::{Attempt, Confirmation, Journal, JournalClosed, Refused, Settlement, reason};
 use crate::clock::Clock;
 
 /// A transaction sent later than this before the end of its authorization would be mined too late.
 const SETTLE_MARGIN_SECONDS: u64 = 6;
-/// How long after its end an authorization is called dead, so that a small reorganisation cannot revive it.
-const EXPIRY_MARGIN_SECONDS: u64 = 12;
-/// How often an inexplicable "used up" is asked about before it is believed, when nothing of ours was signed.
-const UNEXPLAINED_LOOKS: u32 = 5;
 
 /// Everything that settles payments on one network with one key.
 pub struct Settler {
@@ -38,7 +33,6 @@ pub struct Settler {
     pub(super) address: Address,
     pub(super) lane: Lane,
     pub(super) journal: Arc<dyn Journal>,
-    pub(super) horizon: Horizon,
     clock: Clock,
     confirmations: u64,
     pub(super) max_fee: u128,
@@ -81,7 +75,6 @@ impl Settler {
             key: purse.key,
             lane: Lane::default(),
             journal,
-            horizon: Horizon::default(),
             clock,
             confirmations: purse.confirmations.max(1),
             max_fee: purse.max_fee,
@@ -105,29 +98,16 @@ impl Settler {
         tries
     }
 
-    /// Settles a payment, or goes on where the journal left it, and watches it until it is final. `tell` hears the outcome
-    /// after the journal does; nobody needs to be listening.
+    /// Settles a payment, or goes on where the journal left it, and watches it until it is final. Those who wait hear the
+    /// outcome after the journal does; nobody needs to be waiting.
     pub async fn run(
-        self: Rc<Self>,
-        payment: VerifiedPayment,
-        tries: Vec<Signed>,
-        confirmed: Option<Confirmation>,
-        tell: oneshot::Sender<Settlement>,
-    ) {
-        if self.pursue(&payment, tries, confirmed, tell).await.is_err() {
-            info!(payment = %payment.id(), "settlement stops: its claim was given back, or the ledger has stopped");
-        }
-    }
-
-    async fn pursue(
         &self,
         payment: &VerifiedPayment,
         mut tries: Vec<Signed>,
         mut confirmed: Option<Confirmation>,
-        tell: oneshot::Sender<Settlement>,
+        hearing: &Hearing,
     ) -> Result<(), JournalClosed> {
         let id = payment.id();
-        let mut tell = Some(tell);
         loop {
             let (outcome, known) = match confirmed.take() {
                 Some(confirmation) => (Settlement::Confirmed(confirmation), true),
@@ -136,10 +116,7 @@ impl Settler {
             if !known {
                 self.journal.settled(id, outcome.clone()).await?;
             }
-            if let Some(tell) = tell.take() {
-                // Nobody listening is fine: the journal knows.
-                let _ = tell.send(outcome.clone());
-            }
+            hearing.tell(&outcome);
             let confirmation = match outcome {
                 Settlement::Confirmed(confirmation) => confirmation,
                 Settlement::Failed { reason, message } => {
@@ -156,6 +133,7 @@ impl Settler {
                 Watched::Vanished => {
                     warn!(payment = %id, tx = %confirmation.tx, "a confirmed transfer vanished; sending it again");
                     self.journal.unconfirmed(id);
+                    hearing.take_back();
                 }
             }
         }
@@ -260,14 +238,11 @@ impl Settler {
         };
         if reason == reason::NONCE_USED {
             // EIP-3009 lets anyone submit this; a stranger's earlier submit is still our payment.
-            match evidence::elsewhere(&self.node, payment).await? {
+            match evidence::elsewhere(&self.node, payment, latest.number).await? {
                 Elsewhere::Paid(confirmation) => return Ok(self.deep(confirmation, latest)),
-                Elsewhere::Unused => return Ok(None),
-                Elsewhere::Unexplained if progress.unexplained < UNEXPLAINED_LOOKS => {
-                    progress.unexplained += 1;
-                    return Ok(None);
-                }
-                Elsewhere::Unexplained | Elsewhere::Spent => {}
+                Elsewhere::Spent { block } if self.is_deep(block, latest) => {}
+                Elsewhere::Unexplained if progress.stays_unexplained(latest.number) => {}
+                Elsewhere::Unused | Elsewhere::Spent { .. } | Elsewhere::Unexplained => return Ok(None),
             }
         }
         Ok(Some(Settlement::Failed { reason, message }))
@@ -291,7 +266,7 @@ impl Settler {
         if let Some(receipt) = mined.pop() {
             return self.mined(payment, &receipt, tries, &latest, progress).await;
         }
-        if payment.authorization.valid_before.as_u64().is_some_and(|end| latest.timestamp >= end) {
+        if latest.timestamp >= evidence::end(payment) {
             return self.after_expiry(payment, tries, &latest, progress).await;
         }
         if progress.is_new() {
@@ -316,21 +291,22 @@ impl Settler {
         if evidence::pays(receipt, payment) {
             return Ok(Some(deep));
         }
-        let elsewhere = evidence::elsewhere(&self.node, payment).await?;
+        // At least as new as the receipt's block, because that is deep.
+        let elsewhere = evidence::elsewhere(&self.node, payment, latest.number).await?;
         if receipt.succeeded {
             // The transaction that frees a nonce, so the authorization was at its end or carried by somebody else. If a
             // reorganisation undid the latter, there may be time left for a transfer of ours.
             return match elsewhere {
                 Elsewhere::Unused if self.seconds_left(payment) >= SETTLE_MARGIN_SECONDS => {
-                    self.begin(payment, tries, progress).await
+                    self.begin_again(payment, tries, progress).await
                 }
                 _ => self.after_expiry(payment, tries, latest, progress).await,
             };
         }
         match elsewhere {
             Elsewhere::Paid(confirmation) => Ok(self.deep(confirmation, latest)),
-            Elsewhere::Spent => Ok(Some(spent())),
-            Elsewhere::Unexplained => Ok(None),
+            Elsewhere::Spent { block } => Ok(self.is_deep(block, latest).then(spent)),
+            Elsewhere::Unexplained => Ok(progress.stays_unexplained(latest.number).then(spent)),
             Elsewhere::Unused => {
                 let why = simulate::simulate(&self.node, self.address, payment).await;
                 let (reason, message) = match why {
@@ -351,10 +327,10 @@ impl Settler {
         latest: &Block,
         progress: &mut Progress,
     ) -> Result<Option<Settlement>, Halt> {
-        match evidence::elsewhere(&self.node, payment).await? {
+        match evidence::elsewhere(&self.node, payment, latest.number).await? {
             Elsewhere::Paid(confirmation) => return Ok(self.deep(confirmation, latest)),
-            Elsewhere::Spent if self.clear_line(payment, tries, latest, progress).await? => return Ok(Some(spent())),
-            Elsewhere::Spent | Elsewhere::Unexplained => return Ok(None),
+            Elsewhere::Spent { block } => return self.after_spent(payment, tries, block, latest, progress).await,
+            Elsewhere::Unexplained => return self.after_unexplained(payment, tries, latest, progress).await,
             Elsewhere::Unused => {}
         }
         let Some(last) = tries.last() else { return Ok(None) };
@@ -368,11 +344,7 @@ impl Settler {
         if !late && (!ours || progress.passed > 1) {
             progress.passed = 0;
             warn!(payment = %payment.id(), "the last transaction cannot land any more; signing one with a new nonce");
-            return Ok(match self.begin(payment, tries, progress).await? {
-                // Older bytes may still land, so a refusal proves nothing before the authorization's end.
-                Some(Settlement::Failed { .. }) | None => None,
-                Some(confirmed) => Some(confirmed),
-            });
+            return self.begin_again(payment, tries, progress).await;
         }
         if !overtaken {
             if late {
@@ -384,8 +356,22 @@ impl Settler {
         Ok(None)
     }
 
-    /// The authorization is past its end or too close to it. It has failed once the chain's own clock is past it, nobody
-    /// used it, and nothing of ours blocks the line.
+    /// Signs one with a new nonce beside older ones, which may still land, so that a refusal proves nothing before the
+    /// authorization's end.
+    async fn begin_again(
+        &self,
+        payment: &VerifiedPayment,
+        tries: &mut Vec<Signed>,
+        progress: &mut Progress,
+    ) -> Result<Option<Settlement>, Halt> {
+        Ok(match self.begin(payment, tries, progress).await? {
+            Some(Settlement::Failed { .. }) | None => None,
+            Some(confirmed) => Some(confirmed),
+        })
+    }
+
+    /// The authorization is past its end or too close to it. It has failed once a block that is final is past the end,
+    /// nobody had used it by the latest block, and nothing of ours blocks the line.
     async fn after_expiry(
         &self,
         payment: &VerifiedPayment,
@@ -393,24 +379,42 @@ impl Settler {
         latest: &Block,
         progress: &mut Progress,
     ) -> Result<Option<Settlement>, Halt> {
-        let end = payment.authorization.valid_before.as_u64().unwrap_or(u64::MAX);
-        match evidence::elsewhere(&self.node, payment).await? {
+        match evidence::elsewhere(&self.node, payment, latest.number).await? {
             Elsewhere::Paid(confirmation) => return Ok(self.deep(confirmation, latest)),
-            Elsewhere::Unexplained if tries.is_empty() && progress.unexplained >= UNEXPLAINED_LOOKS => return Ok(Some(spent())),
-            Elsewhere::Unexplained => {
-                progress.unexplained += 1;
-                return Ok(None);
-            }
-            Elsewhere::Spent => return Ok(self.clear_line(payment, tries, latest, progress).await?.then(spent)),
-            Elsewhere::Unused if latest.timestamp < end => return Ok(None),
+            Elsewhere::Spent { block } => return self.after_spent(payment, tries, block, latest, progress).await,
+            Elsewhere::Unexplained => return self.after_unexplained(payment, tries, latest, progress).await,
+            Elsewhere::Unused if latest.timestamp < evidence::end(payment) => return Ok(None),
             Elsewhere::Unused => {}
         }
         let clear = self.clear_line(payment, tries, latest, progress).await?;
-        if !clear || latest.timestamp < end.saturating_add(EXPIRY_MARGIN_SECONDS) {
+        if !clear || !evidence::is_over(&self.node, payment, latest).await? {
             return Ok(None);
         }
-        let message = "the authorization ended before its transfer was mined; nothing was moved".to_owned();
-        Ok(Some(Settlement::Failed { reason: reason::VALID_BEFORE, message }))
+        Ok(Some(expired()))
+    }
+
+    /// The authorization is used up for something else. Nothing of ours may block the line when that is told.
+    async fn after_spent(
+        &self,
+        payment: &VerifiedPayment,
+        tries: &mut Vec<Signed>,
+        block: u64,
+        latest: &Block,
+        progress: &mut Progress,
+    ) -> Result<Option<Settlement>, Halt> {
+        let clear = self.clear_line(payment, tries, latest, progress).await?;
+        Ok((clear && self.is_deep(block, latest)).then(spent))
+    }
+
+    async fn after_unexplained(
+        &self,
+        payment: &VerifiedPayment,
+        tries: &mut Vec<Signed>,
+        latest: &Block,
+        progress: &mut Progress,
+    ) -> Result<Option<Settlement>, Halt> {
+        let believed = progress.stays_unexplained(latest.number);
+        Ok((believed && self.clear_line(payment, tries, latest, progress).await?).then(spent))
     }
 
     pub(super) fn chain_id(&self) -> u64 {
@@ -419,8 +423,11 @@ impl Settler {
 
     /// The confirmation as an outcome, once enough blocks stand on it.
     fn deep(&self, confirmation: Confirmation, latest: &Block) -> Option<Settlement> {
-        let blocks = (latest.number + 1).saturating_sub(confirmation.block);
-        (blocks >= self.confirmations).then_some(Settlement::Confirmed(confirmation))
+        self.is_deep(confirmation.block, latest).then_some(Settlement::Confirmed(confirmation))
+    }
+
+    fn is_deep(&self, block: u64, latest: &Block) -> bool {
+        (latest.number + 1).saturating_sub(block) >= self.confirmations
     }
 
     fn seconds_left(&self, payment: &VerifiedPayment) -> u64 {
@@ -431,6 +438,11 @@ impl Settler {
 fn spent() -> Settlement {
     let message = "the payer cancelled this authorization or used it for another transfer; nothing was moved".to_owned();
     Settlement::Failed { reason: reason::NONCE_USED, message }
+}
+
+fn expired() -> Settlement {
+    let message = "the authorization ended before its transfer was mined; nothing was moved".to_owned();
+    Settlement::Failed { reason: reason::VALID_BEFORE, message }
 }
 
 /// The most gas a transfer may use. A plain one needs about 105,000, and 17,000 more when the recipient had nothing yet;

@@ -1,23 +1,18 @@
 //! Watching a confirmed transfer until its block can no longer be replaced.
 
-use std::cell::Cell;
-
 use tokio::time::{Duration, Instant, sleep};
 use tracing::debug;
 
 use super::attempt::Progress;
 use super::evidence;
 use super::hex;
-use super::rpc::RpcError;
 use super::settle::{Halt, Settler};
 use super::transaction::Signed;
 use crate::chain::Confirmation;
 use crate::chain::payment::VerifiedPayment;
 
-/// Where a chain does not say what is final, this many blocks are.
-const FINAL_DEPTH: u64 = 64;
-/// How long an answer about finality is good for all watchers.
-const FRESH: Duration = Duration::from_secs(5);
+/// Between looks at what is final.
+const PAUSE: Duration = Duration::from_secs(5);
 /// The first look after a confirmation; each later one waits four times as long.
 const FIRST_LOOK: Duration = Duration::from_secs(2);
 
@@ -27,10 +22,6 @@ pub enum Watched {
     /// The receipt is gone from a chain that answers.
     Vanished,
 }
-
-/// The newest final block of a network, asked for once for all watchers.
-#[derive(Default)]
-pub struct Horizon(Cell<Option<(Instant, u64)>>);
 
 impl Settler {
     /// Returns when the transfer is final or gone. Looks seldom: a reorganisation is rare and most are short.
@@ -42,15 +33,17 @@ impl Settler {
         let mut missed = 0;
         let mut progress = Progress::new();
         loop {
-            sleep(delay.min(FRESH)).await;
-            let Ok(horizon) = self.final_block().await else { continue };
+            sleep(delay.min(PAUSE)).await;
+            let Ok(horizon) = self.node.finalized().await.map(|block| block.number) else { continue };
             let is_final = block <= horizon;
             if !is_final && Instant::now() < look_at {
                 continue;
             }
             let Ok((mut receipts, latest)) = self.node.receipts(&[hash]).await else { continue };
             match receipts.pop().flatten().filter(|receipt| evidence::pays(receipt, payment)) {
-                // One node may lag behind the other; the second miss counts.
+                // A node that is behind has not seen it yet.
+                None if latest.number < block => {}
+                // Nodes may be apart for a moment; the second miss counts.
                 None if missed > 0 => return Watched::Vanished,
                 None => {
                     missed += 1;
@@ -75,19 +68,5 @@ impl Settler {
                 }
             }
         }
-    }
-
-    async fn final_block(&self) -> Result<u64, RpcError> {
-        if let Some((at, number)) = self.horizon.0.get()
-            && at.elapsed() < FRESH
-        {
-            return Ok(number);
-        }
-        let number = match self.node.block("finalized").await {
-            Ok(block) => block.number,
-            Err(_) => self.node.block("latest").await?.number.saturating_sub(FINAL_DEPTH),
-        };
-        self.horizon.0.set(Some((Instant::now(), number)));
-        Ok(number)
     }
 }

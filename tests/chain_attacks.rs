@@ -1,0 +1,204 @@
+//! Payments under attack and in bad weather: clever strangers, voided claims, nodes that lag, fees and nonces gone wrong.
+
+#[path = "chain_attacks/shop.rs"]
+mod shop;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+
+use farebox::chain::evm::hex;
+use farebox::chain::{Counted, Refused, Settlement, audit, reason};
+use farebox_rig::anvil::MINTER;
+use serde_json::json;
+use shop::{PRICE, confirmed, eventually, failed, fresh_nonce, open, open_behind, pay, still_open, transfer_data, wait};
+
+/// Code that makes these calls to `to` while its contract is created.
+fn calls_at_once(to: &str, calls: &[String]) -> String {
+    let calls: Vec<_> = calls.iter().map(|data| hex::decode(data).unwrap()).collect();
+    let to = hex::decode(to).unwrap();
+    let build = |mut at: usize| {
+        let mut code = Vec::new();
+        for data in &calls {
+            let (length, from) = ((data.len() as u16).to_be_bytes(), (at as u16).to_be_bytes());
+            // CODECOPY(0, from, length); CALL(gas, to, 0, 0, length, 0, 0); POP
+            code.extend([0x61, length[0], length[1], 0x61, from[0], from[1], 0x60, 0x00, 0x39]);
+            code.extend([0x60, 0, 0x60, 0, 0x61, length[0], length[1], 0x60, 0, 0x60, 0, 0x73]);
+            code.extend(&to);
+            code.extend([0x5a, 0xf1, 0x50]);
+            at += data.len();
+        }
+        code.push(0x00);
+        code
+    };
+    let mut code = build(build(0).len());
+    calls.iter().for_each(|data| code.extend(data));
+    hex::encode(&code)
+}
+
+#[test]
+fn one_transfer_pays_for_one_payment_only() {
+    let shop = open();
+    let offer = shop.offer(300);
+    let mut to_himself = offer.clone();
+    to_himself.pay_to = MINTER.address.into();
+    let nonces: Vec<_> = (0..5).map(|_| fresh_nonce()).collect();
+    let payments: Vec<_> = nonces.iter().map(|nonce| pay(&offer, *nonce)).collect();
+    payments.iter().for_each(|payment| assert_eq!(shop.simulate(payment), Ok(())));
+    // One honest transfer, and four to his other wallet under the nonces of the other payments, in one transaction. The
+    // honest one is in the middle, so that it stands next to strange ones on both sides.
+    let mut calls: Vec<_> = nonces.iter().map(|nonce| transfer_data(&pay(&to_himself, *nonce))).collect();
+    calls[2] = transfer_data(&payments[2]);
+    let data = calls_at_once(shop.node.usdc(), &calls);
+    let tx = shop.act(MINTER.address, json!({"data": data, "gas": "0x1e8480"}));
+    assert_eq!(shop.received(), PRICE);
+    let outcomes: Vec<_> = payments.iter().map(|payment| shop.chains.settle(payment.clone())).collect();
+    for (place, outcome) in outcomes.into_iter().enumerate() {
+        match wait(outcome) {
+            Settlement::Confirmed(confirmation) => assert_eq!((place, confirmation.tx), (2, tx.clone())),
+            Settlement::Failed { reason, .. } => assert!(place != 2 && reason == reason::NONCE_USED),
+        }
+    }
+    assert_eq!((shop.received(), shop.sent()), (PRICE, 0));
+}
+
+#[test]
+fn the_audit_lets_one_transfer_explain_one_payment() {
+    let networks = std::cell::RefCell::new(Vec::new());
+    let shop = shop::open_with(|_, network| networks.borrow_mut().push(network.clone()));
+    let payment = shop.pay(300);
+    let tx = confirmed(wait(shop.chains.settle(payment.clone()))).tx;
+    let other = shop.pay(300);
+    let counted =
+        |payment: &farebox::chain::VerifiedPayment| Counted { id: payment.id(), payment: payment.to_bytes(), tx: tx.clone() };
+    let claims = [counted(&payment), counted(&other), counted(&payment)];
+    let report = audit(&networks.borrow(), &claims);
+    assert_eq!((report.found, report.problems.len()), (1, 2), "{:?}", report.problems);
+    assert_eq!(shop.received(), PRICE);
+}
+
+#[test]
+fn a_payment_that_is_asked_for_many_times_is_settled_once() {
+    let shop = open();
+    shop.node.set_automine(false);
+    let payment = shop.pay(300);
+    let outcomes: Vec<_> = (0..20).map(|_| shop.chains.settle(payment.clone())).collect();
+    eventually("it is sent", || shop.node.pending_transactions() == 1);
+    // Another transfer under the same nonce cannot take part in it.
+    let mut dearer = shop.offer(300);
+    dearer.amount = (2 * PRICE).to_string();
+    let other = pay(&dearer, shop::nonce(&payment));
+    assert_eq!(other.id(), payment.id());
+    assert!(matches!(shop.simulate(&other), Err(Refused::Invalid { reason: reason::NONCE_USED, .. })));
+    shop.node.mine(1);
+    let txs: Vec<_> = outcomes.into_iter().map(|outcome| confirmed(wait(outcome)).tx).collect();
+    assert!(txs.iter().all(|tx| *tx == txs[0]), "everybody hears the same");
+    assert_eq!((shop.received(), shop.sent(), shop.journal.books().attempts.len()), (PRICE, 1, 1));
+    // Who asks while it is only watched hears it at once.
+    assert_eq!(confirmed(wait(shop.chains.settle(payment))).tx, txs[0]);
+    assert_eq!((shop.sent(), shop.journal.books().settled.len()), (1, 1));
+}
+
+#[test]
+fn a_claim_that_is_given_back_does_not_take_the_next_one_with_it() {
+    let trouble = Arc::new(AtomicBool::new(false));
+    let down = trouble.clone();
+    let shop = open_behind(move |call, ask| {
+        let refused = down.load(SeqCst) && call["method"] == "eth_estimateGas";
+        if refused { shop::node_error(call, -32000, "no state yet") } else { ask(call) }
+    });
+    let payment = shop.pay(300);
+    trouble.store(true, SeqCst);
+    let first = shop.chains.settle(payment.clone());
+    let second = shop.chains.settle(payment.clone());
+    shop.journal.books().voids = 1;
+    trouble.store(false, SeqCst);
+    assert!(first.blocking_recv().is_err(), "nobody knows anything about a claim that was given back");
+    confirmed(wait(second));
+    assert_eq!((shop.received(), shop.sent(), shop.journal.books().attempts.len()), (PRICE, 1, 1));
+}
+
+/// A shop whose node answers calls to the token as of block `head`, while that is not 0.
+fn open_lagging(head: Arc<AtomicU64>) -> shop::Shop {
+    open_behind(move |call, ask| match head.load(SeqCst) {
+        head if head > 0 && call["method"] == "eth_call" => shop::from_old_block(call, head, ask),
+        _ => ask(call),
+    })
+}
+
+#[test]
+fn a_node_that_is_behind_does_not_turn_an_overtaken_payment_into_a_failed_one() {
+    let head = Arc::new(AtomicU64::new(0));
+    let shop = open_lagging(head.clone());
+    shop.node.set_automine(false);
+    let payment = shop.pay(300);
+    let mut outcome = shop.chains.settle(payment.clone());
+    eventually("ours waits for a block", || shop.node.pending_transactions() == 1);
+    head.store(shop.node.block_number(), SeqCst);
+    let theirs = shop.overtake(&payment);
+    shop.node.mine(1);
+    assert_eq!((shop.received(), shop.sent()), (PRICE, 1), "theirs was first, so ours reverted");
+    still_open(&mut outcome, 4);
+    head.store(0, SeqCst);
+    assert_eq!(confirmed(wait(outcome)).tx, theirs);
+    assert_eq!(shop.received(), PRICE);
+}
+
+#[test]
+fn events_that_come_late_are_waited_for() {
+    let late = Arc::new(AtomicBool::new(true));
+    let hidden = late.clone();
+    let shop = open_behind(move |call, ask| {
+        let hide = hidden.load(SeqCst) && call["method"] == "eth_getLogs";
+        if hide { json!({"jsonrpc": "2.0", "id": call["id"], "result": []}) } else { ask(call) }
+    });
+    // A stranger has submitted one, and the payer has used the nonce of the other for himself.
+    let (theirs, misused) = (shop.pay(300), shop.pay(300));
+    let tx = shop.overtake(&theirs);
+    let mut to_himself = shop.offer(300);
+    to_himself.pay_to = MINTER.address.into();
+    shop.overtake(&pay(&to_himself, shop::nonce(&misused)));
+    let mut paid = shop.chains.settle(theirs);
+    let mut spent = shop.chains.settle(misused);
+    still_open(&mut paid, 4);
+    late.store(false, SeqCst);
+    assert_eq!(confirmed(wait(paid)).tx, tx);
+    assert_eq!(failed(wait(spent)), reason::NONCE_USED);
+
+    // An event that never comes is given up after many blocks, and not before.
+    late.store(true, SeqCst);
+    let misused = shop.pay(300);
+    shop.overtake(&pay(&to_himself, shop::nonce(&misused)));
+    spent = shop.chains.settle(misused);
+    still_open(&mut spent, 12);
+    shop.node.mine(9);
+    assert_eq!(failed(wait(spent)), reason::NONCE_USED);
+    assert_eq!((shop.received(), shop.sent()), (PRICE, 0));
+}
+
+#[test]
+fn an_authorization_has_ended_only_when_that_is_final_and_the_node_is_not_behind() {
+    let (head, full) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(true)));
+    let (old, no_estimate) = (head.clone(), full.clone());
+    let shop = open_behind(move |call, ask| match old.load(SeqCst) {
+        _ if no_estimate.load(SeqCst) && call["method"] == "eth_estimateGas" => shop::node_error(call, -32000, "no state yet"),
+        head if head > 0 && call["method"] == "eth_call" => shop::from_old_block(call, head, ask),
+        _ => ask(call),
+    });
+    let (lost, overtaken) = (shop.pay(8), shop.pay(8));
+    let mut ended = shop.chains.settle(lost);
+    let mut paid = shop.chains.settle(overtaken.clone());
+    head.store(shop.node.block_number(), SeqCst);
+    let theirs = shop.overtake(&overtaken);
+    shop.node.rpc("evm_increaseTime", json!([120]));
+    shop.node.mine(1);
+    still_open(&mut ended, 5);
+    head.store(0, SeqCst);
+    // Its end is past, but the block that says so can still be replaced.
+    still_open(&mut ended, 5);
+    assert_eq!(confirmed(wait(paid)).tx, theirs);
+    shop.node.mine(6);
+    assert_eq!(failed(wait(ended)), reason::VALID_BEFORE);
+    assert_eq!((shop.received(), shop.sent()), (PRICE, 0));
+    paid = shop.chains.settle(overtaken);
+    assert_eq!(confirmed(wait(paid)).tx, theirs);
+}
