@@ -44,6 +44,8 @@ fn settled_with(lines: &str) -> String {
 fn every_refusal_names_its_key() {
     let second_network = "[[network]]\nid = \"base\"\npay_to = \"0x209693Bc6afc0C5328bA36FaF03C514EF312287C\"\nsettlement = \
                           \"simulated\"\n\n[[upstream]]\nname = \"echo\"";
+    let half_real = "[[network]]\nid = \"polygon-amoy\"\npay_to = \"0x209693Bc6afc0C5328bA36FaF03C514EF312287C\"\nsettlement = \
+                     \"facilitator\"\nfacilitator_url = \"http://127.0.0.1:9\"\n\n[[upstream]]\nname = \"echo\"";
     let cases = [
         ("a literal secret", settled_with(&format!("settler_key = \"{}\"", SETTLER.key)), &["settler_key", "env:NAME"][..]),
         ("no secret", settled_with(""), &["settler_key"]),
@@ -65,6 +67,14 @@ fn every_refusal_names_its_key() {
             &["pay_to"],
         ),
         ("an upstream that is not there", with("name = \"echo\", model", "name = \"ecco\", model"), &["upstreams", "ecco"]),
+        ("half simulated", with("[[upstream]]\nname = \"echo\"", half_real), &["settlement", "never share"]),
+        ("a price that is left out", with(", output = \"15.00\"", ""), &["price", "output"]),
+        (
+            "a call without an end",
+            with("wall_clock_seconds = 240", "wall_clock_seconds = 9000000000000"),
+            &["wall_clock_seconds"],
+        ),
+        ("room for half a body", with("max_bodies_mb = 1024", "max_bodies_mb = 1"), &["max_bodies_mb"]),
         ("an inexact price", with("input = \"3.00\"", "input = \"3,00\""), &["price.input"]),
         ("a place to listen at", with("127.0.0.1:0", "localhost"), &["server.bind"]),
         ("an address range", with("trusted_proxies = []", "trusted_proxies = [\"10.0.0.0/99\"]"), &["trusted_proxies"]),
