@@ -29,6 +29,8 @@ pub struct Settings {
     pub limits: Vec<String>,
     /// Lines for the one `[[network]]`.
     pub network: Vec<String>,
+    /// Further prices of the model, such as `cache_read = "0.30"`.
+    pub prices: Vec<String>,
     /// The one dialect that the upstream speaks, instead of both.
     pub speaks: Option<String>,
     /// Instead of the chain's own address, for a node that is behind something else.
@@ -205,7 +207,7 @@ speaks = {speaks:?}
 [[model]]
 id = "{MODEL}"
 upstreams = [{{ name = "fake", model = "{UPSTREAM_MODEL}" }}]
-price = {{ input = "{INPUT_PRICE}", output = "{OUTPUT_PRICE}" }}
+price = {{ input = "{INPUT_PRICE}", output = "{OUTPUT_PRICE}"{prices} }}
 "#,
         network = chain.network(),
         pay_to = PAY_TO.address,
@@ -213,6 +215,7 @@ price = {{ input = "{INPUT_PRICE}", output = "{OUTPUT_PRICE}" }}
         network_lines = settings.network.join("\n"),
         upstream = upstream.url(),
         speaks = speaks,
+        prices = settings.prices.iter().map(|price| format!(", {price}")).collect::<String>(),
     );
     let wide = ["per_ip_per_second = 100000", "per_ip_burst = 100000", "payments_per_ip_per_minute = 100000"];
     let wide = wide.map(str::to_owned).to_vec();
