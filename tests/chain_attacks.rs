@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 
 use farebox::chain::evm::hex;
 use farebox::chain::{Counted, Refused, Settlement, audit, reason};
-use farebox_rig::anvil::MINTER;
+use farebox_rig::anvil::{MINTER, SETTLER};
 use serde_json::json;
 use shop::{PRICE, confirmed, eventually, failed, fresh_nonce, open, open_behind, pay, still_open, transfer_data, wait};
 
@@ -203,4 +203,41 @@ fn an_authorization_has_ended_only_when_that_is_final_and_the_node_is_not_behind
     assert_eq!((shop.received(), shop.sent()), (PRICE, 0));
     paid = shop.chains.settle(overtaken);
     assert_eq!(confirmed(wait(paid)).tx, theirs);
+}
+
+#[test]
+fn nothing_is_sold_where_the_fee_cap_leaves_no_room() {
+    let shop = shop::open_with(|_, network| network.max_fee_per_gas = 1000);
+    let why = shop.chains.networks()[0].sellable.clone().unwrap_err();
+    assert!(why.contains("max_fee_gwei"), "{why}");
+}
+
+#[test]
+fn a_network_that_cannot_settle_any_more_is_not_sold_on_until_it_can() {
+    let shop = open();
+    let sells = || shop.chains.networks()[0].sellable.is_ok();
+    let base_fee = |wei: &str| {
+        shop.node.rpc("anvil_setNextBlockBaseFeePerGas", json!([wei]));
+        shop.node.mine(1);
+    };
+    let [one, two, three] = [0, 1, 2].map(|_| shop.pay(300));
+    base_fee("0x8bb2c97000");
+    let mut outcome = shop.chains.settle(one);
+    eventually("the fee closes the network", || !sells());
+    assert!(shop.chains.networks()[0].sellable.clone().unwrap_err().contains("max_fee_gwei"));
+    assert!(matches!(shop.simulate(&two), Err(Refused::Unavailable(_))));
+    assert_eq!((outcome.try_recv().ok(), shop.sent()), (None, 0), "and what was sold before waits");
+    base_fee("0x3b9aca00");
+    confirmed(wait(outcome));
+    eventually("it is sold on again", sells);
+
+    let balance = shop.node.rpc("eth_getBalance", json!([SETTLER.address, "latest"]));
+    shop.node.rpc("anvil_setBalance", json!([SETTLER.address, "0x1"]));
+    outcome = shop.chains.settle(three);
+    eventually("an empty purse closes the network", || !sells());
+    assert!(shop.chains.networks()[0].sellable.clone().unwrap_err().contains("gas"));
+    shop.node.rpc("anvil_setBalance", json!([SETTLER.address, balance]));
+    confirmed(wait(outcome));
+    eventually("it is sold on again", sells);
+    assert_eq!((shop.received(), shop.sent()), (2 * PRICE, 2));
 }

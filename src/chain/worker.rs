@@ -2,11 +2,11 @@
 
 use std::rc::Rc;
 use std::sync::{Arc, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc as channel, oneshot};
 use tokio::task::{LocalSet, spawn_local};
-use tracing::{error, info, warn};
+use tracing::{error, info};
 
 use super::client::JsonClient;
 use super::evm::{Purse, Settler, Signed};
@@ -19,7 +19,7 @@ use crate::clock::Clock;
 use crate::config::Secret;
 
 /// Between self-checks of a network that cannot be sold on.
-const CHECK_FAILING: Duration = Duration::from_secs(60);
+const CHECK_FAILING: Duration = Duration::from_secs(15);
 /// Between self-checks of one that can.
 const CHECK_HEALTHY: Duration = Duration::from_secs(300);
 
@@ -91,9 +91,10 @@ pub(super) fn run(
 }
 
 fn network(setup: Setup, client: &JsonClient, journal: &Arc<dyn Journal>, clock: &Clock) -> Network {
-    let (client, journal, clock, token) = (client.clone(), journal.clone(), clock.clone(), setup.entry.token.clone());
+    let (client, journal, clock, entry) = (client.clone(), journal.clone(), clock.clone(), setup.entry.clone());
+    let token = entry.token.clone();
     let back = match setup.how {
-        How::Rpc(purse) => Back::Rpc(Rc::new(Settler::new(client, token, purse, journal, clock))),
+        How::Rpc(purse) => Back::Rpc(Rc::new(Settler::new(client, entry, purse, journal, clock))),
         How::Facilitator { url, authorization } => {
             Back::Facilitator(Rc::new(Facilitator { client, url, authorization, token, journal, clock }))
         }
@@ -192,20 +193,21 @@ impl Network {
             Back::Facilitator(facilitator) => facilitator.check().await,
             Back::Simulated(_) => Ok(()),
         };
-        let network = &self.entry.token.network;
-        let said = outcome.clone().err();
-        match (self.entry.note(outcome), said) {
-            (_, Some(why)) => warn!(network, "nothing is sold on {network}: {why}"),
-            (true, None) => info!(network, "payments are taken on {network}"),
-            (false, None) => {}
+        match outcome {
+            Ok(()) => self.entry.sell(),
+            Err(why) => self.entry.close(why),
         }
     }
 
     async fn keep_checking(&self) {
+        let mut checked = Instant::now();
         loop {
-            let pause = if self.entry.sellable().is_ok() { CHECK_HEALTHY } else { CHECK_FAILING };
-            tokio::time::sleep(pause).await;
-            self.check().await;
+            tokio::time::sleep(CHECK_FAILING).await;
+            // A settlement may have closed the network in between.
+            if self.entry.sellable().is_err() || checked.elapsed() >= CHECK_HEALTHY {
+                self.check().await;
+                checked = Instant::now();
+            }
         }
     }
 }

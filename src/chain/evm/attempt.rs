@@ -121,7 +121,10 @@ impl Settler {
         let id = payment.id();
         progress.taken = match self.node.send(&last.raw).await {
             Ok(()) => Taken::Perhaps,
-            Err(error) => judge(&error),
+            Err(error) => {
+                self.notice(&error);
+                judge(&error)
+            }
         };
         progress.sent_at = Some(Instant::now());
         match progress.taken {
@@ -188,6 +191,13 @@ impl Settler {
             None => self.send_last(payment, tries, progress).await,
         }
         Ok(false)
+    }
+
+    /// Without gas money nothing can be settled, so nothing more may be sold.
+    pub(super) fn notice(&self, error: &RpcError) {
+        if error.says(&["insufficient funds"]) {
+            self.entry.close(format!("gas: the settler {} cannot pay for a settlement; send it some", self.address));
+        }
     }
 
     /// How many of our transactions are mined.

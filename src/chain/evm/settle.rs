@@ -16,7 +16,7 @@ use super::transaction::{Signed, Transaction};
 use super::watch::Watched;
 use super::{abi, check, hex, simulate};
 use crate::chain::client::JsonClient;
-use crate::chain::networks::Token;
+use crate::chain::handle::Entry;
 use crate::chain::open::Hearing;
 use crate::chain::payment::{Proof, VerifiedPayment};
 use crate::chain::{Attempt, Confirmation, Journal, JournalClosed, Refused, Settlement, reason};
@@ -28,7 +28,7 @@ const SETTLE_MARGIN_SECONDS: u64 = 6;
 /// Everything that settles payments on one network with one key.
 pub struct Settler {
     pub(super) node: Node,
-    token: Token,
+    pub(super) entry: Arc<Entry>,
     pub(super) key: PrivateKey,
     pub(super) address: Address,
     pub(super) lane: Lane,
@@ -67,10 +67,10 @@ pub struct Purse {
 }
 
 impl Settler {
-    pub fn new(client: JsonClient, token: Token, purse: Purse, journal: Arc<dyn Journal>, clock: Clock) -> Settler {
+    pub fn new(client: JsonClient, entry: Arc<Entry>, purse: Purse, journal: Arc<dyn Journal>, clock: Clock) -> Settler {
         Settler {
             node: Node::new(Rpc::new(client, purse.urls)),
-            token,
+            entry,
             address: purse.key.address(),
             key: purse.key,
             lane: Lane::default(),
@@ -82,7 +82,7 @@ impl Settler {
     }
 
     pub async fn check(&self) -> Result<(), String> {
-        check::check(&self.node, &self.token, self.address, self.clock.now()).await
+        check::check(&self.node, &self.entry.token, self.address, self.max_fee, self.clock.now()).await
     }
 
     pub async fn simulate(&self, payment: &VerifiedPayment) -> Result<(), Refused> {
@@ -198,7 +198,10 @@ impl Settler {
                 }
                 Err(refused) => return self.refused(payment, refused, &latest, progress).await,
             },
-            Err(error) => return Err(error.into()),
+            Err(error) => {
+                self.notice(&error);
+                return Err(error.into());
+            }
         };
         let cap = gas_cap(payment.chain_id, wallet);
         if gas > cap {
@@ -208,7 +211,9 @@ impl Settler {
         // Not every node suggests a tip.
         let tip = tip.and_then(|tip| node::read_quantity(&tip)).unwrap_or(0);
         let Some(fees) = self.fees(&latest, tip) else {
-            return Err(Halt::Trouble(format!("the base fee is above max_fee ({} wei)", self.max_fee)));
+            let why = check::room_for(latest.base_fee, self.max_fee).err().unwrap_or_default();
+            self.entry.close(why.clone());
+            return Err(Halt::Trouble(why));
         };
         let transaction = Transaction {
             chain_id: payment.chain_id,
@@ -418,7 +423,7 @@ impl Settler {
     }
 
     pub(super) fn chain_id(&self) -> u64 {
-        self.token.chain_id
+        self.entry.token.chain_id
     }
 
     /// The confirmation as an outcome, once enough blocks stand on it.
