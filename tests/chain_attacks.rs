@@ -241,3 +241,40 @@ fn a_network_that_cannot_settle_any_more_is_not_sold_on_until_it_can() {
     eventually("it is sold on again", sells);
     assert_eq!((shop.received(), shop.sent()), (2 * PRICE, 2));
 }
+
+#[test]
+fn a_nonce_that_nobody_holds_is_filled_and_the_line_moves_on() {
+    let shop = open();
+    shop.node.set_automine(false);
+    let by_hand = shop.act(SETTLER.address, json!({"to": MINTER.address, "data": "0x", "gas": "0x5208"}));
+    let outcome = shop.chains.settle(shop.pay(300));
+    eventually("ours waits", || shop.journal.books().attempts.len() == 1);
+    assert_eq!(shop.journal.books().attempts[0].gas_nonce, 1);
+    shop.node.rpc("anvil_dropTransaction", json!([by_hand]));
+    shop.node.rpc("evm_setIntervalMining", json!([1]));
+    let confirmation = confirmed(wait(outcome));
+    let attempts = &shop.journal.books().attempts;
+    assert_eq!((attempts.len(), &attempts[0].tx), (1, &confirmation.tx), "the first bytes landed, at the first fee");
+    assert_eq!((shop.received(), shop.sent()), (PRICE, 2));
+}
+
+#[test]
+fn only_the_head_of_the_line_bids_more_and_only_after_a_block_left_it_out() {
+    let shop = open();
+    shop.node.set_automine(false);
+    let outcomes: Vec<_> = (0..3).map(|_| shop.chains.settle(shop.pay(300))).collect();
+    eventually("all wait", || shop.node.pending_transactions() == 3);
+    std::thread::sleep(std::time::Duration::from_secs(13));
+    assert_eq!(shop.journal.books().attempts.len(), 3, "without a block there is nothing to outbid");
+    shop.node.rpc("anvil_setNextBlockBaseFeePerGas", json!(["0x12a05f200"]));
+    shop.node.mine(1);
+    eventually("the head bids more", || shop.journal.books().attempts.len() == 4);
+    std::thread::sleep(std::time::Duration::from_secs(13));
+    let nonces: Vec<_> = shop.journal.books().attempts.iter().map(|attempt| attempt.gas_nonce).collect();
+    let first = shop.journal.books().attempts.iter().map(|attempt| attempt.gas_nonce).min().unwrap();
+    assert_eq!((nonces.len(), nonces[3]), (4, first));
+    shop.node.rpc("anvil_setNextBlockBaseFeePerGas", json!(["0x3b9aca00"]));
+    shop.node.rpc("evm_setIntervalMining", json!([1]));
+    outcomes.into_iter().for_each(|outcome| drop(confirmed(wait(outcome))));
+    assert_eq!((shop.received(), shop.sent()), (3 * PRICE, 3));
+}

@@ -8,6 +8,7 @@ use tracing::{info, warn};
 use super::address::Address;
 use super::attempt::Progress;
 use super::evidence::{self, Elsewhere};
+use super::gap::Place;
 use super::key::PrivateKey;
 use super::lane::Lane;
 use super::node::{self, Block, Node, Receipt};
@@ -224,6 +225,7 @@ impl Settler {
             to: payment.asset,
             data,
         };
+        progress.signing(&latest);
         self.send_first(payment, tries, transaction, node::read_number(&pending?)?, progress).await?;
         Ok(None)
     }
@@ -341,7 +343,8 @@ impl Settler {
         let Some(last) = tries.last() else { return Ok(None) };
         let ours = last.from == self.address;
         let late = self.seconds_left(payment) < SETTLE_MARGIN_SECONDS;
-        let overtaken = ours && self.mined_count().await? > last.transaction.nonce;
+        let place = if ours { self.place(last.transaction.nonce, latest).await? } else { Place::Behind };
+        let overtaken = place == Place::Passed;
         if overtaken {
             // Receipts and counts may come from nodes that are apart; only a second look counts.
             progress.passed += 1;
@@ -355,7 +358,7 @@ impl Settler {
             if late {
                 self.send_last(payment, tries, progress).await;
             } else {
-                self.replace(payment, tries, latest, progress).await?;
+                self.replace(payment, tries, place, latest, progress).await?;
             }
         }
         Ok(None)
