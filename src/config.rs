@@ -53,8 +53,8 @@ pub struct Network {
 pub enum Settlement {
     /// Our own transaction over JSON-RPC; the second URL is asked when the first fails.
     Rpc { urls: Vec<String>, key: Secret },
-    /// A remote x402 v2 facilitator.
-    Facilitator { url: String, authorization: Option<Secret> },
+    /// A remote x402 v2 facilitator. With `rpc_urls` the chain itself is asked whether it did what it says.
+    Facilitator { url: String, authorization: Option<Secret>, rpc_urls: Vec<String> },
     /// An in-process chain that moves nothing; loopback only.
     Simulated,
 }
@@ -243,7 +243,9 @@ fn network(row: &file::Network, folder: &Path, env: &dyn Fn(&str) -> Option<Stri
             let authorization = row.facilitator_authorization.as_deref();
             let authorization = authorization.map(|source| Secret::load(source, folder, env)).transpose();
             let authorization = authorization.map_err(|why| bad(key("facilitator_authorization"), why))?;
-            Settlement::Facilitator { url: url.trim_end_matches('/').to_owned(), authorization }
+            row.rpc_urls.iter().try_for_each(|url| http_url(url).map_err(|why| bad(key("rpc_urls"), why)))?;
+            let url = url.trim_end_matches('/').to_owned();
+            Settlement::Facilitator { url, authorization, rpc_urls: row.rpc_urls.clone() }
         }
     };
     Ok(Network {

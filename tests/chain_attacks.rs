@@ -10,9 +10,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 
 use farebox::chain::evm::hex;
 use farebox::chain::{Counted, Refused, Settlement, audit, reason};
+use farebox::clock::Clock;
+use farebox::config;
 use farebox_rig::anvil::{MINTER, SETTLER};
 use serde_json::json;
 use shop::{PRICE, confirmed, eventually, failed, fresh_nonce, open, open_behind, pay, still_open, transfer_data, wait};
+use stub::Stub;
 
 /// Code that makes these calls to `to` while its contract is created.
 fn calls_at_once(to: &str, calls: &[String]) -> String {
@@ -277,4 +280,59 @@ fn only_the_head_of_the_line_bids_more_and_only_after_a_block_left_it_out() {
     shop.node.rpc("evm_setIntervalMining", json!([1]));
     outcomes.into_iter().for_each(|outcome| drop(confirmed(wait(outcome))));
     assert_eq!((shop.received(), shop.sent()), (3 * PRICE, 3));
+}
+
+/// A facilitator that answers every settlement with `word`; says how often it was asked.
+fn facilitator(word: impl Fn() -> (u16, String) + Send + Sync + 'static) -> (Stub, Arc<AtomicU64>) {
+    let asked = Arc::new(AtomicU64::new(0));
+    let count = asked.clone();
+    let stub = Stub::start(move |request| match request.split(' ').nth(1).unwrap_or_default() {
+        "/settle" => {
+            count.fetch_add(1, SeqCst);
+            Some(word())
+        }
+        _ => Some((404, "{}".into())),
+    });
+    (stub, asked)
+}
+
+#[test]
+fn the_chain_is_believed_and_not_the_facilitator() {
+    let success = json!({"success": true, "transaction": format!("0x{}", "ab".repeat(32)), "network": "eip155:84532"});
+    for word in [(200, success.to_string()), (500, "{}".to_owned())] {
+        let (stub, _) = facilitator(move || word.clone());
+        let shop = shop::open_with(|node, network| {
+            let rpc_urls = vec![node.url()];
+            network.settlement = config::Settlement::Facilitator { url: stub.url(), authorization: None, rpc_urls };
+        });
+        let (arrives, ends) = (shop.pay(300), shop.pay(8));
+        let mut paid = shop.chains.settle(arrives.clone());
+        let ended = shop.chains.settle(ends);
+        still_open(&mut paid, 2);
+        let tx = shop.overtake(&arrives);
+        assert_eq!(confirmed(wait(paid)).tx, tx);
+        shop.node.rpc("evm_increaseTime", json!([120]));
+        shop.node.mine(6);
+        assert_eq!(failed(wait(ended)), reason::VALID_BEFORE);
+        assert_eq!(shop.received(), PRICE);
+    }
+}
+
+#[test]
+fn a_facilitator_that_never_says_is_given_up_and_the_payment_stays_open() {
+    let (stub, asked) = facilitator(|| (500, "{}".into()));
+    let (settlement, later) =
+        (|| config::Settlement::Facilitator { url: stub.url(), authorization: None, rpc_urls: Vec::new() }, 7200);
+    let ahead = Arc::new(AtomicU64::new(0));
+    let shown = ahead.clone();
+    let clock = Clock::new(move || shop::now().plus(std::time::Duration::from_secs(shown.load(SeqCst))));
+    let shop = shop::open_at(clock, |_, network| network.settlement = settlement());
+    let mut outcome = shop.chains.settle(shop.pay(300));
+    still_open(&mut outcome, 1);
+    ahead.store(later, SeqCst);
+    assert!(outcome.blocking_recv().is_err(), "nobody knows");
+    let before = asked.load(SeqCst);
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    assert_eq!(asked.load(SeqCst), before, "it is not asked any more");
+    assert!(shop.journal.books().settled.is_empty(), "and that is no verdict");
 }

@@ -545,7 +545,8 @@ fn a_facilitators_silence_and_its_200_are_not_outcomes() {
         }
     });
     let shop = open_with(Anvil::start(84532), Arc::default(), |network| {
-        network.settlement = config::Settlement::Facilitator { url: facilitator.url(), authorization: None };
+        network.settlement =
+            config::Settlement::Facilitator { url: facilitator.url(), authorization: None, rpc_urls: Vec::new() };
     });
     let payment = shop.pay(&BUYER, PRICE, 300);
     assert_eq!(shop.simulate(&payment), Ok(()));

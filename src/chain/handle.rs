@@ -191,8 +191,10 @@ fn setup(network: &config::Network) -> Result<Setup, ChainError> {
             };
             ("rpc", How::Rpc(purse))
         }
-        config::Settlement::Facilitator { url, authorization } => {
-            ("facilitator", How::Facilitator { url: url.clone(), authorization: authorization.clone() })
+        config::Settlement::Facilitator { url, authorization, rpc_urls } => {
+            let (url, authorization, rpc_urls) = (url.clone(), authorization.clone(), rpc_urls.clone());
+            let confirmations = network.confirmations.max(1);
+            ("facilitator", How::Facilitator { url, authorization, rpc_urls, confirmations })
         }
         config::Settlement::Simulated => ("simulated", How::Simulated),
     };

@@ -9,7 +9,7 @@ use tokio::task::{LocalSet, spawn_local};
 use tracing::{error, info};
 
 use super::client::JsonClient;
-use super::evm::{Purse, Settler, Signed};
+use super::evm::{Ledger, Purse, Settler, Signed};
 use super::facilitator::Facilitator;
 use super::handle::Entry;
 use super::open::{Asked, Hearing, Open};
@@ -43,7 +43,7 @@ pub(super) struct Setup {
 /// Who settles.
 pub(super) enum How {
     Rpc(Purse),
-    Facilitator { url: String, authorization: Option<Secret> },
+    Facilitator { url: String, authorization: Option<Secret>, rpc_urls: Vec<String>, confirmations: u64 },
     Simulated,
 }
 
@@ -95,8 +95,10 @@ fn network(setup: Setup, client: &JsonClient, journal: &Arc<dyn Journal>, clock:
     let token = entry.token.clone();
     let back = match setup.how {
         How::Rpc(purse) => Back::Rpc(Rc::new(Settler::new(client, entry, purse, journal, clock))),
-        How::Facilitator { url, authorization } => {
-            Back::Facilitator(Rc::new(Facilitator { client, url, authorization, token, journal, clock }))
+        How::Facilitator { url, authorization, rpc_urls, confirmations } => {
+            let ledger = (!rpc_urls.is_empty()).then(|| Ledger::new(client.clone(), rpc_urls));
+            let facilitator = Facilitator { client, url, authorization, ledger, confirmations, token, journal, clock };
+            Back::Facilitator(Rc::new(facilitator))
         }
         How::Simulated => Back::Simulated(Rc::new(Simulated::new(journal))),
     };

@@ -7,7 +7,7 @@ use tracing::{info, warn};
 
 use super::address::Address;
 use super::attempt::Progress;
-use super::evidence::{self, Elsewhere};
+use super::evidence::{self, Elsewhere, expired, spent};
 use super::gap::Place;
 use super::key::PrivateKey;
 use super::lane::Lane;
@@ -441,16 +441,6 @@ impl Settler {
     fn seconds_left(&self, payment: &VerifiedPayment) -> u64 {
         payment.valid_before().secs().saturating_sub(self.clock.now().secs())
     }
-}
-
-fn spent() -> Settlement {
-    let message = "the payer cancelled this authorization or used it for another transfer; nothing was moved".to_owned();
-    Settlement::Failed { reason: reason::NONCE_USED, message }
-}
-
-fn expired() -> Settlement {
-    let message = "the authorization ended before its transfer was mined; nothing was moved".to_owned();
-    Settlement::Failed { reason: reason::VALID_BEFORE, message }
 }
 
 /// The most gas a transfer may use. A plain one needs about 105,000, and 17,000 more when the recipient had nothing yet;
