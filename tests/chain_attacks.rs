@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 
 use farebox::chain::evm::hex;
-use farebox::chain::{Counted, Refused, Settlement, audit, reason};
+use farebox::chain::{Confirmation, Counted, Refused, Settlement, audit, reason};
 use farebox::clock::Clock;
 use farebox::config;
 use farebox_rig::anvil::{MINTER, SETTLER};
@@ -335,4 +335,19 @@ fn a_facilitator_that_never_says_is_given_up_and_the_payment_stays_open() {
     std::thread::sleep(std::time::Duration::from_secs(3));
     assert_eq!(asked.load(SeqCst), before, "it is not asked any more");
     assert!(shop.journal.books().settled.is_empty(), "and that is no verdict");
+}
+
+#[test]
+fn what_was_signed_for_real_is_never_confirmed_by_simulation() {
+    let shop = open();
+    let payment = shop.pay(300);
+    confirmed(wait(shop.chains.settle(payment.clone())));
+    let attempts = shop.journal.books().attempts.clone();
+    let pretender = shop::open_with(|_, network| network.settlement = config::Settlement::Simulated);
+    let outcome = pretender.chains.resume(payment.clone(), attempts.clone(), None);
+    assert!(outcome.blocking_recv().is_err(), "nobody knows");
+    let known = Confirmation { tx: attempts[0].tx.clone(), block: 1 };
+    assert!(pretender.chains.resume(payment, attempts, Some(known)).blocking_recv().is_err());
+    let books = pretender.journal.books();
+    assert!(books.settled.is_empty() && books.finalized.is_empty(), "it stays open");
 }

@@ -180,7 +180,7 @@ impl Network {
             let end = match &self.back {
                 Back::Rpc(settler) => settler.run(&payment, std::mem::take(&mut tries), known, &hearing).await,
                 Back::Facilitator(facilitator) => facilitator.run(&payment, resumed, known, &hearing).await,
-                Back::Simulated(simulated) => simulated.run(&payment, resumed, known, &hearing).await,
+                Back::Simulated(simulated) => simulated.run(&payment, &attempts, known, &hearing).await,
             };
             let Err(JournalClosed) = end else { return };
             info!(payment = %payment.id(), "settlement stops: its claim was given back, or the ledger has stopped");
