@@ -351,3 +351,22 @@ fn what_was_signed_for_real_is_never_confirmed_by_simulation() {
     let books = pretender.journal.books();
     assert!(books.settled.is_empty() && books.finalized.is_empty(), "it stays open");
 }
+
+#[test]
+fn a_node_in_trouble_makes_nothing_final() {
+    let trouble = Arc::new(AtomicU64::new(1));
+    let kind = trouble.clone();
+    let shop = open_behind(move |call, ask| match (kind.load(SeqCst), call["params"][0] == "finalized") {
+        (1, true) => shop::node_error(call, -32603, "internal error"),
+        (2, true) => shop::node_error(call, -32602, "invalid argument 0: hex string without 0x prefix"),
+        _ => ask(call),
+    });
+    let payment = shop.pay(300);
+    let id = payment.id();
+    confirmed(wait(shop.chains.settle(payment)));
+    shop.node.mine(70);
+    std::thread::sleep(std::time::Duration::from_secs(12));
+    assert!(!shop.journal.books().finalized.contains(&id), "an error says nothing about finality");
+    trouble.store(2, SeqCst);
+    eventually("many blocks are final where the chain has no word for it", || shop.journal.books().finalized.contains(&id));
+}
