@@ -54,8 +54,8 @@ pub struct Network {
 pub enum Settlement {
     /// Our own transaction over JSON-RPC; the second URL is asked when the first fails.
     Rpc { urls: Vec<String>, key: Secret },
-    /// A remote x402 v2 facilitator.
-    Facilitator { url: String, authorization: Option<Secret> },
+    /// A remote x402 v2 facilitator. With `rpc_urls` the chain itself is asked whether it did what it says.
+    Facilitator { url: String, authorization: Option<Secret>, rpc_urls: Vec<String> },
     /// An in-process chain that moves nothing; loopback only.
     Simulated,
 }
@@ -197,6 +197,15 @@ impl Config {
                 "simulated and real money never share a ledger; simulate all networks or none",
             ));
         }
+        if self.is_simulated() && (!is_loopback(&self.public_url) || !self.trusted_proxies.is_empty()) {
+            let problem = "it or server.trusted_proxies leads callers here from elsewhere, and simulated money is for loopback only; settle for real";
+            return Err(bad("server.public_url", problem));
+        }
+        let simulated = |network: &&Network| matches!(network.settlement, Settlement::Simulated);
+        if let Some(main) = self.networks.iter().filter(simulated).find(|network| !is_test_network(&network.id)) {
+            let problem = format!("money on {} is real and never simulated; use its test network", main.id);
+            return Err(bad("network.settlement", problem));
+        }
         if let Some(test) = self.networks.iter().find(|network| is_test_network(&network.id))
             && let Some(main) = self.networks.iter().find(|network| !is_test_network(&network.id))
         {
@@ -271,7 +280,9 @@ fn network(row: &file::Network, folder: &Path, env: &dyn Fn(&str) -> Option<Stri
             let authorization = row.facilitator_authorization.as_deref();
             let authorization = authorization.map(|source| Secret::load(source, folder, env)).transpose();
             let authorization = authorization.map_err(|why| bad(key("facilitator_authorization"), why))?;
-            Settlement::Facilitator { url: url.trim_end_matches('/').to_owned(), authorization }
+            row.rpc_urls.iter().try_for_each(|url| http_url(url).map_err(|why| bad(key("rpc_urls"), why)))?;
+            let url = url.trim_end_matches('/').to_owned();
+            Settlement::Facilitator { url, authorization, rpc_urls: row.rpc_urls.clone() }
         }
     };
     Ok(Network {
@@ -444,6 +455,16 @@ fn public_url(text: Option<&str>, bind: SocketAddr) -> Result<String, ConfigErro
     Ok(url.trim_end_matches('/').to_owned())
 }
 
+/// Whether a URL that [`http_url`] accepts leads to the machine it is used on.
+fn is_loopback(url: &str) -> bool {
+    let authority = url.split("://").nth(1).and_then(|rest| rest.split('/').next()).unwrap_or_default();
+    let host = match authority.strip_prefix('[') {
+        Some(rest) => rest.split(']').next().unwrap_or_default(),
+        None => authority.split(':').next().unwrap_or_default(),
+    };
+    host.eq_ignore_ascii_case("localhost") || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
 fn http_url(url: &str) -> Result<(), String> {
     let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
     let host = rest.and_then(|rest| rest.split('/').next()).unwrap_or_default();
@@ -475,5 +496,34 @@ impl Cidr {
         };
         let shift = width - u32::from(self.prefix);
         shift == 128 || mine >> shift == theirs >> shift
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn simulated(bind: &str, public_url: &str, network: &str) -> Result<Config, ConfigError> {
+        let text = format!(
+            "[server]\nbind = \"{bind}\"\npublic_url = \"{public_url}\"\n[[network]]\nid = \"{network}\"\n\
+             pay_to = \"0x209693Bc6afc0C5328bA36FaF03C514EF312287C\"\nsettlement = \"simulated\"\n"
+        );
+        Config::parse(&text, Path::new("."), &|_| None)
+    }
+
+    #[test]
+    fn simulated_money_is_taken_on_this_machine_and_on_test_networks_only() {
+        let here = "127.0.0.1:4020";
+        for url in ["http://127.0.0.1:4020", "http://localhost", "http://[::1]:4020/farebox", "http://127.8.8.8"] {
+            assert!(simulated(here, url, "base-sepolia").is_ok(), "{url}");
+        }
+        for url in ["https://your.name", "http://localhost.your.name", "http://127.0.0.1.your.name", "http://10.0.0.1:4020"] {
+            assert_eq!(simulated(here, url, "base-sepolia").unwrap_err().key, "server.public_url", "{url}");
+        }
+        assert_eq!(simulated("0.0.0.0:4020", "http://127.0.0.1", "base-sepolia").unwrap_err().key, "network.settlement");
+        for main in ["base", "eip155:1", "eip155:99999"] {
+            let error = simulated(here, "http://127.0.0.1:4020", main).unwrap_err();
+            assert!(error.problem.contains("test network"), "{main}: {error}");
+        }
     }
 }

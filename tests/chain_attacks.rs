@@ -7,8 +7,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 
 use farebox::chain::evm::hex;
-use farebox::chain::{Counted, Refused, Settlement, audit, reason};
-use farebox_rig::anvil::MINTER;
+use farebox::chain::{Confirmation, Counted, Refused, Settlement, audit, reason};
+use farebox::clock::Clock;
+use farebox::config;
+use farebox_rig::anvil::{MINTER, SETTLER};
+use farebox_rig::stub::Stub;
 use serde_json::json;
 use shop::{PRICE, confirmed, eventually, failed, fresh_nonce, open, open_behind, pay, still_open, transfer_data, wait};
 
@@ -201,4 +204,167 @@ fn an_authorization_has_ended_only_when_that_is_final_and_the_node_is_not_behind
     assert_eq!((shop.received(), shop.sent()), (PRICE, 0));
     paid = shop.chains.settle(overtaken);
     assert_eq!(confirmed(wait(paid)).tx, theirs);
+}
+
+#[test]
+fn nothing_is_sold_where_the_fee_cap_leaves_no_room() {
+    let shop = shop::open_with(|_, network| network.max_fee_per_gas = 1000);
+    let why = shop.chains.networks()[0].sellable.clone().unwrap_err();
+    assert!(why.contains("max_fee_gwei"), "{why}");
+}
+
+#[test]
+fn a_network_that_cannot_settle_any_more_is_not_sold_on_until_it_can() {
+    let shop = open();
+    let sells = || shop.chains.networks()[0].sellable.is_ok();
+    let base_fee = |wei: &str| {
+        shop.node.rpc("anvil_setNextBlockBaseFeePerGas", json!([wei]));
+        shop.node.mine(1);
+    };
+    let [one, two, three] = [0, 1, 2].map(|_| shop.pay(300));
+    base_fee("0x8bb2c97000");
+    let mut outcome = shop.chains.settle(one);
+    eventually("the fee closes the network", || !sells());
+    assert!(shop.chains.networks()[0].sellable.clone().unwrap_err().contains("max_fee_gwei"));
+    assert!(matches!(shop.simulate(&two), Err(Refused::Unavailable(_))));
+    assert_eq!((outcome.try_recv().ok(), shop.sent()), (None, 0), "and what was sold before waits");
+    base_fee("0x3b9aca00");
+    confirmed(wait(outcome));
+    eventually("it is sold on again", sells);
+
+    let balance = shop.node.rpc("eth_getBalance", json!([SETTLER.address, "latest"]));
+    shop.node.rpc("anvil_setBalance", json!([SETTLER.address, "0x1"]));
+    outcome = shop.chains.settle(three);
+    eventually("an empty purse closes the network", || !sells());
+    assert!(shop.chains.networks()[0].sellable.clone().unwrap_err().contains("gas"));
+    shop.node.rpc("anvil_setBalance", json!([SETTLER.address, balance]));
+    confirmed(wait(outcome));
+    eventually("it is sold on again", sells);
+    assert_eq!((shop.received(), shop.sent()), (2 * PRICE, 2));
+}
+
+#[test]
+fn a_nonce_that_nobody_holds_is_filled_and_the_line_moves_on() {
+    let shop = open();
+    shop.node.set_automine(false);
+    let by_hand = shop.act(SETTLER.address, json!({"to": MINTER.address, "data": "0x", "gas": "0x5208"}));
+    let outcome = shop.chains.settle(shop.pay(300));
+    eventually("ours waits", || shop.journal.books().attempts.len() == 1);
+    assert_eq!(shop.journal.books().attempts[0].gas_nonce, 1);
+    shop.node.rpc("anvil_dropTransaction", json!([by_hand]));
+    shop.node.rpc("evm_setIntervalMining", json!([1]));
+    let confirmation = confirmed(wait(outcome));
+    let attempts = &shop.journal.books().attempts;
+    assert_eq!((attempts.len(), &attempts[0].tx), (1, &confirmation.tx), "the first bytes landed, at the first fee");
+    assert_eq!((shop.received(), shop.sent()), (PRICE, 2));
+}
+
+#[test]
+fn only_the_head_of_the_line_bids_more_and_only_after_a_block_left_it_out() {
+    let shop = open();
+    shop.node.set_automine(false);
+    let outcomes: Vec<_> = (0..3).map(|_| shop.chains.settle(shop.pay(300))).collect();
+    eventually("all wait", || shop.node.pending_transactions() == 3);
+    std::thread::sleep(std::time::Duration::from_secs(13));
+    assert_eq!(shop.journal.books().attempts.len(), 3, "without a block there is nothing to outbid");
+    shop.node.rpc("anvil_setNextBlockBaseFeePerGas", json!(["0x12a05f200"]));
+    shop.node.mine(1);
+    eventually("the head bids more", || shop.journal.books().attempts.len() == 4);
+    std::thread::sleep(std::time::Duration::from_secs(13));
+    let nonces: Vec<_> = shop.journal.books().attempts.iter().map(|attempt| attempt.gas_nonce).collect();
+    let first = shop.journal.books().attempts.iter().map(|attempt| attempt.gas_nonce).min().unwrap();
+    assert_eq!((nonces.len(), nonces[3]), (4, first));
+    shop.node.rpc("anvil_setNextBlockBaseFeePerGas", json!(["0x3b9aca00"]));
+    shop.node.rpc("evm_setIntervalMining", json!([1]));
+    outcomes.into_iter().for_each(|outcome| drop(confirmed(wait(outcome))));
+    assert_eq!((shop.received(), shop.sent()), (3 * PRICE, 3));
+}
+
+/// A facilitator that answers every settlement with `word`; says how often it was asked.
+fn facilitator(word: impl Fn() -> (u16, String) + Send + Sync + 'static) -> (Stub, Arc<AtomicU64>) {
+    let asked = Arc::new(AtomicU64::new(0));
+    let count = asked.clone();
+    let stub = Stub::start(move |request| match request.split(' ').nth(1).unwrap_or_default() {
+        "/settle" => {
+            count.fetch_add(1, SeqCst);
+            Some(word())
+        }
+        _ => Some((404, "{}".into())),
+    });
+    (stub, asked)
+}
+
+#[test]
+fn the_chain_is_believed_and_not_the_facilitator() {
+    let success = json!({"success": true, "transaction": format!("0x{}", "ab".repeat(32)), "network": "eip155:84532"});
+    for word in [(200, success.to_string()), (500, "{}".to_owned())] {
+        let (stub, _) = facilitator(move || word.clone());
+        let shop = shop::open_with(|node, network| {
+            let rpc_urls = vec![node.url()];
+            network.settlement = config::Settlement::Facilitator { url: stub.url(), authorization: None, rpc_urls };
+        });
+        let (arrives, ends) = (shop.pay(300), shop.pay(8));
+        let mut paid = shop.chains.settle(arrives.clone());
+        let ended = shop.chains.settle(ends);
+        still_open(&mut paid, 2);
+        let tx = shop.overtake(&arrives);
+        assert_eq!(confirmed(wait(paid)).tx, tx);
+        shop.node.rpc("evm_increaseTime", json!([120]));
+        shop.node.mine(6);
+        assert_eq!(failed(wait(ended)), reason::VALID_BEFORE);
+        assert_eq!(shop.received(), PRICE);
+    }
+}
+
+#[test]
+fn a_facilitator_that_never_says_is_given_up_and_the_payment_stays_open() {
+    let (stub, asked) = facilitator(|| (500, "{}".into()));
+    let (settlement, later) =
+        (|| config::Settlement::Facilitator { url: stub.url(), authorization: None, rpc_urls: Vec::new() }, 7200);
+    let ahead = Arc::new(AtomicU64::new(0));
+    let shown = ahead.clone();
+    let clock = Clock::new(move || shop::now().plus(std::time::Duration::from_secs(shown.load(SeqCst))));
+    let shop = shop::open_at(clock, |_, network| network.settlement = settlement());
+    let mut outcome = shop.chains.settle(shop.pay(300));
+    still_open(&mut outcome, 1);
+    ahead.store(later, SeqCst);
+    assert!(outcome.blocking_recv().is_err(), "nobody knows");
+    let before = asked.load(SeqCst);
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    assert_eq!(asked.load(SeqCst), before, "it is not asked any more");
+    assert!(shop.journal.books().settled.is_empty(), "and that is no verdict");
+}
+
+#[test]
+fn what_was_signed_for_real_is_never_confirmed_by_simulation() {
+    let shop = open();
+    let payment = shop.pay(300);
+    confirmed(wait(shop.chains.settle(payment.clone())));
+    let attempts = shop.journal.books().attempts.clone();
+    let pretender = shop::open_with(|_, network| network.settlement = config::Settlement::Simulated);
+    let outcome = pretender.chains.resume(payment.clone(), attempts.clone(), None);
+    assert!(outcome.blocking_recv().is_err(), "nobody knows");
+    let known = Confirmation { tx: attempts[0].tx.clone(), block: 1 };
+    assert!(pretender.chains.resume(payment, attempts, Some(known)).blocking_recv().is_err());
+    let books = pretender.journal.books();
+    assert!(books.settled.is_empty() && books.finalized.is_empty(), "it stays open");
+}
+
+#[test]
+fn a_node_in_trouble_makes_nothing_final() {
+    let trouble = Arc::new(AtomicU64::new(1));
+    let kind = trouble.clone();
+    let shop = open_behind(move |call, ask| match (kind.load(SeqCst), call["params"][0] == "finalized") {
+        (1, true) => shop::node_error(call, -32603, "internal error"),
+        (2, true) => shop::node_error(call, -32602, "invalid argument 0: hex string without 0x prefix"),
+        _ => ask(call),
+    });
+    let payment = shop.pay(300);
+    let id = payment.id();
+    confirmed(wait(shop.chains.settle(payment)));
+    shop.node.mine(70);
+    std::thread::sleep(std::time::Duration::from_secs(12));
+    assert!(!shop.journal.books().finalized.contains(&id), "an error says nothing about finality");
+    trouble.store(2, SeqCst);
+    eventually("many blocks are final where the chain has no word for it", || shop.journal.books().finalized.contains(&id));
 }

@@ -25,7 +25,7 @@ pub struct Counted {
 pub struct Audit {
     /// Payments whose transfer was found as counted.
     pub found: usize,
-    /// Payments on networks that no node was asked about: simulated ones, and those a facilitator settles.
+    /// Payments on networks that no node was asked about: simulated ones, and those without `rpc_urls`.
     pub unasked: usize,
     /// One sentence for each payment that the chain does not confirm.
     pub problems: Vec<String>,
@@ -56,8 +56,11 @@ pub fn audit(networks: &[Network], counted: &[Counted]) -> Audit {
 
 fn ledger<'a>(network: &'a Network, client: &JsonClient) -> Option<(&'a str, Ledger)> {
     match &network.settlement {
-        Settlement::Rpc { urls, .. } => Some((network.id.as_str(), Ledger::new(client.clone(), urls.clone()))),
-        Settlement::Facilitator { .. } | Settlement::Simulated => None,
+        Settlement::Facilitator { rpc_urls: urls, .. } if urls.is_empty() => None,
+        Settlement::Rpc { urls, .. } | Settlement::Facilitator { rpc_urls: urls, .. } => {
+            Some((network.id.as_str(), Ledger::new(client.clone(), urls.clone())))
+        }
+        Settlement::Simulated => None,
     }
 }
 

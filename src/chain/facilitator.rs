@@ -9,7 +9,7 @@ use tokio::time::{Duration, sleep};
 use tracing::{error, warn};
 
 use super::client::{Answer, JsonClient};
-use super::evm::hex;
+use super::evm::{Ledger, hex};
 use super::networks::Token;
 use super::open::Hearing;
 use super::payment::VerifiedPayment;
@@ -18,6 +18,11 @@ use crate::clock::Clock;
 use crate::config::Secret;
 use crate::x402::names;
 
+/// An authorization is over for us so long after its end.
+const EXPIRED: Duration = Duration::from_secs(30);
+/// So long after its end a payment of unknown outcome is left to the operator, when there is no chain to ask.
+const GIVEN_UP: Duration = Duration::from_secs(3600);
+
 /// A remote facilitator for one network.
 pub(super) struct Facilitator {
     pub client: JsonClient,
@@ -25,6 +30,10 @@ pub(super) struct Facilitator {
     pub url: String,
     /// The whole value of the `Authorization` header.
     pub authorization: Option<Secret>,
+    /// The chain itself, if the operator named its nodes.
+    pub ledger: Option<Ledger>,
+    /// Blocks that must confirm a transfer, where the chain is asked.
+    pub confirmations: u64,
     pub token: Token,
     pub journal: Arc<dyn Journal>,
     pub clock: Clock,
@@ -81,7 +90,10 @@ impl Facilitator {
     ) -> Result<(), JournalClosed> {
         let outcome = match confirmed {
             Some(confirmation) => Settlement::Confirmed(confirmation),
-            None => self.settle(payment, resumed).await?,
+            None => match self.settle(payment, resumed).await? {
+                Some(outcome) => outcome,
+                None => return Ok(()),
+            },
         };
         hearing.tell(&outcome);
         if matches!(outcome, Settlement::Confirmed(_)) {
@@ -90,7 +102,8 @@ impl Facilitator {
         Ok(())
     }
 
-    async fn settle(&self, payment: &VerifiedPayment, resumed: bool) -> Result<Settlement, JournalClosed> {
+    /// `None` leaves the payment open: nobody knows, and asking on is of no use.
+    async fn settle(&self, payment: &VerifiedPayment, resumed: bool) -> Result<Option<Settlement>, JournalClosed> {
         let id = payment.id();
         if !resumed {
             // The hash is not known before; the entry says that money may move from now on.
@@ -99,38 +112,80 @@ impl Facilitator {
         self.journal.sent(id);
         // A request of unknown outcome may have settled, and then the next one is told "already used".
         let mut in_doubt = resumed;
+        let mut named: Option<String> = None;
         let mut pause = Duration::from_millis(500);
         let outcome = loop {
-            let word = match self.post("settle", payment).await {
-                Ok(answer) => read_settle(&answer, payment.network(), &payment.payer_address()),
-                Err(why) => Word::Unknown(why),
-            };
-            let expired = self.clock.now() >= payment.valid_before().plus(Duration::from_secs(30));
-            match word {
-                Word::Paid(tx) => break Settlement::Confirmed(Confirmation { tx, block: 0 }),
-                Word::Refused { reason, message } if !in_doubt => break Settlement::Failed { reason, message },
-                Word::NotAsked(_) if expired && !in_doubt => {
-                    let message = "the authorization ended before it could be settled; nothing was moved".into();
-                    break Settlement::Failed { reason: reason::VALID_BEFORE, message };
-                }
-                Word::NotAsked(why) => error!(payment = %id, "the facilitator refuses our credentials: {why}"),
-                Word::Refused { message: why, .. } | Word::Unknown(why) => {
-                    in_doubt = true;
-                    warn!(payment = %id, "it is unknown whether the facilitator settled: {why}");
+            if named.is_none() {
+                match self.ask(payment, in_doubt).await {
+                    Word::Paid(tx) if self.ledger.is_none() => break Settlement::Confirmed(Confirmation { tx, block: 0 }),
+                    Word::Paid(tx) => (named, in_doubt) = (Some(tx), true),
+                    Word::Refused { reason, message } if !in_doubt => break Settlement::Failed { reason, message },
+                    Word::NotAsked(_) if self.is_past(payment, EXPIRED) && !in_doubt => {
+                        let message = "the authorization ended before it could be settled; nothing was moved".into();
+                        break Settlement::Failed { reason: reason::VALID_BEFORE, message };
+                    }
+                    Word::NotAsked(why) => error!(payment = %id, "the facilitator refuses our credentials: {why}"),
+                    Word::Refused { message: why, .. } | Word::Unknown(why) => {
+                        in_doubt = true;
+                        warn!(payment = %id, "it is unknown whether the facilitator settled: {why}");
+                    }
                 }
             }
-            if expired {
-                pause = Duration::from_secs(60);
+            if in_doubt && let Some(outcome) = self.proven(payment, named.as_deref()).await {
+                break outcome;
+            }
+            if self.ledger.is_none() && self.is_past(payment, GIVEN_UP) {
+                error!(
+                    payment = %id, payer = %payment.payer_address(), micros = payment.amount().get(),
+                    "nobody knows whether the facilitator settled this payment; it stays open: look it up on the chain, and \
+                     name the network's rpc_urls"
+                );
+                return Ok(None);
             }
             sleep(pause).await;
-            pause = (pause * 2).min(Duration::from_secs(60));
+            // Looking at the chain costs nobody anything.
+            let longest = match &self.ledger {
+                Some(_) if named.is_some() => 2,
+                Some(_) => 10,
+                None => 60,
+            };
+            pause = (pause * 2).min(Duration::from_secs(longest));
         };
         self.journal.settled(id, outcome.clone()).await?;
-        Ok(outcome)
+        Ok(Some(outcome))
+    }
+
+    /// Asks for the settlement, with the identical request each time.
+    async fn ask(&self, payment: &VerifiedPayment, in_doubt: bool) -> Word {
+        if in_doubt && self.ledger.is_some() && self.is_past(payment, EXPIRED) {
+            return Word::Unknown("its time is over; only the chain is asked now".into());
+        }
+        match self.post("settle", payment).await {
+            Ok(answer) => read_settle(&answer, payment.network(), &payment.payer_address()),
+            Err(why) => Word::Unknown(why),
+        }
+    }
+
+    /// What the chain proves, where it can be asked.
+    async fn proven(&self, payment: &VerifiedPayment, tx: Option<&str>) -> Option<Settlement> {
+        match self.ledger.as_ref()?.verdict(payment, tx, self.confirmations).await {
+            Ok(verdict) => verdict,
+            Err(why) => {
+                warn!(payment = %payment.id(), "the chain cannot be asked what the facilitator did: {why}");
+                None
+            }
+        }
+    }
+
+    fn is_past(&self, payment: &VerifiedPayment, margin: Duration) -> bool {
+        self.clock.now() >= payment.valid_before().plus(margin)
     }
 
     /// Whether it says that it serves our network; a facilitator that says nothing is believed to.
     pub async fn check(&self) -> Result<(), String> {
+        if let Some(ledger) = &self.ledger {
+            ledger.check(self.token.chain_id).await?;
+        }
         let url = format!("{}/supported", self.url);
         let answer = self.client.get(&url, self.authorization()).await?;
         if matches!(answer.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {

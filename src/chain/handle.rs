@@ -4,6 +4,7 @@ use std::sync::{Arc, PoisonError, RwLock, mpsc};
 use std::time::Duration;
 
 use tokio::sync::{mpsc as channel, oneshot};
+use tracing::{info, warn};
 
 use super::evm::key::PrivateKey;
 use super::networks::Token;
@@ -52,12 +53,24 @@ impl Entry {
         self.sellable.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Notes the newest self-check; says whether it differs from the one before.
-    pub fn note(&self, outcome: Result<(), String>) -> bool {
-        let mut sellable = self.sellable.write().unwrap_or_else(PoisonError::into_inner);
-        let changed = sellable.is_ok() != outcome.is_ok();
-        *sellable = outcome;
-        changed
+    /// The self-check found nothing wrong.
+    pub fn sell(&self) {
+        if self.note(Ok(())).is_err() {
+            info!(network = self.token.network, "payments are taken on {}", self.token.network);
+        }
+    }
+
+    /// Nothing is sold until the next self-check that finds nothing wrong: a settlement or the self-check met `why`.
+    pub fn close(&self, why: String) {
+        let before = self.note(Err(why.clone()));
+        if before.as_ref() != Err(&why) {
+            warn!(network = self.token.network, "nothing is sold on {}: {why}", self.token.network);
+        }
+    }
+
+    /// Returns what was noted before.
+    fn note(&self, outcome: Result<(), String>) -> Result<(), String> {
+        std::mem::replace(&mut *self.sellable.write().unwrap_or_else(PoisonError::into_inner), outcome)
     }
 }
 
@@ -178,8 +191,10 @@ fn setup(network: &config::Network) -> Result<Setup, ChainError> {
             };
             ("rpc", How::Rpc(purse))
         }
-        config::Settlement::Facilitator { url, authorization } => {
-            ("facilitator", How::Facilitator { url: url.clone(), authorization: authorization.clone() })
+        config::Settlement::Facilitator { url, authorization, rpc_urls } => {
+            let (url, authorization, rpc_urls) = (url.clone(), authorization.clone(), rpc_urls.clone());
+            let confirmations = network.confirmations.max(1);
+            ("facilitator", How::Facilitator { url, authorization, rpc_urls, confirmations })
         }
         config::Settlement::Simulated => ("simulated", How::Simulated),
     };

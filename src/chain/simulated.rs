@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use tokio::time::{Duration, sleep};
-use tracing::info;
+use tracing::{error, info};
 
 use super::evm::{hex, keccak, verify};
 use super::open::Hearing;
@@ -43,13 +43,20 @@ impl Simulated {
     pub async fn run(
         &self,
         payment: &VerifiedPayment,
-        resumed: bool,
+        attempts: &[Attempt],
         confirmed: Option<Confirmation>,
         hearing: &Hearing,
     ) -> Result<(), JournalClosed> {
+        if attempts.iter().any(|attempt| !attempt.raw.is_empty()) {
+            error!(
+                payment = %payment.id(),
+                "this payment was signed on the real chain and stays open: set the network's settlement back to what it was"
+            );
+            return Ok(());
+        }
         let outcome = match confirmed {
             Some(confirmation) => Settlement::Confirmed(confirmation),
-            None => self.settle(payment, resumed).await?,
+            None => self.settle(payment, !attempts.is_empty()).await?,
         };
         hearing.tell(&outcome);
         if matches!(outcome, Settlement::Confirmed(_)) {

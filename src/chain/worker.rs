@@ -2,14 +2,14 @@
 
 use std::rc::Rc;
 use std::sync::{Arc, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc as channel, oneshot};
 use tokio::task::{LocalSet, spawn_local};
-use tracing::{error, info, warn};
+use tracing::{error, info};
 
 use super::client::JsonClient;
-use super::evm::{Purse, Settler, Signed};
+use super::evm::{Ledger, Purse, Settler, Signed};
 use super::facilitator::Facilitator;
 use super::handle::Entry;
 use super::open::{Asked, Hearing, Open};
@@ -19,7 +19,7 @@ use crate::clock::Clock;
 use crate::config::Secret;
 
 /// Between self-checks of a network that cannot be sold on.
-const CHECK_FAILING: Duration = Duration::from_secs(60);
+const CHECK_FAILING: Duration = Duration::from_secs(15);
 /// Between self-checks of one that can.
 const CHECK_HEALTHY: Duration = Duration::from_secs(300);
 
@@ -43,7 +43,7 @@ pub(super) struct Setup {
 /// Who settles.
 pub(super) enum How {
     Rpc(Purse),
-    Facilitator { url: String, authorization: Option<Secret> },
+    Facilitator { url: String, authorization: Option<Secret>, rpc_urls: Vec<String>, confirmations: u64 },
     Simulated,
 }
 
@@ -91,11 +91,14 @@ pub(super) fn run(
 }
 
 fn network(setup: Setup, client: &JsonClient, journal: &Arc<dyn Journal>, clock: &Clock) -> Network {
-    let (client, journal, clock, token) = (client.clone(), journal.clone(), clock.clone(), setup.entry.token.clone());
+    let (client, journal, clock, entry) = (client.clone(), journal.clone(), clock.clone(), setup.entry.clone());
+    let token = entry.token.clone();
     let back = match setup.how {
-        How::Rpc(purse) => Back::Rpc(Rc::new(Settler::new(client, token, purse, journal, clock))),
-        How::Facilitator { url, authorization } => {
-            Back::Facilitator(Rc::new(Facilitator { client, url, authorization, token, journal, clock }))
+        How::Rpc(purse) => Back::Rpc(Rc::new(Settler::new(client, entry, purse, journal, clock))),
+        How::Facilitator { url, authorization, rpc_urls, confirmations } => {
+            let ledger = (!rpc_urls.is_empty()).then(|| Ledger::new(client.clone(), rpc_urls));
+            let facilitator = Facilitator { client, url, authorization, ledger, confirmations, token, journal, clock };
+            Back::Facilitator(Rc::new(facilitator))
         }
         How::Simulated => Back::Simulated(Rc::new(Simulated::new(journal))),
     };
@@ -177,7 +180,7 @@ impl Network {
             let end = match &self.back {
                 Back::Rpc(settler) => settler.run(&payment, std::mem::take(&mut tries), known, &hearing).await,
                 Back::Facilitator(facilitator) => facilitator.run(&payment, resumed, known, &hearing).await,
-                Back::Simulated(simulated) => simulated.run(&payment, resumed, known, &hearing).await,
+                Back::Simulated(simulated) => simulated.run(&payment, &attempts, known, &hearing).await,
             };
             let Err(JournalClosed) = end else { return };
             info!(payment = %payment.id(), "settlement stops: its claim was given back, or the ledger has stopped");
@@ -192,20 +195,21 @@ impl Network {
             Back::Facilitator(facilitator) => facilitator.check().await,
             Back::Simulated(_) => Ok(()),
         };
-        let network = &self.entry.token.network;
-        let said = outcome.clone().err();
-        match (self.entry.note(outcome), said) {
-            (_, Some(why)) => warn!(network, "nothing is sold on {network}: {why}"),
-            (true, None) => info!(network, "payments are taken on {network}"),
-            (false, None) => {}
+        match outcome {
+            Ok(()) => self.entry.sell(),
+            Err(why) => self.entry.close(why),
         }
     }
 
     async fn keep_checking(&self) {
+        let mut checked = Instant::now();
         loop {
-            let pause = if self.entry.sellable().is_ok() { CHECK_HEALTHY } else { CHECK_FAILING };
-            tokio::time::sleep(pause).await;
-            self.check().await;
+            tokio::time::sleep(CHECK_FAILING).await;
+            // A settlement may have closed the network in between.
+            if self.entry.sellable().is_err() || checked.elapsed() >= CHECK_HEALTHY {
+                self.check().await;
+                checked = Instant::now();
+            }
         }
     }
 }

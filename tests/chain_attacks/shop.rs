@@ -77,6 +77,11 @@ pub fn now() -> Timestamp {
 
 /// A shop on a fresh Base Sepolia whose configuration `change` has the last word on.
 pub fn open_with(change: impl FnOnce(&Anvil, &mut Network)) -> Shop {
+    open_at(Clock::new(now), change)
+}
+
+/// The same under another clock.
+pub fn open_at(clock: Clock, change: impl FnOnce(&Anvil, &mut Network)) -> Shop {
     let node = Anvil::start(84532);
     let mut network = Network {
         id: node.network(),
@@ -90,7 +95,7 @@ pub fn open_with(change: impl FnOnce(&Anvil, &mut Network)) -> Shop {
     };
     change(&node, &mut network);
     let journal = Arc::<Memory>::default();
-    let chains = Chains::start(&[network], journal.clone(), Clock::new(now)).unwrap();
+    let chains = Chains::start(&[network], journal.clone(), clock).unwrap();
     Shop { node, journal, chains }
 }
 

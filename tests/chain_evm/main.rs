@@ -271,6 +271,10 @@ fn a_stuck_transaction_is_replaced_at_a_higher_fee_and_pays_once() {
     shop.node.set_automine(false);
     let payment = shop.pay(BUYER, PRICE, 300);
     let outcome = shop.chains.settle(payment);
+    eventually("it is sent", || shop.node.pending_transactions() == 1);
+    // A block in which the base fee is above what it offers leaves it out.
+    shop.node.rpc("anvil_setNextBlockBaseFeePerGas", serde_json::json!(["0x12a05f200"]));
+    shop.node.mine(1);
     eventually("it is replaced", || shop.journal.attempts().len() == 2);
     let attempts = shop.journal.attempts();
     let [first, second] = [0, 1].map(|place: usize| Signed::read(&attempts[place].raw).unwrap().transaction);
@@ -529,7 +533,8 @@ fn a_facilitators_silence_and_its_200_are_not_outcomes() {
         }
     });
     let shop = open_with(Anvil::start(84532), Arc::default(), |network| {
-        network.settlement = config::Settlement::Facilitator { url: facilitator.url(), authorization: None };
+        network.settlement =
+            config::Settlement::Facilitator { url: facilitator.url(), authorization: None, rpc_urls: Vec::new() };
     });
     let payment = shop.pay(BUYER, PRICE, 300);
     assert_eq!(shop.simulate(&payment), Ok(()));

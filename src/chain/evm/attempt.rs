@@ -3,6 +3,7 @@
 use tokio::time::{Duration, Instant};
 use tracing::{info, warn};
 
+use super::gap::Place;
 use super::hex;
 use super::node::{self, Block};
 use super::rpc::RpcError;
@@ -18,6 +19,8 @@ const NOT_TAKEN: Duration = Duration::from_secs(2);
 /// How long, and for how many blocks, a used authorization may stay without the event that explains it.
 const UNEXPLAINED: Duration = Duration::from_secs(10);
 const UNEXPLAINED_BLOCKS: u64 = 8;
+/// An eighth more, so many times, is ten times the first fee.
+const MOST_BUMPS: usize = 20;
 /// Below this a suggested tip is not worth the risk of being ignored, in wei per gas.
 const SMALLEST_TIP: u128 = 1_000_000;
 
@@ -26,6 +29,12 @@ const SMALLEST_TIP: u128 = 1_000_000;
 pub struct Fees {
     pub tip: u128,
     pub max_fee: u128,
+}
+
+impl Transaction {
+    fn fees(&self) -> Fees {
+        Fees { tip: self.tip, max_fee: self.max_fee }
+    }
 }
 
 impl Fees {
@@ -40,11 +49,11 @@ impl Fees {
     }
 
     /// An eighth more of both, which every node takes for a replacement (they want a tenth), or what is suggested now if
-    /// that is more. `None` when the cap does not leave room for that.
-    pub fn bump(self, suggested: Option<Fees>, cap: u128) -> Option<Fees> {
+    /// that is more. `None` when the cap, or the most we tip, does not leave room for that.
+    pub fn bump(self, suggested: Option<Fees>, cap: u128, dearest_tip: u128) -> Option<Fees> {
         let more = |fee: u128| fee.saturating_add(fee.div_ceil(8)).saturating_add(1);
         let least = Fees { tip: more(self.tip), max_fee: more(self.max_fee) };
-        if least.max_fee > cap || least.tip > least.max_fee {
+        if least.max_fee > cap || least.tip > least.max_fee.min(dearest_tip) {
             return None;
         }
         let now = suggested.unwrap_or(least);
@@ -57,6 +66,8 @@ impl Fees {
 pub struct Progress {
     sent_at: Option<Instant>,
     taken: Taken,
+    /// The latest block when the last transaction was signed.
+    signed_at: Option<u64>,
     /// How often the chain had counted past our nonce without a receipt of ours.
     pub passed: u32,
     /// When, and at which block, the token first called the authorization used up without saying how.
@@ -74,7 +85,7 @@ enum Taken {
 
 impl Progress {
     pub fn new() -> Progress {
-        Progress { sent_at: None, taken: Taken::Perhaps, passed: 0, unexplained: None }
+        Progress { sent_at: None, taken: Taken::Perhaps, signed_at: None, passed: 0, unexplained: None }
     }
 
     /// Whether an inexplicable "used up" is to be believed: it was told a while and several blocks ago, and the events up to
@@ -82,6 +93,16 @@ impl Progress {
     pub fn stays_unexplained(&mut self, head: u64) -> bool {
         let (at, block) = *self.unexplained.get_or_insert_with(|| (Instant::now(), head));
         at.elapsed() >= UNEXPLAINED && head >= block.saturating_add(UNEXPLAINED_BLOCKS)
+    }
+
+    /// A transaction is signed while this block is the latest.
+    pub fn signing(&mut self, latest: &Block) {
+        self.signed_at = Some(latest.number);
+    }
+
+    /// Whether there was a block since that could have taken the last transaction and did not.
+    fn was_left_out(&mut self, latest: &Block) -> bool {
+        latest.number > *self.signed_at.get_or_insert(latest.number)
     }
 
     /// Stored bytes that were not sent since the program started.
@@ -121,7 +142,10 @@ impl Settler {
         let id = payment.id();
         progress.taken = match self.node.send(&last.raw).await {
             Ok(()) => Taken::Perhaps,
-            Err(error) => judge(&error),
+            Err(error) => {
+                self.notice(&error);
+                judge(&error)
+            }
         };
         progress.sent_at = Some(Instant::now());
         match progress.taken {
@@ -140,15 +164,18 @@ impl Settler {
         &self,
         payment: &VerifiedPayment,
         tries: &mut Vec<Signed>,
+        place: Place,
         latest: &Block,
         progress: &mut Progress,
     ) -> Result<(), Halt> {
         let Some(last) = tries.last().filter(|last| last.from == self.address) else { return Ok(()) };
         let transaction = last.transaction.clone();
-        // Without gas money a higher fee is refused all the more.
-        let bumped = if progress.taken == Taken::No { None } else { self.bumped(&transaction, latest).await? };
-        match bumped {
-            Some(fees) => self.send_bumped(payment, tries, transaction, fees, progress).await.map_err(Halt::from),
+        let dearer = match may_bump(place, &transaction, tries, latest, progress) {
+            true => self.bumped(transaction.fees(), latest).await?,
+            false => None,
+        };
+        match dearer {
+            Some(fees) => self.send_bumped(payment, tries, transaction, fees, latest, progress).await.map_err(Halt::from),
             None => {
                 self.send_last(payment, tries, progress).await;
                 Ok(())
@@ -166,7 +193,8 @@ impl Settler {
         progress: &mut Progress,
     ) -> Result<bool, Halt> {
         let Some(last) = tries.iter().rfind(|signed| signed.from == self.address) else { return Ok(true) };
-        if self.mined_count().await? > last.transaction.nonce {
+        let place = self.place(last.transaction.nonce, latest).await?;
+        if place == Place::Passed {
             return Ok(true);
         }
         if progress.is_new() {
@@ -177,17 +205,30 @@ impl Settler {
             return Ok(false);
         }
         let mut transaction = last.transaction.clone();
-        if !transaction.data.is_empty() {
+        let useless = !transaction.data.is_empty();
+        let dearer = match may_bump(place, &transaction, tries, latest, progress) || (useless && place == Place::Head) {
+            true => self.bumped(transaction.fees(), latest).await?,
+            false => None,
+        };
+        let Some(fees) = dearer else {
+            self.send_last(payment, tries, progress).await;
+            return Ok(false);
+        };
+        if useless {
             warn!(payment = %payment.id(), nonce = transaction.nonce, "freeing the nonce of a transaction that is of no use");
             let gas = self.node.call(node::estimate(self.address, self.address, &[])).await?;
             let gas = node::read_number(&gas)?;
             transaction = Transaction { to: self.address, data: Vec::new(), gas: gas.saturating_add(gas / 5), ..transaction };
         }
-        match self.bumped(&transaction, latest).await? {
-            Some(fees) => self.send_bumped(payment, tries, transaction, fees, progress).await?,
-            None => self.send_last(payment, tries, progress).await,
-        }
+        self.send_bumped(payment, tries, transaction, fees, latest, progress).await?;
         Ok(false)
+    }
+
+    /// Without gas money nothing can be settled, so nothing more may be sold.
+    pub(super) fn notice(&self, error: &RpcError) {
+        if error.says(&["insufficient funds"]) {
+            self.entry.close(format!("gas: the settler {} cannot pay for a settlement; send it some", self.address));
+        }
     }
 
     /// How many of our transactions are mined.
@@ -201,10 +242,16 @@ impl Settler {
         Fees::suggest(base_fee, tip.min(dearest_tip(self.chain_id(), base_fee)), self.max_fee)
     }
 
-    async fn bumped(&self, transaction: &Transaction, latest: &Block) -> Result<Option<Fees>, RpcError> {
-        let tip = self.node.call(node::tip()).await.and_then(|tip| node::read_quantity(&tip)).unwrap_or(SMALLEST_TIP);
-        let old = Fees { tip: transaction.tip, max_fee: transaction.max_fee };
-        Ok(old.bump(self.fees(latest, tip), self.max_fee))
+    /// What the node suggests as a tip; not every node does.
+    pub(super) async fn suggested_tip(&self) -> u128 {
+        self.node.call(node::tip()).await.and_then(|tip| node::read_quantity(&tip)).unwrap_or(SMALLEST_TIP)
+    }
+
+    /// Fees that replace `old`, within what we tip and the operator's cap.
+    pub(super) async fn bumped(&self, old: Fees, latest: &Block) -> Result<Option<Fees>, RpcError> {
+        let tip = self.suggested_tip().await;
+        let dearest = dearest_tip(self.chain_id(), latest.base_fee.unwrap_or(0));
+        Ok(old.bump(self.fees(latest, tip), self.max_fee, dearest))
     }
 
     async fn send_bumped(
@@ -213,14 +260,24 @@ impl Settler {
         tries: &mut Vec<Signed>,
         transaction: Transaction,
         fees: Fees,
+        latest: &Block,
         progress: &mut Progress,
     ) -> Result<(), JournalClosed> {
+        progress.signing(latest);
         let signed = Transaction { tip: fees.tip, max_fee: fees.max_fee, ..transaction }.sign(&self.key);
         self.journal.signed(payment.id(), attempt(&signed)).await?;
         tries.push(signed);
         self.send_last(payment, tries, progress).await;
         Ok(())
     }
+}
+
+/// Whether a higher fee can help: only at the head of the line, after a block that left the transaction out, and not for
+/// ever. Without gas money a higher fee is refused all the more.
+fn may_bump(place: Place, transaction: &Transaction, tries: &[Signed], latest: &Block, progress: &mut Progress) -> bool {
+    let same = |signed: &&Signed| signed.transaction.nonce == transaction.nonce && signed.transaction.data == transaction.data;
+    let bumps = tries.iter().filter(same).count().saturating_sub(1);
+    place == Place::Head && progress.taken != Taken::No && bumps < MOST_BUMPS && progress.was_left_out(latest)
 }
 
 /// The most we tip, whatever the node suggests: it learns from the last blocks, and a stranger who overpays in a quiet one
@@ -258,14 +315,16 @@ mod tests {
         assert_eq!(Fees::suggest(60 * gwei, gwei, 100 * gwei), Some(Fees { tip: gwei, max_fee: 100 * gwei }));
         assert_eq!(Fees::suggest(100 * gwei, gwei, 100 * gwei), None, "then we wait");
         let stuck = Fees { tip: gwei, max_fee: 95 * gwei };
-        assert_eq!(stuck.bump(None, 100 * gwei), None);
+        assert_eq!(stuck.bump(None, 100 * gwei, u128::MAX), None);
+        let cheap = Fees { tip: gwei, max_fee: 3 * gwei };
+        assert_eq!(cheap.bump(None, 100 * gwei, gwei), None, "nor the most we tip");
     }
 
     #[test]
     fn a_replacement_pays_at_least_a_tenth_more_of_both_fees() {
         for fee in [1, 9, 1_000_000, 2_000_000_000] {
             let old = Fees { tip: fee, max_fee: 2 * fee };
-            let new = old.bump(Some(Fees { tip: 1, max_fee: 1 }), u128::MAX).unwrap();
+            let new = old.bump(Some(Fees { tip: 1, max_fee: 1 }), u128::MAX, u128::MAX).unwrap();
             assert!(new.tip * 10 >= old.tip * 11 && new.max_fee * 10 >= old.max_fee * 11, "{fee}");
         }
     }

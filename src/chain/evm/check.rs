@@ -12,7 +12,7 @@ use crate::clock::Timestamp;
 const GAS_RESERVE: u128 = 3 * 150_000;
 
 /// Asks one round of questions. `Err` says what is wrong, for the operator.
-pub async fn check(node: &Node, token: &Token, settler: Address, now: Timestamp) -> Result<(), String> {
+pub async fn check(node: &Node, token: &Token, settler: Address, max_fee: u128, now: Timestamp) -> Result<(), String> {
     let nobody = Address([0; 20]);
     let answers = node
         .batch([
@@ -53,11 +53,20 @@ pub async fn check(node: &Node, token: &Token, settler: Address, now: Timestamp)
             "clock: the latest block is {apart} s away from this machine's clock; set the clock, or the node is behind"
         ));
     }
-    let base_fee = block.base_fee.ok_or("the chain has no base fee; EIP-1559 transactions are needed")?;
+    let base_fee = room_for(block.base_fee, max_fee)?;
     let balance = node::read_quantity(&balance.map_err(text)?).map_err(text)?;
     let needed = base_fee.saturating_mul(2).saturating_mul(GAS_RESERVE);
     if balance <= needed {
         return Err(format!("gas: the settler {settler} has {balance} wei and needs more than {needed}; send it some"));
     }
     Ok(())
+}
+
+/// The base fee, if settlements can outlive a doubling of it within the operator's cap; both in wei per gas.
+pub fn room_for(base_fee: Option<u128>, max_fee: u128) -> Result<u128, String> {
+    let base_fee = base_fee.ok_or("the chain has no base fee; EIP-1559 transactions are needed")?;
+    if base_fee.saturating_mul(2) > max_fee {
+        return Err(format!("fee: the base fee is {base_fee} wei, and max_fee_gwei allows {max_fee} wei, less than twice that"));
+    }
+    Ok(base_fee)
 }

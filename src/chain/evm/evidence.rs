@@ -4,8 +4,8 @@ use super::abi;
 use super::hex;
 use super::node::{self, Asked, Block, Log, Node, Receipt};
 use super::rpc::RpcError;
-use crate::chain::Confirmation;
 use crate::chain::payment::VerifiedPayment;
+use crate::chain::{Confirmation, Settlement, reason};
 
 /// How far apart the clocks of a chain and ours may be, in seconds.
 pub const CLOCK_TOLERANCE: u64 = 120;
@@ -132,4 +132,16 @@ async fn find(node: &Node, payment: &VerifiedPayment, head: u64) -> Asked<Option
         to = from - 1;
     }
     Err(RpcError::Unreachable("the events since the payment was verified are too many blocks to look through".into()))
+}
+
+/// What a payment ended with whose authorization is used up.
+pub fn spent() -> Settlement {
+    let message = "the payer cancelled this authorization or used it for another transfer; nothing was moved".to_owned();
+    Settlement::Failed { reason: reason::NONCE_USED, message }
+}
+
+/// What a payment ended with whose time is over.
+pub fn expired() -> Settlement {
+    let message = "the authorization ended before its transfer was mined; nothing was moved".to_owned();
+    Settlement::Failed { reason: reason::VALID_BEFORE, message }
 }

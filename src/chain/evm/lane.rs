@@ -1,14 +1,23 @@
 //! The order of our own transactions on one network: one nonce after the other, none twice, none left out.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 
 use tokio::sync::{Mutex, MutexGuard};
+
+use super::gap::Gap;
+
+/// So many mined nonces are remembered as ours, for nodes that are behind and for reorganisations.
+const REMEMBERED: u64 = 1000;
 
 /// Hands out gas nonces. A nonce is used up only when its transaction is in the journal, so a refused entry leaves no gap.
 #[derive(Default)]
 pub struct Lane {
     next: Cell<u64>,
     turn: Mutex<()>,
+    /// The nonces of our settlements.
+    held: RefCell<BTreeSet<u64>>,
+    pub gap: Cell<Option<Gap>>,
 }
 
 /// The right to use one nonce; dropped without [`Turn::taken`], the nonce goes to the next in line.
@@ -22,6 +31,18 @@ impl Lane {
     /// A transaction that was journaled before a restart holds this nonce, whether the nodes remember it or not.
     pub fn occupied(&self, nonce: u64) {
         self.next.set(self.next.get().max(nonce.saturating_add(1)));
+        self.held.borrow_mut().insert(nonce);
+    }
+
+    /// Whether a settlement of ours sees to it that this nonce is used.
+    pub fn holds(&self, nonce: u64) -> bool {
+        self.held.borrow().contains(&nonce)
+    }
+
+    /// The chain counts so many transactions of ours; older nonces are forgotten.
+    pub fn mined(&self, count: u64) {
+        let mut held = self.held.borrow_mut();
+        *held = held.split_off(&count.saturating_sub(REMEMBERED));
     }
 
     /// Waits for its turn. `pending` is what the chain counts, including what waits there; it may lag behind us, and it
@@ -63,6 +84,7 @@ mod tests {
             assert_eq!(kept.nonce(), 5, "the journal refused, so nothing was sent with it");
             kept.taken();
             assert_eq!(lane.turn(3).await.nonce(), 6);
+            assert!(lane.holds(5) && !lane.holds(6), "a refused nonce is nobody's");
             assert_eq!(lane.turn(9).await.nonce(), 9, "the key was used by hand");
         });
     }

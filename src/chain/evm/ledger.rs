@@ -1,13 +1,14 @@
-//! The chain as a ledger to compare ours with: did this transaction carry this payment?
+//! The chain as a witness for payments that somebody else submits: did this transaction carry it, and what became of it?
 
-use super::evidence;
+use super::evidence::{self, Elsewhere};
 use super::hex;
-use super::node::{self, Node};
+use super::node::{self, Asked, Node};
 use super::rpc::Rpc;
 use crate::chain::client::JsonClient;
 use crate::chain::payment::VerifiedPayment;
+use crate::chain::{Confirmation, Settlement};
 
-/// A network's nodes, asked only for receipts.
+/// A network's nodes, only ever asked.
 pub struct Ledger(Node);
 
 impl Ledger {
@@ -25,5 +26,46 @@ impl Ledger {
         let answer = self.0.call(node::receipt(&hash)).await.map_err(|error| error.to_string())?;
         let receipt = node::read_receipt(&answer, &hash).map_err(|error| error.to_string())?;
         Ok(receipt.and_then(|receipt| Some((receipt.block, evidence::transfer(&receipt, payment)?))))
+    }
+    /// Whether the nodes are those of the chain.
+    ///
+    /// # Errors
+    /// What is wrong, for the operator.
+    pub async fn check(&self, chain_id: u64) -> Result<(), String> {
+        let answer = self.0.call(node::chain_id()).await.map_err(|error| error.to_string())?;
+        match node::read_number(&answer).map_err(|error| error.to_string())? {
+            found if found == chain_id => Ok(()),
+            found => Err(format!("rpc_urls lead to chain {found}, not to {chain_id}")),
+        }
+    }
+
+    /// What the chain proves about a payment that somebody else submits, perhaps in transaction `tx`; `None` while nothing is
+    /// proven. `confirmations` is how many blocks must confirm it.
+    ///
+    /// # Errors
+    /// Why no node could say.
+    pub async fn verdict(
+        &self,
+        payment: &VerifiedPayment,
+        tx: Option<&str>,
+        confirmations: u64,
+    ) -> Result<Option<Settlement>, String> {
+        self.look(payment, tx, confirmations).await.map_err(|error| error.to_string())
+    }
+
+    async fn look(&self, payment: &VerifiedPayment, tx: Option<&str>, confirmations: u64) -> Asked<Option<Settlement>> {
+        let hashes: Vec<_> = tx.and_then(hex::fixed).into_iter().collect();
+        let (receipts, latest) = self.0.receipts(&hashes).await?;
+        let deep = |block: u64| (latest.number + 1).saturating_sub(block) >= confirmations;
+        if let Some(receipt) = receipts.into_iter().flatten().find(|receipt| evidence::pays(receipt, payment)) {
+            let found = Confirmation { tx: hex::encode(&receipt.tx), block: receipt.block };
+            return Ok(deep(receipt.block).then_some(Settlement::Confirmed(found)));
+        }
+        Ok(match evidence::elsewhere(&self.0, payment, latest.number).await? {
+            Elsewhere::Paid(found) if deep(found.block) => Some(Settlement::Confirmed(found)),
+            Elsewhere::Spent { block } if deep(block) => Some(evidence::spent()),
+            Elsewhere::Unused if evidence::is_over(&self.0, payment, &latest).await? => Some(evidence::expired()),
+            Elsewhere::Paid(_) | Elsewhere::Spent { .. } | Elsewhere::Unexplained | Elsewhere::Unused => None,
+        })
     }
 }

@@ -7,6 +7,7 @@ pub mod buyer;
 mod check;
 pub mod eip712;
 mod evidence;
+mod gap;
 pub mod hex;
 pub mod key;
 mod lane;

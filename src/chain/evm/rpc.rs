@@ -144,7 +144,7 @@ impl Rpc {
         for turn in 0..self.urls.len().max(2) {
             let node = (first + turn) % self.urls.len();
             match self.client.post(&self.urls[node], None, body.clone()).await {
-                Ok(answer) if limited(&answer.body) => why = format!("node {} limits our rate", node + 1),
+                Ok(answer) if limited(answer.status.as_u16(), &answer.body) => why = format!("node {} limits our rate", node + 1),
                 Ok(answer) => match serde_json::from_slice(&answer.body) {
                     Ok(reply) => {
                         self.preferred.set(node);
@@ -166,13 +166,29 @@ fn request(id: usize, call: &Call) -> Value {
     json!({"jsonrpc": "2.0", "id": id, "method": call.method, "params": call.params})
 }
 
-/// A rate limit is an answer of the provider, not of the chain; some send it as a JSON-RPC error.
-fn limited(body: &[u8]) -> bool {
+/// A rate limit is an answer of the provider, not of the chain; some send it as a JSON-RPC error. What a contract says
+/// when it reverts is the payer's choice and never one.
+fn limited(status: u16, body: &[u8]) -> bool {
+    let limits = |reply: &Value| {
+        let error = &reply["error"];
+        let text = error["message"].as_str().unwrap_or_default().to_ascii_lowercase();
+        let reverted = !error["data"].is_null() || error["code"] == 3 || text.contains("revert");
+        // Some use the same code for too wide a question, which another node would refuse as well.
+        let too_wide = text.contains("query returned") || text.contains("block range");
+        let says = ["rate limit", "too many requests", "capacity"].iter().any(|word| text.contains(word));
+        error.is_object() && !too_wide && (error["code"] == -32005 || (says && !reverted))
+    };
+    if status == 429 {
+        return true;
+    }
     if body.len() > 1024 {
         return false;
     }
-    let text = String::from_utf8_lossy(body).to_ascii_lowercase();
-    text.contains("\"error\"") && ["rate limit", "too many requests", "-32005", "capacity"].iter().any(|word| text.contains(word))
+    match serde_json::from_slice(body) {
+        Ok(Value::Array(replies)) => replies.iter().any(limits),
+        Ok(reply) => limits(&reply),
+        Err(_) => false,
+    }
 }
 
 fn outcome(reply: Reply) -> Result<Value, RpcError> {
@@ -221,8 +237,25 @@ mod tests {
 
     #[test]
     fn a_rate_limit_is_not_an_answer_of_the_chain() {
-        assert!(limited(br#"{"error":{"code":-32005,"message":"Too Many Requests"}}"#));
-        assert!(!limited(br#"{"id":1,"result":"capacity"}"#));
+        let limited = |body: &str| super::limited(200, body.as_bytes());
+        assert!(super::limited(429, b"slow down"));
+        for body in [
+            r#"{"error":{"code":-32005,"message":"limit exceeded"}}"#,
+            r#"{"error":{"code":-32000,"message":"Too Many Requests"}}"#,
+            r#"[{"id":0,"result":"0x1"},{"id":1,"error":{"code":429,"message":"over rate limit"}}]"#,
+        ] {
+            assert!(limited(body), "{body}");
+        }
+        for body in [
+            r#"{"id":1,"result":"capacity"}"#,
+            r#"{"error":{"code":3,"message":"execution reverted: too many requests","data":"0x08c379a0"}}"#,
+            r#"{"error":{"code":3,"message":"rate limit"}}"#,
+            r#"{"error":{"code":-32000,"message":"rate limit","data":"0x08c379a0"}}"#,
+            r#"{"error":{"code":-32000,"message":"execution reverted: -32005 capacity"}}"#,
+            r#"{"error":{"code":-32005,"message":"query returned more than 10000 results"}}"#,
+        ] {
+            assert!(!limited(body), "what the payer may have written: {body}");
+        }
         assert!(!RpcError::Unreachable("revert".into()).is_revert());
     }
 }

@@ -7,7 +7,8 @@ use tracing::{info, warn};
 
 use super::address::Address;
 use super::attempt::Progress;
-use super::evidence::{self, Elsewhere};
+use super::evidence::{self, Elsewhere, expired, spent};
+use super::gap::Place;
 use super::key::PrivateKey;
 use super::lane::Lane;
 use super::node::{self, Block, Node, Receipt};
@@ -16,7 +17,7 @@ use super::transaction::{Signed, Transaction};
 use super::watch::Watched;
 use super::{abi, check, hex, simulate};
 use crate::chain::client::JsonClient;
-use crate::chain::networks::Token;
+use crate::chain::handle::Entry;
 use crate::chain::open::Hearing;
 use crate::chain::payment::{Proof, VerifiedPayment};
 use crate::chain::{Attempt, Confirmation, Journal, JournalClosed, Refused, Settlement, reason};
@@ -28,7 +29,7 @@ const SETTLE_MARGIN_SECONDS: u64 = 6;
 /// Everything that settles payments on one network with one key.
 pub struct Settler {
     pub(super) node: Node,
-    token: Token,
+    pub(super) entry: Arc<Entry>,
     pub(super) key: PrivateKey,
     pub(super) address: Address,
     pub(super) lane: Lane,
@@ -67,10 +68,10 @@ pub struct Purse {
 }
 
 impl Settler {
-    pub fn new(client: JsonClient, token: Token, purse: Purse, journal: Arc<dyn Journal>, clock: Clock) -> Settler {
+    pub fn new(client: JsonClient, entry: Arc<Entry>, purse: Purse, journal: Arc<dyn Journal>, clock: Clock) -> Settler {
         Settler {
             node: Node::new(Rpc::new(client, purse.urls)),
-            token,
+            entry,
             address: purse.key.address(),
             key: purse.key,
             lane: Lane::default(),
@@ -82,7 +83,7 @@ impl Settler {
     }
 
     pub async fn check(&self) -> Result<(), String> {
-        check::check(&self.node, &self.token, self.address, self.clock.now()).await
+        check::check(&self.node, &self.entry.token, self.address, self.max_fee, self.clock.now()).await
     }
 
     pub async fn simulate(&self, payment: &VerifiedPayment) -> Result<(), Refused> {
@@ -198,7 +199,10 @@ impl Settler {
                 }
                 Err(refused) => return self.refused(payment, refused, &latest, progress).await,
             },
-            Err(error) => return Err(error.into()),
+            Err(error) => {
+                self.notice(&error);
+                return Err(error.into());
+            }
         };
         let cap = gas_cap(payment.chain_id, wallet);
         if gas > cap {
@@ -208,7 +212,9 @@ impl Settler {
         // Not every node suggests a tip.
         let tip = tip.and_then(|tip| node::read_quantity(&tip)).unwrap_or(0);
         let Some(fees) = self.fees(&latest, tip) else {
-            return Err(Halt::Trouble(format!("the base fee is above max_fee ({} wei)", self.max_fee)));
+            let why = check::room_for(latest.base_fee, self.max_fee).err().unwrap_or_default();
+            self.entry.close(why.clone());
+            return Err(Halt::Trouble(why));
         };
         let transaction = Transaction {
             chain_id: payment.chain_id,
@@ -219,6 +225,7 @@ impl Settler {
             to: payment.asset,
             data,
         };
+        progress.signing(&latest);
         self.send_first(payment, tries, transaction, node::read_number(&pending?)?, progress).await?;
         Ok(None)
     }
@@ -336,7 +343,8 @@ impl Settler {
         let Some(last) = tries.last() else { return Ok(None) };
         let ours = last.from == self.address;
         let late = self.seconds_left(payment) < SETTLE_MARGIN_SECONDS;
-        let overtaken = ours && self.mined_count().await? > last.transaction.nonce;
+        let place = if ours { self.place(last.transaction.nonce, latest).await? } else { Place::Behind };
+        let overtaken = place == Place::Passed;
         if overtaken {
             // Receipts and counts may come from nodes that are apart; only a second look counts.
             progress.passed += 1;
@@ -350,7 +358,7 @@ impl Settler {
             if late {
                 self.send_last(payment, tries, progress).await;
             } else {
-                self.replace(payment, tries, latest, progress).await?;
+                self.replace(payment, tries, place, latest, progress).await?;
             }
         }
         Ok(None)
@@ -418,7 +426,7 @@ impl Settler {
     }
 
     pub(super) fn chain_id(&self) -> u64 {
-        self.token.chain_id
+        self.entry.token.chain_id
     }
 
     /// The confirmation as an outcome, once enough blocks stand on it.
@@ -433,16 +441,6 @@ impl Settler {
     fn seconds_left(&self, payment: &VerifiedPayment) -> u64 {
         payment.valid_before().secs().saturating_sub(self.clock.now().secs())
     }
-}
-
-fn spent() -> Settlement {
-    let message = "the payer cancelled this authorization or used it for another transfer; nothing was moved".to_owned();
-    Settlement::Failed { reason: reason::NONCE_USED, message }
-}
-
-fn expired() -> Settlement {
-    let message = "the authorization ended before its transfer was mined; nothing was moved".to_owned();
-    Settlement::Failed { reason: reason::VALID_BEFORE, message }
 }
 
 /// The most gas a transfer may use. A plain one needs about 105,000, and 17,000 more when the recipient had nothing yet;
