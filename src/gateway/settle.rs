@@ -95,7 +95,8 @@ pub(super) async fn claim(
 /// payment is public calldata, so nothing about its call or its wallet is told here.
 fn known(id: PaymentId, row: &Payment) -> Error {
     let (outcome, message) = match (row.state, row.outcome) {
-        (State::Claimed | State::Voided, _) | (State::Confirmed | State::Final, None) => return in_progress(id),
+        (State::Claimed, _) | (State::Confirmed | State::Final, None) => return in_progress(id),
+        (State::Voided, _) => ("taken", "another authorization with this nonce was presented before; sign one with a new nonce"),
         (State::Signed | State::Sent, _) => {
             ("pending", "this payment is settling; if it arrives and its call was not served, it becomes balance of its payer")
         }

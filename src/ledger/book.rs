@@ -102,7 +102,8 @@ impl Book {
     /// Claims a payment for one call. `known` is its row on disk, for payments no longer in memory.
     pub fn claim(&mut self, claim: Claim, known: Option<Payment>, at: Timestamp) -> Result<Rows, Refused> {
         let known = self.payments.get(&claim.id).map(|payment| payment.row.clone()).or(known);
-        if let Some(row) = known.filter(|row| row.state != State::Voided) {
+        // The same nonce over another amount is another authorization, of which the chain will take only one.
+        if let Some(row) = known.filter(|row| row.state != State::Voided || row.amount != claim.amount.get()) {
             return Err(Refused::Known(Box::new(row)));
         }
         if self.holds.contains_key(&claim.request) {

@@ -42,8 +42,10 @@ fn settled_with(lines: &str) -> String {
 
 #[test]
 fn every_refusal_names_its_key() {
-    let second_network = "[[network]]\nid = \"base\"\npay_to = \"0x209693Bc6afc0C5328bA36FaF03C514EF312287C\"\nsettlement = \
-                          \"simulated\"\n\n[[upstream]]\nname = \"echo\"";
+    let facilitator = "settlement = \"facilitator\"\nfacilitator_url = \"http://127.0.0.1:9\"";
+    let second_network = format!(
+        "{facilitator}\n\n[[network]]\nid = \"base\"\npay_to = \"0x209693Bc6afc0C5328bA36FaF03C514EF312287C\"\n{facilitator}\n"
+    );
     let half_real = "[[network]]\nid = \"polygon-amoy\"\npay_to = \"0x209693Bc6afc0C5328bA36FaF03C514EF312287C\"\nsettlement = \
                      \"facilitator\"\nfacilitator_url = \"http://127.0.0.1:9\"\n\n[[upstream]]\nname = \"echo\"";
     let cases = [
@@ -54,7 +56,8 @@ fn every_refusal_names_its_key() {
         ("a secret that is none", settled_with("settler_key = \"env:NO_KEY\""), &["settler_key"]),
         ("nobody settles", with(SIMULATED, "settlement = \"rpc\""), &["rpc_urls"]),
         ("no facilitator", with(SIMULATED, "settlement = \"facilitator\""), &["facilitator_url"]),
-        ("test and main network", with("[[upstream]]\nname = \"echo\"", second_network), &["network.id", "84532", "8453"]),
+        ("test and main network", with(SIMULATED, &second_network), &["network.id", "84532", "8453"]),
+        ("a main network simulated", with("id = \"base-sepolia\"", "id = \"base\""), &["settlement", "eip155:8453"]),
         ("simulated for strangers", with("127.0.0.1:0", "0.0.0.0:0"), &["settlement", "loopback"]),
         ("an unknown network", with("id = \"base-sepolia\"", "id = \"base-sepollia\""), &["base-sepollia", "id"]),
         ("a misspelt key", with("payg_remainder = \"credit\"", "payg_remaindr = \"credit\""), &["payg_remaindr"]),

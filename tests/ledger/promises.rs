@@ -94,6 +94,7 @@ fn a_claim_given_back_before_signing_may_be_claimed_again_but_not_signed() {
         Some(Denied::Refused(Refused::WrongState)),
         "a voided claim is never sent"
     );
+    assert!(wait(ledger.claim(claim(payment(1), wallet(1), 999, 2))).is_err(), "nor by another amount under the same nonce");
     assert!(wait(ledger.claim(claim(payment(1), wallet(1), 1000, 2))).is_ok());
 }
 
