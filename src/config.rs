@@ -157,7 +157,8 @@ impl Config {
             file.server.bind.parse().map_err(|_| bad("server.bind", "write ADDRESS:PORT, such as 127.0.0.1:4020"))?;
         let networks = networks(&file.network, folder, env)?;
         let upstreams = upstreams(&file.upstream, folder, env)?;
-        let catalogue = catalogue(&file.model, &upstreams)?;
+        let payments = payments(&file.payments)?;
+        let catalogue = catalogue(&file.model, &upstreams, payments.remainder)?;
         let config = Config {
             bind,
             public_url: public_url(file.server.public_url.as_deref(), bind)?,
@@ -167,7 +168,7 @@ impl Config {
             upstreams,
             catalogue,
             limits: limits(&file.limits)?,
-            payments: payments(&file.payments)?,
+            payments,
         };
         config.check_networks()?;
         Ok(config)
@@ -264,7 +265,7 @@ fn network(row: &file::Network, folder: &Path, env: &dyn Fn(&str) -> Option<Stri
             if urls.is_empty() {
                 return Err(bad(key("rpc_urls"), "settlement = \"rpc\" needs one URL, better two"));
             }
-            urls.iter().try_for_each(|url| http_url(url).map_err(|why| bad(key("rpc_urls"), why)))?;
+            urls.iter().try_for_each(|url| node_url(url).map_err(|why| bad(key("rpc_urls"), why)))?;
             let source = row
                 .settler_key
                 .as_deref()
@@ -280,7 +281,7 @@ fn network(row: &file::Network, folder: &Path, env: &dyn Fn(&str) -> Option<Stri
             let authorization = row.facilitator_authorization.as_deref();
             let authorization = authorization.map(|source| Secret::load(source, folder, env)).transpose();
             let authorization = authorization.map_err(|why| bad(key("facilitator_authorization"), why))?;
-            row.rpc_urls.iter().try_for_each(|url| http_url(url).map_err(|why| bad(key("rpc_urls"), why)))?;
+            row.rpc_urls.iter().try_for_each(|url| node_url(url).map_err(|why| bad(key("rpc_urls"), why)))?;
             let url = url.trim_end_matches('/').to_owned();
             Settlement::Facilitator { url, authorization, rpc_urls: row.rpc_urls.clone() }
         }
@@ -339,19 +340,19 @@ fn limit_field(row: &file::Upstream, base_url: &str) -> LimitField {
     }
 }
 
-fn catalogue(rows: &[file::Model], upstreams: &[Upstream]) -> Result<Catalogue, ConfigError> {
+fn catalogue(rows: &[file::Model], upstreams: &[Upstream], remainder: Remainder) -> Result<Catalogue, ConfigError> {
     let mut ids = HashSet::new();
     let mut models = Vec::new();
     for row in rows {
         if row.id.is_empty() || !ids.insert(&row.id) {
             return Err(bad(format!("model {:?}, id", row.id), "empty, or there twice"));
         }
-        models.push(model(row, upstreams)?);
+        models.push(model(row, upstreams, remainder)?);
     }
     Ok(Catalogue::new(models))
 }
 
-fn model(row: &file::Model, upstreams: &[Upstream]) -> Result<Model, ConfigError> {
+fn model(row: &file::Model, upstreams: &[Upstream], remainder: Remainder) -> Result<Model, ConfigError> {
     let key = |field: &str| format!("model {:?}, {field}", row.id);
     if let Some(serving) = row.upstreams.iter().find(|serving| !upstreams.iter().any(|upstream| upstream.name == serving.name)) {
         return Err(bad(key("upstreams"), format!("there is no [[upstream]] named {:?}", serving.name)));
@@ -364,8 +365,9 @@ fn model(row: &file::Model, upstreams: &[Upstream]) -> Result<Model, ConfigError
         None => Ok(fallback),
     };
     let price = &row.price;
-    // A price that is left out would give tokens away; a price of "0" says so.
-    if row.ceiling == "computed" && price.call.is_none() && (price.input.is_none() || price.output.is_none()) {
+    // A price that is left out would give tokens away; a price of "0" says so. A flat price that is kept is one.
+    let flat = row.ceiling != "computed" && remainder == Remainder::Keep;
+    if !flat && price.call.is_none() && (price.input.is_none() || price.output.is_none()) {
         return Err(bad(key("price"), "name input and output (\"0\" gives them away), or a price per call"));
     }
     let input = per_million("input", &price.input, UnitPrice::default())?;
@@ -411,8 +413,9 @@ fn limits(row: &file::Limits) -> Result<Limits, ConfigError> {
     if row.per_ip_per_second == 0 || row.per_ip_burst == 0 || row.payments_per_ip_per_minute == 0 {
         return Err(bad("limits", "a bucket of zero would refuse everybody"));
     }
-    if row.max_bodies_mb < row.max_body_mb {
-        return Err(bad("limits.max_bodies_mb", "all bodies together need at least the room of one, max_body_mb"));
+    // A quarter for one address, and a body is in memory twice.
+    if row.max_bodies_mb < row.max_body_mb.saturating_mul(8) {
+        return Err(bad("limits.max_bodies_mb", "at least eight times max_body_mb"));
     }
     Ok(Limits {
         per_ip_per_second: row.per_ip_per_second,
@@ -426,8 +429,9 @@ fn limits(row: &file::Limits) -> Result<Limits, ConfigError> {
 }
 
 fn payments(row: &file::Payments) -> Result<Payments, ConfigError> {
-    if !(30..=3600).contains(&row.max_timeout_seconds) {
-        return Err(bad("payments.max_timeout_seconds", "between 30 and 3600"));
+    // A stock buyer signs for exactly this long, and a payment must outlive the head start of the upstream.
+    if !(60 + row.settle_after_ms.div_ceil(1000)..=3600).contains(&row.max_timeout_seconds) {
+        return Err(bad("payments.max_timeout_seconds", "between 60 s more than settle_after_ms, and 3600"));
     }
     if row.settle_after_ms > 60_000 || !(1..=600_000).contains(&row.settle_wait_ms) {
         return Err(bad("payments", "settle_after_ms is at most 60000, settle_wait_ms between 1 and 600000"));
@@ -466,11 +470,20 @@ fn is_loopback(url: &str) -> bool {
 }
 
 fn http_url(url: &str) -> Result<(), String> {
+    match url.contains(['?', '#']) {
+        // What stands there may be a secret, so it is not repeated.
+        true => Err("a URL without ? and #".into()),
+        false => node_url(url),
+    }
+}
+
+/// Node providers put their key into the path or the query.
+fn node_url(url: &str) -> Result<(), String> {
     let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
-    let host = rest.and_then(|rest| rest.split('/').next()).unwrap_or_default();
-    let plain = !url.contains(['?', '#', '@']) && url.bytes().all(|b| b.is_ascii_graphic());
+    let host = rest.and_then(|rest| rest.split(['/', '?']).next()).unwrap_or_default();
+    let plain = !url.contains(['#', '@']) && url.bytes().all(|b| b.is_ascii_graphic());
     if host.is_empty() || !plain {
-        return Err(format!("{url:?} is not an http:// or https:// URL"));
+        return Err("not a plain http:// or https:// URL; one with a user and password is not used".into());
     }
     Ok(())
 }

@@ -184,7 +184,7 @@ impl Facilitator {
     /// Whether it says that it serves our network; a facilitator that says nothing is believed to.
     pub async fn check(&self) -> Result<(), String> {
         if let Some(ledger) = &self.ledger {
-            ledger.check(self.token.chain_id).await?;
+            ledger.check(&self.token, self.clock.now()).await?;
         }
         let url = format!("{}/supported", self.url);
         let answer = self.client.get(&url, self.authorization()).await?;

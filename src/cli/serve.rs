@@ -139,7 +139,7 @@ fn introduce(config: &Config, gateway: &Gateway, addresses: &[SocketAddr]) {
 /// Serves until a signal, or until the ledger fails.
 async fn until_the_end(server: actix_web::dev::Server, ledger: &Ledger) -> Result<ExitCode, Trouble> {
     let handle = server.handle();
-    let running = actix_web::rt::spawn(server);
+    let mut running = actix_web::rt::spawn(server);
     let mut failure = ledger.failure();
     let listen = |kind| signal(kind).map_err(|error| trouble(FAIL_STOP)(format!("cannot listen for signals: {error}")));
     let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
@@ -150,23 +150,27 @@ async fn until_the_end(server: actix_web::dev::Server, ledger: &Ledger) -> Resul
     };
     let graceful = code == ExitCode::SUCCESS;
     tracing::info!(graceful, "stopping; running calls may finish");
-    if graceful {
-        tokio::select! {
-            () = handle.stop(true) => {}
-            _ = terminate.recv() => handle.stop(false).await,
-            _ = interrupt.recv() => handle.stop(false).await,
-        }
-    } else {
-        // Admission refuses already; answers that are paid for get a moment to end.
-        tokio::select! {
-            () = handle.stop(true) => {}
-            () = tokio::time::sleep(DRAIN) => handle.stop(false).await,
+    // The command is sent at once; the server ends when its last call does. It takes no second command, so whoever cannot
+    // wait ends the task, which cuts the calls off.
+    drop(handle.stop(true));
+    let served = tokio::select! {
+        served = &mut running => Some(served),
+        _ = terminate.recv(), if graceful => None,
+        _ = interrupt.recv(), if graceful => None,
+        // Admission refuses already; answers that are paid for got a moment to end.
+        () = tokio::time::sleep(DRAIN), if !graceful => None,
+    };
+    match served {
+        Some(Ok(Err(error))) => Err(trouble(FAIL_STOP)(format!("the server failed: {error}"))),
+        Some(_) => Ok(code),
+        None => {
+            tracing::warn!("running calls are cut off");
+            running.abort();
+            // Its workers end with it; their calls are ended in the books as they are dropped.
+            let _ = running.await;
+            Ok(code)
         }
     }
-    if let Ok(Err(error)) = running.await {
-        return Err(trouble(FAIL_STOP)(format!("the server failed: {error}")));
-    }
-    Ok(code)
 }
 
 /// Looks for a break in the books now and then; a break is the operator's to see at once.

@@ -192,7 +192,7 @@ impl Default for Limits {
             payments_per_ip_per_minute: 60,
             streams: 4096,
             max_body_mb: 32,
-            max_bodies_mb: 1024,
+            max_bodies_mb: 512,
             wall_clock_seconds: 240,
         }
     }

@@ -49,7 +49,8 @@ impl Earlier {
     pub fn load(folder: &Path, models: &[Model], honour: Duration, now: Timestamp) -> io::Result<Earlier> {
         let path = folder.join("prices.json");
         let mut noted = match fs::read(&path) {
-            Ok(bytes) => serde_json::from_slice(&bytes)?,
+            // A note that cannot be read is replaced: it only ever helps for minutes.
+            Ok(bytes) => serde_json::from_slice(&bytes).unwrap_or_default(),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Noted::default(),
             Err(error) => return Err(error),
         };

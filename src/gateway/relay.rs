@@ -267,6 +267,8 @@ impl Pump {
         let charge = match end {
             // An answer that is complete and empty, with no word on usage, is none.
             End::Complete if self.meter.has_output() || !metered.estimated => paid.post(owed),
+            // A client that leaves chose to: a flat price applies to what it took.
+            End::ClientGone | End::ClientStalled if self.meter.has_output() => paid.post(owed),
             End::ClientGone | End::ClientStalled => paid.post_part(owed),
             End::Broken(_) | End::Stopped if self.stream && self.meter.has_output() => paid.post_part(owed),
             End::Complete | End::Broken(_) | End::Stopped => {

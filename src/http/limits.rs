@@ -1,11 +1,11 @@
 //! Per-address token buckets, the memory for bodies, and which address a request really comes from.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroU32;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::config::{Cidr, Limits};
 
@@ -60,32 +60,73 @@ impl RateLimits {
     }
 }
 
-/// The memory for request bodies, which callers fill before they have shown that they can pay.
-pub struct BodyMemory(Arc<Semaphore>);
+/// The memory for request bodies, which callers fill before they have shown that they can pay. Small bodies always have
+/// room, and no address takes more than a part, so that nobody can keep the others out.
+pub struct BodyMemory {
+    limit: usize,
+    taken: Mutex<Taken>,
+}
+
+#[derive(Default)]
+struct Taken {
+    bytes: usize,
+    by_source: HashMap<IpAddr, usize>,
+}
 
 /// What one body takes of it; given back when dropped.
-#[derive(Default)]
-pub struct BodyShare(Vec<OwnedSemaphorePermit>, usize);
+pub struct BodyShare {
+    memory: Arc<BodyMemory>,
+    source: IpAddr,
+    bytes: usize,
+}
 
-/// Memory is counted in pieces of this many bytes.
-const PIECE: usize = 64 * 1024;
+/// Bodies up to this size are not counted: sockets bound how many there are.
+const SMALL: usize = 64 * 1024;
+/// A body is copied once, for the upstream.
+const COPIES: usize = 2;
+/// One address may take this part of the memory.
+const PART: usize = 4;
 
 impl BodyMemory {
-    pub fn new(bytes: usize) -> Self {
-        BodyMemory(Arc::new(Semaphore::new((bytes / PIECE).clamp(1, Semaphore::MAX_PERMITS))))
+    /// `limit` in bytes, copies included.
+    pub fn new(limit: usize) -> Self {
+        BodyMemory { limit, taken: Mutex::default() }
     }
 
-    /// Grows a share to `bytes`; false when there is no room, now.
-    pub fn grow(&self, share: &mut BodyShare, bytes: usize) -> bool {
-        let missing = bytes.div_ceil(PIECE).saturating_sub(share.1);
-        let Ok(pieces) = u32::try_from(missing) else { return false };
-        if pieces == 0 {
+    pub fn share(self: &Arc<Self>, source: IpAddr) -> BodyShare {
+        BodyShare { memory: Arc::clone(self), source: bucket(source), bytes: 0 }
+    }
+}
+
+impl BodyShare {
+    /// Grows to a body of `length` bytes; false when there is no room, now.
+    pub fn grow(&mut self, length: usize) -> bool {
+        let wanted = if length <= SMALL { 0 } else { length.saturating_mul(COPIES) };
+        let more = wanted.saturating_sub(self.bytes);
+        if more == 0 {
             return true;
         }
-        let Ok(permit) = Arc::clone(&self.0).try_acquire_many_owned(pieces) else { return false };
-        share.1 += missing;
-        share.0.push(permit);
+        let Ok(mut taken) = self.memory.taken.lock() else { return false };
+        let of_source = taken.by_source.get(&self.source).copied().unwrap_or(0);
+        if taken.bytes.saturating_add(more) > self.memory.limit || of_source.saturating_add(more) > self.memory.limit / PART {
+            return false;
+        }
+        taken.bytes += more;
+        *taken.by_source.entry(self.source).or_default() += more;
+        self.bytes += more;
         true
+    }
+}
+
+impl Drop for BodyShare {
+    fn drop(&mut self) {
+        let Ok(mut taken) = self.memory.taken.lock() else { return };
+        taken.bytes = taken.bytes.saturating_sub(self.bytes);
+        let left = taken.by_source.get(&self.source).copied().unwrap_or(0).saturating_sub(self.bytes);
+        match left {
+            0 => _ = taken.by_source.remove(&self.source),
+            left => _ = taken.by_source.insert(self.source, left),
+        }
     }
 }
 
@@ -148,13 +189,17 @@ mod tests {
     }
 
     #[test]
-    fn bodies_together_take_no_more_than_their_room_and_give_it_back() {
-        let memory = BodyMemory::new(4 * PIECE);
-        let (mut one, mut other) = (BodyShare::default(), BodyShare::default());
-        assert!(memory.grow(&mut one, 3 * PIECE - 1) && memory.grow(&mut one, 3 * PIECE));
-        assert!(memory.grow(&mut other, PIECE));
-        assert!(!memory.grow(&mut other, PIECE + 1), "the fifth piece has no room");
-        drop(one);
-        assert!(memory.grow(&mut other, 4 * PIECE));
+    fn bodies_together_take_no_more_than_their_room_and_nobody_keeps_the_others_out() {
+        let memory = Arc::new(BodyMemory::new(16 * SMALL));
+        let (mut greedy, mut again) = (memory.share(ip("192.0.2.1")), memory.share(ip("192.0.2.1")));
+        assert!(greedy.grow(2 * SMALL), "a quarter, with its copy");
+        assert!(!greedy.grow(2 * SMALL + 1) && !again.grow(SMALL + 1), "and no more for one address");
+        assert!(again.grow(SMALL), "a small body always has room");
+        let mut others: Vec<_> = (2..5).map(|n| memory.share(ip(&format!("192.0.2.{n}")))).collect();
+        assert!(others.iter_mut().all(|other| other.grow(2 * SMALL)));
+        let mut late = memory.share(ip("192.0.2.9"));
+        assert!(!late.grow(2 * SMALL), "the room is taken");
+        drop(greedy);
+        assert!(late.grow(2 * SMALL), "and given back");
     }
 }

@@ -9,7 +9,6 @@ use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
 use tokio::time::Instant;
 
-use super::limits::BodyShare;
 use super::respond::{self, Edge};
 use super::routes::Route;
 use crate::error::{Code, Error};
@@ -38,8 +37,8 @@ async fn sell(route: Route, request: &HttpRequest, payload: web::Payload) -> Res
     }
     check_encoding(request.headers())?;
     // Held until the answer's head: from then on the body is on its way to the upstream.
-    let mut memory = BodyShare::default();
-    let reading = read(request.headers(), payload, limits.max_body, |bytes| edge.bodies.grow(&mut memory, bytes));
+    let mut memory = edge.bodies.share(respond::source(edge, request));
+    let reading = read(request.headers(), payload, limits.max_body, |length| memory.grow(length));
     let body = tokio::time::timeout(BODY, reading)
         .await
         .map_err(|_| Error::new(Code::RequestTimeout, "the body did not arrive in time; send it again"))??;
@@ -59,6 +58,8 @@ async fn sell(route: Route, request: &HttpRequest, payload: web::Payload) -> Res
     served
 }
 
+/// How long a body may make no progress.
+const CHUNK: Duration = Duration::from_secs(30);
 /// How long a body may take to arrive.
 const BODY: Duration = Duration::from_secs(120);
 
@@ -115,7 +116,10 @@ async fn read(
     }
     // What is announced is only believed up to a point: memory is taken as bytes arrive.
     let mut body = BytesMut::with_capacity(announced.unwrap_or(0).min(64 * 1024));
-    while let Some(chunk) = payload.next().await {
+    loop {
+        let chunk = tokio::time::timeout(CHUNK, payload.next()).await;
+        let chunk = chunk.map_err(|_| Error::new(Code::RequestTimeout, "the body stopped on its way; send it again"))?;
+        let Some(chunk) = chunk else { return Ok(body.freeze()) };
         let chunk = chunk
             .map_err(|error| Error::new(Code::RequestTimeout, "the body broke off; send it again").because(error.to_string()))?;
         if body.len() + chunk.len() > limit {
@@ -128,5 +132,4 @@ async fn read(
         }
         body.extend_from_slice(&chunk);
     }
-    Ok(body.freeze())
 }

@@ -40,7 +40,6 @@ pub async fn healthz(request: HttpRequest) -> HttpResponse {
                     "id": network.id,
                     "settlement": network.settlement,
                     "sellable": network.sellable.is_ok(),
-                    "problem": network.sellable.err(),
                 })
             })
             .collect();

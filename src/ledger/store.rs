@@ -161,7 +161,13 @@ fn copy_table<K: redb::Key + 'static, V: redb::Value + 'static>(
     write: &WriteTransaction,
     table: TableDefinition<K, V>,
 ) -> Result<(), redb::Error> {
-    let (from, mut to) = (read.open_table(table)?, write.open_table(table)?);
+    let mut to = write.open_table(table)?;
+    let from = match read.open_table(table) {
+        Ok(from) => from,
+        // The first write of all had failed.
+        Err(redb::TableError::TableDoesNotExist(_)) => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
     for row in from.iter()? {
         let (key, value) = row?;
         to.insert(key.value(), value.value())?;

@@ -1,7 +1,7 @@
 //! The self-check of a network before anything is sold on it: is this the chain, the token and the purse we think it is?
 
 use super::evidence::CLOCK_TOLERANCE;
-use super::node::{self, Node};
+use super::node::{self, Block, Node};
 use super::rpc::RpcError;
 use super::{abi, hex};
 use crate::chain::evm::address::Address;
@@ -11,8 +11,22 @@ use crate::clock::Timestamp;
 /// Settlements that the settler must be able to pay for before we sell another call.
 const GAS_RESERVE: u128 = 3 * 150_000;
 
-/// Asks one round of questions. `Err` says what is wrong, for the operator.
+/// Whether we can settle there ourselves. `Err` says what is wrong, for the operator.
 pub async fn check(node: &Node, token: &Token, settler: Address, max_fee: u128, now: Timestamp) -> Result<(), String> {
+    let block = check_token(node, token, now).await?;
+    let base_fee = room_for(block.base_fee, max_fee)?;
+    let balance = node.call(node::balance(settler)).await.and_then(|answer| node::read_quantity(&answer));
+    let balance = balance.map_err(|error| error.to_string())?;
+    let needed = base_fee.saturating_mul(2).saturating_mul(GAS_RESERVE);
+    if balance <= needed {
+        return Err(format!("gas: the settler {settler} has {balance} wei and needs more than {needed}; send it some"));
+    }
+    Ok(())
+}
+
+/// Whether the nodes are those of this chain and the token is the one we quote, in one round of questions. Returns the
+/// latest block.
+pub async fn check_token(node: &Node, token: &Token, now: Timestamp) -> Result<Block, String> {
     let nobody = Address([0; 20]);
     let answers = node
         .batch([
@@ -20,12 +34,11 @@ pub async fn check(node: &Node, token: &Token, settler: Address, max_fee: u128, 
             node::code(token.asset),
             node::view(nobody, token.asset, &abi::DECIMALS),
             node::view(nobody, token.asset, &abi::DOMAIN_SEPARATOR),
-            node::balance(settler),
             node::block("latest"),
         ])
         .await
         .map_err(|error| error.to_string())?;
-    let [chain_id, code, decimals, domain, balance, block] = answers;
+    let [chain_id, code, decimals, domain, block] = answers;
     let text = |error: RpcError| error.to_string();
     let chain_id = node::read_number(&chain_id.map_err(text)?).map_err(text)?;
     if chain_id != token.chain_id {
@@ -53,13 +66,7 @@ pub async fn check(node: &Node, token: &Token, settler: Address, max_fee: u128, 
             "clock: the latest block is {apart} s away from this machine's clock; set the clock, or the node is behind"
         ));
     }
-    let base_fee = room_for(block.base_fee, max_fee)?;
-    let balance = node::read_quantity(&balance.map_err(text)?).map_err(text)?;
-    let needed = base_fee.saturating_mul(2).saturating_mul(GAS_RESERVE);
-    if balance <= needed {
-        return Err(format!("gas: the settler {settler} has {balance} wei and needs more than {needed}; send it some"));
-    }
-    Ok(())
+    Ok(block)
 }
 
 /// The base fee, if settlements can outlive a doubling of it within the operator's cap; both in wei per gas.

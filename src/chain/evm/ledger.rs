@@ -1,12 +1,15 @@
 //! The chain as a witness for payments that somebody else submits: did this transaction carry it, and what became of it?
 
+use super::check;
 use super::evidence::{self, Elsewhere};
 use super::hex;
 use super::node::{self, Asked, Node};
 use super::rpc::Rpc;
 use crate::chain::client::JsonClient;
+use crate::chain::networks::Token;
 use crate::chain::payment::VerifiedPayment;
 use crate::chain::{Confirmation, Settlement};
+use crate::clock::Timestamp;
 
 /// A network's nodes, only ever asked.
 pub struct Ledger(Node);
@@ -27,16 +30,13 @@ impl Ledger {
         let receipt = node::read_receipt(&answer, &hash).map_err(|error| error.to_string())?;
         Ok(receipt.and_then(|receipt| Some((receipt.block, evidence::transfer(&receipt, payment)?))))
     }
-    /// Whether the nodes are those of the chain.
+
+    /// Whether the nodes are those of the chain, and the token is the one we quote.
     ///
     /// # Errors
     /// What is wrong, for the operator.
-    pub async fn check(&self, chain_id: u64) -> Result<(), String> {
-        let answer = self.0.call(node::chain_id()).await.map_err(|error| error.to_string())?;
-        match node::read_number(&answer).map_err(|error| error.to_string())? {
-            found if found == chain_id => Ok(()),
-            found => Err(format!("rpc_urls lead to chain {found}, not to {chain_id}")),
-        }
+    pub async fn check(&self, token: &Token, now: Timestamp) -> Result<(), String> {
+        check::check_token(&self.0, token, now).await.map(|_| ())
     }
 
     /// What the chain proves about a payment that somebody else submits, perhaps in transaction `tx`; `None` while nothing is
