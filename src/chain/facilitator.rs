@@ -256,13 +256,36 @@ fn read_settle(answer: &Answer, network: &str, payer: &str) -> Word {
     }
     let said = settled.error_reason.unwrap_or_default();
     let message = told(&said, settled.error_message.as_deref());
-    // A transaction that was sent, and errors of its own, are not outcomes.
-    let sent = !tx.is_empty() || said.contains("pending") || said.contains("unexpected") || said.is_empty();
-    if sent || answer.status.is_server_error() || answer.status == StatusCode::TOO_MANY_REQUESTS {
-        return Word::Unknown(message);
+    // Only what is decided before anything is sent is an outcome. "Failed" without a hash is also what a facilitator says
+    // when its node took the transaction and the answer was lost, and "used" what it says of its own earlier one.
+    let before_sending = BEFORE_SENDING.iter().find(|reason| **reason == said).filter(|_| tx.is_empty());
+    match before_sending {
+        Some(reason)
+            if answer.status.is_success()
+                || answer.status.is_client_error() && answer.status != StatusCode::TOO_MANY_REQUESTS =>
+        {
+            Word::Refused { reason, message }
+        }
+        _ => Word::Unknown(message),
     }
-    Word::Refused { reason: reason::known(&said).unwrap_or(reason::SETTLE), message }
 }
+
+/// Refusals that a facilitator reads off the payment itself or the payer's balance.
+const BEFORE_SENDING: [&str; 13] = [
+    reason::INVALID_PAYLOAD,
+    reason::REQUIREMENTS,
+    reason::UNSUPPORTED_SCHEME,
+    reason::SCHEME,
+    reason::MISSING_DOMAIN,
+    reason::NETWORK,
+    reason::SIGNATURE,
+    reason::RECIPIENT,
+    reason::VALID_BEFORE,
+    reason::VALID_AFTER,
+    reason::VALUE_V1,
+    reason::VALUE_V2,
+    reason::BALANCE,
+];
 
 /// The facilitator's words as a buyer may read them: its first paragraph on one line. What follows is often a dump of the
 /// call, with the signature and the address of its node in it.
@@ -309,6 +332,10 @@ mod tests {
         let refusal = json!({"success": false, "transaction": "", "errorReason": reason::BALANCE});
         let word = read_settle(&answer(200, refusal), NETWORK, PAYER);
         assert!(matches!(word, Word::Refused { reason: reason::BALANCE, .. }));
+        for maybe_sent in [reason::TRANSACTION, reason::NONCE_USED, reason::SIMULATION, "some_new_word", ""] {
+            let answered = answer(200, json!({"success": false, "transaction": "", "errorReason": maybe_sent}));
+            assert!(matches!(read_settle(&answered, NETWORK, PAYER), Word::Unknown(_)), "{maybe_sent} may have been sent");
+        }
         let pending = json!({"success": false, "transaction": "0xab", "errorReason": "settlement_pending"});
         assert!(matches!(read_settle(&answer(200, pending), NETWORK, PAYER), Word::Unknown(_)));
         assert!(matches!(read_settle(&answer(401, json!({"success": false})), NETWORK, PAYER), Word::NotAsked(_)));

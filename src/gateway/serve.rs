@@ -109,8 +109,13 @@ fn verify(gateway: &Gateway, quote: &Quote, payment: &Payment) -> Result<Verifie
     let now = gateway.clock.now();
     let wanted = quote.wanted(gateway, &payment.network)?;
     let verified = chain::verify(payment, &wanted, now).map_err(settle::refused)?;
-    if verified.valid_before() < now.plus(SHORTEST_LIFE) {
+    if verified.valid_before() < now.plus(SHORTEST_LIFE).plus(gateway.payments.settle_after) {
         let message = "the authorization ends too soon to be settled; sign one that lives as long as the offer says";
+        return Err(Error::new(Code::PaymentInvalid, message).reason(chain::reason::VALID_BEFORE));
+    }
+    // Until its end it may arrive, and is watched for.
+    if verified.valid_before() > now.plus(LONGEST_LIFE) {
+        let message = "the authorization lives longer than a day; sign one that lives as long as the offer says";
         return Err(Error::new(Code::PaymentInvalid, message).reason(chain::reason::VALID_BEFORE));
     }
     Ok(verified)
@@ -132,8 +137,10 @@ fn at_the_earlier_price(
     Some((verify(gateway, &quote, payment).ok()?, model))
 }
 
-/// An authorization must live at least this long from the moment it is presented.
+/// An authorization must live at least this long beyond the head start of the upstream, from the moment it is presented.
 const SHORTEST_LIFE: Duration = Duration::from_secs(30);
+/// And at most this long.
+const LONGEST_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Why a claimed payment did not get its answer.
 enum Unserved {
@@ -170,16 +177,19 @@ async fn open_and_settle(
     };
     let mut sending = Box::pin(worker.upstreams.send(reservation, sending));
     let mut answer = None;
-    let settle_first =
-        gateway.payments.order == Order::SettleFirst || gateway.trust.must_settle_first(payment.payer(), gateway.clock.now());
-    // From here on the upstream may work for money that never comes, also when this future is dropped.
-    let mut watch = (!settle_first).then(|| gateway.trust.watch(payment.payer(), gateway.clock.clone()));
+    // With a head start the upstream may work for money that never comes, also when this future is dropped.
+    let mut watch = match gateway.payments.order {
+        Order::Overlap => gateway.trust.head_start(payment.payer(), &gateway.clock),
+        Order::SettleFirst => None,
+    };
+    let settle_first = watch.is_none();
     if !settle_first && let Ok(early) = tokio::time::timeout(gateway.payments.settle_after, &mut sending).await {
         if early.is_err() {
-            watch.iter_mut().for_each(Watch::call_off);
+            watch.iter_mut().for_each(Watch::was_fine);
         }
         answer = Some(Ok(early.map_err(Unserved::Refused)?));
     }
+    watch.iter_mut().for_each(Watch::is_settling);
     let waiting = settle::wait(gateway, gateway.chains.settle(payment.clone()));
     tokio::pin!(waiting);
     // Both go on side by side; neither is given up for the other.
@@ -191,10 +201,13 @@ async fn open_and_settle(
     };
     let confirmation = match waited {
         Waited::Confirmed(confirmation) => confirmation,
-        Waited::Failed { reason, message } => return Err(Unserved::Unsettled { reason, message }),
+        Waited::Failed { reason, message } => {
+            watch.iter_mut().for_each(Watch::was_for_nothing);
+            return Err(Unserved::Unsettled { reason, message });
+        }
         Waited::Unknown => return Err(Unserved::Unknown),
     };
-    watch.iter_mut().for_each(Watch::call_off);
+    watch.iter_mut().for_each(Watch::was_fine);
     let answer = match answer {
         Some(answer) => answer,
         None => sending.await,
@@ -211,7 +224,9 @@ impl Unserved {
         // Gives a claim back, or credits a settled payment to its payer, in one transaction.
         reservation.void();
         match self {
-            Unserved::Refused(error) => error.into(),
+            // Another copy's settlement may have used this very claim in the meantime.
+            Unserved::Refused(error) if settle::is_free(gateway, payment.id()) => error.into(),
+            Unserved::Refused(_) => settle::unknown(gateway, payment.id()).into(),
             Unserved::Unsettled { reason, message } => {
                 Refusal { offer: Some(quote.offer), ..settle::failed(payment, reason, &message) }
             }

@@ -187,6 +187,11 @@ pub(super) fn not_in_the_books(payment: &VerifiedPayment, confirmation: &Confirm
     Refusal { error, offer: None, receipt: Some(receipt(payment, confirmation)) }
 }
 
+/// Whether a claim that was given back left nothing behind that may still settle.
+pub(super) fn is_free(gateway: &Gateway, id: PaymentId) -> bool {
+    gateway.ledger.payment(id).is_ok_and(|row| row.is_none_or(|row| row.state == State::Voided))
+}
+
 /// The answer when the outcome is unknown in time. The reservation was given back before this is called: a claim that
 /// was never signed is free again, anything else is pending.
 pub(super) fn unknown(gateway: &Gateway, id: PaymentId) -> Error {
