@@ -271,7 +271,7 @@ fn read_settle(answer: &Answer, network: &str, payer: &str) -> Word {
 }
 
 /// Refusals that a facilitator reads off the payment itself or the payer's balance.
-const BEFORE_SENDING: [&str; 13] = [
+const BEFORE_SENDING: [&str; 14] = [
     reason::INVALID_PAYLOAD,
     reason::REQUIREMENTS,
     reason::UNSUPPORTED_SCHEME,
@@ -285,6 +285,8 @@ const BEFORE_SENDING: [&str; 13] = [
     reason::VALUE_V1,
     reason::VALUE_V2,
     reason::BALANCE,
+    // The name of the same in the specification.
+    "insufficient_funds",
 ];
 
 /// The facilitator's words as a buyer may read them: its first paragraph on one line. What follows is often a dump of the

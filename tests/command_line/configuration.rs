@@ -77,7 +77,7 @@ fn every_refusal_names_its_key() {
             with("wall_clock_seconds = 240", "wall_clock_seconds = 9000000000000"),
             &["wall_clock_seconds"],
         ),
-        ("room for half a body", with("max_bodies_mb = 1024", "max_bodies_mb = 1"), &["max_bodies_mb"]),
+        ("room for half a body", with("max_bodies_mb = 512", "max_bodies_mb = 1"), &["max_bodies_mb"]),
         ("an inexact price", with("input = \"3.00\"", "input = \"3,00\""), &["price.input"]),
         ("a place to listen at", with("127.0.0.1:0", "localhost"), &["server.bind"]),
         ("an address range", with("trusted_proxies = []", "trusted_proxies = [\"10.0.0.0/99\"]"), &["trusted_proxies"]),
