@@ -21,6 +21,9 @@ const CHECK_EVERY: Duration = Duration::from_secs(600);
 /// How long running answers may go on after the ledger has failed.
 const DRAIN: Duration = Duration::from_secs(10);
 
+/// How long calls that were cut off may take to end in the books.
+const LAST_CALLS: Duration = Duration::from_secs(2);
+
 /// Open files beside those of calls: the ledger, listeners, idle connections.
 const SPARE_FILES: u64 = 512;
 
@@ -166,8 +169,13 @@ async fn until_the_end(server: actix_web::dev::Server, ledger: &Ledger) -> Resul
         None => {
             tracing::warn!("running calls are cut off");
             running.abort();
-            // Its workers end with it; their calls are ended in the books as they are dropped.
             let _ = running.await;
+            // Its workers end with it, each on its own thread; their calls are ended in the books as they are dropped. What
+            // is left after this the next start ends, at its last checkpoint.
+            let patience = tokio::time::Instant::now() + LAST_CALLS;
+            while ledger.open_holds() > 0 && tokio::time::Instant::now() < patience {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
             Ok(code)
         }
     }

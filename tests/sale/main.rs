@@ -10,4 +10,5 @@ mod offer;
 mod refusal;
 mod replay;
 mod shop;
+mod stop;
 mod upstream_fails;

@@ -70,10 +70,14 @@ impl Process {
 
     /// Asks it to end in good order and waits for it.
     pub fn terminate(&mut self) -> ExitStatus {
-        let pid = self.child.id().to_string();
-        let sent = Command::new("kill").arg(pid).status();
-        assert!(sent.is_ok_and(|status| status.success()), "{} had already ended; it printed:\n{}", self.name, self.output());
+        self.signal();
         self.wait_exit()
+    }
+
+    /// Asks it to end in good order.
+    pub fn signal(&self) {
+        let sent = Command::new("kill").arg(self.child.id().to_string()).status();
+        assert!(sent.is_ok_and(|status| status.success()), "{} had already ended; it printed:\n{}", self.name, self.output());
     }
 
     /// Everything it printed so far on stdout and stderr.

@@ -94,6 +94,11 @@ impl Server {
         (self.process, self.address) = serve(&self.binary, self.folder.path());
     }
 
+    /// Asks it to end, and waits for nothing.
+    pub fn signal(&self) {
+        self.process.signal();
+    }
+
     pub fn is_running(&mut self) -> bool {
         self.process.is_running()
     }
