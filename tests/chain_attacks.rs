@@ -65,6 +65,42 @@ fn one_transfer_pays_for_one_payment_only() {
 }
 
 #[test]
+fn neighbours_among_the_events_are_told_by_their_order_and_not_by_their_numbers() {
+    let shop = open_behind(|call, ask| {
+        let mut answer = ask(call);
+        if let Some(logs) = answer["result"]["logs"].as_array_mut() {
+            logs.iter_mut().for_each(|log| log["logIndex"] = json!("0x0"));
+        }
+        answer
+    });
+    confirmed(wait(shop.chains.settle(shop.pay(300))));
+    assert_eq!((shop.received(), shop.sent()), (PRICE, 1));
+}
+
+#[test]
+fn our_own_transfer_that_succeeded_never_counts_as_failed() {
+    let hidden = Arc::new(AtomicBool::new(true));
+    let hide = hidden.clone();
+    let shop = open_behind(move |call, ask| {
+        let mut answer = ask(call);
+        if let Some(logs) = answer["result"]["logs"].as_array_mut().filter(|_| hide.load(SeqCst)) {
+            // The `Transfer` is missing, and the `AuthorizationUsed` is there.
+            logs.truncate(1);
+        }
+        answer
+    });
+    let mut outcome = shop.chains.settle(shop.pay(8));
+    eventually("it is mined", || shop.received() == PRICE);
+    shop.node.rpc("evm_increaseTime", json!([60]));
+    shop.node.mine(6);
+    still_open(&mut outcome, 4);
+    hidden.store(false, SeqCst);
+    let tx = confirmed(wait(outcome)).tx;
+    assert_eq!((shop.sent(), &shop.journal.books().attempts[0].tx), (1, &tx));
+    assert_eq!(shop.journal.books().settled.len(), 1);
+}
+
+#[test]
 fn the_audit_lets_one_transfer_explain_one_payment() {
     let networks = std::cell::RefCell::new(Vec::new());
     let shop = shop::open_with(|_, network| networks.borrow_mut().push(network.clone()));

@@ -72,6 +72,8 @@ pub struct Progress {
     pub passed: u32,
     /// When, and at which block, the token first called the authorization used up without saying how.
     unexplained: Option<(Instant, u64)>,
+    /// Whether the operator was told that a transfer of ours succeeded without a trace of it.
+    pub contradicted: bool,
 }
 
 /// What the node said to the bytes.
@@ -85,7 +87,7 @@ enum Taken {
 
 impl Progress {
     pub fn new() -> Progress {
-        Progress { sent_at: None, taken: Taken::Perhaps, signed_at: None, passed: 0, unexplained: None }
+        Progress { sent_at: None, taken: Taken::Perhaps, signed_at: None, passed: 0, unexplained: None, contradicted: false }
     }
 
     /// Whether an inexplicable "used up" is to be believed: it was told a while and several blocks ago, and the events up to

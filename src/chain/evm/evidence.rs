@@ -23,7 +23,7 @@ pub enum Elsewhere {
     /// Somebody else submitted it: the money is ours all the same.
     Paid(Confirmation),
     /// Its signer cancelled it, used its nonce for another transfer, or spent it before it was shown to us.
-    Spent { block: u64 },
+    Spent { tx: [u8; 32], block: u64 },
     /// The token says it is used up, and no event since the payment was verified says how.
     Unexplained,
 }
@@ -33,27 +33,29 @@ pub fn pays(receipt: &Receipt, payment: &VerifiedPayment) -> bool {
     transfer(receipt, payment).is_some()
 }
 
-/// The place in its block of the `Transfer` that carried this payment. The token emits it directly after the
-/// `AuthorizationUsed` of the same authorization (EIP-3009, as USDC does it), and only this pair counts: somebody may put
-/// one honest transfer into a transaction in which the nonces of his other payments are used for transfers to himself.
-pub fn transfer(receipt: &Receipt, payment: &VerifiedPayment) -> Option<u64> {
+/// The position among the events of its transaction of the `Transfer` that carried this payment. The token emits it directly
+/// after the `AuthorizationUsed` of the same authorization (EIP-3009, as USDC does it), and only this pair counts: somebody
+/// may put one honest transfer into a transaction in which the nonces of his other payments are used for transfers to
+/// himself. A receipt lists every event of its transaction in order, so neighbours in the list are neighbours on the chain,
+/// however a node numbers them.
+pub fn transfer(receipt: &Receipt, payment: &VerifiedPayment) -> Option<usize> {
     let authorization = &payment.authorization;
     let (from, to) = (authorization.from.to_word(), authorization.to.to_word());
-    let find = |event: &str, topics: &[[u8; 32]], data: &[u8]| {
-        let found = receipt.logs.iter().filter(|log| {
-            log.address == payment.asset
-                && log.tx == receipt.tx
-                && log.topics.split_first().is_some_and(|(first, rest)| hex::encode(first) == event && rest == topics)
-                && log.data == data
-        });
-        found.map(|log| log.index).collect::<Vec<_>>()
+    let is = |log: &Log, event: &str, topics: &[[u8; 32]], data: &[u8]| {
+        log.address == payment.asset
+            && log.tx == receipt.tx
+            && log.topics.split_first().is_some_and(|(first, rest)| hex::encode(first) == event && rest == topics)
+            && log.data == data
     };
-    if !receipt.succeeded {
-        return None;
-    }
-    let used = find(abi::USED_EVENT, &[from, authorization.nonce], &[]);
-    let transfers = find(abi::TRANSFER_EVENT, &[from, to], &authorization.value.0);
-    transfers.into_iter().find(|place| place.checked_sub(1).is_some_and(|before| used.contains(&before)))
+    let carries = |pair: &[Log]| match pair {
+        [used, transfer] => {
+            is(used, abi::USED_EVENT, &[from, authorization.nonce], &[])
+                && is(transfer, abi::TRANSFER_EVENT, &[from, to], &authorization.value.0)
+        }
+        _ => false,
+    };
+    let before = receipt.logs.windows(2).position(carries).filter(|_| receipt.succeeded)?;
+    Some(before + 1)
 }
 
 /// Whether this receipt used the payment's authorization, for whatever transfer.
@@ -78,7 +80,7 @@ pub async fn elsewhere(node: &Node, payment: &VerifiedPayment, head: u64) -> Ask
         Some(found) => found,
         None => return Ok(Elsewhere::Unexplained),
     };
-    let spent = Elsewhere::Spent { block: log.block };
+    let spent = Elsewhere::Spent { tx: log.tx, block: log.block };
     if !since_verified || log.topics.first().map(|event| hex::encode(event)).as_deref() == Some(abi::CANCELED_EVENT) {
         return Ok(spent);
     }

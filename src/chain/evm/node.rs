@@ -27,8 +27,6 @@ pub struct Log {
     pub data: Vec<u8>,
     pub tx: [u8; 32],
     pub block: u64,
-    /// Its place among the events of its block.
-    pub index: u64,
 }
 
 /// The receipt of a mined transaction.
@@ -245,7 +243,6 @@ fn read_log(log: &Value) -> Option<Log> {
         data: hex::decode(log["data"].as_str()?)?,
         tx: hex::fixed(log["transactionHash"].as_str()?)?,
         block: read_number(&log["blockNumber"]).ok()?,
-        index: read_number(&log["logIndex"]).ok()?,
     })
 }
 

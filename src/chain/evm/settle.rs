@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tokio::time::{Duration, sleep};
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use super::address::Address;
 use super::attempt::Progress;
@@ -247,7 +247,7 @@ impl Settler {
             // EIP-3009 lets anyone submit this; a stranger's earlier submit is still our payment.
             match evidence::elsewhere(&self.node, payment, latest.number).await? {
                 Elsewhere::Paid(confirmation) => return Ok(self.deep(confirmation, latest)),
-                Elsewhere::Spent { block } if self.is_deep(block, latest) => {}
+                Elsewhere::Spent { block, .. } if self.is_deep(block, latest) => {}
                 Elsewhere::Unexplained if progress.stays_unexplained(latest.number) => {}
                 Elsewhere::Unused | Elsewhere::Spent { .. } | Elsewhere::Unexplained => return Ok(None),
             }
@@ -265,6 +265,11 @@ impl Settler {
         let hashes: Vec<_> = tries.iter().map(|signed| signed.hash).collect();
         let (receipts, latest) = self.node.receipts(&hashes).await?;
         let mut mined: Vec<_> = receipts.into_iter().flatten().collect();
+        // Not even beside the receipt of a newer nonce may such a transaction be overlooked.
+        let odd = mined.iter().find(|receipt| receipt.succeeded && carries(tries, &receipt.tx));
+        if let Some(odd) = odd.filter(|_| !mined.iter().any(|receipt| evidence::pays(receipt, payment))) {
+            return Ok(contradiction(payment, &odd.tx, progress));
+        }
         // A receipt that pays outweighs all others; of those, only the newest nonce's says anything.
         let newest = tries.last().map(|signed| signed.transaction.nonce);
         let is_newest = |tx| tries.iter().any(|signed| signed.hash == tx && Some(signed.transaction.nonce) == newest);
@@ -284,7 +289,7 @@ impl Settler {
         Ok(None)
     }
 
-    /// A transaction of ours is in a block.
+    /// A transaction of ours is in a block, and it is none that succeeded without paying.
     async fn mined(
         &self,
         payment: &VerifiedPayment,
@@ -312,7 +317,8 @@ impl Settler {
         }
         match elsewhere {
             Elsewhere::Paid(confirmation) => Ok(self.deep(confirmation, latest)),
-            Elsewhere::Spent { block } => Ok(self.is_deep(block, latest).then(spent)),
+            Elsewhere::Spent { tx, .. } if carries(tries, &tx) => Ok(contradiction(payment, &tx, progress)),
+            Elsewhere::Spent { block, .. } => Ok(self.is_deep(block, latest).then(spent)),
             Elsewhere::Unexplained => Ok(progress.stays_unexplained(latest.number).then(spent)),
             Elsewhere::Unused => {
                 let why = simulate::simulate(&self.node, self.address, payment).await;
@@ -336,7 +342,7 @@ impl Settler {
     ) -> Result<Option<Settlement>, Halt> {
         match evidence::elsewhere(&self.node, payment, latest.number).await? {
             Elsewhere::Paid(confirmation) => return Ok(self.deep(confirmation, latest)),
-            Elsewhere::Spent { block } => return self.after_spent(payment, tries, block, latest, progress).await,
+            Elsewhere::Spent { tx, block } => return self.after_spent(payment, tries, (tx, block), latest, progress).await,
             Elsewhere::Unexplained => return self.after_unexplained(payment, tries, latest, progress).await,
             Elsewhere::Unused => {}
         }
@@ -389,7 +395,7 @@ impl Settler {
     ) -> Result<Option<Settlement>, Halt> {
         match evidence::elsewhere(&self.node, payment, latest.number).await? {
             Elsewhere::Paid(confirmation) => return Ok(self.deep(confirmation, latest)),
-            Elsewhere::Spent { block } => return self.after_spent(payment, tries, block, latest, progress).await,
+            Elsewhere::Spent { tx, block } => return self.after_spent(payment, tries, (tx, block), latest, progress).await,
             Elsewhere::Unexplained => return self.after_unexplained(payment, tries, latest, progress).await,
             Elsewhere::Unused if latest.timestamp < evidence::end(payment) => return Ok(None),
             Elsewhere::Unused => {}
@@ -406,10 +412,13 @@ impl Settler {
         &self,
         payment: &VerifiedPayment,
         tries: &mut Vec<Signed>,
-        block: u64,
+        (tx, block): ([u8; 32], u64),
         latest: &Block,
         progress: &mut Progress,
     ) -> Result<Option<Settlement>, Halt> {
+        if carries(tries, &tx) {
+            return Ok(contradiction(payment, &tx, progress));
+        }
         let clear = self.clear_line(payment, tries, latest, progress).await?;
         Ok((clear && self.is_deep(block, latest)).then(spent))
     }
@@ -441,6 +450,22 @@ impl Settler {
     fn seconds_left(&self, payment: &VerifiedPayment) -> u64 {
         payment.valid_before().secs().saturating_sub(self.clock.now().secs())
     }
+}
+
+/// Whether this is a transfer of ours, as opposed to a transaction that only frees a nonce.
+fn carries(tries: &[Signed], tx: &[u8; 32]) -> bool {
+    tries.iter().any(|signed| signed.hash == *tx && !signed.transaction.data.is_empty())
+}
+
+/// Our transfer succeeded and the events of the token do not show it: what the nodes say about it is incomplete, or the token
+/// is not what we take it for. The money may have moved, so the payment has not failed; it stays open until the events appear
+/// or somebody looks.
+fn contradiction(payment: &VerifiedPayment, tx: &[u8; 32], progress: &mut Progress) -> Option<Settlement> {
+    if !std::mem::replace(&mut progress.contradicted, true) {
+        let (id, tx) = (payment.id(), hex::encode(tx));
+        error!(payment = %id, %tx, "our transfer succeeded, but its receipt does not show it; this payment stays open");
+    }
+    None
 }
 
 /// The most gas a transfer may use. A plain one needs about 105,000, and 17,000 more when the recipient had nothing yet;
