@@ -61,7 +61,7 @@ impl Ledger {
             let found = Confirmation { tx: hex::encode(&receipt.tx), block: receipt.block };
             return Ok(deep(receipt.block).then_some(Settlement::Confirmed(found)));
         }
-        Ok(match evidence::elsewhere(&self.0, payment, latest.number).await? {
+        Ok(match evidence::elsewhere(&self.0, payment, &latest).await? {
             Elsewhere::Paid(found) if deep(found.block) => Some(Settlement::Confirmed(found)),
             Elsewhere::Spent { block, .. } if deep(block) => Some(evidence::spent()),
             Elsewhere::Unused if evidence::is_over(&self.0, payment, &latest).await? => Some(evidence::expired()),

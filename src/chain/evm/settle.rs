@@ -245,7 +245,7 @@ impl Settler {
         };
         if reason == reason::NONCE_USED {
             // EIP-3009 lets anyone submit this; a stranger's earlier submit is still our payment.
-            match evidence::elsewhere(&self.node, payment, latest.number).await? {
+            match evidence::elsewhere(&self.node, payment, latest).await? {
                 Elsewhere::Paid(confirmation) => return Ok(self.deep(confirmation, latest)),
                 Elsewhere::Spent { block, .. } if self.is_deep(block, latest) => {}
                 Elsewhere::Unexplained if progress.stays_unexplained(latest.number) => {}
@@ -304,7 +304,7 @@ impl Settler {
             return Ok(Some(deep));
         }
         // At least as new as the receipt's block, because that is deep.
-        let elsewhere = evidence::elsewhere(&self.node, payment, latest.number).await?;
+        let elsewhere = evidence::elsewhere(&self.node, payment, latest).await?;
         if receipt.succeeded {
             // The transaction that frees a nonce, so the authorization was at its end or carried by somebody else. If a
             // reorganisation undid the latter, there may be time left for a transfer of ours.
@@ -340,7 +340,7 @@ impl Settler {
         latest: &Block,
         progress: &mut Progress,
     ) -> Result<Option<Settlement>, Halt> {
-        match evidence::elsewhere(&self.node, payment, latest.number).await? {
+        match evidence::elsewhere(&self.node, payment, latest).await? {
             Elsewhere::Paid(confirmation) => return Ok(self.deep(confirmation, latest)),
             Elsewhere::Spent { tx, block } => return self.after_spent(payment, tries, (tx, block), latest, progress).await,
             Elsewhere::Unexplained => return self.after_unexplained(payment, tries, latest, progress).await,
@@ -393,18 +393,19 @@ impl Settler {
         latest: &Block,
         progress: &mut Progress,
     ) -> Result<Option<Settlement>, Halt> {
-        match evidence::elsewhere(&self.node, payment, latest.number).await? {
-            Elsewhere::Paid(confirmation) => return Ok(self.deep(confirmation, latest)),
-            Elsewhere::Spent { tx, block } => return self.after_spent(payment, tries, (tx, block), latest, progress).await,
-            Elsewhere::Unexplained => return self.after_unexplained(payment, tries, latest, progress).await,
-            Elsewhere::Unused if latest.timestamp < evidence::end(payment) => return Ok(None),
-            Elsewhere::Unused => {}
+        let over = latest.timestamp >= evidence::end(payment);
+        // Ours cannot land any more. The line comes first, because the question below may never be answered, and others
+        // wait behind this nonce.
+        let clear = if over { self.clear_line(payment, tries, latest, progress).await } else { Ok(false) };
+        if let Err(Halt::Closed) = clear {
+            return Err(Halt::Closed);
         }
-        let clear = self.clear_line(payment, tries, latest, progress).await?;
-        if !clear || !evidence::is_over(&self.node, payment, latest).await? {
-            return Ok(None);
+        match evidence::elsewhere(&self.node, payment, latest).await? {
+            Elsewhere::Paid(confirmation) => Ok(self.deep(confirmation, latest)),
+            Elsewhere::Spent { tx, block } => self.after_spent(payment, tries, (tx, block), latest, progress).await,
+            Elsewhere::Unexplained => self.after_unexplained(payment, tries, latest, progress).await,
+            Elsewhere::Unused => Ok((clear? && evidence::is_over(&self.node, payment, latest).await?).then(expired)),
         }
-        Ok(Some(expired()))
     }
 
     /// The authorization is used up for something else. Nothing of ours may block the line when that is told.
