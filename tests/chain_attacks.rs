@@ -186,9 +186,19 @@ fn a_node_that_is_behind_does_not_turn_an_overtaken_payment_into_a_failed_one() 
 fn events_that_come_late_are_waited_for() {
     let late = Arc::new(AtomicBool::new(true));
     let hidden = late.clone();
+    let last_final = Arc::new(AtomicU64::new(u64::MAX));
+    let horizon = last_final.clone();
     let shop = open_behind(move |call, ask| {
-        let hide = hidden.load(SeqCst) && call["method"] == "eth_getLogs";
-        if hide { json!({"jsonrpc": "2.0", "id": call["id"], "result": []}) } else { ask(call) }
+        let at = horizon.load(SeqCst);
+        match call["method"].as_str() {
+            Some("eth_getLogs") if hidden.load(SeqCst) => json!({"jsonrpc": "2.0", "id": call["id"], "result": []}),
+            Some("eth_getBlockByNumber") if call["params"][0] == "finalized" && at < u64::MAX => {
+                let mut old = call.clone();
+                old["params"][0] = format!("{at:#x}").into();
+                ask(&old)
+            }
+            _ => ask(call),
+        }
     });
     // A stranger has submitted one, and the payer has used the nonce of the other for himself.
     let (theirs, misused) = (shop.pay(300), shop.pay(300));
@@ -203,13 +213,16 @@ fn events_that_come_late_are_waited_for() {
     assert_eq!(confirmed(wait(paid)).tx, tx);
     assert_eq!(failed(wait(spent)), reason::NONCE_USED);
 
-    // An event that never comes is given up after many blocks, and not before.
+    // An event that never comes is given up after many blocks of which the first is final, and not before.
     late.store(true, SeqCst);
+    last_final.store(shop.node.block_number(), SeqCst);
     let misused = shop.pay(300);
     shop.overtake(&pay(&to_himself, shop::nonce(&misused)));
     spent = shop.chains.settle(misused);
     still_open(&mut spent, 12);
     shop.node.mine(9);
+    still_open(&mut spent, 4);
+    last_final.store(u64::MAX, SeqCst);
     assert_eq!(failed(wait(spent)), reason::NONCE_USED);
     assert_eq!((shop.received(), shop.sent()), (PRICE, 0));
 }

@@ -225,6 +225,7 @@ impl Settler {
             to: payment.asset,
             data,
         };
+        progress.explained();
         progress.signing(&latest);
         self.send_first(payment, tries, transaction, node::read_number(&pending?)?, progress).await?;
         Ok(None)
@@ -245,10 +246,10 @@ impl Settler {
         };
         if reason == reason::NONCE_USED {
             // EIP-3009 lets anyone submit this; a stranger's earlier submit is still our payment.
-            match evidence::elsewhere(&self.node, payment, latest).await? {
+            match self.elsewhere(payment, latest, progress).await? {
                 Elsewhere::Paid(confirmation) => return Ok(self.deep(confirmation, latest)),
                 Elsewhere::Spent { block, .. } if self.is_deep(block, latest) => {}
-                Elsewhere::Unexplained if progress.stays_unexplained(latest.number) => {}
+                Elsewhere::Unexplained if self.stays_unexplained(latest, progress).await? => {}
                 Elsewhere::Unused | Elsewhere::Spent { .. } | Elsewhere::Unexplained => return Ok(None),
             }
         }
@@ -304,7 +305,7 @@ impl Settler {
             return Ok(Some(deep));
         }
         // At least as new as the receipt's block, because that is deep.
-        let elsewhere = evidence::elsewhere(&self.node, payment, latest).await?;
+        let elsewhere = self.elsewhere(payment, latest, progress).await?;
         if receipt.succeeded {
             // The transaction that frees a nonce, so the authorization was at its end or carried by somebody else. If a
             // reorganisation undid the latter, there may be time left for a transfer of ours.
@@ -319,7 +320,7 @@ impl Settler {
             Elsewhere::Paid(confirmation) => Ok(self.deep(confirmation, latest)),
             Elsewhere::Spent { tx, .. } if carries(tries, &tx) => Ok(contradiction(payment, &tx, progress)),
             Elsewhere::Spent { block, .. } => Ok(self.is_deep(block, latest).then(spent)),
-            Elsewhere::Unexplained => Ok(progress.stays_unexplained(latest.number).then(spent)),
+            Elsewhere::Unexplained => Ok(self.stays_unexplained(latest, progress).await?.then(spent)),
             Elsewhere::Unused => {
                 let why = simulate::simulate(&self.node, self.address, payment).await;
                 let (reason, message) = match why {
@@ -340,7 +341,7 @@ impl Settler {
         latest: &Block,
         progress: &mut Progress,
     ) -> Result<Option<Settlement>, Halt> {
-        match evidence::elsewhere(&self.node, payment, latest).await? {
+        match self.elsewhere(payment, latest, progress).await? {
             Elsewhere::Paid(confirmation) => return Ok(self.deep(confirmation, latest)),
             Elsewhere::Spent { tx, block } => return self.after_spent(payment, tries, (tx, block), latest, progress).await,
             Elsewhere::Unexplained => return self.after_unexplained(payment, tries, latest, progress).await,
@@ -400,7 +401,7 @@ impl Settler {
         if let Err(Halt::Closed) = clear {
             return Err(Halt::Closed);
         }
-        match evidence::elsewhere(&self.node, payment, latest).await? {
+        match self.elsewhere(payment, latest, progress).await? {
             Elsewhere::Paid(confirmation) => Ok(self.deep(confirmation, latest)),
             Elsewhere::Spent { tx, block } => self.after_spent(payment, tries, (tx, block), latest, progress).await,
             Elsewhere::Unexplained => self.after_unexplained(payment, tries, latest, progress).await,
@@ -431,8 +432,28 @@ impl Settler {
         latest: &Block,
         progress: &mut Progress,
     ) -> Result<Option<Settlement>, Halt> {
-        let believed = progress.stays_unexplained(latest.number);
-        Ok((believed && self.clear_line(payment, tries, latest, progress).await?).then(spent))
+        let clear = self.clear_line(payment, tries, latest, progress).await?;
+        Ok((clear && self.stays_unexplained(latest, progress).await?).then(spent))
+    }
+
+    /// Where the authorization went. An answer that explains it, or calls it unused, starts the wait for an explanation anew.
+    async fn elsewhere(&self, payment: &VerifiedPayment, latest: &Block, progress: &mut Progress) -> Result<Elsewhere, Halt> {
+        let elsewhere = evidence::elsewhere(&self.node, payment, latest).await?;
+        if elsewhere == Elsewhere::Unexplained {
+            progress.unexplained(latest);
+        } else {
+            progress.explained();
+        }
+        Ok(elsewhere)
+    }
+
+    /// Whether an inexplicable "used up" is to be believed: it was told for a while and for several blocks, and since before
+    /// a block that is final now, so that neither a node behind with its events nor a reorganisation explains it.
+    async fn stays_unexplained(&self, latest: &Block, progress: &Progress) -> Result<bool, Halt> {
+        Ok(match progress.unexplained_since(latest) {
+            Some(first) => self.node.finalized().await?.number >= first,
+            None => false,
+        })
     }
 
     pub(super) fn chain_id(&self) -> u64 {
