@@ -263,6 +263,49 @@ fn nothing_is_sold_where_the_fee_cap_leaves_no_room() {
 }
 
 #[test]
+fn nothing_is_sold_where_the_purse_cannot_pay_the_fees_that_would_be_offered() {
+    for (spare, sells) in [(0, false), (1, true)] {
+        let shop = shop::open_with(|node, _| {
+            let number = |word: serde_json::Value| u128::from_str_radix(&word.as_str().unwrap()[2..], 16).unwrap();
+            let base_fee = number(node.rpc("eth_getBlockByNumber", json!(["latest", false]))["baseFeePerGas"].clone());
+            let tip = number(node.rpc("eth_maxPriorityFeePerGas", json!([])));
+            assert!(tip > 0, "a node that asks for a tip");
+            let balance = 3 * 150_000 * (2 * base_fee + tip) + spare;
+            node.rpc("anvil_setBalance", json!([SETTLER.address, format!("{balance:#x}")]));
+        });
+        let sellable = shop.chains.networks()[0].sellable.clone();
+        assert_eq!(sellable.is_ok(), sells, "{sellable:?}");
+        assert!(sellable.err().is_none_or(|why| why.contains("gas")));
+    }
+}
+
+#[test]
+fn a_payment_that_nobody_waits_for_and_nothing_is_signed_for_is_looked_at_seldom() {
+    let (trouble, looks) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicU64::new(0)));
+    let (down, count) = (trouble.clone(), looks.clone());
+    let shop = open_behind(move |call, ask| {
+        if call["method"] != "eth_estimateGas" || !down.load(SeqCst) {
+            return ask(call);
+        }
+        count.fetch_add(1, SeqCst);
+        shop::node_error(call, -32000, "no state yet")
+    });
+    let payment = shop.pay(300);
+    drop(shop.chains.settle(payment.clone()));
+    eventually("it is looked at all the same", || looks.load(SeqCst) > 0);
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    let before = looks.load(SeqCst);
+    std::thread::sleep(std::time::Duration::from_secs(4));
+    assert_eq!(looks.load(SeqCst), before);
+    // Who asks again does not wait for the next seldom look.
+    trouble.store(false, SeqCst);
+    let asked = std::time::Instant::now();
+    confirmed(wait(shop.chains.settle(payment)));
+    assert!(asked.elapsed() < std::time::Duration::from_secs(5));
+    assert_eq!((shop.received(), shop.sent()), (PRICE, 1));
+}
+
+#[test]
 fn a_network_that_cannot_settle_any_more_is_not_sold_on_until_it_can() {
     let shop = open();
     let sells = || shop.chains.networks()[0].sellable.is_ok();

@@ -196,6 +196,11 @@ pub fn read_quantity(answer: &Value) -> Asked<u128> {
     answer.as_str().and_then(hex::quantity).ok_or_else(|| nonsense("a number"))
 }
 
+/// A suggested tip, in wei per gas; not every node suggests one.
+pub fn read_tip(answer: Asked<Value>) -> u128 {
+    answer.and_then(|tip| read_quantity(&tip)).unwrap_or(0)
+}
+
 pub fn read_number(answer: &Value) -> Asked<u64> {
     u64::try_from(read_quantity(answer)?).map_err(|_| nonsense("a number"))
 }

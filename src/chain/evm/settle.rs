@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tokio::time::{Duration, sleep};
+use tokio::time::{Duration, Instant, sleep};
 use tracing::{error, info, warn};
 
 use super::address::Address;
@@ -25,6 +25,8 @@ use crate::clock::Clock;
 
 /// A transaction sent later than this before the end of its authorization would be mined too late.
 const SETTLE_MARGIN_SECONDS: u64 = 6;
+/// Between two looks for a payment that nobody waits for and for which nothing is signed.
+const IDLE: Duration = Duration::from_secs(15);
 
 /// Everything that settles payments on one network with one key.
 pub struct Settler {
@@ -83,7 +85,7 @@ impl Settler {
     }
 
     pub async fn check(&self) -> Result<(), String> {
-        check::check(&self.node, &self.entry.token, self.address, self.max_fee, self.clock.now()).await
+        check::check(self, self.clock.now()).await
     }
 
     pub async fn simulate(&self, payment: &VerifiedPayment) -> Result<(), Refused> {
@@ -105,6 +107,20 @@ impl Settler {
         &self,
         payment: &VerifiedPayment,
         mut tries: Vec<Signed>,
+        confirmed: Option<Confirmation>,
+        hearing: &Hearing,
+    ) -> Result<(), JournalClosed> {
+        self.pursue(payment, &mut tries, confirmed, hearing).await?;
+        // If the journal is closed instead, the payment goes on after a restart, and its nonces stay its own until then.
+        let ours = tries.iter().filter(|signed| signed.from == self.address);
+        ours.for_each(|signed| self.lane.release(signed.transaction.nonce));
+        Ok(())
+    }
+
+    async fn pursue(
+        &self,
+        payment: &VerifiedPayment,
+        tries: &mut Vec<Signed>,
         mut confirmed: Option<Confirmation>,
         hearing: &Hearing,
     ) -> Result<(), JournalClosed> {
@@ -112,7 +128,7 @@ impl Settler {
         loop {
             let (outcome, known) = match confirmed.take() {
                 Some(confirmation) => (Settlement::Confirmed(confirmation), true),
-                None => (self.land(payment, &mut tries).await?, false),
+                None => (self.land(payment, tries, hearing).await?, false),
             };
             if !known {
                 self.journal.settled(id, outcome.clone()).await?;
@@ -126,7 +142,7 @@ impl Settler {
                 }
             };
             info!(payment = %id, tx = %confirmation.tx, block = confirmation.block, "settlement confirmed");
-            match self.watch(payment, &confirmation, &mut tries).await {
+            match self.watch(payment, &confirmation, tries).await {
                 Watched::Final => {
                     self.journal.finalized(id);
                     return Ok(());
@@ -141,7 +157,12 @@ impl Settler {
     }
 
     /// Goes on until there is proof. Trouble with the nodes only makes it slower.
-    async fn land(&self, payment: &VerifiedPayment, tries: &mut Vec<Signed>) -> Result<Settlement, JournalClosed> {
+    async fn land(
+        &self,
+        payment: &VerifiedPayment,
+        tries: &mut Vec<Signed>,
+        hearing: &Hearing,
+    ) -> Result<Settlement, JournalClosed> {
         let mut progress = Progress::new();
         let mut pause = Duration::from_millis(100);
         loop {
@@ -159,7 +180,11 @@ impl Settler {
                     pause = pause.max(Duration::from_secs(1));
                 }
             }
+            let since = Instant::now();
             sleep(pause).await;
+            while tries.is_empty() && since.elapsed() < IDLE && !hearing.is_waited() {
+                sleep(pause).await;
+            }
             pause = (pause * 3 / 2).min(Duration::from_secs(2));
         }
     }
@@ -209,9 +234,7 @@ impl Settler {
             let message = format!("the transfer needs {gas} gas; at most {cap} is paid for");
             return Ok(Some(Settlement::Failed { reason: reason::SIMULATION, message }));
         }
-        // Not every node suggests a tip.
-        let tip = tip.and_then(|tip| node::read_quantity(&tip)).unwrap_or(0);
-        let Some(fees) = self.fees(&latest, tip) else {
+        let Some(fees) = self.fees(&latest, node::read_tip(tip)) else {
             let why = check::room_for(latest.base_fee, self.max_fee).err().unwrap_or_default();
             self.entry.close(why.clone());
             return Err(Halt::Trouble(why));
@@ -492,7 +515,7 @@ fn contradiction(payment: &VerifiedPayment, tx: &[u8; 32], progress: &mut Progre
 
 /// The most gas a transfer may use. A plain one needs about 105,000, and 17,000 more when the recipient had nothing yet;
 /// a wallet's own signature check comes on top.
-fn gas_cap(chain_id: u64, wallet: bool) -> u64 {
+pub(super) fn gas_cap(chain_id: u64, wallet: bool) -> u64 {
     const ARBITRUM: [u64; 2] = [42161, 421614];
     if ARBITRUM.contains(&chain_id) {
         // There the estimate includes what the parent chain charges.
