@@ -68,7 +68,7 @@ fn one_transfer_pays_for_one_payment_only() {
 fn neighbours_among_the_events_are_told_by_their_order_and_not_by_their_numbers() {
     let shop = open_behind(|call, ask| {
         let mut answer = ask(call);
-        if let Some(logs) = answer["result"]["logs"].as_array_mut() {
+        if let Some(logs) = answer.pointer_mut("/result/logs").and_then(|logs| logs.as_array_mut()) {
             logs.iter_mut().for_each(|log| log["logIndex"] = json!("0x0"));
         }
         answer
@@ -83,7 +83,8 @@ fn our_own_transfer_that_succeeded_never_counts_as_failed() {
     let hide = hidden.clone();
     let shop = open_behind(move |call, ask| {
         let mut answer = ask(call);
-        if let Some(logs) = answer["result"]["logs"].as_array_mut().filter(|_| hide.load(SeqCst)) {
+        if let Some(logs) = answer.pointer_mut("/result/logs").and_then(|logs| logs.as_array_mut()).filter(|_| hide.load(SeqCst))
+        {
             // The `Transfer` is missing, and the `AuthorizationUsed` is there.
             logs.truncate(1);
         }
@@ -225,6 +226,31 @@ fn events_that_come_late_are_waited_for() {
     last_final.store(u64::MAX, SeqCst);
     assert_eq!(failed(wait(spent)), reason::NONCE_USED);
     assert_eq!((shop.received(), shop.sent()), (PRICE, 0));
+}
+
+#[test]
+fn a_payment_whose_fate_no_node_can_tell_does_not_hold_up_the_line_after_its_end() {
+    let (no_events, no_sending) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicBool::new(true)));
+    let (blind, refusing) = (no_events.clone(), no_sending.clone());
+    let shop = open_behind(move |call, ask| match call["method"].as_str() {
+        Some("eth_getLogs") if blind.load(SeqCst) => shop::node_error(call, -32601, "the method does not exist"),
+        Some("eth_sendRawTransaction") if refusing.load(SeqCst) => shop::node_error(call, -32000, "transaction underpriced"),
+        _ => ask(call),
+    });
+    let (overtaken, next) = (shop.pay(30), shop.pay(300));
+    let mut unknown = shop.chains.settle(overtaken.clone());
+    eventually("the first in line is signed", || shop.journal.books().attempts.len() == 1);
+    let theirs = shop.overtake(&overtaken);
+    let paid = shop.chains.settle(next);
+    eventually("the second in line is signed", || shop.journal.books().attempts.len() == 2);
+    shop.node.rpc("evm_increaseTime", json!([60]));
+    shop.node.mine(1);
+    no_sending.store(false, SeqCst);
+    confirmed(wait(paid));
+    still_open(&mut unknown, 1);
+    no_events.store(false, SeqCst);
+    assert_eq!(confirmed(wait(unknown)).tx, theirs, "found before its end");
+    assert_eq!((shop.received(), shop.sent()), (2 * PRICE, 2));
 }
 
 #[test]
