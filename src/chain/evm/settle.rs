@@ -455,7 +455,9 @@ impl Settler {
         latest: &Block,
         progress: &mut Progress,
     ) -> Result<Option<Settlement>, Halt> {
-        let clear = self.clear_line(payment, tries, latest, progress).await?;
+        // Finality takes long; the line is freed before, as soon as a node behind with its events is unlikely.
+        let likely = progress.unexplained_since(latest).is_some();
+        let clear = likely && self.clear_line(payment, tries, latest, progress).await?;
         Ok((clear && self.stays_unexplained(latest, progress).await?).then(spent))
     }
 
