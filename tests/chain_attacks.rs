@@ -65,6 +65,43 @@ fn one_transfer_pays_for_one_payment_only() {
 }
 
 #[test]
+fn neighbours_among_the_events_are_told_by_their_order_and_not_by_their_numbers() {
+    let shop = open_behind(|call, ask| {
+        let mut answer = ask(call);
+        if let Some(logs) = answer.pointer_mut("/result/logs").and_then(|logs| logs.as_array_mut()) {
+            logs.iter_mut().for_each(|log| log["logIndex"] = json!("0x0"));
+        }
+        answer
+    });
+    confirmed(wait(shop.chains.settle(shop.pay(300))));
+    assert_eq!((shop.received(), shop.sent()), (PRICE, 1));
+}
+
+#[test]
+fn our_own_transfer_that_succeeded_never_counts_as_failed() {
+    let hidden = Arc::new(AtomicBool::new(true));
+    let hide = hidden.clone();
+    let shop = open_behind(move |call, ask| {
+        let mut answer = ask(call);
+        if let Some(logs) = answer.pointer_mut("/result/logs").and_then(|logs| logs.as_array_mut()).filter(|_| hide.load(SeqCst))
+        {
+            // The `Transfer` is missing, and the `AuthorizationUsed` is there.
+            logs.truncate(1);
+        }
+        answer
+    });
+    let mut outcome = shop.chains.settle(shop.pay(8));
+    eventually("it is mined", || shop.received() == PRICE);
+    shop.node.rpc("evm_increaseTime", json!([60]));
+    shop.node.mine(6);
+    still_open(&mut outcome, 4);
+    hidden.store(false, SeqCst);
+    let tx = confirmed(wait(outcome)).tx;
+    assert_eq!((shop.sent(), &shop.journal.books().attempts[0].tx), (1, &tx));
+    assert_eq!(shop.journal.books().settled.len(), 1);
+}
+
+#[test]
 fn the_audit_lets_one_transfer_explain_one_payment() {
     let networks = std::cell::RefCell::new(Vec::new());
     let shop = shop::open_with(|_, network| networks.borrow_mut().push(network.clone()));
@@ -150,9 +187,19 @@ fn a_node_that_is_behind_does_not_turn_an_overtaken_payment_into_a_failed_one() 
 fn events_that_come_late_are_waited_for() {
     let late = Arc::new(AtomicBool::new(true));
     let hidden = late.clone();
+    let last_final = Arc::new(AtomicU64::new(u64::MAX));
+    let horizon = last_final.clone();
     let shop = open_behind(move |call, ask| {
-        let hide = hidden.load(SeqCst) && call["method"] == "eth_getLogs";
-        if hide { json!({"jsonrpc": "2.0", "id": call["id"], "result": []}) } else { ask(call) }
+        let at = horizon.load(SeqCst);
+        match call["method"].as_str() {
+            Some("eth_getLogs") if hidden.load(SeqCst) => json!({"jsonrpc": "2.0", "id": call["id"], "result": []}),
+            Some("eth_getBlockByNumber") if call["params"][0] == "finalized" && at < u64::MAX => {
+                let mut old = call.clone();
+                old["params"][0] = format!("{at:#x}").into();
+                ask(&old)
+            }
+            _ => ask(call),
+        }
     });
     // A stranger has submitted one, and the payer has used the nonce of the other for himself.
     let (theirs, misused) = (shop.pay(300), shop.pay(300));
@@ -167,15 +214,43 @@ fn events_that_come_late_are_waited_for() {
     assert_eq!(confirmed(wait(paid)).tx, tx);
     assert_eq!(failed(wait(spent)), reason::NONCE_USED);
 
-    // An event that never comes is given up after many blocks, and not before.
+    // An event that never comes is given up after many blocks of which the first is final, and not before.
     late.store(true, SeqCst);
+    last_final.store(shop.node.block_number(), SeqCst);
     let misused = shop.pay(300);
     shop.overtake(&pay(&to_himself, shop::nonce(&misused)));
     spent = shop.chains.settle(misused);
     still_open(&mut spent, 12);
     shop.node.mine(9);
+    still_open(&mut spent, 4);
+    last_final.store(u64::MAX, SeqCst);
     assert_eq!(failed(wait(spent)), reason::NONCE_USED);
     assert_eq!((shop.received(), shop.sent()), (PRICE, 0));
+}
+
+#[test]
+fn a_payment_whose_fate_no_node_can_tell_does_not_hold_up_the_line_after_its_end() {
+    let (no_events, no_sending) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicBool::new(true)));
+    let (blind, refusing) = (no_events.clone(), no_sending.clone());
+    let shop = open_behind(move |call, ask| match call["method"].as_str() {
+        Some("eth_getLogs") if blind.load(SeqCst) => shop::node_error(call, -32601, "the method does not exist"),
+        Some("eth_sendRawTransaction") if refusing.load(SeqCst) => shop::node_error(call, -32000, "transaction underpriced"),
+        _ => ask(call),
+    });
+    let (overtaken, next) = (shop.pay(30), shop.pay(300));
+    let mut unknown = shop.chains.settle(overtaken.clone());
+    eventually("the first in line is signed", || shop.journal.books().attempts.len() == 1);
+    let theirs = shop.overtake(&overtaken);
+    let paid = shop.chains.settle(next);
+    eventually("the second in line is signed", || shop.journal.books().attempts.len() == 2);
+    shop.node.rpc("evm_increaseTime", json!([60]));
+    shop.node.mine(1);
+    no_sending.store(false, SeqCst);
+    confirmed(wait(paid));
+    still_open(&mut unknown, 1);
+    no_events.store(false, SeqCst);
+    assert_eq!(confirmed(wait(unknown)).tx, theirs, "found before its end");
+    assert_eq!((shop.received(), shop.sent()), (2 * PRICE, 2));
 }
 
 #[test]
@@ -211,6 +286,49 @@ fn nothing_is_sold_where_the_fee_cap_leaves_no_room() {
     let shop = shop::open_with(|_, network| network.max_fee_per_gas = 1000);
     let why = shop.chains.networks()[0].sellable.clone().unwrap_err();
     assert!(why.contains("max_fee_gwei"), "{why}");
+}
+
+#[test]
+fn nothing_is_sold_where_the_purse_cannot_pay_the_fees_that_would_be_offered() {
+    for (spare, sells) in [(0, false), (1, true)] {
+        let shop = shop::open_with(|node, _| {
+            let number = |word: serde_json::Value| u128::from_str_radix(&word.as_str().unwrap()[2..], 16).unwrap();
+            let base_fee = number(node.rpc("eth_getBlockByNumber", json!(["latest", false]))["baseFeePerGas"].clone());
+            let tip = number(node.rpc("eth_maxPriorityFeePerGas", json!([])));
+            assert!(tip > 0, "a node that asks for a tip");
+            let balance = 3 * 150_000 * (2 * base_fee + tip) + spare;
+            node.rpc("anvil_setBalance", json!([SETTLER.address, format!("{balance:#x}")]));
+        });
+        let sellable = shop.chains.networks()[0].sellable.clone();
+        assert_eq!(sellable.is_ok(), sells, "{sellable:?}");
+        assert!(sellable.err().is_none_or(|why| why.contains("gas")));
+    }
+}
+
+#[test]
+fn a_payment_that_nobody_waits_for_and_nothing_is_signed_for_is_looked_at_seldom() {
+    let (trouble, looks) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicU64::new(0)));
+    let (down, count) = (trouble.clone(), looks.clone());
+    let shop = open_behind(move |call, ask| {
+        if call["method"] != "eth_estimateGas" || !down.load(SeqCst) {
+            return ask(call);
+        }
+        count.fetch_add(1, SeqCst);
+        shop::node_error(call, -32000, "no state yet")
+    });
+    let payment = shop.pay(300);
+    drop(shop.chains.settle(payment.clone()));
+    eventually("it is looked at all the same", || looks.load(SeqCst) > 0);
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    let before = looks.load(SeqCst);
+    std::thread::sleep(std::time::Duration::from_secs(4));
+    assert_eq!(looks.load(SeqCst), before);
+    // Who asks again does not wait for the next seldom look.
+    trouble.store(false, SeqCst);
+    let asked = std::time::Instant::now();
+    confirmed(wait(shop.chains.settle(payment)));
+    assert!(asked.elapsed() < std::time::Duration::from_secs(5));
+    assert_eq!((shop.received(), shop.sent()), (PRICE, 1));
 }
 
 #[test]

@@ -64,8 +64,8 @@ fn ledger<'a>(network: &'a Network, client: &JsonClient) -> Option<(&'a str, Led
     }
 }
 
-/// A transfer: its network, block and place there.
-type Transfer = (String, u64, u64);
+/// A transfer: its network, transaction and position there.
+type Transfer = (String, [u8; 32], usize);
 
 /// `seen` holds the transfers that explain payments already; one transfer explains one payment.
 async fn look_up(ledgers: &[(&str, Ledger)], counted: &Counted, seen: &mut HashSet<Transfer>, audit: &mut Audit) {
@@ -79,7 +79,7 @@ async fn look_up(ledgers: &[(&str, Ledger)], counted: &Counted, seen: &mut HashS
         return;
     };
     match ledger.carried(&payment, tx).await {
-        Ok(Some((block, place))) if seen.insert(((*network).to_owned(), block, place)) => audit.found += 1,
+        Ok(Some((tx, position))) if seen.insert(((*network).to_owned(), tx, position)) => audit.found += 1,
         Ok(Some(_)) => audit.problems.push(format!("{id}: the transfer in {tx} is counted for another payment already")),
         Ok(None) => audit.problems.push(format!("{id}: {network} has no transfer of {} micros in {tx}", payment.amount().get())),
         Err(why) => audit.problems.push(format!("{id}: {network} cannot be asked: {why}")),

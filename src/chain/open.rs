@@ -79,6 +79,11 @@ impl Hearing {
         }
     }
 
+    /// Whether anybody still wants to hear it.
+    pub fn is_waited(&self) -> bool {
+        self.open.0.borrow().get(&self.id).is_some_and(|entry| entry.waiting.iter().any(|tell| !tell.is_closed()))
+    }
+
     /// What was told does not hold any more.
     pub fn take_back(&self) {
         if let Some(entry) = self.open.0.borrow_mut().get_mut(&self.id) {

@@ -72,6 +72,8 @@ pub struct Progress {
     pub passed: u32,
     /// When, and at which block, the token first called the authorization used up without saying how.
     unexplained: Option<(Instant, u64)>,
+    /// Whether the operator was told that a transfer of ours succeeded without a trace of it.
+    pub contradicted: bool,
 }
 
 /// What the node said to the bytes.
@@ -85,14 +87,24 @@ enum Taken {
 
 impl Progress {
     pub fn new() -> Progress {
-        Progress { sent_at: None, taken: Taken::Perhaps, signed_at: None, passed: 0, unexplained: None }
+        Progress { sent_at: None, taken: Taken::Perhaps, signed_at: None, passed: 0, unexplained: None, contradicted: false }
     }
 
-    /// Whether an inexplicable "used up" is to be believed: it was told a while and several blocks ago, and the events up to
-    /// `head` still do not explain it. Until then a node may just be behind with its events.
-    pub fn stays_unexplained(&mut self, head: u64) -> bool {
-        let (at, block) = *self.unexplained.get_or_insert_with(|| (Instant::now(), head));
-        at.elapsed() >= UNEXPLAINED && head >= block.saturating_add(UNEXPLAINED_BLOCKS)
+    /// The token called the authorization used up at this block, and no event up to there says how.
+    pub fn unexplained(&mut self, latest: &Block) {
+        self.unexplained.get_or_insert_with(|| (Instant::now(), latest.number));
+    }
+
+    /// The chain said something else.
+    pub fn explained(&mut self) {
+        self.unexplained = None;
+    }
+
+    /// The block at which this began, if that was a while and several blocks ago. Until then a node may just be behind with
+    /// its events.
+    pub fn unexplained_since(&self, latest: &Block) -> Option<u64> {
+        let (at, first) = self.unexplained?;
+        (at.elapsed() >= UNEXPLAINED && latest.number >= first.saturating_add(UNEXPLAINED_BLOCKS)).then_some(first)
     }
 
     /// A transaction is signed while this block is the latest.

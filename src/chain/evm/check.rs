@@ -3,23 +3,28 @@
 use super::evidence::CLOCK_TOLERANCE;
 use super::node::{self, Block, Node};
 use super::rpc::RpcError;
+use super::settle::{Settler, gas_cap};
 use super::{abi, hex};
 use crate::chain::evm::address::Address;
 use crate::chain::networks::Token;
 use crate::clock::Timestamp;
 
 /// Settlements that the settler must be able to pay for before we sell another call.
-const GAS_RESERVE: u128 = 3 * 150_000;
+const SETTLEMENTS: u128 = 3;
 
 /// Whether we can settle there ourselves. `Err` says what is wrong, for the operator.
-pub async fn check(node: &Node, token: &Token, settler: Address, max_fee: u128, now: Timestamp) -> Result<(), String> {
-    let block = check_token(node, token, now).await?;
-    let base_fee = room_for(block.base_fee, max_fee)?;
-    let balance = node.call(node::balance(settler)).await.and_then(|answer| node::read_quantity(&answer));
-    let balance = balance.map_err(|error| error.to_string())?;
-    let needed = base_fee.saturating_mul(2).saturating_mul(GAS_RESERVE);
+pub async fn check(settler: &Settler, now: Timestamp) -> Result<(), String> {
+    let (node, address) = (&settler.node, settler.address);
+    let block = check_token(node, &settler.entry.token, now).await?;
+    room_for(block.base_fee, settler.max_fee)?;
+    let text = |error: RpcError| error.to_string();
+    let [balance, tip] = node.batch([node::balance(address), node::tip()]).await.map_err(text)?;
+    let balance = balance.and_then(|answer| node::read_quantity(&answer)).map_err(text)?;
+    // A node takes a transaction only from a purse that can pay its gas limit at its highest fee, so that is what counts.
+    let fees = settler.fees(&block, node::read_tip(tip)).ok_or("fee: max_fee_gwei is below the base fee")?;
+    let needed = SETTLEMENTS.saturating_mul(gas_cap(settler.chain_id(), false).into()).saturating_mul(fees.max_fee);
     if balance <= needed {
-        return Err(format!("gas: the settler {settler} has {balance} wei and needs more than {needed}; send it some"));
+        return Err(format!("gas: the settler {address} has {balance} wei and needs more than {needed}; send it some"));
     }
     Ok(())
 }
@@ -69,11 +74,11 @@ pub async fn check_token(node: &Node, token: &Token, now: Timestamp) -> Result<B
     Ok(block)
 }
 
-/// The base fee, if settlements can outlive a doubling of it within the operator's cap; both in wei per gas.
-pub fn room_for(base_fee: Option<u128>, max_fee: u128) -> Result<u128, String> {
+/// Whether settlements can outlive a doubling of the base fee within the operator's cap; both in wei per gas.
+pub fn room_for(base_fee: Option<u128>, max_fee: u128) -> Result<(), String> {
     let base_fee = base_fee.ok_or("the chain has no base fee; EIP-1559 transactions are needed")?;
     if base_fee.saturating_mul(2) > max_fee {
         return Err(format!("fee: the base fee is {base_fee} wei, and max_fee_gwei allows {max_fee} wei, less than twice that"));
     }
-    Ok(base_fee)
+    Ok(())
 }

@@ -34,6 +34,11 @@ impl Lane {
         self.held.borrow_mut().insert(nonce);
     }
 
+    /// Its settlement is over. Should a reorganisation drop the transaction now, nobody else fills the nonce.
+    pub fn release(&self, nonce: u64) {
+        self.held.borrow_mut().remove(&nonce);
+    }
+
     /// Whether a settlement of ours sees to it that this nonce is used.
     pub fn holds(&self, nonce: u64) -> bool {
         self.held.borrow().contains(&nonce)
@@ -86,6 +91,9 @@ mod tests {
             assert_eq!(lane.turn(3).await.nonce(), 6);
             assert!(lane.holds(5) && !lane.holds(6), "a refused nonce is nobody's");
             assert_eq!(lane.turn(9).await.nonce(), 9, "the key was used by hand");
+            lane.release(5);
+            assert!(lane.holds(4) && !lane.holds(5), "the nonce of a settlement that is over may be filled");
+            assert_eq!(lane.turn(3).await.nonce(), 6, "and is not handed out again");
         });
     }
 }

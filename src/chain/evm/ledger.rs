@@ -19,16 +19,16 @@ impl Ledger {
         Ledger(Node::new(Rpc::new(client, urls)))
     }
 
-    /// Where the transfer of exactly this payment stands, as its block and its place among the events of that block;
+    /// Where the transfer of exactly this payment stands, as its transaction and its position among the events of that;
     /// `None` when the transaction is not on the chain or does not carry it.
     ///
     /// # Errors
     /// Why no node could say.
-    pub async fn carried(&self, payment: &VerifiedPayment, tx: &str) -> Result<Option<(u64, u64)>, String> {
+    pub async fn carried(&self, payment: &VerifiedPayment, tx: &str) -> Result<Option<([u8; 32], usize)>, String> {
         let Some(hash) = hex::fixed::<32>(tx) else { return Ok(None) };
         let answer = self.0.call(node::receipt(&hash)).await.map_err(|error| error.to_string())?;
         let receipt = node::read_receipt(&answer, &hash).map_err(|error| error.to_string())?;
-        Ok(receipt.and_then(|receipt| Some((receipt.block, evidence::transfer(&receipt, payment)?))))
+        Ok(receipt.and_then(|receipt| Some((receipt.tx, evidence::transfer(&receipt, payment)?))))
     }
 
     /// Whether the nodes are those of the chain, and the token is the one we quote.
@@ -61,9 +61,9 @@ impl Ledger {
             let found = Confirmation { tx: hex::encode(&receipt.tx), block: receipt.block };
             return Ok(deep(receipt.block).then_some(Settlement::Confirmed(found)));
         }
-        Ok(match evidence::elsewhere(&self.0, payment, latest.number).await? {
+        Ok(match evidence::elsewhere(&self.0, payment, &latest).await? {
             Elsewhere::Paid(found) if deep(found.block) => Some(Settlement::Confirmed(found)),
-            Elsewhere::Spent { block } if deep(block) => Some(evidence::spent()),
+            Elsewhere::Spent { block, .. } if deep(block) => Some(evidence::spent()),
             Elsewhere::Unused if evidence::is_over(&self.0, payment, &latest).await? => Some(evidence::expired()),
             Elsewhere::Paid(_) | Elsewhere::Spent { .. } | Elsewhere::Unexplained | Elsewhere::Unused => None,
         })

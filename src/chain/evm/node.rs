@@ -27,8 +27,6 @@ pub struct Log {
     pub data: Vec<u8>,
     pub tx: [u8; 32],
     pub block: u64,
-    /// Its place among the events of its block.
-    pub index: u64,
 }
 
 /// The receipt of a mined transaction.
@@ -198,6 +196,11 @@ pub fn read_quantity(answer: &Value) -> Asked<u128> {
     answer.as_str().and_then(hex::quantity).ok_or_else(|| nonsense("a number"))
 }
 
+/// A suggested tip, in wei per gas; not every node suggests one.
+pub fn read_tip(answer: Asked<Value>) -> u128 {
+    answer.and_then(|tip| read_quantity(&tip)).unwrap_or(0)
+}
+
 pub fn read_number(answer: &Value) -> Asked<u64> {
     u64::try_from(read_quantity(answer)?).map_err(|_| nonsense("a number"))
 }
@@ -245,7 +248,6 @@ fn read_log(log: &Value) -> Option<Log> {
         data: hex::decode(log["data"].as_str()?)?,
         tx: hex::fixed(log["transactionHash"].as_str()?)?,
         block: read_number(&log["blockNumber"]).ok()?,
-        index: read_number(&log["logIndex"]).ok()?,
     })
 }
 

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use tokio::time::{Duration, sleep};
-use tracing::{info, warn};
+use tokio::time::{Duration, Instant, sleep};
+use tracing::{error, info, warn};
 
 use super::address::Address;
 use super::attempt::Progress;
@@ -25,6 +25,8 @@ use crate::clock::Clock;
 
 /// A transaction sent later than this before the end of its authorization would be mined too late.
 const SETTLE_MARGIN_SECONDS: u64 = 6;
+/// Between two looks for a payment that nobody waits for and for which nothing is signed.
+const IDLE: Duration = Duration::from_secs(15);
 
 /// Everything that settles payments on one network with one key.
 pub struct Settler {
@@ -83,7 +85,7 @@ impl Settler {
     }
 
     pub async fn check(&self) -> Result<(), String> {
-        check::check(&self.node, &self.entry.token, self.address, self.max_fee, self.clock.now()).await
+        check::check(self, self.clock.now()).await
     }
 
     pub async fn simulate(&self, payment: &VerifiedPayment) -> Result<(), Refused> {
@@ -105,6 +107,20 @@ impl Settler {
         &self,
         payment: &VerifiedPayment,
         mut tries: Vec<Signed>,
+        confirmed: Option<Confirmation>,
+        hearing: &Hearing,
+    ) -> Result<(), JournalClosed> {
+        self.pursue(payment, &mut tries, confirmed, hearing).await?;
+        // If the journal is closed instead, the payment goes on after a restart, and its nonces stay its own until then.
+        let ours = tries.iter().filter(|signed| signed.from == self.address);
+        ours.for_each(|signed| self.lane.release(signed.transaction.nonce));
+        Ok(())
+    }
+
+    async fn pursue(
+        &self,
+        payment: &VerifiedPayment,
+        tries: &mut Vec<Signed>,
         mut confirmed: Option<Confirmation>,
         hearing: &Hearing,
     ) -> Result<(), JournalClosed> {
@@ -112,7 +128,7 @@ impl Settler {
         loop {
             let (outcome, known) = match confirmed.take() {
                 Some(confirmation) => (Settlement::Confirmed(confirmation), true),
-                None => (self.land(payment, &mut tries).await?, false),
+                None => (self.land(payment, tries, hearing).await?, false),
             };
             if !known {
                 self.journal.settled(id, outcome.clone()).await?;
@@ -126,7 +142,7 @@ impl Settler {
                 }
             };
             info!(payment = %id, tx = %confirmation.tx, block = confirmation.block, "settlement confirmed");
-            match self.watch(payment, &confirmation, &mut tries).await {
+            match self.watch(payment, &confirmation, tries).await {
                 Watched::Final => {
                     self.journal.finalized(id);
                     return Ok(());
@@ -141,7 +157,12 @@ impl Settler {
     }
 
     /// Goes on until there is proof. Trouble with the nodes only makes it slower.
-    async fn land(&self, payment: &VerifiedPayment, tries: &mut Vec<Signed>) -> Result<Settlement, JournalClosed> {
+    async fn land(
+        &self,
+        payment: &VerifiedPayment,
+        tries: &mut Vec<Signed>,
+        hearing: &Hearing,
+    ) -> Result<Settlement, JournalClosed> {
         let mut progress = Progress::new();
         let mut pause = Duration::from_millis(100);
         loop {
@@ -159,7 +180,11 @@ impl Settler {
                     pause = pause.max(Duration::from_secs(1));
                 }
             }
+            let since = Instant::now();
             sleep(pause).await;
+            while tries.is_empty() && since.elapsed() < IDLE && !hearing.is_waited() {
+                sleep(pause).await;
+            }
             pause = (pause * 3 / 2).min(Duration::from_secs(2));
         }
     }
@@ -209,9 +234,7 @@ impl Settler {
             let message = format!("the transfer needs {gas} gas; at most {cap} is paid for");
             return Ok(Some(Settlement::Failed { reason: reason::SIMULATION, message }));
         }
-        // Not every node suggests a tip.
-        let tip = tip.and_then(|tip| node::read_quantity(&tip)).unwrap_or(0);
-        let Some(fees) = self.fees(&latest, tip) else {
+        let Some(fees) = self.fees(&latest, node::read_tip(tip)) else {
             let why = check::room_for(latest.base_fee, self.max_fee).err().unwrap_or_default();
             self.entry.close(why.clone());
             return Err(Halt::Trouble(why));
@@ -225,6 +248,7 @@ impl Settler {
             to: payment.asset,
             data,
         };
+        progress.explained();
         progress.signing(&latest);
         self.send_first(payment, tries, transaction, node::read_number(&pending?)?, progress).await?;
         Ok(None)
@@ -245,10 +269,10 @@ impl Settler {
         };
         if reason == reason::NONCE_USED {
             // EIP-3009 lets anyone submit this; a stranger's earlier submit is still our payment.
-            match evidence::elsewhere(&self.node, payment, latest.number).await? {
+            match self.elsewhere(payment, latest, progress).await? {
                 Elsewhere::Paid(confirmation) => return Ok(self.deep(confirmation, latest)),
-                Elsewhere::Spent { block } if self.is_deep(block, latest) => {}
-                Elsewhere::Unexplained if progress.stays_unexplained(latest.number) => {}
+                Elsewhere::Spent { block, .. } if self.is_deep(block, latest) => {}
+                Elsewhere::Unexplained if self.stays_unexplained(latest, progress).await? => {}
                 Elsewhere::Unused | Elsewhere::Spent { .. } | Elsewhere::Unexplained => return Ok(None),
             }
         }
@@ -265,6 +289,11 @@ impl Settler {
         let hashes: Vec<_> = tries.iter().map(|signed| signed.hash).collect();
         let (receipts, latest) = self.node.receipts(&hashes).await?;
         let mut mined: Vec<_> = receipts.into_iter().flatten().collect();
+        // Not even beside the receipt of a newer nonce may such a transaction be overlooked.
+        let odd = mined.iter().find(|receipt| receipt.succeeded && carries(tries, &receipt.tx));
+        if let Some(odd) = odd.filter(|_| !mined.iter().any(|receipt| evidence::pays(receipt, payment))) {
+            return Ok(contradiction(payment, &odd.tx, progress));
+        }
         // A receipt that pays outweighs all others; of those, only the newest nonce's says anything.
         let newest = tries.last().map(|signed| signed.transaction.nonce);
         let is_newest = |tx| tries.iter().any(|signed| signed.hash == tx && Some(signed.transaction.nonce) == newest);
@@ -284,7 +313,7 @@ impl Settler {
         Ok(None)
     }
 
-    /// A transaction of ours is in a block.
+    /// A transaction of ours is in a block, and it is none that succeeded without paying.
     async fn mined(
         &self,
         payment: &VerifiedPayment,
@@ -299,7 +328,7 @@ impl Settler {
             return Ok(Some(deep));
         }
         // At least as new as the receipt's block, because that is deep.
-        let elsewhere = evidence::elsewhere(&self.node, payment, latest.number).await?;
+        let elsewhere = self.elsewhere(payment, latest, progress).await?;
         if receipt.succeeded {
             // The transaction that frees a nonce, so the authorization was at its end or carried by somebody else. If a
             // reorganisation undid the latter, there may be time left for a transfer of ours.
@@ -312,8 +341,9 @@ impl Settler {
         }
         match elsewhere {
             Elsewhere::Paid(confirmation) => Ok(self.deep(confirmation, latest)),
-            Elsewhere::Spent { block } => Ok(self.is_deep(block, latest).then(spent)),
-            Elsewhere::Unexplained => Ok(progress.stays_unexplained(latest.number).then(spent)),
+            Elsewhere::Spent { tx, .. } if carries(tries, &tx) => Ok(contradiction(payment, &tx, progress)),
+            Elsewhere::Spent { block, .. } => Ok(self.is_deep(block, latest).then(spent)),
+            Elsewhere::Unexplained => Ok(self.stays_unexplained(latest, progress).await?.then(spent)),
             Elsewhere::Unused => {
                 let why = simulate::simulate(&self.node, self.address, payment).await;
                 let (reason, message) = match why {
@@ -334,9 +364,9 @@ impl Settler {
         latest: &Block,
         progress: &mut Progress,
     ) -> Result<Option<Settlement>, Halt> {
-        match evidence::elsewhere(&self.node, payment, latest.number).await? {
+        match self.elsewhere(payment, latest, progress).await? {
             Elsewhere::Paid(confirmation) => return Ok(self.deep(confirmation, latest)),
-            Elsewhere::Spent { block } => return self.after_spent(payment, tries, block, latest, progress).await,
+            Elsewhere::Spent { tx, block } => return self.after_spent(payment, tries, (tx, block), latest, progress).await,
             Elsewhere::Unexplained => return self.after_unexplained(payment, tries, latest, progress).await,
             Elsewhere::Unused => {}
         }
@@ -387,18 +417,19 @@ impl Settler {
         latest: &Block,
         progress: &mut Progress,
     ) -> Result<Option<Settlement>, Halt> {
-        match evidence::elsewhere(&self.node, payment, latest.number).await? {
-            Elsewhere::Paid(confirmation) => return Ok(self.deep(confirmation, latest)),
-            Elsewhere::Spent { block } => return self.after_spent(payment, tries, block, latest, progress).await,
-            Elsewhere::Unexplained => return self.after_unexplained(payment, tries, latest, progress).await,
-            Elsewhere::Unused if latest.timestamp < evidence::end(payment) => return Ok(None),
-            Elsewhere::Unused => {}
+        let over = latest.timestamp >= evidence::end(payment);
+        // Ours cannot land any more. The line comes first, because the question below may never be answered, and others
+        // wait behind this nonce.
+        let clear = if over { self.clear_line(payment, tries, latest, progress).await } else { Ok(false) };
+        if let Err(Halt::Closed) = clear {
+            return Err(Halt::Closed);
         }
-        let clear = self.clear_line(payment, tries, latest, progress).await?;
-        if !clear || !evidence::is_over(&self.node, payment, latest).await? {
-            return Ok(None);
+        match self.elsewhere(payment, latest, progress).await? {
+            Elsewhere::Paid(confirmation) => Ok(self.deep(confirmation, latest)),
+            Elsewhere::Spent { tx, block } => self.after_spent(payment, tries, (tx, block), latest, progress).await,
+            Elsewhere::Unexplained => self.after_unexplained(payment, tries, latest, progress).await,
+            Elsewhere::Unused => Ok((clear? && evidence::is_over(&self.node, payment, latest).await?).then(expired)),
         }
-        Ok(Some(expired()))
     }
 
     /// The authorization is used up for something else. Nothing of ours may block the line when that is told.
@@ -406,10 +437,13 @@ impl Settler {
         &self,
         payment: &VerifiedPayment,
         tries: &mut Vec<Signed>,
-        block: u64,
+        (tx, block): ([u8; 32], u64),
         latest: &Block,
         progress: &mut Progress,
     ) -> Result<Option<Settlement>, Halt> {
+        if carries(tries, &tx) {
+            return Ok(contradiction(payment, &tx, progress));
+        }
         let clear = self.clear_line(payment, tries, latest, progress).await?;
         Ok((clear && self.is_deep(block, latest)).then(spent))
     }
@@ -421,8 +455,30 @@ impl Settler {
         latest: &Block,
         progress: &mut Progress,
     ) -> Result<Option<Settlement>, Halt> {
-        let believed = progress.stays_unexplained(latest.number);
-        Ok((believed && self.clear_line(payment, tries, latest, progress).await?).then(spent))
+        // Finality takes long; the line is freed before, as soon as a node behind with its events is unlikely.
+        let likely = progress.unexplained_since(latest).is_some();
+        let clear = likely && self.clear_line(payment, tries, latest, progress).await?;
+        Ok((clear && self.stays_unexplained(latest, progress).await?).then(spent))
+    }
+
+    /// Where the authorization went. An answer that explains it, or calls it unused, starts the wait for an explanation anew.
+    async fn elsewhere(&self, payment: &VerifiedPayment, latest: &Block, progress: &mut Progress) -> Result<Elsewhere, Halt> {
+        let elsewhere = evidence::elsewhere(&self.node, payment, latest).await?;
+        if elsewhere == Elsewhere::Unexplained {
+            progress.unexplained(latest);
+        } else {
+            progress.explained();
+        }
+        Ok(elsewhere)
+    }
+
+    /// Whether an inexplicable "used up" is to be believed: it was told for a while and for several blocks, and since before
+    /// a block that is final now, so that neither a node behind with its events nor a reorganisation explains it.
+    async fn stays_unexplained(&self, latest: &Block, progress: &Progress) -> Result<bool, Halt> {
+        Ok(match progress.unexplained_since(latest) {
+            Some(first) => self.node.finalized().await?.number >= first,
+            None => false,
+        })
     }
 
     pub(super) fn chain_id(&self) -> u64 {
@@ -443,9 +499,25 @@ impl Settler {
     }
 }
 
+/// Whether this is a transfer of ours, as opposed to a transaction that only frees a nonce.
+fn carries(tries: &[Signed], tx: &[u8; 32]) -> bool {
+    tries.iter().any(|signed| signed.hash == *tx && !signed.transaction.data.is_empty())
+}
+
+/// Our transfer succeeded and the events of the token do not show it: what the nodes say about it is incomplete, or the token
+/// is not what we take it for. The money may have moved, so the payment has not failed; it stays open until the events appear
+/// or somebody looks.
+fn contradiction(payment: &VerifiedPayment, tx: &[u8; 32], progress: &mut Progress) -> Option<Settlement> {
+    if !std::mem::replace(&mut progress.contradicted, true) {
+        let (id, tx) = (payment.id(), hex::encode(tx));
+        error!(payment = %id, %tx, "our transfer succeeded, but its receipt does not show it; this payment stays open");
+    }
+    None
+}
+
 /// The most gas a transfer may use. A plain one needs about 105,000, and 17,000 more when the recipient had nothing yet;
 /// a wallet's own signature check comes on top.
-fn gas_cap(chain_id: u64, wallet: bool) -> u64 {
+pub(super) fn gas_cap(chain_id: u64, wallet: bool) -> u64 {
     const ARBITRUM: [u64; 2] = [42161, 421614];
     if ARBITRUM.contains(&chain_id) {
         // There the estimate includes what the parent chain charges.
