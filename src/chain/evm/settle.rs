@@ -27,6 +27,8 @@ use crate::clock::Clock;
 const SETTLE_MARGIN_SECONDS: u64 = 6;
 /// Between two looks for a payment that nobody waits for and for which nothing is signed.
 const IDLE: Duration = Duration::from_secs(15);
+/// How soon somebody who asks again is noticed.
+const WAKE: Duration = Duration::from_millis(100);
 
 /// Everything that settles payments on one network with one key.
 pub struct Settler {
@@ -180,12 +182,17 @@ impl Settler {
                     pause = pause.max(Duration::from_secs(1));
                 }
             }
-            let since = Instant::now();
-            sleep(pause).await;
-            while tries.is_empty() && since.elapsed() < IDLE && !hearing.is_waited() {
+            if !tries.is_empty() || hearing.is_waited() {
                 sleep(pause).await;
+                pause = (pause * 3 / 2).min(Duration::from_secs(2));
+                continue;
             }
-            pause = (pause * 3 / 2).min(Duration::from_secs(2));
+            // Nobody waits and nothing is signed: look seldom, and at once when somebody asks again.
+            let since = Instant::now();
+            while since.elapsed() < IDLE && !hearing.is_waited() {
+                sleep(WAKE).await;
+            }
+            pause = WAKE;
         }
     }
 
