@@ -10,7 +10,7 @@
 //! ids error                    names of a call and a payment; the table of codes
 //! x402 tariff catalogue        the wire of payments; quotes and charges; the models on sale
 //! dialect                      what a request says, what an answer used, how an error reads
-//! config                       what the operator typed
+//! config fault                 what the operator typed; where a test build may be made to die
 //! ledger chain upstream        four strangers (keys is the fourth) that do not know each other
 //! gateway                      the sale
 //! http cli                     the edge
@@ -25,6 +25,7 @@ pub mod clock;
 pub mod config;
 pub mod dialect;
 pub mod error;
+pub mod fault;
 pub mod gateway;
 pub mod http;
 pub mod ids;

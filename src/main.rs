@@ -21,5 +21,10 @@ fn main() -> ExitCode {
     if rustls::crypto::ring::default_provider().install_default().is_err() {
         tracing::debug!("a TLS provider was installed before");
     }
+    #[cfg(feature = "fault-points")]
+    if let Some(why) = std::env::var("FAREBOX_FAULT").ok().and_then(|point| farebox::fault::arm(&point).err()) {
+        tracing::error!(%why, "FAREBOX_FAULT");
+        return ExitCode::from(2);
+    }
     cli::run(arguments)
 }

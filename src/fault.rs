@@ -1,0 +1,46 @@
+//! Named instants at which a test build can be made to die, so that every step of a sale is tried; a release build has none of them.
+//!
+//! A point is written `fault::point("claim.before")`. Built without the feature `fault-points` the call and its name vanish.
+//! Built with it, a process that was armed with `claim.before:2` dies the second time it comes by, as if it had been
+//! killed: nothing is unwound, nothing is flushed.
+
+#[cfg(feature = "fault-points")]
+mod armed {
+    use std::sync::OnceLock;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    struct Armed {
+        name: String,
+        left: AtomicU64,
+    }
+
+    static ARMED: OnceLock<Armed> = OnceLock::new();
+
+    /// Arms one point: `name`, or `name:n` for the n-th time (counted from 1) that the process comes by.
+    ///
+    /// # Errors
+    /// What is wrong with `text`, or that a point is armed already.
+    pub fn arm(text: &str) -> Result<(), String> {
+        let (name, nth) = text.split_once(':').unwrap_or((text, "1"));
+        let nth: u64 =
+            nth.parse().ok().filter(|nth| *nth > 0).ok_or_else(|| format!("`{text}` is not NAME or NAME:N, N from 1"))?;
+        let armed = Armed { name: name.to_owned(), left: AtomicU64::new(nth) };
+        ARMED.set(armed).map_err(|_| "a fault point is armed already".to_owned())
+    }
+
+    /// Dies here, if this is the point and the time that was asked for.
+    pub fn point(name: &str) {
+        let Some(armed) = ARMED.get().filter(|armed| armed.name == name) else { return };
+        if armed.left.fetch_sub(1, Ordering::SeqCst) == 1 {
+            std::process::abort();
+        }
+    }
+}
+
+#[cfg(feature = "fault-points")]
+pub use armed::{arm, point};
+
+/// A place where a test build may be made to die; here it is nothing.
+#[cfg(not(feature = "fault-points"))]
+#[inline(always)]
+pub fn point(_name: &'static str) {}
