@@ -9,7 +9,8 @@ use tokio::time::{Duration, sleep};
 use tracing::{error, warn};
 
 use super::client::{Answer, JsonClient};
-use super::evm::{Ledger, hex};
+use super::evm::{Depth, Ledger, hex};
+use super::handle::Closed;
 use super::networks::Token;
 use super::open::Hearing;
 use super::payment::VerifiedPayment;
@@ -32,8 +33,8 @@ pub(super) struct Facilitator {
     pub authorization: Option<Secret>,
     /// The chain itself, if the operator named its nodes.
     pub ledger: Option<Ledger>,
-    /// Blocks that must confirm a transfer, where the chain is asked.
-    pub confirmations: u64,
+    /// How deep a transfer must be, where the chain is asked.
+    pub depth: Depth,
     pub token: Token,
     pub journal: Arc<dyn Journal>,
     pub clock: Clock,
@@ -168,7 +169,7 @@ impl Facilitator {
 
     /// What the chain proves, where it can be asked.
     async fn proven(&self, payment: &VerifiedPayment, tx: Option<&str>) -> Option<Settlement> {
-        match self.ledger.as_ref()?.verdict(payment, tx, self.confirmations).await {
+        match self.ledger.as_ref()?.verdict(payment, tx, self.depth).await {
             Ok(verdict) => verdict,
             Err(why) => {
                 warn!(payment = %payment.id(), "the chain cannot be asked what the facilitator did: {why}");
@@ -181,15 +182,23 @@ impl Facilitator {
         self.clock.now() >= payment.valid_before().plus(margin)
     }
 
+    /// Whether the chain's clock and ours agree, where the chain can be asked.
+    pub async fn agree_on_time(&self) -> Result<(), Closed> {
+        match &self.ledger {
+            Some(ledger) => ledger.agree_on_time(&self.token, self.clock.now()).await,
+            None => Ok(()),
+        }
+    }
+
     /// Whether it says that it serves our network; a facilitator that says nothing is believed to.
-    pub async fn check(&self) -> Result<(), String> {
+    pub async fn check(&self) -> Result<(), Closed> {
         if let Some(ledger) = &self.ledger {
             ledger.check(&self.token, self.clock.now()).await?;
         }
         let url = format!("{}/supported", self.url);
         let answer = self.client.get(&url, self.authorization()).await?;
         if matches!(answer.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
-            return Err(format!("the facilitator refuses our credentials ({})", answer.status));
+            return Err(format!("the facilitator refuses our credentials ({})", answer.status).into());
         }
         let Ok(supported) = serde_json::from_slice::<Value>(&answer.body) else { return Ok(()) };
         let Some(kinds) = supported["kinds"].as_array().filter(|_| answer.status.is_success()) else { return Ok(()) };
@@ -197,7 +206,10 @@ impl Facilitator {
             let network = kind["network"].as_str().unwrap_or_default();
             kind["scheme"] == "exact" && names::caip2(network) == Some(self.token.network.as_str())
         };
-        if kinds.iter().any(serves) { Ok(()) } else { Err(format!("the facilitator does not settle on {}", self.token.network)) }
+        if kinds.iter().any(serves) {
+            return Ok(());
+        }
+        Err(format!("the facilitator does not settle on {}", self.token.network).into())
     }
 
     async fn post(&self, verb: &str, payment: &VerifiedPayment) -> Result<Answer, String> {

@@ -74,6 +74,8 @@ pub struct Progress {
     unexplained: Option<(Instant, u64)>,
     /// Whether the operator was told that a transfer of ours succeeded without a trace of it.
     pub contradicted: bool,
+    /// Whether the buyer was told that the payment failed. Then nothing pushes the transfer any more; only its nonce is freed.
+    pub told: bool,
 }
 
 /// What the node said to the bytes.
@@ -87,7 +89,15 @@ enum Taken {
 
 impl Progress {
     pub fn new() -> Progress {
-        Progress { sent_at: None, taken: Taken::Perhaps, signed_at: None, passed: 0, unexplained: None, contradicted: false }
+        Progress {
+            sent_at: None,
+            taken: Taken::Perhaps,
+            signed_at: None,
+            passed: 0,
+            unexplained: None,
+            contradicted: false,
+            told: false,
+        }
     }
 
     /// The token called the authorization used up at this block, and no event up to there says how.

@@ -25,6 +25,7 @@ pub mod word;
 
 use sha3::{Digest, Keccak256};
 
+pub(in crate::chain) use evidence::Depth;
 pub(in crate::chain) use ledger::Ledger;
 pub(in crate::chain) use settle::{Purse, Settler};
 pub(in crate::chain) use transaction::Signed;

@@ -47,14 +47,19 @@ const FINAL_DEPTH: u64 = 64;
 pub struct Node {
     rpc: Rpc,
     /// The newest final block and when it was asked for.
-    horizon: Cell<Option<(Instant, Block)>>,
+    horizon: Horizon,
+    /// The newest safe one.
+    safe: Horizon,
 }
+
+/// A block that a node has a word for, and when it was asked for.
+type Horizon = Cell<Option<(Instant, Block)>>;
 
 pub type Asked<T> = Result<T, RpcError>;
 
 impl Node {
     pub fn new(rpc: Rpc) -> Node {
-        Node { rpc, horizon: Cell::default() }
+        Node { rpc, horizon: Cell::default(), safe: Cell::default() }
     }
 
     /// Several calls in one round trip; read each answer with the functions below.
@@ -83,19 +88,29 @@ impl Node {
 
     /// The newest block that cannot be replaced any more. A few seconds old at most.
     pub async fn finalized(&self) -> Asked<Block> {
-        if let Some((at, block)) = self.horizon.get()
+        self.tagged("finalized", &self.horizon).await
+    }
+
+    /// The newest block that only a failure of the whole network replaces: on a rollup, one whose data is on its parent
+    /// chain. A few seconds old at most.
+    pub async fn safe(&self) -> Asked<Block> {
+        self.tagged("safe", &self.safe).await
+    }
+
+    async fn tagged(&self, tag: &str, known: &Horizon) -> Asked<Block> {
+        if let Some((at, block)) = known.get()
             && at.elapsed() < FRESH
         {
             return Ok(block);
         }
-        let final_block = match self.rpc.call(block("finalized")).await {
+        let found = match self.rpc.call(block(tag)).await {
             Ok(answer) if !answer.is_null() => read_block(answer)?,
             Ok(_) => self.deep_block().await?,
             Err(error) if unknown_tag(&error) => self.deep_block().await?,
             Err(error) => return Err(error),
         };
-        self.horizon.set(Some((Instant::now(), final_block)));
-        Ok(final_block)
+        known.set(Some((Instant::now(), found)));
+        Ok(found)
     }
 
     async fn deep_block(&self) -> Asked<Block> {
@@ -163,7 +178,12 @@ pub fn count(address: Address, tag: &str) -> Call {
 
 /// A call that changes nothing, at the latest block.
 pub fn view(from: Address, to: Address, data: &[u8]) -> Call {
-    Call::new("eth_call", json!([transaction(from, to, data), "latest"]))
+    view_in("latest", from, to, data)
+}
+
+/// A call that changes nothing, in the block of that name.
+pub fn view_in(tag: &str, from: Address, to: Address, data: &[u8]) -> Call {
+    Call::new("eth_call", json!([transaction(from, to, data), tag]))
 }
 
 pub fn estimate(from: Address, to: Address, data: &[u8]) -> Call {
@@ -182,7 +202,7 @@ fn transaction(from: Address, to: Address, data: &[u8]) -> Value {
     json!({"from": from.to_string(), "to": to.to_string(), "data": hex::encode(data)})
 }
 
-/// Whether the node says that it does not know the word `finalized`, as opposed to having trouble.
+/// Whether the node says that it does not know the words `finalized` and `safe`, as opposed to having trouble.
 fn unknown_tag(error: &RpcError) -> bool {
     error.says(&["finalized", "tag", "invalid", "unsupported", "not supported", "unknown block", "unknown variant", "hex string"])
 }
