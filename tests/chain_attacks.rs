@@ -262,14 +262,17 @@ fn an_authorization_has_ended_only_when_that_is_final_and_the_node_is_not_behind
         head if head > 0 && call["method"] == "eth_call" => shop::from_old_block(call, head, ask),
         _ => ask(call),
     });
-    let (lost, overtaken) = (shop.pay(8), shop.pay(8));
+    // Long enough for the stranger on a busy machine.
+    let (lost, overtaken) = (shop.pay(30), shop.pay(30));
     let mut ended = shop.chains.settle(lost);
     let mut paid = shop.chains.settle(overtaken.clone());
     head.store(shop.node.block_number(), SeqCst);
     let theirs = shop.overtake(&overtaken);
+    assert_eq!(shop.received(), PRICE, "the stranger was in time");
     shop.node.rpc("evm_increaseTime", json!([120]));
     shop.node.mine(1);
-    still_open(&mut ended, 5);
+    // Until our own clock is near the end, too.
+    still_open(&mut ended, 30);
     head.store(0, SeqCst);
     // Its end is past, but the block that says so can still be replaced.
     still_open(&mut ended, 5);

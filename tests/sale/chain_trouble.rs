@@ -118,7 +118,14 @@ fn drained_between_verify_and_settle_fails_and_takes_nothing() {
     let payment = shop.pay(CHAT, &body(USAGE, true));
     // The upstream thinks while the wallet is emptied; settlement starts when it has accepted.
     shop.upstream.configure(&json!({ "ttfb": 1500 }));
-    let answer = buy_amid(&shop, &payment, || shop.served() == 1, || { shop.chain.drain(BUYER, MINTER); });
+    let answer = buy_amid(
+        &shop,
+        &payment,
+        || shop.served() == 1,
+        || {
+            shop.chain.drain(BUYER, MINTER);
+        },
+    );
     assert_failed(&answer, "invalid_exact_evm_insufficient_balance");
     assert_eq!((shop.earned(), shop.chain.transactions_of(SETTLER.address)), (0, 0), "no gas is spent on a lost cause");
     assert_eq!(outcome(&shop, &payment), "failed");

@@ -123,7 +123,7 @@ fn a_facilitator_that_is_lost_while_it_settles_leaves_the_payment_pending_and_th
 }
 
 #[test]
-fn a_success_that_is_false_is_never_taken_for_money() {
+fn revert_grant_a_success_that_is_false_is_never_taken_for_money() {
     for (said, status, code) in [
         (json!({ "errorReason": "insufficient_funds" }), 402, "settlement_failed"),
         // Said of a transaction that was sent as well, so it proves nothing.

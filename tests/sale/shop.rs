@@ -6,6 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use farebox_rig::anvil::{Anvil, BUYER, PAY_TO, SETTLER, Wallet};
 use farebox_rig::buyer::{Intent, sign, sign_entries};
 use farebox_rig::http::{Answer, Request};
+use farebox_rig::process::eventually;
 use farebox_rig::server::{Books, INPUT_PRICE, MODEL, OUTPUT_PRICE, Server, Settings};
 use farebox_rig::upstream::{UPSTREAM_KEY, Upstream};
 use serde_json::{Value, json};
@@ -70,6 +71,12 @@ impl Shop {
         let answer = self.server.send(&Request::post(route, body));
         assert_eq!(answer.status, 402, "an unpaid request gets an offer: {}", answer.text());
         answer.decoded("payment-required").expect("a 402 carries PAYMENT-REQUIRED")["accepts"][0].clone()
+    }
+
+    /// The same, as soon as there is a network to pay on.
+    pub fn requirements_when_sold(&self, route: &str, body: &str) -> Value {
+        eventually("payments are taken", || self.server.send(&Request::post(route, body)).status == 402);
+        self.requirements(route, body)
     }
 
     /// Signs, as the honest buyer, for what the server asks.

@@ -220,9 +220,15 @@ impl Anvil {
     /// `from` moves everything it holds to `to`, in a transaction that goes first into the next block; returns what that was.
     pub fn drain(&self, from: Wallet, to: Wallet) -> u64 {
         let all = self.usdc_balance(from.address);
-        // transfer(address,uint256)
-        self.act_as(from.address, self.usdc(), &format!("0xa9059cbb{}{}", word(to.address), word(&format!("{all:x}"))));
+        self.pay(from, to, all);
         all
+    }
+
+    /// `from` moves `amount` token units to `to`; returns the transaction.
+    pub fn pay(&self, from: Wallet, to: Wallet, amount: u64) -> String {
+        // transfer(address,uint256)
+        let data = format!("0xa9059cbb{}{}", word(to.address), word(&format!("{amount:x}")));
+        self.act_as(from.address, self.usdc(), &data)
     }
 
     /// Sends a transaction as anybody, who is given the gas for it; returns its hash.
