@@ -6,10 +6,10 @@ use awc::http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::{Duration, sleep};
-use tracing::{error, warn};
+use tracing::{debug, error, info, warn};
 
 use super::client::{Answer, JsonClient};
-use super::evm::{Depth, Ledger, hex};
+use super::evm::{Depth, Ledger, Stands, hex};
 use super::handle::Closed;
 use super::networks::Token;
 use super::open::Hearing;
@@ -23,6 +23,9 @@ use crate::x402::names;
 const EXPIRED: Duration = Duration::from_secs(30);
 /// So long after its end a payment of unknown outcome is left to the operator, when there is no chain to ask.
 const GIVEN_UP: Duration = Duration::from_secs(3600);
+
+/// Between two looks whether a confirmed transfer is still there.
+const WATCH: Duration = Duration::from_secs(5);
 
 /// A remote facilitator for one network.
 pub(super) struct Facilitator {
@@ -85,22 +88,51 @@ impl Facilitator {
     pub async fn run(
         &self,
         payment: &VerifiedPayment,
-        resumed: bool,
-        confirmed: Option<Confirmation>,
+        mut resumed: bool,
+        mut confirmed: Option<Confirmation>,
         hearing: &Hearing,
     ) -> Result<(), JournalClosed> {
-        let outcome = match confirmed {
-            Some(confirmation) => Settlement::Confirmed(confirmation),
-            None => match self.settle(payment, resumed).await? {
-                Some(outcome) => outcome,
-                None => return Ok(()),
-            },
-        };
-        hearing.tell(&outcome);
-        if matches!(outcome, Settlement::Confirmed(_)) {
-            self.journal.finalized(payment.id());
+        let mut vanished = false;
+        loop {
+            let outcome = match confirmed.take() {
+                Some(confirmation) => Settlement::Confirmed(confirmation),
+                None => match self.settle(payment, resumed).await? {
+                    Some(outcome) => outcome,
+                    None => return Ok(()),
+                },
+            };
+            hearing.tell(&outcome);
+            let Settlement::Confirmed(found) = outcome else { return Ok(()) };
+            if vanished {
+                info!(payment = %payment.id(), tx = %found.tx, "the facilitator's transfer is on the chain again");
+            }
+            if self.lasts(payment, &found).await {
+                self.journal.finalized(payment.id());
+                return Ok(());
+            }
+            warn!(payment = %payment.id(), tx = %found.tx, "a confirmed transfer vanished; the facilitator is asked again");
+            self.journal.unconfirmed(payment.id());
+            hearing.take_back();
+            (resumed, vanished) = (true, true);
         }
-        Ok(())
+    }
+
+    /// Watches a confirmed transfer until its block is final (`true`) or it has vanished. Without a chain to ask, the
+    /// facilitator's word is all there is.
+    async fn lasts(&self, payment: &VerifiedPayment, found: &Confirmation) -> bool {
+        let Some(ledger) = &self.ledger else { return true };
+        let mut missed = 0;
+        loop {
+            sleep(WATCH).await;
+            match ledger.stands(payment, found).await {
+                Ok(Stands::Final) => return true,
+                Ok(Stands::Yet) => missed = 0,
+                // Nodes may be apart for a moment; the second miss counts.
+                Ok(Stands::Not) if missed > 0 => return false,
+                Ok(Stands::Not) => missed += 1,
+                Err(why) => debug!(payment = %payment.id(), "the chain cannot be asked whether a transfer still stands: {why}"),
+            }
+        }
     }
 
     /// `None` leaves the payment open: nobody knows, and asking on is of no use.

@@ -4,7 +4,7 @@ use super::check;
 use super::evidence::{self, Depth, Elsewhere};
 use super::hex;
 use super::node::{self, Asked, Node};
-use super::rpc::Rpc;
+use super::rpc::{Rpc, RpcError};
 use crate::chain::client::JsonClient;
 use crate::chain::handle::Closed;
 use crate::chain::networks::Token;
@@ -14,6 +14,15 @@ use crate::clock::Timestamp;
 
 /// A network's nodes, only ever asked.
 pub struct Ledger(Node);
+
+/// Whether a transfer that was confirmed is still on the chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stands {
+    Final,
+    /// Its block can still be replaced.
+    Yet,
+    Not,
+}
 
 impl Ledger {
     pub fn new(client: JsonClient, urls: Vec<String>) -> Ledger {
@@ -47,6 +56,23 @@ impl Ledger {
     pub async fn agree_on_time(&self, token: &Token, now: Timestamp) -> Result<(), Closed> {
         let latest = self.0.block("latest").await.map_err(|error| error.to_string())?;
         check::agree_on_time(&self.0, token, &latest, now).await.map(|_| ())
+    }
+
+    /// Whether the transfer that was found is still there. A node that does not have its block has no say.
+    ///
+    /// # Errors
+    /// Why no node could say.
+    pub async fn stands(&self, payment: &VerifiedPayment, found: &Confirmation) -> Result<Stands, String> {
+        let text = |error: RpcError| error.to_string();
+        let Some(hash) = hex::fixed(&found.tx) else { return Ok(Stands::Not) };
+        let horizon = self.0.finalized().await.map_err(text)?;
+        let (receipts, latest) = self.0.receipts(&[hash]).await.map_err(text)?;
+        Ok(match receipts.into_iter().flatten().find(|receipt| evidence::pays(receipt, payment)) {
+            Some(receipt) if receipt.block <= horizon.number => Stands::Final,
+            Some(_) => Stands::Yet,
+            None if latest.number < found.block => Stands::Yet,
+            None => Stands::Not,
+        })
     }
 
     /// What the chain proves about a payment that somebody else submits, perhaps in transaction `tx`; `None` while nothing is
