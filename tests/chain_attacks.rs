@@ -11,7 +11,7 @@ use farebox::chain::{Confirmation, Counted, Refused, Settlement, audit, reason};
 use farebox::clock::Clock;
 use farebox::config;
 use farebox_rig::anvil::{MINTER, SETTLER};
-use farebox_rig::stub::Stub;
+use farebox_rig::stub::{self, Stub};
 use serde_json::json;
 use shop::{PRICE, confirmed, eventually, failed, fresh_nonce, open, open_behind, pay, still_open, transfer_data, wait};
 
@@ -488,4 +488,32 @@ fn a_node_in_trouble_makes_nothing_final() {
     assert!(!shop.journal.books().finalized.contains(&id), "an error says nothing about finality");
     trouble.store(2, SeqCst);
     eventually("many blocks are final where the chain has no word for it", || shop.journal.books().finalized.contains(&id));
+}
+
+#[test]
+fn settlements_that_wait_together_ask_together() {
+    let (trips, receipts) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    let (trip, receipt) = (trips.clone(), receipts.clone());
+    let shop = shop::open_with(|node, network| {
+        let behind = node.address().to_owned();
+        let proxy = Stub::start(move |request| {
+            let asked = u64::try_from(request.matches("eth_getTransactionReceipt").count()).unwrap_or(0);
+            receipt.fetch_add(asked, SeqCst);
+            trip.fetch_add(u64::from(asked > 0), SeqCst);
+            Some((200, stub::forward(&behind, request)))
+        });
+        let config::Settlement::Rpc { urls, .. } = &mut network.settlement else { unreachable!() };
+        *urls = vec![proxy.url()];
+    });
+    shop.node.set_automine(false);
+    let outcomes: Vec<_> = (0..24).map(|_| shop.chains.settle(shop.pay(300))).collect();
+    eventually("all are sent", || shop.node.pending_transactions() == 24);
+    eventually("all are looked for again and again", || receipts.load(SeqCst) > 24 * 12);
+    shop.node.mine(1);
+    outcomes.into_iter().for_each(|outcome| drop(confirmed(wait(outcome))));
+    shop.node.mine(8);
+    eventually("all are final", || shop.journal.books().finalized.len() == 24);
+    let (trips, receipts) = (trips.load(SeqCst), receipts.load(SeqCst));
+    assert!(trips * 3 < receipts, "{receipts} receipts were asked for in {trips} round trips");
+    assert_eq!((shop.received(), shop.sent()), (24 * PRICE, 24));
 }

@@ -19,6 +19,8 @@ const NOT_TAKEN: Duration = Duration::from_secs(2);
 /// How long, and for how many blocks, a used authorization may stay without the event that explains it.
 const UNEXPLAINED: Duration = Duration::from_secs(10);
 const UNEXPLAINED_BLOCKS: u64 = 8;
+/// An answer that is younger than this serves everybody who asks the same.
+const JUST_NOW: Duration = Duration::from_millis(100);
 /// An eighth more, so many times, is ten times the first fee.
 const MOST_BUMPS: usize = 20;
 /// Below this a suggested tip is not worth the risk of being ignored, in wei per gas.
@@ -253,9 +255,10 @@ impl Settler {
         }
     }
 
-    /// How many of our transactions are mined.
+    /// How many of our transactions are mined, or were a moment ago.
     pub(super) async fn mined_count(&self) -> Result<u64, RpcError> {
-        node::read_number(&self.node.call(node::count(self.address, "latest")).await?)
+        let ask = async { node::read_number(&self.node.call(node::count(self.address, "latest")).await?) };
+        self.mined.get(JUST_NOW, ask).await
     }
 
     /// What the network asks now, within the operator's cap.

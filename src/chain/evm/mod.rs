@@ -14,6 +14,7 @@ mod lane;
 mod ledger;
 mod node;
 pub mod payload;
+mod round;
 mod rpc;
 mod settle;
 pub mod signature;

@@ -1,12 +1,11 @@
 //! What we ask a node, with typed answers; an answer of the wrong shape counts as no answer.
 
-use std::cell::Cell;
-
 use serde_json::{Value, json};
 use tokio::time::{Duration, Instant};
 
 use super::address::Address;
 use super::hex;
+use super::round::{self, Receipts, Rounds, Shared};
 use super::rpc::{Call, Rpc, RpcError};
 
 /// A block's head.
@@ -38,6 +37,8 @@ pub struct Receipt {
     pub logs: Vec<Log>,
 }
 
+/// Looks that are at least this far apart happen at multiples of it.
+const STEP: Duration = Duration::from_millis(250);
 /// How long an answer about finality is good for everybody who asks.
 const FRESH: Duration = Duration::from_secs(5);
 /// Where a chain does not say what is final, this many blocks are.
@@ -46,20 +47,19 @@ const FINAL_DEPTH: u64 = 64;
 /// Typed JSON-RPC to one network.
 pub struct Node {
     rpc: Rpc,
-    /// The newest final block and when it was asked for.
-    horizon: Horizon,
+    rounds: Rounds,
+    started: Instant,
+    /// The newest final block.
+    horizon: Shared<Block>,
     /// The newest safe one.
-    safe: Horizon,
+    safe: Shared<Block>,
 }
-
-/// A block that a node has a word for, and when it was asked for.
-type Horizon = Cell<Option<(Instant, Block)>>;
 
 pub type Asked<T> = Result<T, RpcError>;
 
 impl Node {
     pub fn new(rpc: Rpc) -> Node {
-        Node { rpc, horizon: Cell::default(), safe: Cell::default() }
+        Node { rpc, rounds: Rounds::default(), started: Instant::now(), horizon: Shared::default(), safe: Shared::default() }
     }
 
     /// Several calls in one round trip; read each answer with the functions below.
@@ -68,14 +68,23 @@ impl Node {
         answers.try_into().map_err(|_| nonsense("a batch"))
     }
 
-    /// The receipts of several hashes, `None` where there is none, and the latest block.
-    pub async fn receipts(&self, hashes: &[[u8; 32]]) -> Asked<(Vec<Option<Receipt>>, Block)> {
-        let mut calls = vec![block("latest")];
-        calls.extend(hashes.iter().map(receipt));
-        let mut answers = self.rpc.batch(calls).await?.into_iter();
-        let latest = read_block(answers.next().ok_or_else(|| nonsense("a batch"))??)?;
-        let receipts = answers.zip(hashes).map(|(answer, hash)| read_receipt(&answer?, hash)).collect::<Asked<_>>()?;
-        Ok((receipts, latest))
+    /// The receipts of several transactions, `None` where there is none, and the latest block.
+    pub async fn receipts(&self, hashes: &[[u8; 32]]) -> Asked<Receipts> {
+        round::alone(&self.rpc, hashes).await
+    }
+
+    /// The same for transactions of ours, together with whoever asks for some at about the same moment.
+    pub async fn our_receipts(&self, hashes: &[[u8; 32]]) -> Asked<Receipts> {
+        self.rounds.receipts(&self.rpc, hashes).await
+    }
+
+    /// About as long as `pause`, and so that all who wait look at the same moments, in rounds.
+    pub fn in_step(&self, pause: Duration) -> Duration {
+        if pause < STEP {
+            return pause;
+        }
+        let late = (self.started.elapsed() + pause).as_micros() % STEP.as_micros();
+        pause.saturating_sub(Duration::from_micros(u64::try_from(late).unwrap_or(0)))
     }
 
     pub async fn block(&self, tag: &str) -> Asked<Block> {
@@ -97,20 +106,16 @@ impl Node {
         self.tagged("safe", &self.safe).await
     }
 
-    async fn tagged(&self, tag: &str, known: &Horizon) -> Asked<Block> {
-        if let Some((at, block)) = known.get()
-            && at.elapsed() < FRESH
-        {
-            return Ok(block);
-        }
-        let found = match self.rpc.call(block(tag)).await {
-            Ok(answer) if !answer.is_null() => read_block(answer)?,
-            Ok(_) => self.deep_block().await?,
-            Err(error) if unknown_tag(&error) => self.deep_block().await?,
-            Err(error) => return Err(error),
+    async fn tagged(&self, tag: &str, known: &Shared<Block>) -> Asked<Block> {
+        let ask = async {
+            match self.rpc.call(block(tag)).await {
+                Ok(answer) if !answer.is_null() => read_block(answer),
+                Ok(_) => self.deep_block().await,
+                Err(error) if unknown_tag(&error) => self.deep_block().await,
+                Err(error) => Err(error),
+            }
         };
-        known.set(Some((Instant::now(), found)));
-        Ok(found)
+        known.get(FRESH, ask).await
     }
 
     async fn deep_block(&self) -> Asked<Block> {

@@ -13,6 +13,7 @@ use super::gap::Place;
 use super::key::PrivateKey;
 use super::lane::Lane;
 use super::node::{self, Block, Node, Receipt};
+use super::round::Shared;
 use super::rpc::{Rpc, RpcError};
 use super::transaction::{Signed, Transaction};
 use super::watch::Watched;
@@ -40,6 +41,8 @@ pub struct Settler {
     pub(super) key: PrivateKey,
     pub(super) address: Address,
     pub(super) lane: Lane,
+    /// How many of our transactions are mined.
+    pub(super) mined: Shared<u64>,
     pub(super) journal: Arc<dyn Journal>,
     clock: Clock,
     depth: Depth,
@@ -91,6 +94,7 @@ impl Settler {
             address: purse.key.address(),
             key: purse.key,
             lane: Lane::default(),
+            mined: Shared::default(),
             journal,
             clock,
             depth: purse.depth,
@@ -219,7 +223,7 @@ impl Settler {
                 pause = AFTERCARE;
             }
             if !tries.is_empty() || hearing.is_waited() {
-                sleep(pause).await;
+                sleep(self.node.in_step(pause)).await;
                 pause = (pause * 3 / 2).min(Duration::from_secs(2));
                 continue;
             }
@@ -330,7 +334,7 @@ impl Settler {
         progress: &mut Progress,
     ) -> Result<Option<Ended>, Halt> {
         let hashes: Vec<_> = tries.iter().map(|signed| signed.hash).collect();
-        let (receipts, latest) = self.node.receipts(&hashes).await?;
+        let (receipts, latest) = self.node.our_receipts(&hashes).await?;
         let mut mined: Vec<_> = receipts.into_iter().flatten().collect();
         // Not even beside the receipt of a newer nonce may such a transaction be overlooked.
         let odd = mined.iter().find(|receipt| receipt.succeeded && carries(tries, &receipt.tx));
