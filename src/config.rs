@@ -47,6 +47,8 @@ pub struct Network {
     pub confirmations: u64,
     /// Above this a transfer is believed only once its block is `safe`, which takes minutes on a rollup.
     pub safe_above: Micros,
+    /// What one coin of the chain (ETH on Base) costs, for the warning about quotes below the gas; `None` when not told.
+    pub coin_usd: Option<Micros>,
     /// The most a settlement transaction may offer per gas, in wei.
     pub max_fee_per_gas: u128,
 }
@@ -297,6 +299,7 @@ fn network(row: &file::Network, folder: &Path, env: &dyn Fn(&str) -> Option<Stri
         asset_version: row.asset_version.clone(),
         confirmations: row.confirmations.max(1),
         safe_above: Micros::parse_usd(&row.safe_above).map_err(|why| bad(key("safe_above"), why))?,
+        coin_usd: row.coin_usd.as_deref().map(Micros::parse_usd).transpose().map_err(|why| bad(key("coin_usd"), why))?,
         max_fee_per_gas: u128::from(row.max_fee_gwei) * 1_000_000_000,
     })
 }

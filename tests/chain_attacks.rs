@@ -184,6 +184,50 @@ fn a_node_that_is_behind_does_not_turn_an_overtaken_payment_into_a_failed_one() 
 }
 
 #[test]
+fn a_node_that_names_the_wrong_reason_does_not_turn_an_overtaken_payment_into_a_failed_one() {
+    let behind = Arc::new(AtomicBool::new(false));
+    let lags = behind.clone();
+    let shop = open_behind(move |call, ask| {
+        let mut answer = ask(call);
+        // authorizationState(address,bytes32), asked in the latest block only.
+        let asked = call["params"][0]["data"].as_str().is_some_and(|data| data.starts_with("0xe94a0102"));
+        if lags.load(SeqCst) && asked && call["params"][1] == "latest" {
+            answer["result"] = json!(format!("0x{}", "0".repeat(64)));
+        }
+        answer
+    });
+    let payment = shop.pay(300);
+    behind.store(true, SeqCst);
+    let theirs = shop.overtake(&payment);
+    assert_eq!(confirmed(wait(shop.chains.settle(payment))).tx, theirs);
+    assert_eq!((shop.received(), shop.sent()), (PRICE, 0));
+}
+
+#[test]
+fn a_nonce_that_a_node_of_another_chain_counts_is_not_used() {
+    let stranger = Arc::new(AtomicBool::new(false));
+    let other = stranger.clone();
+    let shop = open_behind(move |call, ask| {
+        let mut answer = ask(call);
+        // What the settler's key has sent on another chain.
+        let asked = if call["params"][1] == "pending" { Some("0xf4240") } else { None };
+        let id = if call["method"] == "eth_chainId" { Some("0x2105") } else { None };
+        if let Some(result) = asked.or(id).filter(|_| other.load(SeqCst)) {
+            answer["result"] = json!(result);
+        }
+        answer
+    });
+    let payment = shop.pay(300);
+    stranger.store(true, SeqCst);
+    let mut outcome = shop.chains.settle(payment);
+    still_open(&mut outcome, 3);
+    assert!(shop.journal.books().attempts.is_empty(), "nothing is signed with it");
+    stranger.store(false, SeqCst);
+    confirmed(wait(outcome));
+    assert_eq!((shop.received(), shop.journal.books().attempts[0].gas_nonce), (PRICE, 0));
+}
+
+#[test]
 fn events_that_come_late_are_waited_for() {
     let late = Arc::new(AtomicBool::new(true));
     let hidden = late.clone();

@@ -32,6 +32,7 @@ pub(super) struct Entry {
     pub token: Token,
     settlement: &'static str,
     safe_above: Micros,
+    gas: RwLock<Option<Micros>>,
     sellable: RwLock<Result<(), Closed>>,
 }
 
@@ -84,6 +85,8 @@ pub struct NetworkStatus {
     pub settlement: &'static str,
     /// With its EIP-55 checksum.
     pub pay_to: String,
+    /// What a settlement costs in gas, as it was when that was last looked at; `None` where that is not known.
+    pub gas: Option<Micros>,
     /// `Err` says to the operator why nothing is sold on it now.
     pub sellable: Result<(), String>,
 }
@@ -98,6 +101,11 @@ impl Entry {
         if self.note(Ok(())).is_err() {
             info!(network = self.token.network, "payments are taken on {}", self.token.network);
         }
+    }
+
+    /// A settlement costs so much gas now.
+    pub fn note_gas(&self, gas: Option<Micros>) {
+        *self.gas.write().unwrap_or_else(PoisonError::into_inner) = gas;
     }
 
     /// Nothing is sold until the next self-check that finds nothing wrong: a settlement or the self-check met `why`.
@@ -156,6 +164,7 @@ impl Chains {
             name: names::short(&entry.token.network).unwrap_or(&entry.token.network).to_owned(),
             settlement: entry.settlement,
             pay_to: entry.token.pay_to.to_string(),
+            gas: *entry.gas.read().unwrap_or_else(PoisonError::into_inner),
             sellable: entry.sellable().map_err(Closed::into_text),
         };
         self.networks.iter().map(status).collect()
@@ -259,7 +268,13 @@ fn setup(network: &config::Network) -> Result<Setup, ChainError> {
             if urls.is_empty() {
                 return Err(bad("rpc_urls", "is empty"));
             }
-            let purse = super::evm::Purse { urls: urls.clone(), key, depth, max_fee: network.max_fee_per_gas };
+            let purse = super::evm::Purse {
+                urls: urls.clone(),
+                key,
+                depth,
+                coin_usd: network.coin_usd,
+                max_fee: network.max_fee_per_gas,
+            };
             ("rpc", How::Rpc(purse))
         }
         config::Settlement::Facilitator { url, authorization, rpc_urls } => {
@@ -269,5 +284,8 @@ fn setup(network: &config::Network) -> Result<Setup, ChainError> {
         config::Settlement::Simulated => ("simulated", How::Simulated),
     };
     let sellable = RwLock::new(Err("not checked yet".into()));
-    Ok(Setup { entry: Arc::new(Entry { token, settlement, safe_above: network.safe_above, sellable }), how })
+    Ok(Setup {
+        entry: Arc::new(Entry { token, settlement, safe_above: network.safe_above, gas: RwLock::default(), sellable }),
+        how,
+    })
 }

@@ -118,6 +118,7 @@ mod tests {
             asset_version: None,
             confirmations: 1,
             safe_above: crate::money::Micros::new(5_000_000),
+            coin_usd: None,
             max_fee_per_gas: 1,
         }
     }

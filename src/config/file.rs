@@ -58,6 +58,7 @@ pub(super) struct Network {
     pub confirmations: u64,
     #[serde(default = "default_safe_above")]
     pub safe_above: String,
+    pub coin_usd: Option<String>,
     #[serde(default = "default_max_fee_gwei")]
     pub max_fee_gwei: u32,
 }

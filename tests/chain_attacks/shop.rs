@@ -92,6 +92,7 @@ pub fn open_at(clock: Clock, change: impl FnOnce(&Anvil, &mut Network)) -> Shop 
         asset_version: None,
         confirmations: 1,
         safe_above: Micros::new(5_000_000),
+        coin_usd: None,
         max_fee_per_gas: 500_000_000_000,
     };
     change(&node, &mut network);

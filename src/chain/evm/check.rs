@@ -1,17 +1,22 @@
 //! The self-check of a network before anything is sold on it: is this the chain, the token and the purse we think it is?
 
+use super::attempt::gas_cap;
 use super::evidence::CLOCK_TOLERANCE;
 use super::node::{self, Block, Node};
 use super::rpc::RpcError;
-use super::settle::{Settler, gas_cap};
+use super::settle::Settler;
 use super::{abi, hex};
 use crate::chain::evm::address::Address;
 use crate::chain::handle::Closed;
 use crate::chain::networks::Token;
 use crate::clock::Timestamp;
+use crate::money::Micros;
 
 /// Settlements that the settler must be able to pay for before we sell another call.
 const SETTLEMENTS: u128 = 3;
+
+/// What a transfer by authorization uses (USDC on Base).
+const ORDINARY_GAS: u128 = 105_000;
 
 /// Whether we can settle there ourselves. `Err` says what is wrong, for the operator.
 pub async fn check(settler: &Settler, now: Timestamp) -> Result<(), Closed> {
@@ -23,11 +28,20 @@ pub async fn check(settler: &Settler, now: Timestamp) -> Result<(), Closed> {
     let balance = balance.and_then(|answer| node::read_quantity(&answer)).map_err(text)?;
     // A node takes a transaction only from a purse that can pay its gas limit at its highest fee, so that is what counts.
     let fees = settler.fees(&block, node::read_tip(tip)).ok_or("fee: max_fee_gwei is below the base fee")?;
+    let price = block.base_fee.unwrap_or(0).saturating_add(fees.tip);
+    settler.entry.note_gas(settler.coin_usd.map(|coin| cost(price, coin)));
     let needed = SETTLEMENTS.saturating_mul(gas_cap(settler.chain_id(), false).into()).saturating_mul(fees.max_fee);
     if balance <= needed {
         return Err(format!("gas: the settler {address} has {balance} wei and needs more than {needed}; send it some").into());
     }
     Ok(())
+}
+
+/// What a settlement costs at this price, in wei per gas, when one coin costs so much; rounded up.
+fn cost(price: u128, coin: Micros) -> Micros {
+    const WEI: u128 = 1_000_000_000_000_000_000;
+    let wei = price.saturating_mul(ORDINARY_GAS);
+    Micros::new(u64::try_from(wei.saturating_mul(coin.get().into()).div_ceil(WEI)).unwrap_or(u64::MAX))
 }
 
 /// Whether the nodes are those of this chain and the token is the one we quote, in one round of questions. Returns the
@@ -109,4 +123,18 @@ pub fn room_for(base_fee: Option<u128>, max_fee: u128) -> Result<(), String> {
         return Err(format!("fee: the base fee is {base_fee} wei, and max_fee_gwei allows {max_fee} wei, less than twice that"));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_settlement_costs_its_gas_rounded_up() {
+        let (gwei, ether) = (1_000_000_000, Micros::new(2_500_000_000));
+        assert_eq!(cost(10 * gwei, ether), Micros::new(2_625_000));
+        assert_eq!(cost(5_000_000, ether), Micros::new(1313), "a base fee of 0.005 gwei");
+        assert_eq!(cost(1, Micros::new(1)), Micros::new(1));
+        assert_eq!(cost(u128::MAX, ether), Micros::new(u64::MAX));
+    }
 }

@@ -242,6 +242,14 @@ pub fn read_block(answer: Value) -> Asked<Block> {
     Ok(Block { number: read_number(&answer["number"])?, timestamp: read_number(&answer["timestamp"])?, base_fee })
 }
 
+/// Whether the node that answered is on the chain that we mean; there may be several, and not all of them looked at.
+pub fn on_chain(answer: Asked<Value>, chain_id: u64) -> Asked<()> {
+    match read_number(&answer?)? {
+        theirs if theirs == chain_id => Ok(()),
+        theirs => Err(RpcError::Unreachable(format!("the node that answered is on chain {theirs}, not on {chain_id}"))),
+    }
+}
+
 /// `None` while the transaction is not mined. A receipt of another transaction than the one asked for is nonsense.
 pub fn read_receipt(answer: &Value, hash: &[u8; 32]) -> Asked<Option<Receipt>> {
     if answer.is_null() || answer["blockNumber"].is_null() {

@@ -6,7 +6,7 @@ use tokio::time::{Duration, Instant, sleep};
 use tracing::{error, info, warn};
 
 use super::address::Address;
-use super::attempt::Progress;
+use super::attempt::{Progress, gas_cap};
 use super::check::Pace;
 use super::evidence::{self, Depth, Elsewhere, expired, spent};
 use super::gap::Place;
@@ -24,6 +24,7 @@ use crate::chain::open::Hearing;
 use crate::chain::payment::{Proof, VerifiedPayment};
 use crate::chain::{Attempt, Confirmation, Journal, JournalClosed, Refused, Settlement, reason};
 use crate::clock::Clock;
+use crate::money::Micros;
 
 /// A transaction sent later than this before the end of its authorization would be mined too late.
 const SETTLE_MARGIN_SECONDS: u64 = 6;
@@ -46,6 +47,7 @@ pub struct Settler {
     pub(super) journal: Arc<dyn Journal>,
     clock: Clock,
     depth: Depth,
+    pub(super) coin_usd: Option<Micros>,
     pub(super) max_fee: u128,
 }
 
@@ -83,6 +85,8 @@ pub struct Purse {
     pub urls: Vec<String>,
     pub key: PrivateKey,
     pub depth: Depth,
+    /// What one coin of the chain costs, if the operator told.
+    pub coin_usd: Option<Micros>,
     pub max_fee: u128,
 }
 
@@ -98,6 +102,7 @@ impl Settler {
             journal,
             clock,
             depth: purse.depth,
+            coin_usd: purse.coin_usd,
             max_fee: purse.max_fee,
         }
     }
@@ -108,7 +113,8 @@ impl Settler {
 
     pub async fn simulate(&self, payment: &VerifiedPayment) -> Result<(), Refused> {
         let trial = simulate::attempt(&self.node, self.address, payment, "latest").await?;
-        let agreed = check::agree_on_time(&self.node, &self.entry.token, &trial.latest, self.clock.now()).await;
+        // The time that was noted with the payment is what its transfer is looked for by.
+        let agreed = check::agree_on_time(&self.node, &self.entry.token, &trial.latest, payment.verified_at).await;
         let trial = match agreed.map_err(|why| self.entry.closing(why))? {
             Pace::Live => trial,
             // The token compares times with those of the block it is asked in.
@@ -258,8 +264,11 @@ impl Settler {
             node::block("latest"),
             node::tip(),
             node::count(self.address, "pending"),
+            node::chain_id(),
         ];
-        let [gas, code, latest, tip, pending] = self.node.batch(calls).await?;
+        let [gas, code, latest, tip, pending, chain_id] = self.node.batch(calls).await?;
+        // A nonce of another chain would leave a gap before everything that follows.
+        node::on_chain(chain_id, payment.chain_id)?;
         let latest = node::read_block(latest?)?;
         let mut wallet = !node::read_bytes(&code?)?.is_empty();
         let gas = match gas {
@@ -314,16 +323,15 @@ impl Settler {
             Refused::Malformed(message) => (reason::INVALID_PAYLOAD, message),
             Refused::Invalid { reason, message } => (reason, message),
         };
-        if reason == reason::NONCE_USED {
-            // EIP-3009 lets anyone submit this; a stranger's earlier submit is still our payment.
-            match self.elsewhere(payment, latest, progress).await? {
-                Elsewhere::Paid(confirmation) => return self.deep(payment, confirmation, latest).await,
-                Elsewhere::Spent { block, .. } if self.is_deep(payment, block, latest).await? => {}
-                Elsewhere::Unexplained if self.stays_unexplained(latest, progress).await? => {}
-                Elsewhere::Unused | Elsewhere::Spent { .. } | Elsewhere::Unexplained => return Ok(None),
-            }
-        }
-        Ok(Some(Ended::Proven(Settlement::Failed { reason, message })))
+        // EIP-3009 lets anyone submit this; a stranger's earlier submit is still our payment, whatever reason a node names
+        // that is a block behind the one that refused.
+        let failed = match self.elsewhere(payment, latest, progress).await? {
+            Elsewhere::Paid(confirmation) => return self.deep(payment, confirmation, latest).await,
+            Elsewhere::Spent { block, .. } => self.is_deep(payment, block, latest).await?,
+            Elsewhere::Unexplained => self.stays_unexplained(latest, progress).await?,
+            Elsewhere::Unused => reason != reason::NONCE_USED,
+        };
+        Ok(failed.then_some(Ended::Proven(Settlement::Failed { reason, message })))
     }
 
     /// Looks at what became of the transactions, and pushes the last one if it is stuck.
@@ -576,15 +584,4 @@ fn contradiction(payment: &VerifiedPayment, tx: &[u8; 32], progress: &mut Progre
         error!(payment = %id, %tx, "our transfer succeeded, but its receipt does not show it; this payment stays open");
     }
     None
-}
-
-/// The most gas a transfer may use. A plain one needs about 105,000, and 17,000 more when the recipient had nothing yet;
-/// a wallet's own signature check comes on top.
-pub(super) fn gas_cap(chain_id: u64, wallet: bool) -> u64 {
-    const ARBITRUM: [u64; 2] = [42161, 421614];
-    if ARBITRUM.contains(&chain_id) {
-        // There the estimate includes what the parent chain charges.
-        return 3_000_000;
-    }
-    if wallet { 300_000 } else { 150_000 }
 }

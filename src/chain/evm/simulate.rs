@@ -49,10 +49,7 @@ pub async fn attempt(node: &Node, settler: Address, payment: &VerifiedPayment, t
         node::block("latest"),
     ];
     let [chain_id, code, outcome, latest] = node.batch(calls).await.map_err(unavailable)?;
-    let chain_id = chain_id.and_then(|answer| node::read_number(&answer)).map_err(unavailable)?;
-    if chain_id != payment.chain_id {
-        return Err(Refused::Unavailable(format!("the node that answered is on chain {chain_id}, not on {}", payment.chain_id)));
-    }
+    node::on_chain(chain_id, payment.chain_id).map_err(unavailable)?;
     let code = code.and_then(|answer| node::read_bytes(&answer)).map_err(unavailable)?;
     let latest = latest.and_then(node::read_block).map_err(unavailable)?;
     Ok(Trial { latest, code, data, outcome: outcome.map(|_| ()), tag })
