@@ -82,6 +82,11 @@ impl Model {
         self.tariff.quote(self.ceiling, bound)
     }
 
+    /// What an ordinary call is quoted, as the price list shows it.
+    pub fn typical_quote(&self) -> Micros {
+        self.quote(&Bound { input: TYPICAL_INPUT, output: u64::from(self.default_output), ..Bound::default() })
+    }
+
     /// One entry of `GET /v1/models`, and the whole of `GET /v1/models/{id}`. `created` is fixed: the alias outlives
     /// every upstream behind it, and clients only sort by it.
     pub fn entry(&self) -> Value {
@@ -99,7 +104,6 @@ impl Model {
 
     fn price_entry(&self) -> Value {
         let tariff = &self.tariff;
-        let typical = Bound { input: TYPICAL_INPUT, output: u64::from(self.default_output), ..Bound::default() };
         let per_million = json!({
             "input": tariff.input.as_per_million().to_string(),
             "output": tariff.output.as_per_million().to_string(),
@@ -108,7 +112,7 @@ impl Model {
             "cache_write_1h": tariff.cache_write_1h.as_per_million().to_string(),
         });
         let ceiling = match self.ceiling {
-            Ceiling::Computed => json!({ "kind": "computed", "typical_call": self.quote(&typical).to_string() }),
+            Ceiling::Computed => json!({ "kind": "computed", "typical_call": self.typical_quote().to_string() }),
             Ceiling::Flat(amount) => json!({ "kind": "flat", "per_call": amount.to_string() }),
         };
         json!({

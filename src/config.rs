@@ -45,6 +45,10 @@ pub struct Network {
     pub asset_version: Option<String>,
     /// Blocks that must confirm a transfer before its call is served.
     pub confirmations: u64,
+    /// Above this a transfer is believed only once its block is `safe`, which takes minutes on a rollup.
+    pub safe_above: Micros,
+    /// What one coin of the chain (ETH on Base) costs, for the warning about quotes below the gas; `None` when not told.
+    pub coin_usd: Option<Micros>,
     /// The most a settlement transaction may offer per gas, in wei.
     pub max_fee_per_gas: u128,
 }
@@ -230,7 +234,7 @@ fn unreadable(text: &str, error: &toml::de::Error) -> ConfigError {
 }
 
 /// Networks whose money is worth nothing.
-fn is_test_network(caip2: &str) -> bool {
+pub(crate) fn is_test_network(caip2: &str) -> bool {
     const TEST: [&str; 11] = [
         "eip155:84532",
         "eip155:80002",
@@ -294,6 +298,8 @@ fn network(row: &file::Network, folder: &Path, env: &dyn Fn(&str) -> Option<Stri
         asset_name: row.asset_name.clone(),
         asset_version: row.asset_version.clone(),
         confirmations: row.confirmations.max(1),
+        safe_above: Micros::parse_usd(&row.safe_above).map_err(|why| bad(key("safe_above"), why))?,
+        coin_usd: row.coin_usd.as_deref().map(Micros::parse_usd).transpose().map_err(|why| bad(key("coin_usd"), why))?,
         max_fee_per_gas: u128::from(row.max_fee_gwei) * 1_000_000_000,
     })
 }

@@ -35,6 +35,7 @@ pub enum Code {
     UpstreamTimeout,
     LedgerUnavailable,
     NetworkUnavailable,
+    ClockSkew,
     Busy,
     SettlementPending,
 }
@@ -49,7 +50,7 @@ pub struct Row {
 }
 
 impl Code {
-    pub const ALL: [Code; 32] = {
+    pub const ALL: [Code; 33] = {
         use Code::*;
         [
             InvalidJson,
@@ -82,6 +83,7 @@ impl Code {
             UpstreamTimeout,
             LedgerUnavailable,
             NetworkUnavailable,
+            ClockSkew,
             Busy,
             SettlementPending,
         ]
@@ -120,6 +122,7 @@ impl Code {
             Code::UpstreamTimeout      => (504, "upstream_timeout",       "server_error",          "timeout_error"),
             Code::LedgerUnavailable    => (503, "ledger_unavailable",     "server_error",          "api_error"),
             Code::NetworkUnavailable   => (503, "network_unavailable",    "server_error",          "api_error"),
+            Code::ClockSkew            => (503, "clock_skew",             "server_error",          "api_error"),
             Code::Busy                 => (503, "busy",                   "server_error",          "overloaded_error"),
             Code::SettlementPending    => (504, "settlement_pending",     "server_error",          "api_error"),
         };

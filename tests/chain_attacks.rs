@@ -11,7 +11,7 @@ use farebox::chain::{Confirmation, Counted, Refused, Settlement, audit, reason};
 use farebox::clock::Clock;
 use farebox::config;
 use farebox_rig::anvil::{MINTER, SETTLER};
-use farebox_rig::stub::Stub;
+use farebox_rig::stub::{self, Stub};
 use serde_json::json;
 use shop::{PRICE, confirmed, eventually, failed, fresh_nonce, open, open_behind, pay, still_open, transfer_data, wait};
 
@@ -184,6 +184,50 @@ fn a_node_that_is_behind_does_not_turn_an_overtaken_payment_into_a_failed_one() 
 }
 
 #[test]
+fn a_node_that_names_the_wrong_reason_does_not_turn_an_overtaken_payment_into_a_failed_one() {
+    let behind = Arc::new(AtomicBool::new(false));
+    let lags = behind.clone();
+    let shop = open_behind(move |call, ask| {
+        let mut answer = ask(call);
+        // authorizationState(address,bytes32), asked in the latest block only.
+        let asked = call["params"][0]["data"].as_str().is_some_and(|data| data.starts_with("0xe94a0102"));
+        if lags.load(SeqCst) && asked && call["params"][1] == "latest" {
+            answer["result"] = json!(format!("0x{}", "0".repeat(64)));
+        }
+        answer
+    });
+    let payment = shop.pay(300);
+    behind.store(true, SeqCst);
+    let theirs = shop.overtake(&payment);
+    assert_eq!(confirmed(wait(shop.chains.settle(payment))).tx, theirs);
+    assert_eq!((shop.received(), shop.sent()), (PRICE, 0));
+}
+
+#[test]
+fn a_nonce_that_a_node_of_another_chain_counts_is_not_used() {
+    let stranger = Arc::new(AtomicBool::new(false));
+    let other = stranger.clone();
+    let shop = open_behind(move |call, ask| {
+        let mut answer = ask(call);
+        // What the settler's key has sent on another chain.
+        let asked = if call["params"][1] == "pending" { Some("0xf4240") } else { None };
+        let id = if call["method"] == "eth_chainId" { Some("0x2105") } else { None };
+        if let Some(result) = asked.or(id).filter(|_| other.load(SeqCst)) {
+            answer["result"] = json!(result);
+        }
+        answer
+    });
+    let payment = shop.pay(300);
+    stranger.store(true, SeqCst);
+    let mut outcome = shop.chains.settle(payment);
+    still_open(&mut outcome, 3);
+    assert!(shop.journal.books().attempts.is_empty(), "nothing is signed with it");
+    stranger.store(false, SeqCst);
+    confirmed(wait(outcome));
+    assert_eq!((shop.received(), shop.journal.books().attempts[0].gas_nonce), (PRICE, 0));
+}
+
+#[test]
 fn events_that_come_late_are_waited_for() {
     let late = Arc::new(AtomicBool::new(true));
     let hidden = late.clone();
@@ -262,14 +306,17 @@ fn an_authorization_has_ended_only_when_that_is_final_and_the_node_is_not_behind
         head if head > 0 && call["method"] == "eth_call" => shop::from_old_block(call, head, ask),
         _ => ask(call),
     });
-    let (lost, overtaken) = (shop.pay(8), shop.pay(8));
+    // Long enough for the stranger on a busy machine.
+    let (lost, overtaken) = (shop.pay(30), shop.pay(30));
     let mut ended = shop.chains.settle(lost);
     let mut paid = shop.chains.settle(overtaken.clone());
     head.store(shop.node.block_number(), SeqCst);
     let theirs = shop.overtake(&overtaken);
+    assert_eq!(shop.received(), PRICE, "the stranger was in time");
     shop.node.rpc("evm_increaseTime", json!([120]));
     shop.node.mine(1);
-    still_open(&mut ended, 5);
+    // Until our own clock is near the end, too.
+    still_open(&mut ended, 30);
     head.store(0, SeqCst);
     // Its end is past, but the block that says so can still be replaced.
     still_open(&mut ended, 5);
@@ -485,4 +532,32 @@ fn a_node_in_trouble_makes_nothing_final() {
     assert!(!shop.journal.books().finalized.contains(&id), "an error says nothing about finality");
     trouble.store(2, SeqCst);
     eventually("many blocks are final where the chain has no word for it", || shop.journal.books().finalized.contains(&id));
+}
+
+#[test]
+fn settlements_that_wait_together_ask_together() {
+    let (trips, receipts) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    let (trip, receipt) = (trips.clone(), receipts.clone());
+    let shop = shop::open_with(|node, network| {
+        let behind = node.address().to_owned();
+        let proxy = Stub::start(move |request| {
+            let asked = u64::try_from(request.matches("eth_getTransactionReceipt").count()).unwrap_or(0);
+            receipt.fetch_add(asked, SeqCst);
+            trip.fetch_add(u64::from(asked > 0), SeqCst);
+            Some((200, stub::forward(&behind, request)))
+        });
+        let config::Settlement::Rpc { urls, .. } = &mut network.settlement else { unreachable!() };
+        *urls = vec![proxy.url()];
+    });
+    shop.node.set_automine(false);
+    let outcomes: Vec<_> = (0..24).map(|_| shop.chains.settle(shop.pay(300))).collect();
+    eventually("all are sent", || shop.node.pending_transactions() == 24);
+    eventually("all are looked for again and again", || receipts.load(SeqCst) > 24 * 12);
+    shop.node.mine(1);
+    outcomes.into_iter().for_each(|outcome| drop(confirmed(wait(outcome))));
+    shop.node.mine(8);
+    eventually("all are final", || shop.journal.books().finalized.len() == 24);
+    let (trips, receipts) = (trips.load(SeqCst), receipts.load(SeqCst));
+    assert!(trips * 3 < receipts, "{receipts} receipts were asked for in {trips} round trips");
+    assert_eq!((shop.received(), shop.sent()), (24 * PRICE, 24));
 }

@@ -6,10 +6,11 @@ use awc::http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::{Duration, sleep};
-use tracing::{error, warn};
+use tracing::{debug, error, info, warn};
 
 use super::client::{Answer, JsonClient};
-use super::evm::{Ledger, hex};
+use super::evm::{Depth, Ledger, Stands, hex};
+use super::handle::Closed;
 use super::networks::Token;
 use super::open::Hearing;
 use super::payment::VerifiedPayment;
@@ -23,6 +24,9 @@ const EXPIRED: Duration = Duration::from_secs(30);
 /// So long after its end a payment of unknown outcome is left to the operator, when there is no chain to ask.
 const GIVEN_UP: Duration = Duration::from_secs(3600);
 
+/// Between two looks whether a confirmed transfer is still there.
+const WATCH: Duration = Duration::from_secs(5);
+
 /// A remote facilitator for one network.
 pub(super) struct Facilitator {
     pub client: JsonClient,
@@ -32,8 +36,8 @@ pub(super) struct Facilitator {
     pub authorization: Option<Secret>,
     /// The chain itself, if the operator named its nodes.
     pub ledger: Option<Ledger>,
-    /// Blocks that must confirm a transfer, where the chain is asked.
-    pub confirmations: u64,
+    /// How deep a transfer must be, where the chain is asked.
+    pub depth: Depth,
     pub token: Token,
     pub journal: Arc<dyn Journal>,
     pub clock: Clock,
@@ -84,22 +88,51 @@ impl Facilitator {
     pub async fn run(
         &self,
         payment: &VerifiedPayment,
-        resumed: bool,
-        confirmed: Option<Confirmation>,
+        mut resumed: bool,
+        mut confirmed: Option<Confirmation>,
         hearing: &Hearing,
     ) -> Result<(), JournalClosed> {
-        let outcome = match confirmed {
-            Some(confirmation) => Settlement::Confirmed(confirmation),
-            None => match self.settle(payment, resumed).await? {
-                Some(outcome) => outcome,
-                None => return Ok(()),
-            },
-        };
-        hearing.tell(&outcome);
-        if matches!(outcome, Settlement::Confirmed(_)) {
-            self.journal.finalized(payment.id());
+        let mut vanished = false;
+        loop {
+            let outcome = match confirmed.take() {
+                Some(confirmation) => Settlement::Confirmed(confirmation),
+                None => match self.settle(payment, resumed).await? {
+                    Some(outcome) => outcome,
+                    None => return Ok(()),
+                },
+            };
+            hearing.tell(&outcome);
+            let Settlement::Confirmed(found) = outcome else { return Ok(()) };
+            if vanished {
+                info!(payment = %payment.id(), tx = %found.tx, "the facilitator's transfer is on the chain again");
+            }
+            if self.lasts(payment, &found).await {
+                self.journal.finalized(payment.id());
+                return Ok(());
+            }
+            warn!(payment = %payment.id(), tx = %found.tx, "a confirmed transfer vanished; the facilitator is asked again");
+            self.journal.unconfirmed(payment.id());
+            hearing.take_back();
+            (resumed, vanished) = (true, true);
         }
-        Ok(())
+    }
+
+    /// Watches a confirmed transfer until its block is final (`true`) or it has vanished. Without a chain to ask, the
+    /// facilitator's word is all there is.
+    async fn lasts(&self, payment: &VerifiedPayment, found: &Confirmation) -> bool {
+        let Some(ledger) = &self.ledger else { return true };
+        let mut missed = 0;
+        loop {
+            sleep(WATCH).await;
+            match ledger.stands(payment, found).await {
+                Ok(Stands::Final) => return true,
+                Ok(Stands::Yet) => missed = 0,
+                // Nodes may be apart for a moment; the second miss counts.
+                Ok(Stands::Not) if missed > 0 => return false,
+                Ok(Stands::Not) => missed += 1,
+                Err(why) => debug!(payment = %payment.id(), "the chain cannot be asked whether a transfer still stands: {why}"),
+            }
+        }
     }
 
     /// `None` leaves the payment open: nobody knows, and asking on is of no use.
@@ -168,7 +201,7 @@ impl Facilitator {
 
     /// What the chain proves, where it can be asked.
     async fn proven(&self, payment: &VerifiedPayment, tx: Option<&str>) -> Option<Settlement> {
-        match self.ledger.as_ref()?.verdict(payment, tx, self.confirmations).await {
+        match self.ledger.as_ref()?.verdict(payment, tx, self.depth).await {
             Ok(verdict) => verdict,
             Err(why) => {
                 warn!(payment = %payment.id(), "the chain cannot be asked what the facilitator did: {why}");
@@ -181,15 +214,23 @@ impl Facilitator {
         self.clock.now() >= payment.valid_before().plus(margin)
     }
 
+    /// Whether the chain's clock and ours agree, where the chain can be asked.
+    pub async fn agree_on_time(&self) -> Result<(), Closed> {
+        match &self.ledger {
+            Some(ledger) => ledger.agree_on_time(&self.token, self.clock.now()).await,
+            None => Ok(()),
+        }
+    }
+
     /// Whether it says that it serves our network; a facilitator that says nothing is believed to.
-    pub async fn check(&self) -> Result<(), String> {
+    pub async fn check(&self) -> Result<(), Closed> {
         if let Some(ledger) = &self.ledger {
             ledger.check(&self.token, self.clock.now()).await?;
         }
         let url = format!("{}/supported", self.url);
         let answer = self.client.get(&url, self.authorization()).await?;
         if matches!(answer.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
-            return Err(format!("the facilitator refuses our credentials ({})", answer.status));
+            return Err(format!("the facilitator refuses our credentials ({})", answer.status).into());
         }
         let Ok(supported) = serde_json::from_slice::<Value>(&answer.body) else { return Ok(()) };
         let Some(kinds) = supported["kinds"].as_array().filter(|_| answer.status.is_success()) else { return Ok(()) };
@@ -197,7 +238,10 @@ impl Facilitator {
             let network = kind["network"].as_str().unwrap_or_default();
             kind["scheme"] == "exact" && names::caip2(network) == Some(self.token.network.as_str())
         };
-        if kinds.iter().any(serves) { Ok(()) } else { Err(format!("the facilitator does not settle on {}", self.token.network)) }
+        if kinds.iter().any(serves) {
+            return Ok(());
+        }
+        Err(format!("the facilitator does not settle on {}", self.token.network).into())
     }
 
     async fn post(&self, verb: &str, payment: &VerifiedPayment) -> Result<Answer, String> {

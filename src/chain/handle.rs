@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc as channel, oneshot};
 use tracing::{info, warn};
 
+use super::evm::Depth;
 use super::evm::key::PrivateKey;
 use super::networks::Token;
 use super::worker::{self, Command, How, Setup};
@@ -30,7 +31,47 @@ pub struct Chains {
 pub(super) struct Entry {
     pub token: Token,
     settlement: &'static str,
-    sellable: RwLock<Result<(), String>>,
+    safe_above: Micros,
+    gas: RwLock<Option<Micros>>,
+    sellable: RwLock<Result<(), Closed>>,
+}
+
+/// Why nothing is sold on a network now, in words for the operator.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::chain) enum Closed {
+    /// The chain's clock and ours disagree.
+    Clock(String),
+    Trouble(String),
+}
+
+impl Closed {
+    fn into_text(self) -> String {
+        match self {
+            Closed::Clock(why) | Closed::Trouble(why) => why,
+        }
+    }
+}
+
+impl From<String> for Closed {
+    fn from(why: String) -> Closed {
+        Closed::Trouble(why)
+    }
+}
+
+impl From<&str> for Closed {
+    fn from(why: &str) -> Closed {
+        Closed::Trouble(why.to_owned())
+    }
+}
+
+/// A payment that is presented meanwhile is not judged.
+impl From<Closed> for Refused {
+    fn from(closed: Closed) -> Refused {
+        match closed {
+            Closed::Clock(why) => Refused::ClockSkew(why),
+            Closed::Trouble(why) => Refused::Unavailable(why),
+        }
+    }
 }
 
 /// What start-up prints and `/healthz` says about one network.
@@ -44,12 +85,14 @@ pub struct NetworkStatus {
     pub settlement: &'static str,
     /// With its EIP-55 checksum.
     pub pay_to: String,
+    /// What a settlement costs in gas, as it was when that was last looked at; `None` where that is not known.
+    pub gas: Option<Micros>,
     /// `Err` says to the operator why nothing is sold on it now.
     pub sellable: Result<(), String>,
 }
 
 impl Entry {
-    pub fn sellable(&self) -> Result<(), String> {
+    pub fn sellable(&self) -> Result<(), Closed> {
         self.sellable.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -60,16 +103,33 @@ impl Entry {
         }
     }
 
+    /// A settlement costs so much gas now.
+    pub fn note_gas(&self, gas: Option<Micros>) {
+        *self.gas.write().unwrap_or_else(PoisonError::into_inner) = gas;
+    }
+
     /// Nothing is sold until the next self-check that finds nothing wrong: a settlement or the self-check met `why`.
-    pub fn close(&self, why: String) {
+    pub fn close(&self, why: impl Into<Closed>) {
+        let why = why.into();
         let before = self.note(Err(why.clone()));
-        if before.as_ref() != Err(&why) {
+        // How far apart clocks are changes from look to look, and is told once.
+        let same_clocks = matches!((&before, &why), (Err(Closed::Clock(_)), Closed::Clock(_)));
+        if before.as_ref() != Err(&why) && !same_clocks {
+            let why = why.into_text();
             warn!(network = self.token.network, "nothing is sold on {}: {why}", self.token.network);
         }
     }
 
+    /// Clocks that disagree close the network; what a payment is told that met them, or other trouble.
+    pub fn closing(&self, why: Closed) -> Refused {
+        if let Closed::Clock(_) = &why {
+            self.close(why.clone());
+        }
+        why.into()
+    }
+
     /// Returns what was noted before.
-    fn note(&self, outcome: Result<(), String>) -> Result<(), String> {
+    fn note(&self, outcome: Result<(), Closed>) -> Result<(), Closed> {
         std::mem::replace(&mut *self.sellable.write().unwrap_or_else(PoisonError::into_inner), outcome)
     }
 }
@@ -104,7 +164,8 @@ impl Chains {
             name: names::short(&entry.token.network).unwrap_or(&entry.token.network).to_owned(),
             settlement: entry.settlement,
             pay_to: entry.token.pay_to.to_string(),
-            sellable: entry.sellable(),
+            gas: *entry.gas.read().unwrap_or_else(PoisonError::into_inner),
+            sellable: entry.sellable().map_err(Closed::into_text),
         };
         self.networks.iter().map(status).collect()
     }
@@ -125,15 +186,38 @@ impl Chains {
     /// Asks the chain whether the payment would settle now.
     ///
     /// # Errors
-    /// [`Refused::Invalid`] when the chain says no; [`Refused::Unavailable`] when it cannot be asked.
+    /// [`Refused::Invalid`] when the chain says no; [`Refused::Unavailable`] when it cannot be asked;
+    /// [`Refused::ClockSkew`] when its clock and ours are more than 120 s apart.
     pub async fn simulate(&self, payment: &VerifiedPayment) -> Result<(), Refused> {
-        let network = payment.network();
+        self.ask(payment.network(), |tell| Command::Simulate(payment.clone(), tell)).await
+    }
+
+    /// Whether the clock of a chain and ours agree. To be asked before a payment is refused for its times: they may be right,
+    /// and our clock wrong.
+    ///
+    /// # Errors
+    /// As [`Chains::simulate`], without a verdict on a payment.
+    pub async fn agree_on_time(&self, network: &str) -> Result<(), Refused> {
+        self.ask(network, |tell| Command::Agree(network.to_owned(), tell)).await
+    }
+
+    async fn ask(
+        &self,
+        network: &str,
+        question: impl FnOnce(oneshot::Sender<Result<(), Refused>>) -> Command,
+    ) -> Result<(), Refused> {
         let unavailable = || Refused::Unavailable(format!("payments on {network} cannot be taken right now; try again"));
         let entry = self.networks.iter().find(|entry| entry.token.network == network).ok_or_else(unavailable)?;
-        entry.sellable().map_err(|_| unavailable())?;
+        entry.sellable()?;
         let (tell, verdict) = oneshot::channel();
-        self.commands.send(Command::Simulate(payment.clone(), tell)).map_err(|_| unavailable())?;
+        self.commands.send(question(tell)).map_err(|_| unavailable())?;
         verdict.await.unwrap_or_else(|_| Err(unavailable()))
+    }
+
+    /// Whether a transfer of `amount` is believed after a few blocks, so that its buyer can wait for it. Above the network's
+    /// `safe_above` it takes minutes.
+    pub fn is_quick(&self, network: &str, amount: Micros) -> bool {
+        self.networks.iter().any(|entry| entry.token.network == network && amount <= entry.safe_above)
     }
 
     /// Settles a claimed payment. It runs to its end whether or not anybody waits; the journal hears of each step before
@@ -174,6 +258,7 @@ fn requirement(token: &Token, amount: Micros, max_timeout_seconds: u64) -> Requi
 fn setup(network: &config::Network) -> Result<Setup, ChainError> {
     let token = Token::resolve(network)?;
     let bad = |field: &str, why: &str| ChainError::Config { network: network.id.clone(), field: field.into(), why: why.into() };
+    let depth = Depth { confirmations: network.confirmations, safe_above: network.safe_above };
     let (settlement, how) = match &network.settlement {
         config::Settlement::Rpc { urls, key } => {
             let key = PrivateKey::parse(key.expose()).map_err(|why| bad("settler_key", &why.to_string()))?;
@@ -186,18 +271,21 @@ fn setup(network: &config::Network) -> Result<Setup, ChainError> {
             let purse = super::evm::Purse {
                 urls: urls.clone(),
                 key,
-                confirmations: network.confirmations,
+                depth,
+                coin_usd: network.coin_usd,
                 max_fee: network.max_fee_per_gas,
             };
             ("rpc", How::Rpc(purse))
         }
         config::Settlement::Facilitator { url, authorization, rpc_urls } => {
             let (url, authorization, rpc_urls) = (url.clone(), authorization.clone(), rpc_urls.clone());
-            let confirmations = network.confirmations.max(1);
-            ("facilitator", How::Facilitator { url, authorization, rpc_urls, confirmations })
+            ("facilitator", How::Facilitator { url, authorization, rpc_urls, depth })
         }
         config::Settlement::Simulated => ("simulated", How::Simulated),
     };
     let sellable = RwLock::new(Err("not checked yet".into()));
-    Ok(Setup { entry: Arc::new(Entry { token, settlement, sellable }), how })
+    Ok(Setup {
+        entry: Arc::new(Entry { token, settlement, safe_above: network.safe_above, gas: RwLock::default(), sellable }),
+        how,
+    })
 }

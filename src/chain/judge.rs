@@ -48,7 +48,7 @@ fn verdict(outcome: Result<(), Refused>, needs_chain: &[&str], payer: Value, dec
         Ok(()) => (Value::Null, "this pays, if the chain agrees".to_owned()),
         Err(Refused::Malformed(message)) => (reason::INVALID_PAYLOAD.into(), message),
         Err(Refused::Invalid { reason, message }) => (reason.into(), message),
-        Err(Refused::Unavailable(message)) => (Value::Null, message),
+        Err(Refused::Unavailable(message) | Refused::ClockSkew(message)) => (Value::Null, message),
     };
     let valid = reason.is_null();
     json!({

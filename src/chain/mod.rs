@@ -40,6 +40,9 @@ pub enum Refused {
     Invalid { reason: &'static str, message: String },
     /// We cannot tell or cannot settle right now: 503, never a 402, because a buyer who is asked again pays twice.
     Unavailable(String),
+    /// The chain's clock and ours disagree by more than two minutes, so times cannot be judged: 503 `clock_skew`. The text
+    /// says to the operator which way and by how much.
+    ClockSkew(String),
 }
 
 /// One signed transaction that may land for a payment.

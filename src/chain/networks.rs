@@ -60,6 +60,8 @@ pub struct Token {
     pub version: String,
     pub domain: [u8; 32],
     pub pay_to: Address,
+    /// Whether it is a test network, which makes blocks when it is asked to and may be idle for long.
+    pub may_idle: bool,
 }
 
 impl Token {
@@ -96,7 +98,8 @@ impl Token {
                 )
             })?;
         let domain = eip712::domain_separator(&name, &version, chain_id, asset);
-        Ok(Token { network: network.id.clone(), chain_id, asset, name, version, domain, pay_to })
+        let may_idle = config::is_test_network(&network.id);
+        Ok(Token { network: network.id.clone(), chain_id, asset, name, version, domain, pay_to, may_idle })
     }
 }
 
@@ -114,6 +117,8 @@ mod tests {
             asset_name: None,
             asset_version: None,
             confirmations: 1,
+            safe_above: crate::money::Micros::new(5_000_000),
+            coin_usd: None,
             max_fee_per_gas: 1,
         }
     }

@@ -9,7 +9,7 @@ use tokio::task::{LocalSet, spawn_local};
 use tracing::{error, info};
 
 use super::client::JsonClient;
-use super::evm::{Ledger, Purse, Settler, Signed};
+use super::evm::{Depth, Ledger, Purse, Settler, Signed};
 use super::facilitator::Facilitator;
 use super::handle::Entry;
 use super::open::{Asked, Hearing, Open};
@@ -26,6 +26,8 @@ const CHECK_HEALTHY: Duration = Duration::from_secs(300);
 /// What the handle asks for.
 pub(super) enum Command {
     Simulate(VerifiedPayment, oneshot::Sender<Result<(), Refused>>),
+    /// Whether the clock of this network (CAIP-2) and ours agree.
+    Agree(String, oneshot::Sender<Result<(), Refused>>),
     Settle {
         payment: VerifiedPayment,
         attempts: Vec<Attempt>,
@@ -43,7 +45,7 @@ pub(super) struct Setup {
 /// Who settles.
 pub(super) enum How {
     Rpc(Purse),
-    Facilitator { url: String, authorization: Option<Secret>, rpc_urls: Vec<String>, confirmations: u64 },
+    Facilitator { url: String, authorization: Option<Secret>, rpc_urls: Vec<String>, depth: Depth },
     Simulated,
 }
 
@@ -95,9 +97,9 @@ fn network(setup: Setup, client: &JsonClient, journal: &Arc<dyn Journal>, clock:
     let token = entry.token.clone();
     let back = match setup.how {
         How::Rpc(purse) => Back::Rpc(Rc::new(Settler::new(client, entry, purse, journal, clock))),
-        How::Facilitator { url, authorization, rpc_urls, confirmations } => {
+        How::Facilitator { url, authorization, rpc_urls, depth } => {
             let ledger = (!rpc_urls.is_empty()).then(|| Ledger::new(client.clone(), rpc_urls));
-            let facilitator = Facilitator { client, url, authorization, ledger, confirmations, token, journal, clock };
+            let facilitator = Facilitator { client, url, authorization, ledger, depth, token, journal, clock };
             Back::Facilitator(Rc::new(facilitator))
         }
         How::Simulated => Back::Simulated(Rc::new(Simulated::new(journal))),
@@ -106,7 +108,8 @@ fn network(setup: Setup, client: &JsonClient, journal: &Arc<dyn Journal>, clock:
 }
 
 async fn serve(networks: &[Network], mut inbox: channel::UnboundedReceiver<Command>) {
-    let find = |payment: &VerifiedPayment| networks.iter().find(|network| network.entry.token.network == payment.network());
+    let named = |name: &str| networks.iter().find(|network| network.entry.token.network == name);
+    let find = |payment: &VerifiedPayment| named(payment.network());
     let open = Open::default();
     while let Some(command) = inbox.recv().await {
         match command {
@@ -117,6 +120,12 @@ async fn serve(networks: &[Network], mut inbox: channel::UnboundedReceiver<Comma
                 spawn_local(async move {
                     // A caller that went away needs no verdict.
                     let _ = tell.send(network.simulate(&payment).await);
+                });
+            }
+            Command::Agree(name, tell) => {
+                let Some(network) = named(&name).cloned() else { continue };
+                spawn_local(async move {
+                    let _ = tell.send(network.agree_on_time().await);
                 });
             }
             Command::Settle { payment, attempts, confirmed, tell } => match find(&payment) {
@@ -139,9 +148,22 @@ impl Network {
     async fn simulate(&self, payment: &VerifiedPayment) -> Result<(), Refused> {
         match &self.back {
             Back::Rpc(settler) => settler.simulate(payment).await,
-            Back::Facilitator(facilitator) => facilitator.simulate(payment).await,
+            Back::Facilitator(facilitator) => {
+                let (clocks, verdict) = futures_util::future::join(self.agree_on_time(), facilitator.simulate(payment)).await;
+                clocks.and(verdict)
+            }
             Back::Simulated(simulated) => simulated.simulate(payment),
         }
+    }
+
+    /// A disagreement closes the network at once.
+    async fn agree_on_time(&self) -> Result<(), Refused> {
+        match &self.back {
+            Back::Rpc(settler) => settler.agree_on_time().await,
+            Back::Facilitator(facilitator) => facilitator.agree_on_time().await,
+            Back::Simulated(_) => Ok(()),
+        }
+        .map_err(|why| self.entry.closing(why))
     }
 
     fn settle(

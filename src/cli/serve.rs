@@ -130,12 +130,27 @@ fn introduce(config: &Config, gateway: &Gateway, addresses: &[SocketAddr]) {
         };
         println!("  paid on   {} to {} ({}, {state})", network.id, network.pay_to, network.settlement);
     }
+    warn_of_gas(gateway);
     if config.is_simulated() {
         println!("  MONEY IS SIMULATED: signatures are checked for real, no USDC moves");
     }
     println!("  try it    farebox pay \"Hello\"");
     for address in addresses {
         println!("listening on http://{address}");
+    }
+}
+
+/// Tells of calls whose quote does not pay for the gas of their settlement.
+fn warn_of_gas(gateway: &Gateway) {
+    for network in gateway.chains.networks() {
+        let Some(gas) = network.gas else { continue };
+        for model in gateway.catalogue.models().iter().filter(|model| model.typical_quote() < gas) {
+            let (model, quote, network) = (&model.id, model.typical_quote(), &network.id);
+            tracing::warn!(
+                model, network, %quote, %gas,
+                "an ordinary call of {model} is quoted {quote} USDC, less than its settlement on {network} costs in gas ({gas} USDC)"
+            );
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::{FAIL_STOP, FOUND_A_PROBLEM};
 use crate::chain;
-use crate::config::Config;
+use crate::config::{Config, Settlement};
 use crate::ledger::{self, Counted, Report, State};
 
 #[derive(clap::Args)]
@@ -30,6 +30,7 @@ pub fn run(arguments: &Arguments, config: Config) -> ExitCode {
         }
     };
     let mut problems = report.problems.clone();
+    let open: Vec<_> = payments.iter().filter_map(|counted| open_payment(&config, counted)).collect();
     let audit = arguments.chain.then(|| against_the_chain(&config, payments));
     if let Some(audit) = &audit {
         problems.extend(audit.problems.clone());
@@ -43,10 +44,34 @@ pub fn run(arguments: &Arguments, config: Config) -> ExitCode {
         "house": report.house,
         "open_holds": report.open_holds,
         "payments": report.payments,
+        "open_payments": open,
         "chain": audit.map(|audit| json!({ "found": audit.found, "unasked": audit.unasked })),
     });
     println!("{summary:#}");
     if ok { ExitCode::SUCCESS } else { ExitCode::from(FOUND_A_PROBLEM) }
+}
+
+/// What the operator should know about a payment whose outcome nobody knows yet; no problem of the books.
+fn open_payment(config: &Config, counted: &Counted) -> Option<String> {
+    let payment = &counted.payment;
+    if !matches!(payment.state, State::Claimed | State::Signed | State::Sent) {
+        return None;
+    }
+    let settlement = config.networks.iter().find(|network| network.id == payment.network).map(|network| &network.settlement);
+    let what_next = match settlement {
+        None => "its network is not configured any more; configure it again and start the gateway",
+        Some(Settlement::Facilitator { rpc_urls, .. }) if rpc_urls.is_empty() => {
+            "it was handed to the facilitator and no node can be asked what became of it; name the network's rpc_urls and \
+             start the gateway"
+        }
+        Some(Settlement::Facilitator { .. } | Settlement::Rpc { .. } | Settlement::Simulated) => {
+            "the gateway finds its outcome on the chain while it runs"
+        }
+    };
+    let sent: Vec<_> = payment.attempts.iter().map(|attempt| attempt.tx.as_str()).filter(|tx| !tx.is_empty()).collect();
+    let sent = if sent.is_empty() { String::new() } else { format!(" (sent as {})", sent.join(", ")) };
+    let (id, amount, payer, network) = (counted.id, payment.amount(), payment.payer, &payment.network);
+    Some(format!("{id}: {amount} USDC of {payer} on {network}{sent}: {what_next}"))
 }
 
 /// Every payment the books count must be a transfer on its chain.

@@ -56,8 +56,15 @@ pub(super) struct Network {
     pub asset_version: Option<String>,
     #[serde(default)]
     pub confirmations: u64,
+    #[serde(default = "default_safe_above")]
+    pub safe_above: String,
+    pub coin_usd: Option<String>,
     #[serde(default = "default_max_fee_gwei")]
     pub max_fee_gwei: u32,
+}
+
+fn default_safe_above() -> String {
+    "5.00".into()
 }
 
 fn default_max_fee_gwei() -> u32 {

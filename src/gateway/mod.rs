@@ -35,6 +35,8 @@ pub struct Gateway {
     pub payments: Payments,
     pub public_url: String,
     clock: Clock,
+    /// Never jumps: what lasts a day or some minutes lasts as long, whatever happens to the machine's clock.
+    steady: Clock,
     running: settle::Running,
     trust: trust::Trust,
     earlier: prices::Earlier,
@@ -70,6 +72,7 @@ impl Gateway {
         let chains = Chains::start(&config.networks, journal, clock.clone())?;
         settle::resume(&ledger, &chains);
         let honour = Duration::from_secs(config.payments.max_timeout_seconds);
+        let steady = steady(&clock);
         let earlier = prices::Earlier::load(&config.data_dir, config.catalogue.models(), honour, clock.now());
         let earlier = earlier.unwrap_or_else(|error| {
             tracing::warn!(%error, "prices.json cannot be used; quotes made before a change of price are not honoured");
@@ -85,6 +88,7 @@ impl Gateway {
             earlier,
             trust: trust::Trust::new(config.payments.failed_settlements_per_day),
             clock,
+            steady,
             running: settle::Running::default(),
             calls: AtomicUsize::new(0),
         })
@@ -110,6 +114,12 @@ impl Gateway {
     pub fn calls_in_flight(&self) -> usize {
         self.calls.load(Ordering::Relaxed)
     }
+}
+
+/// The clock as it is now, going on by itself from here.
+fn steady(clock: &Clock) -> Clock {
+    let (start, since) = (clock.now(), std::time::Instant::now());
+    Clock::new(move || start.plus(since.elapsed()))
 }
 
 /// A place among the calls in flight.

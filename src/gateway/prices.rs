@@ -59,7 +59,9 @@ impl Earlier {
             noted = Noted { earlier: noted.now, now: today, changed_at_ms: now.millis() };
             replace(&path, &serde_json::to_vec_pretty(&noted)?)?;
         }
-        Ok(Earlier { prices: noted.earlier, until: Timestamp::from_millis(noted.changed_at_ms).plus(honour) })
+        // A clock that was set back since must not make the earlier prices count for longer.
+        let changed = Timestamp::from_millis(noted.changed_at_ms).min(now);
+        Ok(Earlier { prices: noted.earlier, until: changed.plus(honour) })
     }
 
     /// The model at its earlier price, if that differed and still counts.
@@ -144,5 +146,8 @@ mod tests {
         // Another start with the same prices neither forgets nor prolongs.
         let again = load(&[model("30")], at(1200));
         assert!(again.find(&model("30"), at(1299)).is_some() && again.find(&model("30"), at(1300)).is_none());
+        // Nor does one after the clock was set back by an hour.
+        let set_back = load(&[model("30")], at(400));
+        assert!(set_back.find(&model("30"), at(699)).is_some() && set_back.find(&model("30"), at(700)).is_none());
     }
 }

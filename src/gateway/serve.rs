@@ -78,6 +78,11 @@ async fn sell(
     };
     let (verified, earlier) = match verify(gateway, &quote, payment) {
         Ok(verified) => (verified, None),
+        Err(error) if is_about_time(&error) => {
+            // Its times may be right, and our clock wrong.
+            let clocks = gateway.chains.agree_on_time(&payment.network).await;
+            return Err(quote.refuse_if_payable(clocks.map_or_else(settle::refused, |()| error)));
+        }
         Err(error) => match at_the_earlier_price(gateway, call, request, model, payment, &error) {
             Some((verified, model)) => (verified, Some(model)),
             None => return Err(quote.refuse_if_payable(error)),
@@ -121,6 +126,10 @@ fn verify(gateway: &Gateway, quote: &Quote, payment: &Payment) -> Result<Verifie
     Ok(verified)
 }
 
+fn is_about_time(error: &Error) -> bool {
+    error.reason.is_some_and(|reason| [chain::reason::VALID_BEFORE, chain::reason::VALID_AFTER].contains(&reason))
+}
+
 /// A payment of another amount may answer a quote that was made before the last change of price.
 fn at_the_earlier_price(
     gateway: &Gateway,
@@ -132,7 +141,7 @@ fn at_the_earlier_price(
 ) -> Option<(VerifiedPayment, Model)> {
     let about_the_amount = [chain::reason::VALUE_V1, chain::reason::VALUE_V2];
     error.reason.filter(|reason| about_the_amount.contains(reason))?;
-    let model = gateway.earlier.find(model, gateway.clock.now())?;
+    let model = gateway.earlier.find(model, gateway.steady.now())?;
     let quote = Quote::new(gateway, &call.path, &model, model.quote(&request.bound(&model)));
     Some((verify(gateway, &quote, payment).ok()?, model))
 }
@@ -179,8 +188,11 @@ async fn open_and_settle(
     let mut answer = None;
     // With a head start the upstream may work for money that never comes, also when this future is dropped.
     let mut watch = match gateway.payments.order {
-        Order::Overlap => gateway.trust.head_start(payment.payer(), &gateway.clock),
-        Order::SettleFirst => None,
+        // What takes minutes to be believed is waited for before anybody works for it.
+        Order::Overlap if gateway.chains.is_quick(payment.network(), payment.amount()) => {
+            gateway.trust.head_start(payment.payer(), &gateway.steady)
+        }
+        Order::Overlap | Order::SettleFirst => None,
     };
     let settle_first = watch.is_none();
     if !settle_first && let Ok(early) = tokio::time::timeout(gateway.payments.settle_after, &mut sending).await {

@@ -128,6 +128,11 @@ pub(super) fn refused(refused: Refused) -> Error {
             let message = "the payment network cannot be asked at the moment; your payment was not used, send it again soon";
             Error::new(Code::NetworkUnavailable, message).retry_after(5).because(cause)
         }
+        Refused::ClockSkew(cause) => {
+            let message = "the clocks of this gateway and of the payment network disagree, so payments are not taken; your \
+                           payment was not used, send it again later";
+            Error::new(Code::ClockSkew, message).retry_after(30).because(cause)
+        }
     }
 }
 

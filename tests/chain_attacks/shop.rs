@@ -17,7 +17,7 @@ use farebox_rig::anvil::{Anvil, BUYER, MINTER, PAY_TO, SETTLER};
 use serde_json::{Value, json};
 use tokio::sync::oneshot::Receiver;
 
-use farebox_rig::stub::{self, Stub};
+use farebox_rig::stub::Stub;
 
 pub const PRICE: u64 = 250_000;
 
@@ -91,6 +91,8 @@ pub fn open_at(clock: Clock, change: impl FnOnce(&Anvil, &mut Network)) -> Shop 
         asset_name: None,
         asset_version: None,
         confirmations: 1,
+        safe_above: Micros::new(5_000_000),
+        coin_usd: None,
         max_fee_per_gas: 500_000_000_000,
     };
     change(&node, &mut network);
@@ -108,19 +110,7 @@ pub fn open() -> Shop {
 /// A shop whose only node is a proxy: `answer` gets each call and a way to ask the real node.
 pub fn open_behind(answer: impl Fn(&Value, &dyn Fn(&Value) -> Value) -> Value + Send + Sync + 'static) -> Shop {
     open_with(|node, network| {
-        let behind = node.url().trim_start_matches("http://").to_owned();
-        let proxy = Stub::start(move |request| {
-            let body: Value = serde_json::from_str(request.split("\r\n\r\n").nth(1)?).ok()?;
-            let ask = |call: &Value| {
-                let answer = stub::forward(&behind, &format!("\r\n\r\n{call}"));
-                serde_json::from_str(&answer).unwrap_or_default()
-            };
-            let replies = match &body {
-                Value::Array(calls) => calls.iter().map(|call| answer(call, &ask)).collect(),
-                call => answer(call, &ask),
-            };
-            Some((200, replies.to_string()))
-        });
+        let proxy = Stub::before_node(node.address(), answer);
         let config::Settlement::Rpc { urls, .. } = &mut network.settlement else { unreachable!() };
         *urls = vec![proxy.url()];
     })

@@ -46,6 +46,8 @@ fn network(node: &Anvil) -> Network {
         asset_name: None,
         asset_version: None,
         confirmations: 1,
+        safe_above: Micros::new(5_000_000),
+        coin_usd: None,
         max_fee_per_gas: 500_000_000_000,
     }
 }

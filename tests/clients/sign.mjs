@@ -1,5 +1,6 @@
 // Signs payments without buying: stdin is a JSON list of {key, requirements, validAfter?, validBefore, nonce?, signWith?},
-// stdout one JSON line per payment: {v2, v1, authorization, signature}. With it a test can send what no honest client sends.
+// stdout one JSON line per payment: {v2, v1, authorization, signature, cancellation}, the last being the signature that takes
+// the authorization back. With it a test can send what no honest client sends.
 import { randomBytes } from "node:crypto";
 import { privateKeyToAccount } from "viem/accounts";
 
@@ -9,6 +10,10 @@ const TransferWithAuthorization = [
   { name: "value", type: "uint256" },
   { name: "validAfter", type: "uint256" },
   { name: "validBefore", type: "uint256" },
+  { name: "nonce", type: "bytes32" },
+];
+const CancelAuthorization = [
+  { name: "authorizer", type: "address" },
   { name: "nonce", type: "bytes32" },
 ];
 const SHORT_NAMES = { "eip155:84532": "base-sepolia", "eip155:8453": "base" };
@@ -33,8 +38,14 @@ for (const { key, requirements, validAfter = "0", validBefore, nonce, signWith }
     primaryType: "TransferWithAuthorization",
     message: authorization,
   });
+  const cancellation = await privateKeyToAccount(key).signTypedData({
+    domain,
+    types: { CancelAuthorization },
+    primaryType: "CancelAuthorization",
+    message: { authorizer: authorization.from, nonce: authorization.nonce },
+  });
   const payload = { signature, authorization };
   const v2 = { x402Version: 2, payload, accepted: requirements };
   const v1 = { x402Version: 1, scheme, network: SHORT_NAMES[network] ?? network, payload };
-  console.log(JSON.stringify({ v2: encode(v2), v1: encode(v1), authorization, signature }));
+  console.log(JSON.stringify({ v2: encode(v2), v1: encode(v1), authorization, signature, cancellation }));
 }

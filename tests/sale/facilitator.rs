@@ -57,6 +57,27 @@ fn a_call_is_bought_through_the_official_facilitator_and_the_receipt_is_its_tran
 }
 
 #[test]
+fn a_reorg_after_the_call_was_served_has_the_facilitator_settle_again() {
+    let chain = Anvil::start(84532);
+    let facilitator = Facilitator::start(&chain);
+    let network = vec![format!("rpc_urls = [{:?}]", chain.url())];
+    let url = format!("http://{}", facilitator.address());
+    let mut shop = Shop::on(chain, &Settings { facilitator_url: Some(url), network, ..Settings::default() });
+    let body = body(USAGE, false);
+    let payment = shop.pay(CHAT, &body);
+    let answer = shop.buy(CHAT, &body, &payment);
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    shop.chain.reorg(1);
+    assert_eq!(shop.earned(), 0, "the block is gone, and the money with it");
+    eventually("we notice", || shop.server.output().contains("a confirmed transfer vanished"));
+    eventually("it is settled again", || shop.earned() == payment.amount);
+    eventually("the books know", || shop.server.output().contains("the facilitator's transfer is on the chain again"));
+    assert_eq!((shop.served(), shop.chain.transfers().len()), (1, 1), "one call, one transfer");
+    assert_eq!(shop.buy(CHAT, &body, &payment).status, 409);
+    shop.close(CHARGE);
+}
+
+#[test]
 fn a_wallet_without_money_is_refused_by_the_facilitator_and_nothing_is_sent() {
     let (mut shop, _facilitator, _line) = open(&[]);
     let body = body(USAGE, false);
@@ -123,7 +144,7 @@ fn a_facilitator_that_is_lost_while_it_settles_leaves_the_payment_pending_and_th
 }
 
 #[test]
-fn a_success_that_is_false_is_never_taken_for_money() {
+fn revert_grant_a_success_that_is_false_is_never_taken_for_money() {
     for (said, status, code) in [
         (json!({ "errorReason": "insufficient_funds" }), 402, "settlement_failed"),
         // Said of a transaction that was sent as well, so it proves nothing.
@@ -149,6 +170,10 @@ fn a_success_that_is_false_is_never_taken_for_money() {
         assert_eq!((shop.earned(), shop.chain.transactions_of(SETTLER.address)), (0, 0));
         let books = shop.close(0);
         assert_eq!(books.balance(BUYER.address), 0, "{said}: nothing came, so nothing is credited");
+        let open = books.json["open_payments"].as_array().expect("a list of sentences");
+        assert_eq!(open.len(), usize::from(status == 504), "{said}");
+        let advised = |line: &Value| line.as_str().is_some_and(|line| line.contains("name the network's rpc_urls"));
+        assert!(open.iter().all(advised), "the operator is told what to do: {open:?}");
     }
 }
 

@@ -1,9 +1,11 @@
 //! Pay-per-call sales over the real binary, a real chain and the real clients: who paid what, what they got, who holds the money.
 
 mod abuse;
+mod attacks;
 mod cache;
 mod chain_trouble;
 mod clients;
+mod clock;
 mod crash;
 mod facilitator;
 mod offer;

@@ -2,10 +2,22 @@
 
 use farebox_rig::anvil::PAY_TO;
 use farebox_rig::http::{Answer, Request};
-use farebox_rig::server::{MODEL, OUTPUT_PRICE};
+use farebox_rig::server::{MODEL, OUTPUT_PRICE, Settings};
 use serde_json::Value;
 
 use crate::shop::{CHAT, MESSAGES, Shop, USAGE, body};
+
+#[test]
+fn the_operator_is_warned_at_the_start_of_quotes_that_do_not_pay_for_their_gas() {
+    let warned = |coin: &str| {
+        let settings = Settings { network: vec![format!("coin_usd = {coin:?}")], ..Settings::default() };
+        let shop = Shop::with(84532, &settings);
+        shop.assert_untouched();
+        shop.server.output().contains("less than its settlement on eip155:84532 costs in gas")
+    };
+    assert!(warned("2500"), "a gas price of a gwei is dear for Base");
+    assert!(!warned("0.01"));
+}
 
 #[test]
 fn one_402_is_read_by_old_clients_new_clients_and_both_dialects() {

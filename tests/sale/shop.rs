@@ -4,8 +4,9 @@ use std::fs;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use farebox_rig::anvil::{Anvil, BUYER, PAY_TO, SETTLER, Wallet};
-use farebox_rig::buyer::{Intent, sign};
+use farebox_rig::buyer::{Intent, sign, sign_entries};
 use farebox_rig::http::{Answer, Request};
+use farebox_rig::process::eventually;
 use farebox_rig::server::{Books, INPUT_PRICE, MODEL, OUTPUT_PRICE, Server, Settings};
 use farebox_rig::upstream::{UPSTREAM_KEY, Upstream};
 use serde_json::{Value, json};
@@ -24,6 +25,8 @@ pub struct Shop {
     pub chain: Anvil,
     pub upstream: Upstream,
     pub server: Server,
+    /// Token units that a test moved between wallets that are not the operator's.
+    pub elsewhere: u64,
     /// Header values and signatures that went over the wire; none may be found in the log.
     secrets: Vec<String>,
 }
@@ -60,7 +63,7 @@ impl Shop {
     pub fn on(chain: Anvil, settings: &Settings) -> Shop {
         let upstream = Upstream::start();
         let server = Server::with(env!("CARGO_BIN_EXE_farebox"), &chain, &upstream, settings);
-        Shop { chain, upstream, server, secrets: Vec::new() }
+        Shop { chain, upstream, server, elsewhere: 0, secrets: Vec::new() }
     }
 
     /// What one call costs: the first entry of the offer that an unpaid request gets.
@@ -68,6 +71,12 @@ impl Shop {
         let answer = self.server.send(&Request::post(route, body));
         assert_eq!(answer.status, 402, "an unpaid request gets an offer: {}", answer.text());
         answer.decoded("payment-required").expect("a 402 carries PAYMENT-REQUIRED")["accepts"][0].clone()
+    }
+
+    /// The same, as soon as there is a network to pay on.
+    pub fn requirements_when_sold(&self, route: &str, body: &str) -> Value {
+        eventually("payments are taken", || self.server.send(&Request::post(route, body)).status == 402);
+        self.requirements(route, body)
     }
 
     /// Signs, as the honest buyer, for what the server asks.
@@ -84,6 +93,20 @@ impl Shop {
     pub fn sign_until(&mut self, wallet: Wallet, requirements: Value, valid_before: u64) -> Payment {
         let amount = requirements["amount"].as_str().unwrap().parse().unwrap();
         let signed = sign(&[Intent { wallet, requirements, valid_before }]).remove(0);
+        self.keep(signed, amount)
+    }
+
+    /// Signs for `requirements` a payment that is valid from the second after `valid_after` on.
+    pub fn sign_after(&mut self, wallet: Wallet, requirements: Value, valid_after: u64) -> Payment {
+        let amount = requirements["amount"].as_str().unwrap().parse().unwrap();
+        let entry = json!({
+            "key": wallet.key, "requirements": requirements, "validAfter": valid_after, "validBefore": now() + 300,
+        });
+        let signed = sign_entries(&[entry]).remove(0);
+        self.keep(signed, amount)
+    }
+
+    fn keep(&mut self, signed: Value, amount: u64) -> Payment {
         for name in ["v2", "v1", "signature"] {
             self.secrets.push(signed[name].as_str().unwrap().to_owned());
         }
@@ -118,7 +141,7 @@ impl Shop {
         assert!(books.clean, "the books are not clean: {:#}", books.json);
         let earned = self.earned();
         let transfers: u64 = self.chain.transfers().iter().map(|transfer| transfer.value).sum();
-        assert_eq!(transfers, earned, "all transfers on the chain went to the operator");
+        assert_eq!(transfers, earned + self.elsewhere, "all other transfers on the chain went to the operator");
         assert_eq!(
             books.balance(BUYER.address),
             earned - charges,

@@ -77,33 +77,6 @@ fn settle_first_never_opens_the_upstream_for_money_that_did_not_come() {
 }
 
 #[test]
-fn no_byte_of_an_answer_leaves_before_the_chain_has_confirmed() {
-    let mut shop = Shop::open();
-    let body = body(USAGE, true);
-    let payment = shop.pay(CHAT, &body);
-    shop.chain.set_automine(false);
-    let address = shop.server.address().to_owned();
-    std::thread::scope(|scope| {
-        let call = scope.spawn(|| http::open(&address, &paid(CHAT, &body, &payment)).unwrap());
-        farebox_rig::process::eventually("the payment is submitted", || shop.chain.pending_transactions() == 1);
-        farebox_rig::process::eventually("the upstream answers", || {
-            shop.upstream.calls().iter().any(|call| call["outcome"] == "done")
-        });
-        assert!(!call.is_finished(), "not even the head of the answer is there");
-        shop.chain.mine(1);
-        let mut stream = call.join().unwrap();
-        assert_eq!(stream.status, 200);
-        let mut text = Vec::new();
-        while let Some(chunk) = stream.next_chunk() {
-            text.extend(chunk);
-        }
-        assert!(String::from_utf8(text).unwrap().ends_with("data: [DONE]\n\n"));
-    });
-    shop.chain.set_automine(true);
-    shop.close(CHARGE);
-}
-
-#[test]
 fn a_stream_that_breaks_is_charged_for_what_passed_and_never_looks_complete() {
     let mut shop = Shop::open();
     let body = body("<<fake words=40 cut=6>>", true);

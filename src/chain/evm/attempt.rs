@@ -19,6 +19,8 @@ const NOT_TAKEN: Duration = Duration::from_secs(2);
 /// How long, and for how many blocks, a used authorization may stay without the event that explains it.
 const UNEXPLAINED: Duration = Duration::from_secs(10);
 const UNEXPLAINED_BLOCKS: u64 = 8;
+/// An answer that is younger than this serves everybody who asks the same.
+const JUST_NOW: Duration = Duration::from_millis(100);
 /// An eighth more, so many times, is ten times the first fee.
 const MOST_BUMPS: usize = 20;
 /// Below this a suggested tip is not worth the risk of being ignored, in wei per gas.
@@ -74,6 +76,8 @@ pub struct Progress {
     unexplained: Option<(Instant, u64)>,
     /// Whether the operator was told that a transfer of ours succeeded without a trace of it.
     pub contradicted: bool,
+    /// Whether the buyer was told that the payment failed. Then nothing pushes the transfer any more; only its nonce is freed.
+    pub told: bool,
 }
 
 /// What the node said to the bytes.
@@ -87,7 +91,15 @@ enum Taken {
 
 impl Progress {
     pub fn new() -> Progress {
-        Progress { sent_at: None, taken: Taken::Perhaps, signed_at: None, passed: 0, unexplained: None, contradicted: false }
+        Progress {
+            sent_at: None,
+            taken: Taken::Perhaps,
+            signed_at: None,
+            passed: 0,
+            unexplained: None,
+            contradicted: false,
+            told: false,
+        }
     }
 
     /// The token called the authorization used up at this block, and no event up to there says how.
@@ -243,9 +255,10 @@ impl Settler {
         }
     }
 
-    /// How many of our transactions are mined.
+    /// How many of our transactions are mined, or were a moment ago.
     pub(super) async fn mined_count(&self) -> Result<u64, RpcError> {
-        node::read_number(&self.node.call(node::count(self.address, "latest")).await?)
+        let ask = async { node::read_number(&self.node.call(node::count(self.address, "latest")).await?) };
+        self.mined.get(JUST_NOW, ask).await
     }
 
     /// What the network asks now, within the operator's cap.
@@ -298,6 +311,17 @@ fn dearest_tip(chain_id: u64, base_fee: u128) -> u128 {
     const GWEI: u128 = 1_000_000_000;
     let floor = if matches!(chain_id, 137 | 80002) { 100 * GWEI } else { 2 * GWEI };
     base_fee.saturating_mul(2).max(floor)
+}
+
+/// The most gas a transfer may use. A plain one needs about 105,000, and 17,000 more when the recipient had nothing yet;
+/// a wallet's own signature check comes on top.
+pub(super) fn gas_cap(chain_id: u64, wallet: bool) -> u64 {
+    const ARBITRUM: [u64; 2] = [42161, 421614];
+    if ARBITRUM.contains(&chain_id) {
+        // There the estimate includes what the parent chain charges.
+        return 3_000_000;
+    }
+    if wallet { 300_000 } else { 150_000 }
 }
 
 fn attempt(signed: &Signed) -> Attempt {

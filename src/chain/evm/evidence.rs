@@ -6,6 +6,7 @@ use super::node::{self, Asked, Block, Log, Node, Receipt};
 use super::rpc::RpcError;
 use crate::chain::payment::VerifiedPayment;
 use crate::chain::{Confirmation, Settlement, reason};
+use crate::money::Micros;
 
 /// How far apart the clocks of a chain and ours may be, in seconds.
 pub const CLOCK_TOLERANCE: u64 = 120;
@@ -16,6 +17,23 @@ const SMALLEST_LOG_WINDOW: u64 = 8;
 const LOG_WINDOWS: u64 = 300;
 /// Queries for what came after an authorization's end.
 const LATER_WINDOWS: u64 = 30;
+
+/// How deep a transfer must be before it is believed.
+#[derive(Clone, Copy, Debug)]
+pub struct Depth {
+    /// Blocks that must confirm it, itself included.
+    pub confirmations: u64,
+    /// Above this its block must be `safe` as well: what one reorganisation can cost stays small.
+    pub safe_above: Micros,
+}
+
+impl Depth {
+    /// Whether what happened to `payment` in `block` is deep enough at `latest`.
+    pub async fn reached(self, node: &Node, payment: &VerifiedPayment, block: u64, latest: &Block) -> Asked<bool> {
+        let confirmed = (latest.number + 1).saturating_sub(block) >= self.confirmations.max(1);
+        Ok(confirmed && (payment.amount() <= self.safe_above || node.safe().await?.number >= block))
+    }
+}
 
 /// Where an authorization went that our own transaction did not use.
 #[derive(Debug, PartialEq, Eq)]

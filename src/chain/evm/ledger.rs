@@ -1,11 +1,12 @@
 //! The chain as a witness for payments that somebody else submits: did this transaction carry it, and what became of it?
 
 use super::check;
-use super::evidence::{self, Elsewhere};
+use super::evidence::{self, Depth, Elsewhere};
 use super::hex;
 use super::node::{self, Asked, Node};
-use super::rpc::Rpc;
+use super::rpc::{Rpc, RpcError};
 use crate::chain::client::JsonClient;
+use crate::chain::handle::Closed;
 use crate::chain::networks::Token;
 use crate::chain::payment::VerifiedPayment;
 use crate::chain::{Confirmation, Settlement};
@@ -13,6 +14,15 @@ use crate::clock::Timestamp;
 
 /// A network's nodes, only ever asked.
 pub struct Ledger(Node);
+
+/// Whether a transfer that was confirmed is still on the chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stands {
+    Final,
+    /// Its block can still be replaced.
+    Yet,
+    Not,
+}
 
 impl Ledger {
     pub fn new(client: JsonClient, urls: Vec<String>) -> Ledger {
@@ -35,37 +45,61 @@ impl Ledger {
     ///
     /// # Errors
     /// What is wrong, for the operator.
-    pub async fn check(&self, token: &Token, now: Timestamp) -> Result<(), String> {
+    pub async fn check(&self, token: &Token, now: Timestamp) -> Result<(), Closed> {
         check::check_token(&self.0, token, now).await.map(|_| ())
     }
 
-    /// What the chain proves about a payment that somebody else submits, perhaps in transaction `tx`; `None` while nothing is
-    /// proven. `confirmations` is how many blocks must confirm it.
+    /// Whether the chain's clock and ours agree.
+    ///
+    /// # Errors
+    /// Which way they disagree and by how much, or why no node could say.
+    pub async fn agree_on_time(&self, token: &Token, now: Timestamp) -> Result<(), Closed> {
+        let latest = self.0.block("latest").await.map_err(|error| error.to_string())?;
+        check::agree_on_time(&self.0, token, &latest, now).await.map(|_| ())
+    }
+
+    /// Whether the transfer that was found is still there. A node that does not have its block has no say.
     ///
     /// # Errors
     /// Why no node could say.
-    pub async fn verdict(
-        &self,
-        payment: &VerifiedPayment,
-        tx: Option<&str>,
-        confirmations: u64,
-    ) -> Result<Option<Settlement>, String> {
-        self.look(payment, tx, confirmations).await.map_err(|error| error.to_string())
+    pub async fn stands(&self, payment: &VerifiedPayment, found: &Confirmation) -> Result<Stands, String> {
+        let text = |error: RpcError| error.to_string();
+        let Some(hash) = hex::fixed(&found.tx) else { return Ok(Stands::Not) };
+        let horizon = self.0.finalized().await.map_err(text)?;
+        let (receipts, latest) = self.0.receipts(&[hash]).await.map_err(text)?;
+        Ok(match receipts.into_iter().flatten().find(|receipt| evidence::pays(receipt, payment)) {
+            Some(receipt) if receipt.block <= horizon.number => Stands::Final,
+            Some(_) => Stands::Yet,
+            None if latest.number < found.block => Stands::Yet,
+            None => Stands::Not,
+        })
     }
 
-    async fn look(&self, payment: &VerifiedPayment, tx: Option<&str>, confirmations: u64) -> Asked<Option<Settlement>> {
+    /// What the chain proves about a payment that somebody else submits, perhaps in transaction `tx`; `None` while nothing is
+    /// proven. A failure is final, because somebody else may submit the payment at any time.
+    ///
+    /// # Errors
+    /// Why no node could say.
+    pub async fn verdict(&self, payment: &VerifiedPayment, tx: Option<&str>, depth: Depth) -> Result<Option<Settlement>, String> {
+        self.look(payment, tx, depth).await.map_err(|error| error.to_string())
+    }
+
+    async fn look(&self, payment: &VerifiedPayment, tx: Option<&str>, depth: Depth) -> Asked<Option<Settlement>> {
         let hashes: Vec<_> = tx.and_then(hex::fixed).into_iter().collect();
         let (receipts, latest) = self.0.receipts(&hashes).await?;
-        let deep = |block: u64| (latest.number + 1).saturating_sub(block) >= confirmations;
         if let Some(receipt) = receipts.into_iter().flatten().find(|receipt| evidence::pays(receipt, payment)) {
             let found = Confirmation { tx: hex::encode(&receipt.tx), block: receipt.block };
-            return Ok(deep(receipt.block).then_some(Settlement::Confirmed(found)));
+            let deep = depth.reached(&self.0, payment, receipt.block, &latest).await?;
+            return Ok(deep.then_some(Settlement::Confirmed(found)));
         }
         Ok(match evidence::elsewhere(&self.0, payment, &latest).await? {
-            Elsewhere::Paid(found) if deep(found.block) => Some(Settlement::Confirmed(found)),
-            Elsewhere::Spent { block, .. } if deep(block) => Some(evidence::spent()),
-            Elsewhere::Unused if evidence::is_over(&self.0, payment, &latest).await? => Some(evidence::expired()),
-            Elsewhere::Paid(_) | Elsewhere::Spent { .. } | Elsewhere::Unexplained | Elsewhere::Unused => None,
+            Elsewhere::Paid(found) => {
+                let deep = depth.reached(&self.0, payment, found.block, &latest).await?;
+                deep.then_some(Settlement::Confirmed(found))
+            }
+            Elsewhere::Spent { block, .. } => (self.0.finalized().await?.number >= block).then(evidence::spent),
+            Elsewhere::Unused => evidence::is_over(&self.0, payment, &latest).await?.then(evidence::expired),
+            Elsewhere::Unexplained => None,
         })
     }
 }

@@ -14,6 +14,7 @@ mod lane;
 mod ledger;
 mod node;
 pub mod payload;
+mod round;
 mod rpc;
 mod settle;
 pub mod signature;
@@ -25,7 +26,8 @@ pub mod word;
 
 use sha3::{Digest, Keccak256};
 
-pub(in crate::chain) use ledger::Ledger;
+pub(in crate::chain) use evidence::Depth;
+pub(in crate::chain) use ledger::{Ledger, Stands};
 pub(in crate::chain) use settle::{Purse, Settler};
 pub(in crate::chain) use transaction::Signed;
 

@@ -1,12 +1,11 @@
 //! What we ask a node, with typed answers; an answer of the wrong shape counts as no answer.
 
-use std::cell::Cell;
-
 use serde_json::{Value, json};
 use tokio::time::{Duration, Instant};
 
 use super::address::Address;
 use super::hex;
+use super::round::{self, Receipts, Rounds, Shared};
 use super::rpc::{Call, Rpc, RpcError};
 
 /// A block's head.
@@ -38,6 +37,8 @@ pub struct Receipt {
     pub logs: Vec<Log>,
 }
 
+/// Looks that are at least this far apart happen at multiples of it.
+const STEP: Duration = Duration::from_millis(250);
 /// How long an answer about finality is good for everybody who asks.
 const FRESH: Duration = Duration::from_secs(5);
 /// Where a chain does not say what is final, this many blocks are.
@@ -46,15 +47,19 @@ const FINAL_DEPTH: u64 = 64;
 /// Typed JSON-RPC to one network.
 pub struct Node {
     rpc: Rpc,
-    /// The newest final block and when it was asked for.
-    horizon: Cell<Option<(Instant, Block)>>,
+    rounds: Rounds,
+    started: Instant,
+    /// The newest final block.
+    horizon: Shared<Block>,
+    /// The newest safe one.
+    safe: Shared<Block>,
 }
 
 pub type Asked<T> = Result<T, RpcError>;
 
 impl Node {
     pub fn new(rpc: Rpc) -> Node {
-        Node { rpc, horizon: Cell::default() }
+        Node { rpc, rounds: Rounds::default(), started: Instant::now(), horizon: Shared::default(), safe: Shared::default() }
     }
 
     /// Several calls in one round trip; read each answer with the functions below.
@@ -63,14 +68,23 @@ impl Node {
         answers.try_into().map_err(|_| nonsense("a batch"))
     }
 
-    /// The receipts of several hashes, `None` where there is none, and the latest block.
-    pub async fn receipts(&self, hashes: &[[u8; 32]]) -> Asked<(Vec<Option<Receipt>>, Block)> {
-        let mut calls = vec![block("latest")];
-        calls.extend(hashes.iter().map(receipt));
-        let mut answers = self.rpc.batch(calls).await?.into_iter();
-        let latest = read_block(answers.next().ok_or_else(|| nonsense("a batch"))??)?;
-        let receipts = answers.zip(hashes).map(|(answer, hash)| read_receipt(&answer?, hash)).collect::<Asked<_>>()?;
-        Ok((receipts, latest))
+    /// The receipts of several transactions, `None` where there is none, and the latest block.
+    pub async fn receipts(&self, hashes: &[[u8; 32]]) -> Asked<Receipts> {
+        round::alone(&self.rpc, hashes).await
+    }
+
+    /// The same for transactions of ours, together with whoever asks for some at about the same moment.
+    pub async fn our_receipts(&self, hashes: &[[u8; 32]]) -> Asked<Receipts> {
+        self.rounds.receipts(&self.rpc, hashes).await
+    }
+
+    /// About as long as `pause`, and so that all who wait look at the same moments, in rounds.
+    pub fn in_step(&self, pause: Duration) -> Duration {
+        if pause < STEP {
+            return pause;
+        }
+        let late = (self.started.elapsed() + pause).as_micros() % STEP.as_micros();
+        pause.saturating_sub(Duration::from_micros(u64::try_from(late).unwrap_or(0)))
     }
 
     pub async fn block(&self, tag: &str) -> Asked<Block> {
@@ -83,19 +97,25 @@ impl Node {
 
     /// The newest block that cannot be replaced any more. A few seconds old at most.
     pub async fn finalized(&self) -> Asked<Block> {
-        if let Some((at, block)) = self.horizon.get()
-            && at.elapsed() < FRESH
-        {
-            return Ok(block);
-        }
-        let final_block = match self.rpc.call(block("finalized")).await {
-            Ok(answer) if !answer.is_null() => read_block(answer)?,
-            Ok(_) => self.deep_block().await?,
-            Err(error) if unknown_tag(&error) => self.deep_block().await?,
-            Err(error) => return Err(error),
+        self.tagged("finalized", &self.horizon).await
+    }
+
+    /// The newest block that only a failure of the whole network replaces: on a rollup, one whose data is on its parent
+    /// chain. A few seconds old at most.
+    pub async fn safe(&self) -> Asked<Block> {
+        self.tagged("safe", &self.safe).await
+    }
+
+    async fn tagged(&self, tag: &str, known: &Shared<Block>) -> Asked<Block> {
+        let ask = async {
+            match self.rpc.call(block(tag)).await {
+                Ok(answer) if !answer.is_null() => read_block(answer),
+                Ok(_) => self.deep_block().await,
+                Err(error) if unknown_tag(&error) => self.deep_block().await,
+                Err(error) => Err(error),
+            }
         };
-        self.horizon.set(Some((Instant::now(), final_block)));
-        Ok(final_block)
+        known.get(FRESH, ask).await
     }
 
     async fn deep_block(&self) -> Asked<Block> {
@@ -163,7 +183,12 @@ pub fn count(address: Address, tag: &str) -> Call {
 
 /// A call that changes nothing, at the latest block.
 pub fn view(from: Address, to: Address, data: &[u8]) -> Call {
-    Call::new("eth_call", json!([transaction(from, to, data), "latest"]))
+    view_in("latest", from, to, data)
+}
+
+/// A call that changes nothing, in the block of that name.
+pub fn view_in(tag: &str, from: Address, to: Address, data: &[u8]) -> Call {
+    Call::new("eth_call", json!([transaction(from, to, data), tag]))
 }
 
 pub fn estimate(from: Address, to: Address, data: &[u8]) -> Call {
@@ -182,7 +207,7 @@ fn transaction(from: Address, to: Address, data: &[u8]) -> Value {
     json!({"from": from.to_string(), "to": to.to_string(), "data": hex::encode(data)})
 }
 
-/// Whether the node says that it does not know the word `finalized`, as opposed to having trouble.
+/// Whether the node says that it does not know the words `finalized` and `safe`, as opposed to having trouble.
 fn unknown_tag(error: &RpcError) -> bool {
     error.says(&["finalized", "tag", "invalid", "unsupported", "not supported", "unknown block", "unknown variant", "hex string"])
 }
@@ -215,6 +240,14 @@ pub fn read_block(answer: Value) -> Asked<Block> {
         fee => Some(read_quantity(fee)?),
     };
     Ok(Block { number: read_number(&answer["number"])?, timestamp: read_number(&answer["timestamp"])?, base_fee })
+}
+
+/// Whether the node that answered is on the chain that we mean; there may be several, and not all of them looked at.
+pub fn on_chain(answer: Asked<Value>, chain_id: u64) -> Asked<()> {
+    match read_number(&answer?)? {
+        theirs if theirs == chain_id => Ok(()),
+        theirs => Err(RpcError::Unreachable(format!("the node that answered is on chain {theirs}, not on {chain_id}"))),
+    }
 }
 
 /// `None` while the transaction is not mined. A receipt of another transaction than the one asked for is nonsense.

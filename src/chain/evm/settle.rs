@@ -6,22 +6,25 @@ use tokio::time::{Duration, Instant, sleep};
 use tracing::{error, info, warn};
 
 use super::address::Address;
-use super::attempt::Progress;
-use super::evidence::{self, Elsewhere, expired, spent};
+use super::attempt::{Progress, gas_cap};
+use super::check::Pace;
+use super::evidence::{self, Depth, Elsewhere, expired, spent};
 use super::gap::Place;
 use super::key::PrivateKey;
 use super::lane::Lane;
 use super::node::{self, Block, Node, Receipt};
+use super::round::Shared;
 use super::rpc::{Rpc, RpcError};
 use super::transaction::{Signed, Transaction};
 use super::watch::Watched;
 use super::{abi, check, hex, simulate};
 use crate::chain::client::JsonClient;
-use crate::chain::handle::Entry;
+use crate::chain::handle::{Closed, Entry};
 use crate::chain::open::Hearing;
 use crate::chain::payment::{Proof, VerifiedPayment};
 use crate::chain::{Attempt, Confirmation, Journal, JournalClosed, Refused, Settlement, reason};
 use crate::clock::Clock;
+use crate::money::Micros;
 
 /// A transaction sent later than this before the end of its authorization would be mined too late.
 const SETTLE_MARGIN_SECONDS: u64 = 6;
@@ -29,6 +32,8 @@ const SETTLE_MARGIN_SECONDS: u64 = 6;
 const IDLE: Duration = Duration::from_secs(15);
 /// How soon somebody who asks again is noticed.
 const WAKE: Duration = Duration::from_millis(100);
+/// Between two looks for a payment whose buyer was told that it failed.
+const AFTERCARE: Duration = Duration::from_secs(5);
 
 /// Everything that settles payments on one network with one key.
 pub struct Settler {
@@ -37,10 +42,22 @@ pub struct Settler {
     pub(super) key: PrivateKey,
     pub(super) address: Address,
     pub(super) lane: Lane,
+    /// How many of our transactions are mined.
+    pub(super) mined: Shared<u64>,
     pub(super) journal: Arc<dyn Journal>,
     clock: Clock,
-    confirmations: u64,
+    depth: Depth,
+    pub(super) coin_usd: Option<Micros>,
     pub(super) max_fee: u128,
+}
+
+/// What a step of a settlement led to.
+enum Ended {
+    /// Nothing can change it: it goes into the books.
+    Proven(Settlement),
+    /// It did not move the money, as deep as we believe a transfer that did. What we signed is public, so until its end
+    /// anybody may still submit it, and a reorganisation may still let ours succeed: its buyer is told, and the books wait.
+    SoFar(Settlement),
 }
 
 /// Why a step was not finished.
@@ -67,7 +84,9 @@ impl From<RpcError> for Halt {
 pub struct Purse {
     pub urls: Vec<String>,
     pub key: PrivateKey,
-    pub confirmations: u64,
+    pub depth: Depth,
+    /// What one coin of the chain costs, if the operator told.
+    pub coin_usd: Option<Micros>,
     pub max_fee: u128,
 }
 
@@ -79,19 +98,35 @@ impl Settler {
             address: purse.key.address(),
             key: purse.key,
             lane: Lane::default(),
+            mined: Shared::default(),
             journal,
             clock,
-            confirmations: purse.confirmations.max(1),
+            depth: purse.depth,
+            coin_usd: purse.coin_usd,
             max_fee: purse.max_fee,
         }
     }
 
-    pub async fn check(&self) -> Result<(), String> {
+    pub async fn check(&self) -> Result<(), Closed> {
         check::check(self, self.clock.now()).await
     }
 
     pub async fn simulate(&self, payment: &VerifiedPayment) -> Result<(), Refused> {
-        simulate::simulate(&self.node, self.address, payment).await.map(|_| ())
+        let trial = simulate::attempt(&self.node, self.address, payment, "latest").await?;
+        // The time that was noted with the payment is what its transfer is looked for by.
+        let agreed = check::agree_on_time(&self.node, &self.entry.token, &trial.latest, payment.verified_at).await;
+        let trial = match agreed.map_err(|why| self.entry.closing(why))? {
+            Pace::Live => trial,
+            // The token compares times with those of the block it is asked in.
+            Pace::Idle => simulate::attempt(&self.node, self.address, payment, "pending").await?,
+        };
+        trial.judge(&self.node, self.address, payment).await.map(|_| ())
+    }
+
+    /// Whether the chain's clock and ours agree.
+    pub async fn agree_on_time(&self) -> Result<(), Closed> {
+        let latest = self.node.block("latest").await.map_err(|error| error.to_string())?;
+        check::agree_on_time(&self.node, &self.entry.token, &latest, self.clock.now()).await.map(|_| ())
     }
 
     /// Reads journaled attempts back. Must happen before any new settlement starts, so that no nonce is used twice.
@@ -167,6 +202,8 @@ impl Settler {
     ) -> Result<Settlement, JournalClosed> {
         let mut progress = Progress::new();
         let mut pause = Duration::from_millis(100);
+        // What its buyer was told, while nothing is proven yet.
+        let mut told = None;
         loop {
             let step = if tries.is_empty() {
                 self.begin(payment, tries, &mut progress).await
@@ -174,16 +211,25 @@ impl Settler {
                 self.follow(payment, tries, &mut progress).await
             };
             match step {
-                Ok(Some(outcome)) => return Ok(outcome),
-                Ok(None) => {}
+                Ok(Some(Ended::Proven(outcome @ Settlement::Confirmed(_)))) => return Ok(outcome),
+                Ok(Some(Ended::Proven(outcome))) => return Ok(told.unwrap_or(outcome)),
+                Ok(Some(Ended::SoFar(outcome))) if told.is_none() => {
+                    warn!(payment = %payment.id(), "settlement failed; it stays open until that is final: {outcome:?}");
+                    hearing.tell(&outcome);
+                    (told, progress.told) = (Some(outcome), true);
+                }
+                Ok(Some(Ended::SoFar(_)) | None) => {}
                 Err(Halt::Closed) => return Err(JournalClosed),
                 Err(Halt::Trouble(why)) => {
                     warn!(payment = %payment.id(), "settlement waits: {why}");
                     pause = pause.max(Duration::from_secs(1));
                 }
             }
+            if told.is_some() {
+                pause = AFTERCARE;
+            }
             if !tries.is_empty() || hearing.is_waited() {
-                sleep(pause).await;
+                sleep(self.node.in_step(pause)).await;
                 pause = (pause * 3 / 2).min(Duration::from_secs(2));
                 continue;
             }
@@ -202,7 +248,7 @@ impl Settler {
         payment: &VerifiedPayment,
         tries: &mut Vec<Signed>,
         progress: &mut Progress,
-    ) -> Result<Option<Settlement>, Halt> {
+    ) -> Result<Option<Ended>, Halt> {
         if self.seconds_left(payment) < SETTLE_MARGIN_SECONDS {
             let latest = self.node.block("latest").await?;
             return self.after_expiry(payment, tries, &latest, progress).await;
@@ -218,8 +264,11 @@ impl Settler {
             node::block("latest"),
             node::tip(),
             node::count(self.address, "pending"),
+            node::chain_id(),
         ];
-        let [gas, code, latest, tip, pending] = self.node.batch(calls).await?;
+        let [gas, code, latest, tip, pending, chain_id] = self.node.batch(calls).await?;
+        // A nonce of another chain would leave a gap before everything that follows.
+        node::on_chain(chain_id, payment.chain_id)?;
         let latest = node::read_block(latest?)?;
         let mut wallet = !node::read_bytes(&code?)?.is_empty();
         let gas = match gas {
@@ -239,7 +288,7 @@ impl Settler {
         let cap = gas_cap(payment.chain_id, wallet);
         if gas > cap {
             let message = format!("the transfer needs {gas} gas; at most {cap} is paid for");
-            return Ok(Some(Settlement::Failed { reason: reason::SIMULATION, message }));
+            return Ok(Some(Ended::Proven(Settlement::Failed { reason: reason::SIMULATION, message })));
         }
         let Some(fees) = self.fees(&latest, node::read_tip(tip)) else {
             let why = check::room_for(latest.base_fee, self.max_fee).err().unwrap_or_default();
@@ -268,22 +317,21 @@ impl Settler {
         refused: Refused,
         latest: &Block,
         progress: &mut Progress,
-    ) -> Result<Option<Settlement>, Halt> {
+    ) -> Result<Option<Ended>, Halt> {
         let (reason, message) = match refused {
-            Refused::Unavailable(why) => return Err(Halt::Trouble(why)),
+            Refused::Unavailable(why) | Refused::ClockSkew(why) => return Err(Halt::Trouble(why)),
             Refused::Malformed(message) => (reason::INVALID_PAYLOAD, message),
             Refused::Invalid { reason, message } => (reason, message),
         };
-        if reason == reason::NONCE_USED {
-            // EIP-3009 lets anyone submit this; a stranger's earlier submit is still our payment.
-            match self.elsewhere(payment, latest, progress).await? {
-                Elsewhere::Paid(confirmation) => return Ok(self.deep(confirmation, latest)),
-                Elsewhere::Spent { block, .. } if self.is_deep(block, latest) => {}
-                Elsewhere::Unexplained if self.stays_unexplained(latest, progress).await? => {}
-                Elsewhere::Unused | Elsewhere::Spent { .. } | Elsewhere::Unexplained => return Ok(None),
-            }
-        }
-        Ok(Some(Settlement::Failed { reason, message }))
+        // EIP-3009 lets anyone submit this; a stranger's earlier submit is still our payment, whatever reason a node names
+        // that is a block behind the one that refused.
+        let failed = match self.elsewhere(payment, latest, progress).await? {
+            Elsewhere::Paid(confirmation) => return self.deep(payment, confirmation, latest).await,
+            Elsewhere::Spent { block, .. } => self.is_deep(payment, block, latest).await?,
+            Elsewhere::Unexplained => self.stays_unexplained(latest, progress).await?,
+            Elsewhere::Unused => reason != reason::NONCE_USED,
+        };
+        Ok(failed.then_some(Ended::Proven(Settlement::Failed { reason, message })))
     }
 
     /// Looks at what became of the transactions, and pushes the last one if it is stuck.
@@ -292,9 +340,9 @@ impl Settler {
         payment: &VerifiedPayment,
         tries: &mut Vec<Signed>,
         progress: &mut Progress,
-    ) -> Result<Option<Settlement>, Halt> {
+    ) -> Result<Option<Ended>, Halt> {
         let hashes: Vec<_> = tries.iter().map(|signed| signed.hash).collect();
-        let (receipts, latest) = self.node.receipts(&hashes).await?;
+        let (receipts, latest) = self.node.our_receipts(&hashes).await?;
         let mut mined: Vec<_> = receipts.into_iter().flatten().collect();
         // Not even beside the receipt of a newer nonce may such a transaction be overlooked.
         let odd = mined.iter().find(|receipt| receipt.succeeded && carries(tries, &receipt.tx));
@@ -309,7 +357,7 @@ impl Settler {
         if let Some(receipt) = mined.pop() {
             return self.mined(payment, &receipt, tries, &latest, progress).await;
         }
-        if latest.timestamp >= evidence::end(payment) {
+        if progress.told || latest.timestamp >= evidence::end(payment) {
             return self.after_expiry(payment, tries, &latest, progress).await;
         }
         if progress.is_new() {
@@ -328,9 +376,9 @@ impl Settler {
         tries: &mut Vec<Signed>,
         latest: &Block,
         progress: &mut Progress,
-    ) -> Result<Option<Settlement>, Halt> {
+    ) -> Result<Option<Ended>, Halt> {
         let place = Confirmation { tx: hex::encode(&receipt.tx), block: receipt.block };
-        let Some(deep) = self.deep(place, latest) else { return Ok(None) };
+        let Some(deep) = self.deep(payment, place, latest).await? else { return Ok(None) };
         if evidence::pays(receipt, payment) {
             return Ok(Some(deep));
         }
@@ -340,25 +388,29 @@ impl Settler {
             // The transaction that frees a nonce, so the authorization was at its end or carried by somebody else. If a
             // reorganisation undid the latter, there may be time left for a transfer of ours.
             return match elsewhere {
-                Elsewhere::Unused if self.seconds_left(payment) >= SETTLE_MARGIN_SECONDS => {
+                Elsewhere::Unused if !progress.told && self.seconds_left(payment) >= SETTLE_MARGIN_SECONDS => {
                     self.begin_again(payment, tries, progress).await
                 }
                 _ => self.after_expiry(payment, tries, latest, progress).await,
             };
         }
         match elsewhere {
-            Elsewhere::Paid(confirmation) => Ok(self.deep(confirmation, latest)),
+            Elsewhere::Paid(confirmation) => self.deep(payment, confirmation, latest).await,
             Elsewhere::Spent { tx, .. } if carries(tries, &tx) => Ok(contradiction(payment, &tx, progress)),
-            Elsewhere::Spent { block, .. } => Ok(self.is_deep(block, latest).then(spent)),
-            Elsewhere::Unexplained => Ok(self.stays_unexplained(latest, progress).await?.then(spent)),
+            Elsewhere::Spent { block, .. } => self.spent(payment, block, latest).await,
+            Elsewhere::Unexplained => Ok(self.stays_unexplained(latest, progress).await?.then(|| Ended::Proven(spent()))),
+            Elsewhere::Unused if progress.told && latest.timestamp >= evidence::end(payment) => {
+                self.after_expiry(payment, tries, latest, progress).await
+            }
+            Elsewhere::Unused if progress.told => Ok(None),
             Elsewhere::Unused => {
                 let why = simulate::simulate(&self.node, self.address, payment).await;
                 let (reason, message) = match why {
-                    Err(Refused::Unavailable(why)) => return Err(Halt::Trouble(why)),
+                    Err(Refused::Unavailable(why) | Refused::ClockSkew(why)) => return Err(Halt::Trouble(why)),
                     Err(Refused::Invalid { reason, message }) => (reason, message),
                     Ok(_) | Err(Refused::Malformed(_)) => (reason::TRANSACTION, "the transfer reverted".to_owned()),
                 };
-                Ok(Some(Settlement::Failed { reason, message }))
+                Ok(Some(Ended::SoFar(Settlement::Failed { reason, message })))
             }
         }
     }
@@ -370,9 +422,9 @@ impl Settler {
         tries: &mut Vec<Signed>,
         latest: &Block,
         progress: &mut Progress,
-    ) -> Result<Option<Settlement>, Halt> {
+    ) -> Result<Option<Ended>, Halt> {
         match self.elsewhere(payment, latest, progress).await? {
-            Elsewhere::Paid(confirmation) => return Ok(self.deep(confirmation, latest)),
+            Elsewhere::Paid(confirmation) => return self.deep(payment, confirmation, latest).await,
             Elsewhere::Spent { tx, block } => return self.after_spent(payment, tries, (tx, block), latest, progress).await,
             Elsewhere::Unexplained => return self.after_unexplained(payment, tries, latest, progress).await,
             Elsewhere::Unused => {}
@@ -408,14 +460,14 @@ impl Settler {
         payment: &VerifiedPayment,
         tries: &mut Vec<Signed>,
         progress: &mut Progress,
-    ) -> Result<Option<Settlement>, Halt> {
+    ) -> Result<Option<Ended>, Halt> {
         Ok(match self.begin(payment, tries, progress).await? {
-            Some(Settlement::Failed { .. }) | None => None,
+            Some(Ended::Proven(Settlement::Failed { .. }) | Ended::SoFar(_)) | None => None,
             Some(confirmed) => Some(confirmed),
         })
     }
 
-    /// The authorization is past its end or too close to it. It has failed once a block that is final is past the end,
+    /// The authorization is past its end or too close to it, or its buyer was told that it failed. It has failed once a block that is final is past the end,
     /// nobody had used it by the latest block, and nothing of ours blocks the line.
     async fn after_expiry(
         &self,
@@ -423,19 +475,21 @@ impl Settler {
         tries: &mut Vec<Signed>,
         latest: &Block,
         progress: &mut Progress,
-    ) -> Result<Option<Settlement>, Halt> {
-        let over = latest.timestamp >= evidence::end(payment);
-        // Ours cannot land any more. The line comes first, because the question below may never be answered, and others
+    ) -> Result<Option<Ended>, Halt> {
+        let over = progress.told || latest.timestamp >= evidence::end(payment);
+        // Ours cannot land any more, or shall not. The line comes first, because the question below may never be answered, and others
         // wait behind this nonce.
         let clear = if over { self.clear_line(payment, tries, latest, progress).await } else { Ok(false) };
         if let Err(Halt::Closed) = clear {
             return Err(Halt::Closed);
         }
         match self.elsewhere(payment, latest, progress).await? {
-            Elsewhere::Paid(confirmation) => Ok(self.deep(confirmation, latest)),
+            Elsewhere::Paid(confirmation) => self.deep(payment, confirmation, latest).await,
             Elsewhere::Spent { tx, block } => self.after_spent(payment, tries, (tx, block), latest, progress).await,
             Elsewhere::Unexplained => self.after_unexplained(payment, tries, latest, progress).await,
-            Elsewhere::Unused => Ok((clear? && evidence::is_over(&self.node, payment, latest).await?).then(expired)),
+            Elsewhere::Unused => {
+                Ok((clear? && evidence::is_over(&self.node, payment, latest).await?).then(|| Ended::Proven(expired())))
+            }
         }
     }
 
@@ -447,12 +501,21 @@ impl Settler {
         (tx, block): ([u8; 32], u64),
         latest: &Block,
         progress: &mut Progress,
-    ) -> Result<Option<Settlement>, Halt> {
+    ) -> Result<Option<Ended>, Halt> {
         if carries(tries, &tx) {
             return Ok(contradiction(payment, &tx, progress));
         }
         let clear = self.clear_line(payment, tries, latest, progress).await?;
-        Ok((clear && self.is_deep(block, latest)).then(spent))
+        if clear { self.spent(payment, block, latest).await } else { Ok(None) }
+    }
+
+    /// The authorization was used up in `block` for something else, while a transaction of ours may be under way.
+    async fn spent(&self, payment: &VerifiedPayment, block: u64, latest: &Block) -> Result<Option<Ended>, Halt> {
+        if !self.is_deep(payment, block, latest).await? {
+            return Ok(None);
+        }
+        let is_final = self.node.finalized().await?.number >= block;
+        Ok(Some(if is_final { Ended::Proven(spent()) } else { Ended::SoFar(spent()) }))
     }
 
     async fn after_unexplained(
@@ -461,11 +524,11 @@ impl Settler {
         tries: &mut Vec<Signed>,
         latest: &Block,
         progress: &mut Progress,
-    ) -> Result<Option<Settlement>, Halt> {
+    ) -> Result<Option<Ended>, Halt> {
         // Finality takes long; the line is freed before, as soon as a node behind with its events is unlikely.
         let likely = progress.unexplained_since(latest).is_some();
         let clear = likely && self.clear_line(payment, tries, latest, progress).await?;
-        Ok((clear && self.stays_unexplained(latest, progress).await?).then(spent))
+        Ok((clear && self.stays_unexplained(latest, progress).await?).then(|| Ended::Proven(spent())))
     }
 
     /// Where the authorization went. An answer that explains it, or calls it unused, starts the wait for an explanation anew.
@@ -493,12 +556,13 @@ impl Settler {
     }
 
     /// The confirmation as an outcome, once enough blocks stand on it.
-    fn deep(&self, confirmation: Confirmation, latest: &Block) -> Option<Settlement> {
-        self.is_deep(confirmation.block, latest).then_some(Settlement::Confirmed(confirmation))
+    async fn deep(&self, payment: &VerifiedPayment, found: Confirmation, latest: &Block) -> Result<Option<Ended>, Halt> {
+        let deep = self.is_deep(payment, found.block, latest).await?;
+        Ok(deep.then_some(Ended::Proven(Settlement::Confirmed(found))))
     }
 
-    fn is_deep(&self, block: u64, latest: &Block) -> bool {
-        (latest.number + 1).saturating_sub(block) >= self.confirmations
+    async fn is_deep(&self, payment: &VerifiedPayment, block: u64, latest: &Block) -> Result<bool, Halt> {
+        Ok(self.depth.reached(&self.node, payment, block, latest).await?)
     }
 
     fn seconds_left(&self, payment: &VerifiedPayment) -> u64 {
@@ -514,21 +578,10 @@ fn carries(tries: &[Signed], tx: &[u8; 32]) -> bool {
 /// Our transfer succeeded and the events of the token do not show it: what the nodes say about it is incomplete, or the token
 /// is not what we take it for. The money may have moved, so the payment has not failed; it stays open until the events appear
 /// or somebody looks.
-fn contradiction(payment: &VerifiedPayment, tx: &[u8; 32], progress: &mut Progress) -> Option<Settlement> {
+fn contradiction(payment: &VerifiedPayment, tx: &[u8; 32], progress: &mut Progress) -> Option<Ended> {
     if !std::mem::replace(&mut progress.contradicted, true) {
         let (id, tx) = (payment.id(), hex::encode(tx));
         error!(payment = %id, %tx, "our transfer succeeded, but its receipt does not show it; this payment stays open");
     }
     None
-}
-
-/// The most gas a transfer may use. A plain one needs about 105,000, and 17,000 more when the recipient had nothing yet;
-/// a wallet's own signature check comes on top.
-pub(super) fn gas_cap(chain_id: u64, wallet: bool) -> u64 {
-    const ARBITRUM: [u64; 2] = [42161, 421614];
-    if ARBITRUM.contains(&chain_id) {
-        // There the estimate includes what the parent chain charges.
-        return 3_000_000;
-    }
-    if wallet { 300_000 } else { 150_000 }
 }

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::abi;
 use super::address::Address;
-use super::node::{self, Node};
+use super::node::{self, Block, Node};
 use super::rpc::RpcError;
 use super::verify;
 use super::word::Word;
@@ -22,35 +22,66 @@ fn unavailable(error: RpcError) -> Refused {
     Refused::Unavailable(error.to_string())
 }
 
-/// Runs the transfer as `settler` would. A payer without code is judged by its signature, one with code (a contract, or
-/// EIP-7702) by the token alone.
+/// What became of a transfer that was only tried.
+pub struct Trial {
+    /// The newest block when it was tried.
+    pub latest: Block,
+    code: Vec<u8>,
+    data: Vec<u8>,
+    outcome: Result<(), RpcError>,
+    tag: &'static str,
+}
+
+/// Runs the transfer as `settler` would, and judges it. A payer without code is judged by its signature, one with code (a
+/// contract, or EIP-7702) by the token alone.
 pub async fn simulate(node: &Node, settler: Address, payment: &VerifiedPayment) -> Result<Plan, Refused> {
+    attempt(node, settler, payment, "latest").await?.judge(node, settler, payment).await
+}
+
+/// Runs the transfer in one block: the `latest`, or the one that is `pending`. One round trip.
+pub async fn attempt(node: &Node, settler: Address, payment: &VerifiedPayment, tag: &'static str) -> Result<Trial, Refused> {
     let (authorization, signature) = (&payment.authorization, &payment.signature);
-    let wallet_data = || abi::transfer_wallet(authorization, signature);
-    let plain = match payment.proof {
-        Proof::Recovered => abi::transfer_plain(authorization, signature),
-        Proof::NeedsCode => None,
-    };
-    let data = plain.clone().unwrap_or_else(wallet_data);
-    let calls = [node::code(authorization.from), node::view(settler, payment.asset, &data)];
-    let [code, outcome] = node.batch(calls).await.map_err(unavailable)?;
+    let data = plain(payment).unwrap_or_else(|| abi::transfer_wallet(authorization, signature));
+    let calls = [
+        node::chain_id(),
+        node::code(authorization.from),
+        node::view_in(tag, settler, payment.asset, &data),
+        node::block("latest"),
+    ];
+    let [chain_id, code, outcome, latest] = node.batch(calls).await.map_err(unavailable)?;
+    node::on_chain(chain_id, payment.chain_id).map_err(unavailable)?;
     let code = code.and_then(|answer| node::read_bytes(&answer)).map_err(unavailable)?;
-    let wallet = !code.is_empty();
-    if !wallet && payment.proof == Proof::NeedsCode {
-        return Err(verify::not_signed(authorization));
+    let latest = latest.and_then(node::read_block).map_err(unavailable)?;
+    Ok(Trial { latest, code, data, outcome: outcome.map(|_| ()), tag })
+}
+
+/// The call that carries the signature as a payer without code makes it.
+fn plain(payment: &VerifiedPayment) -> Option<Vec<u8>> {
+    match payment.proof {
+        Proof::Recovered => abi::transfer_plain(&payment.authorization, &payment.signature),
+        Proof::NeedsCode => None,
     }
-    let error = match outcome {
-        Ok(_) => return Ok(Plan { data, wallet }),
-        Err(error) => error,
-    };
-    if wallet && plain.is_some() {
-        // The wallet may read the signature in another form than we normalised it to.
-        let data = wallet_data();
-        if node.call(node::view(settler, payment.asset, &data)).await.is_ok() {
-            return Ok(Plan { data, wallet });
+}
+
+impl Trial {
+    pub async fn judge(self, node: &Node, settler: Address, payment: &VerifiedPayment) -> Result<Plan, Refused> {
+        let wallet = !self.code.is_empty();
+        if !wallet && payment.proof == Proof::NeedsCode {
+            return Err(verify::not_signed(&payment.authorization));
         }
+        let error = match self.outcome {
+            Ok(()) => return Ok(Plan { data: self.data, wallet }),
+            Err(error) => error,
+        };
+        if wallet && plain(payment).is_some() {
+            // The wallet may read the signature in another form than we normalised it to.
+            let data = abi::transfer_wallet(&payment.authorization, &payment.signature);
+            if node.call(node::view_in(self.tag, settler, payment.asset, &data)).await.is_ok() {
+                return Ok(Plan { data, wallet });
+            }
+        }
+        Err(diagnose(node, payment, error).await)
     }
-    Err(diagnose(node, payment, error).await)
 }
 
 /// Names the reason of a transfer that would revert, in the order of x402 2.27 facilitators: not an EIP-3009 token, used

@@ -33,13 +33,15 @@ impl Settler {
         let mut missed = 0;
         let mut progress = Progress::new();
         loop {
-            sleep(delay.min(PAUSE)).await;
+            sleep(self.node.in_step(delay.min(PAUSE))).await;
             let Ok(horizon) = self.node.finalized().await.map(|block| block.number) else { continue };
             let is_final = block <= horizon;
             if !is_final && Instant::now() < look_at {
                 continue;
             }
-            let Ok((mut receipts, latest)) = self.node.receipts(&[hash]).await else { continue };
+            let ours = tries.iter().any(|signed| signed.hash == hash);
+            let asked = if ours { self.node.our_receipts(&[hash]).await } else { self.node.receipts(&[hash]).await };
+            let Ok((mut receipts, latest)) = asked else { continue };
             match receipts.pop().flatten().filter(|receipt| evidence::pays(receipt, payment)) {
                 // A node that is behind has not seen it yet.
                 None if latest.number < block => {}

@@ -69,13 +69,18 @@ pub struct Transfer {
 impl Anvil {
     /// Starts Base Sepolia (84532) or Base (8453) as of now; blocks are mined as transactions come.
     pub fn start(chain_id: u64) -> Anvil {
+        Anvil::start_ahead(chain_id, 0)
+    }
+
+    /// The same, with a clock that is so many seconds ahead of ours.
+    pub fn start_ahead(chain_id: u64, seconds: i64) -> Anvil {
         let genesis = tests_dir().join(format!("chain/genesis-{chain_id}.json"));
         let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("the clock is past 1970").as_secs();
         let mut command = Command::new(binary());
         command.args(["--port", "0", "--accounts", "0", "--slots-in-an-epoch", "2"]);
         command.arg("--chain-id").arg(chain_id.to_string());
         // The genesis says 0; without this every authorization would be "not yet valid".
-        command.arg("--timestamp").arg(now.to_string());
+        command.arg("--timestamp").arg(now.saturating_add_signed(seconds).to_string());
         command.arg("--init").arg(genesis);
         let mut process = Process::spawn(command);
         let address = process.wait_for("Listening on ");
@@ -199,6 +204,31 @@ impl Anvil {
         }
         data.push_str(&format!("{}{}{rs}", word(&field("nonce")), word(v)));
         self.act_as(sender.address, self.usdc(), &data)
+    }
+
+    /// Takes somebody's signed authorization back, which everybody may submit who has the payer's word for it; returns the
+    /// transaction. `payment` is a line of [`crate::buyer::sign`].
+    pub fn cancel(&self, sender: Wallet, payment: &Value) -> String {
+        let text = |value: &Value| value.as_str().expect("signed payments are text").to_owned();
+        let (from, nonce) = (text(&payment["authorization"]["from"]), text(&payment["authorization"]["nonce"]));
+        let signature = text(&payment["cancellation"]);
+        let (rs, v) = signature.trim_start_matches("0x").split_at(128);
+        // cancelAuthorization(address,bytes32,uint8,bytes32,bytes32)
+        self.act_as(sender.address, self.usdc(), &format!("0x5a049a70{}{}{}{rs}", word(&from), word(&nonce), word(v)))
+    }
+
+    /// `from` moves everything it holds to `to`, in a transaction that goes first into the next block; returns what that was.
+    pub fn drain(&self, from: Wallet, to: Wallet) -> u64 {
+        let all = self.usdc_balance(from.address);
+        self.pay(from, to, all);
+        all
+    }
+
+    /// `from` moves `amount` token units to `to`; returns the transaction.
+    pub fn pay(&self, from: Wallet, to: Wallet, amount: u64) -> String {
+        // transfer(address,uint256)
+        let data = format!("0xa9059cbb{}{}", word(to.address), word(&format!("{amount:x}")));
+        self.act_as(from.address, self.usdc(), &data)
     }
 
     /// Sends a transaction as anybody, who is given the gas for it; returns its hash.

@@ -72,7 +72,12 @@ pub struct Intent {
 /// Signs payments; each comes back as `{v2, v1, authorization, signature}` where `v2` and `v1` are header values.
 pub fn sign(intents: &[Intent]) -> Vec<Value> {
     let entry = |intent: &Intent| json!({ "key": intent.wallet.key, "requirements": intent.requirements, "validBefore": intent.valid_before });
-    let input = Value::from(intents.iter().map(entry).collect::<Vec<_>>()).to_string();
+    sign_entries(&intents.iter().map(entry).collect::<Vec<_>>())
+}
+
+/// Signs payments that say more than an [`Intent`] does; the entries are described at the head of `sign.mjs`.
+pub fn sign_entries(entries: &[Value]) -> Vec<Value> {
+    let input = Value::from(entries).to_string();
     let (code, stdout, stderr) = run(node("sign.mjs"), &input);
     assert_eq!(code, 0, "sign.mjs failed:\n{stderr}");
     stdout.lines().map(|line| serde_json::from_str(line).expect("one JSON object per line")).collect()

@@ -39,6 +39,9 @@ pub struct Settings {
     pub facilitator_url: Option<String>,
 }
 
+/// The file in a server's folder that moves its clock.
+const CLOCK: &str = "clock";
+
 /// A farebox with a data folder of its own.
 pub struct Server {
     binary: PathBuf,
@@ -97,6 +100,14 @@ impl Server {
     /// Asks it to end, and waits for nothing.
     pub fn signal(&self) {
         self.process.signal();
+    }
+
+    /// Sets its clock so many seconds ahead of the machine's (behind it, if negative), now and for its next start. Only a
+    /// binary with the feature `fault-points` looks.
+    pub fn move_clock(&self, seconds: i64) {
+        let (fresh, file) = (self.folder.path().join("clock.new"), self.folder.path().join(CLOCK));
+        // Renamed into place, so that it is never read half written.
+        std::fs::write(&fresh, seconds.to_string()).and_then(|()| std::fs::rename(&fresh, file)).expect("the folder is writable");
     }
 
     pub fn is_running(&mut self) -> bool {
@@ -177,6 +188,7 @@ pub fn micros(value: &Value) -> u64 {
 fn farebox(binary: &Path, folder: &Path) -> Command {
     let mut command = Command::new(binary);
     command.current_dir(folder).arg("--config").arg(folder.join("config.toml"));
+    command.env("FAREBOX_CLOCK", folder.join(CLOCK));
     command.env("TEST_SETTLER_KEY", SETTLER.key).env("TEST_UPSTREAM_KEY", UPSTREAM_KEY);
     command
 }

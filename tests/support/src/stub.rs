@@ -4,6 +4,8 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 
+use serde_json::Value;
+
 use crate::http::{self, Request};
 
 /// A running stub; its thread ends with the process.
@@ -29,6 +31,26 @@ impl Stub {
             }
         });
         Stub(address)
+    }
+
+    /// Stands before a chain's node at `address`: `answer` gets each JSON-RPC call and a way to ask the real node.
+    pub fn before_node(
+        address: &str,
+        answer: impl Fn(&Value, &dyn Fn(&Value) -> Value) -> Value + Send + Sync + 'static,
+    ) -> Stub {
+        let behind = address.to_owned();
+        Stub::start(move |request| {
+            let body: Value = serde_json::from_str(request.split("\r\n\r\n").nth(1)?).ok()?;
+            let ask = |call: &Value| {
+                let answer = forward(&behind, &format!("\r\n\r\n{call}"));
+                serde_json::from_str(&answer).unwrap_or_default()
+            };
+            let replies = match &body {
+                Value::Array(calls) => calls.iter().map(|call| answer(call, &ask)).collect(),
+                call => answer(call, &ask),
+            };
+            Some((200, replies.to_string()))
+        })
     }
 
     pub fn url(&self) -> String {
