@@ -6,33 +6,37 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_service::ServiceExt as _;
-use actix_tls::connect::{Connection, Connector as TcpConnector};
-use actix_web::rt::net::TcpStream;
+use actix_service::{Service as _, fn_service};
+use actix_tls::connect::rustls_0_23::{TlsConnector, TlsConnectorService};
+use actix_tls::connect::{ConnectError as TcpConnectError, ConnectInfo, Connection, Connector as TcpConnector};
 use awc::body::SizedStream;
 use awc::error::{ConnectError, SendRequestError};
+use actix_web::error::ParseError;
 use awc::http::Uri;
 use awc::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use bytes::Bytes;
 use futures_util::stream;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject as _;
+use rustls::ClientConfig;
 use tokio::time::{Instant, timeout_at};
 
 use super::answer::{Answer, AnswerBody};
 use super::refusal::{self, Failure, Scrubber};
+use super::wire::{Io, Wire};
 use super::{Call, forwardable};
 use crate::config::Secret;
 use crate::dialect::Dialect;
 use crate::error::{Code, Error};
+use crate::tls;
 
-/// To connect, and again for the TLS handshake.
+/// To connect, the TLS handshake included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Shorter than any provider's, so that we seldom use a connection which the other side is closing.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
-/// A request goes out in slices of this size, so that the client library keeps no copy of it while the answer streams.
 /// How long the head of an event stream is waited for while another upstream could still serve it.
 const HEAD_PATIENCE: Duration = Duration::from_secs(60);
+/// How long the words of a refusal may take to follow its head.
+const REASON_PATIENCE: Duration = Duration::from_secs(5);
+/// A request goes out in slices of this size, so that the client library keeps no copy of it while the answer streams.
 const SLICE_BYTES: usize = 64 * 1024;
 /// Sent to upstreams that ask for a version when the caller names none.
 const ANTHROPIC_VERSION: &str = "2023-06-01";
@@ -52,7 +56,8 @@ pub(super) struct HttpUpstream {
 impl HttpUpstream {
     /// On failure, the configuration key at fault and what is wrong with it.
     pub fn new(base_url: &str, key: Option<&Secret>, ca_file: Option<&Path>) -> Result<HttpUpstream, (&'static str, String)> {
-        base_url.parse::<Uri>().map_err(|error| ("base_url", error.to_string()))?;
+        let url = base_url.parse::<Uri>().map_err(|error| ("base_url", error.to_string()))?;
+        let tls = tls::client(ca_file).map_err(|why| ("ca_file", why))?;
         let value = |text: String| {
             let mut value =
                 HeaderValue::from_str(&text).map_err(|_| ("api_key", "it has bytes no header can carry".to_owned()))?;
@@ -61,8 +66,8 @@ impl HttpUpstream {
         };
         let key = key.map(Secret::expose);
         Ok(HttpUpstream {
-            client: client(tls(ca_file).map_err(|why| ("ca_file", why))?),
-            base_url: base_url.to_owned(),
+            base_url: without_tls(base_url, &url),
+            client: client((url.scheme_str() == Some("https")).then_some(tls)),
             bearer: key.map(|key| value(format!("Bearer {key}"))).transpose()?,
             api_key: key.map(|key| value(key.to_owned())).transpose()?,
             scrubber: Scrubber::new(base_url, key),
@@ -128,7 +133,8 @@ impl HttpUpstream {
     async fn judge(&self, name: &str, call: &Call<'_>, mut response: awc::ClientResponse) -> Result<Answer, Failure> {
         let status = response.status().as_u16();
         if refusal::is_about_the_request(status) {
-            let body = timeout_at(call.deadline, response.body().limit(refusal::MAX_BODY_BYTES)).await;
+            let patience = call.deadline.min(Instant::now() + REASON_PATIENCE);
+            let body = timeout_at(patience, response.body().limit(refusal::MAX_BODY_BYTES)).await;
             let body = body.ok().and_then(Result::ok).unwrap_or_default();
             return Err(refusal::rejected(status, &body, &self.scrubber));
         }
@@ -162,10 +168,13 @@ fn unsent(error: &SendRequestError, length: usize) -> Failure {
                 .because(format!("{cause} while sending {length} bytes")),
         ),
         SendRequestError::Connect(ConnectError::Timeout) => Failure::Next(failed),
+        // A certificate that is not believed now will not be believed in a moment.
+        SendRequestError::Connect(ConnectError::Io(cause)) if cause.kind() == io::ErrorKind::InvalidData => {
+            Failure::Next(failed.because(format!("{cause}; a private authority's certificate goes into ca_file")))
+        }
         SendRequestError::Connect(_) | SendRequestError::Send(_) => Failure::Again(failed),
         // A head that is too large or no HTTP at all will not be better the second time.
-        SendRequestError::Response(cause) if !matches!(cause, actix_web::error::ParseError::Io(_)) => Failure::Next(failed),
-        SendRequestError::Response(_) => Failure::Again(failed),
+        SendRequestError::Response(ParseError::Io(cause)) if cause.kind() != io::ErrorKind::InvalidData => Failure::Again(failed),
         _ => Failure::Next(failed),
     }
 }
@@ -177,45 +186,44 @@ fn affordable_betas(value: &str) -> String {
 }
 
 /// Own deadlines instead of the library's, no redirects (they would carry the operator's key elsewhere), no limit that
-/// lets slow answers of one upstream hold up another's.
-fn client(tls: rustls::ClientConfig) -> awc::Client {
-    let tcp = TcpConnector::default().service().map(|connection: Connection<Uri, TcpStream>| {
-        // Small requests must not wait for an acknowledgement. Without it the call is slower, not wrong.
-        _ = connection.io_ref().set_nodelay(true);
-        connection
-    });
+/// lets slow answers of one upstream hold up another's. TLS is ours too: see [`Wire`].
+fn client(tls: Option<ClientConfig>) -> awc::Client {
+    let tls = tls.map(|config| TlsConnector::service(Arc::new(config)));
     let connector = awc::Connector::new()
-        .connector(tcp)
-        .rustls_0_23(Arc::new(tls))
+        .connector(fn_service(move |to| connect(to, tls.clone())))
         .timeout(CONNECT_TIMEOUT)
-        .handshake_timeout(CONNECT_TIMEOUT)
         .conn_keep_alive(KEEP_ALIVE)
         .limit(0);
     awc::Client::builder().connector(connector).disable_timeout().disable_redirects().no_default_headers().finish()
 }
 
-/// The web's root certificates, and the operator's own if there is a file of them.
-fn tls(ca_file: Option<&Path>) -> Result<rustls::ClientConfig, String> {
-    let mut roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-    if let Some(path) = ca_file {
-        let shown = path.display();
-        let certificates = CertificateDer::pem_file_iter(path).map_err(|error| format!("{shown}: {error}"))?;
-        let before = roots.len();
-        for certificate in certificates {
-            let certificate = certificate.map_err(|error| format!("{shown}: {error}"))?;
-            roots.add(certificate).map_err(|error| format!("{shown}: {error}"))?;
+/// One new connection; inside TLS when there is a configuration of it.
+async fn connect(to: ConnectInfo<Uri>, tls: Option<TlsConnectorService>) -> Result<Connection<Uri, Wire>, TcpConnectError> {
+    let connection = TcpConnector::default().service().call(to).await?;
+    // Small requests must not wait for an acknowledgement. Without it the call is slower, not wrong.
+    _ = connection.io_ref().set_nodelay(true);
+    let (io, to) = match tls {
+        None => {
+            let (tcp, to) = connection.into_parts();
+            (Io::Plain(tcp), to)
         }
-        if roots.len() == before {
-            return Err(format!("{shown}: there is no certificate in it"));
+        Some(tls) => {
+            let (tls, to) = tls.call(connection).await.map_err(TcpConnectError::Io)?.into_parts();
+            (Io::Tls(Box::new(tls)), to)
         }
+    };
+    Ok(Connection::new(to, Wire::new(io)))
+}
+
+/// The address as the library is given it: it must not add TLS of its own to a connection that has it already.
+fn without_tls(base_url: &str, url: &Uri) -> String {
+    match (url.scheme_str(), url.authority()) {
+        (Some("https"), Some(authority)) => {
+            let port = if authority.port().is_none() { ":443" } else { "" };
+            format!("http://{authority}{port}{}", url.path().trim_end_matches('/'))
+        }
+        _ => base_url.to_owned(),
     }
-    let mut config = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(config)
 }
 
 #[cfg(test)]
@@ -229,11 +237,22 @@ mod tests {
         assert_eq!(affordable_betas("context-1m-2025-08-07"), "");
     }
 
+    #[actix_web::test]
+    async fn small_requests_do_not_wait_for_an_acknowledgement() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let to: Uri = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();
+        let connection = connect(ConnectInfo::new(to), None).await.unwrap();
+        assert!(connection.io_ref().tcp().nodelay().unwrap(), "TCP_NODELAY is set");
+    }
+
     #[test]
-    fn a_ca_file_without_a_certificate_is_refused() {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        assert!(tls(Some(file.path())).unwrap_err().contains("no certificate"));
-        assert!(tls(Some(Path::new("/nowhere/ca.pem"))).is_err());
-        assert!(tls(None).is_ok());
+    fn the_library_is_given_the_address_behind_tls_and_no_other() {
+        for (base, plain) in [
+            ("https://api.example.com", "http://api.example.com:443"),
+            ("https://api.example.com:8443/openai", "http://api.example.com:8443/openai"),
+            ("http://127.0.0.1:9/x", "http://127.0.0.1:9/x"),
+        ] {
+            assert_eq!(without_tls(base, &base.parse().unwrap()), plain);
+        }
     }
 }

@@ -4,6 +4,7 @@ mod answer;
 mod client;
 mod echo;
 mod refusal;
+mod wire;
 
 use bytes::Bytes;
 use tokio::time::Instant;
