@@ -47,6 +47,8 @@ pub struct Network {
     pub confirmations: u64,
     /// The most a settlement transaction may offer per gas, in wei.
     pub max_fee_per_gas: u128,
+    /// Certificates that are believed beside the web's, for nodes and facilitators on a private network.
+    pub ca_file: Option<PathBuf>,
 }
 
 /// Who moves the money on a network.
@@ -295,6 +297,7 @@ fn network(row: &file::Network, folder: &Path, env: &dyn Fn(&str) -> Option<Stri
         asset_version: row.asset_version.clone(),
         confirmations: row.confirmations.max(1),
         max_fee_per_gas: u128::from(row.max_fee_gwei) * 1_000_000_000,
+        ca_file: row.ca_file.as_ref().map(|path| folder.join(path)),
     })
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use awc::http::StatusCode;
 use bytes::Bytes;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::ClientConfig;
 
 /// From the first byte sent to the last byte read.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -13,7 +13,7 @@ const CONNECT: Duration = Duration::from_secs(5);
 /// Receipts and logs of one transaction fit many times over.
 const LARGEST_ANSWER: usize = 2 * 1024 * 1024;
 
-/// One client per thread; connections are kept and reused.
+/// One client per network; connections are kept and reused.
 #[derive(Clone)]
 pub(super) struct JsonClient(awc::Client);
 
@@ -24,17 +24,10 @@ pub(super) struct Answer {
 }
 
 impl JsonClient {
-    /// TLS is rustls with ring and the Mozilla roots, independent of any process-wide default.
-    pub fn new() -> Result<JsonClient, String> {
-        let roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-        let tls = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .map_err(|error| error.to_string())?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+    pub fn new(tls: ClientConfig) -> JsonClient {
         let connector = awc::Connector::new().rustls_0_23(Arc::new(tls)).timeout(CONNECT).limit(0);
         // The deadline below covers what awc's own timeout leaves out: the body.
-        Ok(JsonClient(awc::Client::builder().connector(connector).disable_redirects().disable_timeout().finish()))
+        JsonClient(awc::Client::builder().connector(connector).disable_redirects().disable_timeout().finish())
     }
 
     /// Posts JSON. `Err` means that nobody knows whether the other side acted. Never names the URL, which may hold a key.

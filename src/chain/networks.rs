@@ -115,6 +115,7 @@ mod tests {
             asset_version: None,
             confirmations: 1,
             max_fee_per_gas: 1,
+            ca_file: None,
         }
     }
 

@@ -58,6 +58,7 @@ pub(super) struct Network {
     pub confirmations: u64,
     #[serde(default = "default_max_fee_gwei")]
     pub max_fee_gwei: u32,
+    pub ca_file: Option<PathBuf>,
 }
 
 fn default_max_fee_gwei() -> u32 {

@@ -92,6 +92,7 @@ pub fn open_at(clock: Clock, change: impl FnOnce(&Anvil, &mut Network)) -> Shop 
         asset_version: None,
         confirmations: 1,
         max_fee_per_gas: 500_000_000_000,
+        ca_file: None,
     };
     change(&node, &mut network);
     let journal = Arc::<Memory>::default();

@@ -47,6 +47,7 @@ fn network(node: &Anvil) -> Network {
         asset_version: None,
         confirmations: 1,
         max_fee_per_gas: 500_000_000_000,
+        ca_file: None,
     }
 }
 
