@@ -9,9 +9,9 @@ use std::time::Duration;
 use actix_service::{Service as _, fn_service};
 use actix_tls::connect::rustls_0_23::{TlsConnector, TlsConnectorService};
 use actix_tls::connect::{ConnectError as TcpConnectError, ConnectInfo, Connection, Connector as TcpConnector};
+use actix_web::error::ParseError;
 use awc::body::SizedStream;
 use awc::error::{ConnectError, SendRequestError};
-use actix_web::error::ParseError;
 use awc::http::Uri;
 use awc::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use bytes::Bytes;
@@ -44,8 +44,19 @@ const ANTHROPIC_VERSION: &str = "2023-06-01";
 const COSTLY_BETAS: [&str; 8] =
     ["context-1m", "fast-mode", "code-execution", "mcp-client", "files-api", "skills", "web-fetch", "compact"];
 
+/// Which attempt at a call it is.
+#[derive(Clone, Copy)]
+pub(super) struct Attempt {
+    /// No other upstream could serve the call.
+    pub is_last: bool,
+    /// The first one failed.
+    pub again: bool,
+}
+
 pub(super) struct HttpUpstream {
     client: awc::Client,
+    /// Has no connections that are kept: what is tried again must not meet another one that was closed meanwhile.
+    fresh: awc::Client,
     base_url: String,
     /// The operator's key as each dialect sends it.
     bearer: Option<HeaderValue>,
@@ -58,6 +69,7 @@ impl HttpUpstream {
     pub fn new(base_url: &str, key: Option<&Secret>, ca_file: Option<&Path>) -> Result<HttpUpstream, (&'static str, String)> {
         let url = base_url.parse::<Uri>().map_err(|error| ("base_url", error.to_string()))?;
         let tls = tls::client(ca_file).map_err(|why| ("ca_file", why))?;
+        let tls = (url.scheme_str() == Some("https")).then_some(tls);
         let value = |text: String| {
             let mut value =
                 HeaderValue::from_str(&text).map_err(|_| ("api_key", "it has bytes no header can carry".to_owned()))?;
@@ -67,22 +79,24 @@ impl HttpUpstream {
         let key = key.map(Secret::expose);
         Ok(HttpUpstream {
             base_url: without_tls(base_url, &url),
-            client: client((url.scheme_str() == Some("https")).then_some(tls)),
+            fresh: client(tls.clone()),
+            client: client(tls),
             bearer: key.map(|key| value(format!("Bearer {key}"))).transpose()?,
             api_key: key.map(|key| value(key.to_owned())).transpose()?,
             scrubber: Scrubber::new(base_url, key),
         })
     }
 
-    /// One attempt, up to the head of an answer that fits what was asked.
-    pub async fn send(&self, name: &str, call: &Call<'_>, body: Bytes, is_last: bool) -> Result<Answer, Failure> {
+    /// One attempt, up to the head of an answer that fits what was asked; a second one goes over a new connection.
+    pub async fn send(&self, name: &str, call: &Call<'_>, body: Bytes, attempt: Attempt) -> Result<Answer, Failure> {
         let length = body.len();
         let mut url = format!("{}{}", self.base_url, call.dialect.path());
         // The one parameter that known clients send; whatever else a caller writes there is no business of the upstream.
         if call.query.is_some_and(|query| query.split('&').any(|pair| pair == "beta=true")) {
             url.push_str("?beta=true");
         }
-        let mut request = self.client.post(url).no_decompress();
+        let request = if attempt.again { self.fresh.post(url).force_close() } else { self.client.post(url) };
+        let mut request = request.no_decompress();
         self.put_headers(request.headers_mut(), call);
         let slices = (0..length).step_by(SLICE_BYTES).map(move |at| {
             let end = (at + SLICE_BYTES).min(body.len());
@@ -90,7 +104,8 @@ impl HttpUpstream {
         });
         let sent = request.send_body(SizedStream::new(length as u64, stream::iter(slices)));
         // An event stream has its head at once; a plain answer only when it is complete.
-        let patience = if call.stream && !is_last { call.deadline.min(Instant::now() + HEAD_PATIENCE) } else { call.deadline };
+        let patience =
+            if call.stream && !attempt.is_last { call.deadline.min(Instant::now() + HEAD_PATIENCE) } else { call.deadline };
         let response = match timeout_at(patience, sent).await {
             Err(_) if Instant::now() < call.deadline => return Err(Failure::Next(refusal::timed_out())),
             Err(_) => return Err(Failure::Final(refusal::timed_out())),
@@ -150,6 +165,9 @@ impl HttpUpstream {
             return Err(refusal::unusable(status, content_type));
         }
         let content_length = header(header::CONTENT_LENGTH).and_then(|length| length.parse().ok());
+        if content_length == Some(0) {
+            return Err(refusal::empty(status));
+        }
         let body = AnswerBody::http(response, content_length, call.deadline);
         Ok(Answer { content_type: expected, content_length, upstream: name.to_owned(), body })
     }

@@ -16,7 +16,7 @@ use crate::error::{Code, Error};
 use crate::ids::{Funds, RequestId};
 
 pub use answer::{Answer, AnswerBody, Broken};
-use client::HttpUpstream;
+use client::{Attempt, HttpUpstream};
 use refusal::Failure;
 
 /// The configuration of an upstream that cannot work.
@@ -168,10 +168,10 @@ impl Upstream {
             Kind::Echo => return Ok(echo::answer(&self.name, call.dialect, &body)),
             Kind::Http(http) => http,
         };
-        let mut outcome = http.send(&self.name, call, body.clone(), is_last).await;
+        let mut outcome = http.send(&self.name, call, body.clone(), Attempt { is_last, again: false }).await;
         if let Err(Failure::Again(error)) = &outcome {
             self.log(request, error);
-            outcome = http.send(&self.name, call, body, is_last).await;
+            outcome = http.send(&self.name, call, body, Attempt { is_last, again: true }).await;
         }
         if let Err(Failure::Again(error) | Failure::Next(error) | Failure::Final(error)) = &outcome {
             self.log(request, error);

@@ -1,0 +1,4 @@
+//! The wire: each pitfall of the HTTP libraries that was ever met, as a promise held against real sockets.
+
+mod answers;
+mod trouble;
