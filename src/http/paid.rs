@@ -130,6 +130,12 @@ async fn read(
                 Error::new(Code::Busy, "too many large requests are arriving; nothing was charged, retry soon").retry_after(1)
             );
         }
+        if body.capacity() < body.len() + chunk.len() {
+            // Twice as much, but not beyond what was announced: a body is held in no more than its own size.
+            let twice = body.len().max(chunk.len());
+            let missing = announced.map_or(twice, |length| length.saturating_sub(body.len()).min(twice));
+            body.reserve(missing.max(chunk.len()));
+        }
         body.extend_from_slice(&chunk);
     }
 }

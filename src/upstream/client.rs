@@ -37,7 +37,7 @@ const HEAD_PATIENCE: Duration = Duration::from_secs(60);
 /// How long the words of a refusal may take to follow its head.
 const REASON_PATIENCE: Duration = Duration::from_secs(5);
 /// A request goes out in slices of this size, so that the client library keeps no copy of it while the answer streams.
-const SLICE_BYTES: usize = 64 * 1024;
+const SLICE_BYTES: usize = 16 * 1024;
 /// Sent to upstreams that ask for a version when the caller names none.
 const ANTHROPIC_VERSION: &str = "2023-06-01";
 /// Betas that change what a call costs, or that let it reach what is stored under the operator's account.

@@ -1,4 +1,7 @@
 //! The wire: each pitfall of the HTTP libraries that was ever met, as a promise held against real sockets.
 
 mod answers;
+mod crowd;
+mod leaving;
+mod stall;
 mod trouble;
