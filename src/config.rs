@@ -91,6 +91,8 @@ pub struct Limits {
     pub max_body: usize,
     /// Bytes of all request bodies in memory together.
     pub max_bodies: usize,
+    /// How long a request body may take to arrive.
+    pub body_time: Duration,
     /// From the arrival of a request to its last byte.
     pub wall_clock: Duration,
 }
@@ -407,6 +409,9 @@ fn model(row: &file::Model, upstreams: &[Upstream], remainder: Remainder) -> Res
 }
 
 fn limits(row: &file::Limits) -> Result<Limits, ConfigError> {
+    if !(1..=3600).contains(&row.body_seconds) {
+        return Err(bad("limits.body_seconds", "between 1 and 3600"));
+    }
     if !(1..=3600).contains(&row.wall_clock_seconds) {
         return Err(bad("limits.wall_clock_seconds", "between 1 and 3600"));
     }
@@ -427,6 +432,7 @@ fn limits(row: &file::Limits) -> Result<Limits, ConfigError> {
         streams: row.streams,
         max_body: row.max_body_mb.saturating_mul(1024 * 1024),
         max_bodies: row.max_bodies_mb.saturating_mul(1024 * 1024),
+        body_time: Duration::from_secs(row.body_seconds),
         wall_clock: Duration::from_secs(row.wall_clock_seconds),
     })
 }

@@ -182,6 +182,7 @@ pub(super) struct Limits {
     pub streams: usize,
     pub max_body_mb: usize,
     pub max_bodies_mb: usize,
+    pub body_seconds: u64,
     pub wall_clock_seconds: u64,
 }
 
@@ -194,6 +195,7 @@ impl Default for Limits {
             streams: 4096,
             max_body_mb: 32,
             max_bodies_mb: 512,
+            body_seconds: 120,
             wall_clock_seconds: 240,
         }
     }

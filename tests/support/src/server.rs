@@ -116,6 +116,12 @@ impl Server {
         text.lines().find_map(|line| Some(line.strip_prefix(name)?.trim().to_owned()))
     }
 
+    /// Waits until it ends by itself, in good order.
+    pub fn wait_exit(&mut self) {
+        let status = self.process.wait_exit();
+        assert!(status.success(), "the server ended with {status}:\n{}", self.output());
+    }
+
     pub fn is_running(&mut self) -> bool {
         self.process.is_running()
     }
