@@ -43,7 +43,7 @@ struct Upstream {
 
 enum Kind {
     Echo,
-    Http(HttpUpstream),
+    Http(Box<HttpUpstream>),
 }
 
 /// What is sent, and to whom.
@@ -83,7 +83,7 @@ impl Upstreams {
                     let http = HttpUpstream::new(base_url, api_key.as_ref(), ca_file.as_deref());
                     let named = |(key, why)| UpstreamConfigError { name: upstream.name.clone(), key, why };
                     field = *limit_field;
-                    Kind::Http(http.map_err(named)?)
+                    Kind::Http(Box::new(http.map_err(named)?))
                 }
             };
             Ok(Upstream { name: upstream.name.clone(), speaks: upstream.speaks.clone(), kind, field })

@@ -27,10 +27,12 @@ enum Sees {
 }
 use Sees::{AtTheQuote, Broken, Estimated, Refused, Whole};
 
+type Plays = Box<dyn Fn(Shape, &mut TcpStream) -> After + Send + Sync>;
+
 /// One kind of trouble: its name (which stands in the prompt), what the upstream does, what the buyer sees.
 struct Row {
     name: String,
-    plays: Box<dyn Fn(Shape, &mut TcpStream) -> After + Send + Sync>,
+    plays: Plays,
     sees: Sees,
     /// Which of the four forms it exists in.
     exists: fn(Shape) -> bool,
