@@ -251,3 +251,65 @@ impl ActixStream for Wire {
         ActixStream::poll_write_ready(self.io.tcp(), cx)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the library gets of an answer that arrives in pieces of `size` bytes.
+    fn heard(answer: &str, size: usize) -> Option<String> {
+        let mut head = Head::default();
+        let mut pieces = answer.as_bytes().chunks(size);
+        let known = pieces.by_ref().find_map(|piece| {
+            head.bytes.extend_from_slice(piece);
+            head.known().unwrap()
+        })?;
+        let rest: Vec<u8> = pieces.flatten().copied().collect();
+        Some(String::from_utf8([known.to_vec(), rest].concat()).unwrap())
+    }
+
+    fn heard_in_any_pieces(answer: &str) -> Option<String> {
+        let whole = heard(answer, answer.len());
+        assert!((1..answer.len()).all(|size| heard(answer, size) == whole), "{answer:?}");
+        whole
+    }
+
+    #[test]
+    fn an_answer_without_a_length_ends_with_its_connection_and_no_other_does() {
+        for ends in ["\r\n\r\n", "\n\n", "\nConnection: close\r\n\r\n", "\nx-content-length: 3\n\n"] {
+            let head = format!("HTTP/1.1 200 OK{ends}body");
+            assert_eq!(heard_in_any_pieces(&head), Some(head.replace("HTTP/1.1", "HTTP/1.0")), "{ends:?}");
+        }
+        for same in [
+            "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nbody",
+            "HTTP/1.1 200 OK\r\nTRANSFER-ENCODING : chunked\n\n0\r\n\r\n",
+            "HTTP/1.1 204 No\r\n\r\n",
+            "HTTP/1.1 304 No\r\n\r\n",
+            "HTTP/1.1 101 Up\r\n\r\nx",
+            "HTTP/1.0 200 OK\r\n\r\nbody",
+            "ICY 200 OK\r\n\r\nbody",
+        ] {
+            assert_eq!(heard_in_any_pieces(same).as_deref(), Some(same));
+        }
+    }
+
+    #[test]
+    fn interim_answers_are_left_out_however_many_there_are() {
+        let last = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+        let interim = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Hints\r\nlink: </x>\r\n\r\n";
+        assert_eq!(heard_in_any_pieces(&format!("{interim}{last}")).as_deref(), Some(last));
+        assert_eq!(heard_in_any_pieces(interim), None, "the answer itself is still to come");
+    }
+
+    #[test]
+    fn a_head_without_end_is_an_error_before_it_is_a_memory_leak() {
+        for endless in ["x-more: and more\r\n", "HTTP/1.1 100 Continue\r\n\r\n"] {
+            let mut head = Head::default();
+            let failed = (0..10_000).any(|_| {
+                head.bytes.extend_from_slice(endless.as_bytes());
+                head.known().is_err()
+            });
+            assert!(failed && head.bytes.len() <= MAX_HEAD_BYTES + endless.len(), "{endless}");
+        }
+    }
+}

@@ -229,9 +229,10 @@ fn small_pieces_of_a_stream_do_not_wait_for_an_acknowledgement() {
             gaps.push(last.elapsed());
         }
     }
-    let least = gaps.iter().min().expect("events came");
-    println!("the second of two events came {least:?} after the first, at best of {}", gaps.len());
-    assert!(gaps.len() >= 10 && *least < Duration::from_millis(25), "{gaps:?}");
+    // On a busy machine some come late; a client that waits for itself gets nearly all of them late.
+    gaps.sort();
+    println!("the second of two events came {:?} after the first, five of {} times", gaps.get(5), gaps.len());
+    assert!(gaps.get(5).is_some_and(|gap| *gap < Duration::from_millis(25)), "{gaps:?}");
     stall.close(0, |charged| charged > 0);
 }
 
