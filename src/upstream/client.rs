@@ -38,6 +38,8 @@ const HEAD_PATIENCE: Duration = Duration::from_secs(60);
 const REASON_PATIENCE: Duration = Duration::from_secs(5);
 /// A request goes out in slices of this size, so that the client library keeps no copy of it while the answer streams.
 const SLICE_BYTES: usize = 16 * 1024;
+/// A request above this size may have been too large for an upstream that hangs up while it is sent.
+const LARGE_BYTES: usize = 64 * 1024;
 /// Sent to upstreams that ask for a version when the caller names none.
 const ANTHROPIC_VERSION: &str = "2023-06-01";
 /// Betas that change what a call costs, or that let it reach what is stored under the operator's account.
@@ -181,7 +183,7 @@ fn unsent(error: &SendRequestError, length: usize) -> Failure {
     let failed = Error::new(Code::UpstreamError, "the upstream cannot be reached; try again").because(error.to_string());
     match error {
         // A large body that is not read to its end was refused for its size, only that the refusal got lost.
-        SendRequestError::Send(cause) if gone(cause) && length > SLICE_BYTES => Failure::Again(
+        SendRequestError::Send(cause) if gone(cause) && length > LARGE_BYTES => Failure::Again(
             Error::new(Code::UpstreamRejected, "the upstream stopped reading the request; send a smaller one")
                 .because(format!("{cause} while sending {length} bytes")),
         ),

@@ -88,6 +88,18 @@ fn refusals() -> Vec<Row> {
         row("no HTTP at all", FAILED, EVERYWHERE, After::Close, |_| "SSH-2.0-OpenSSH_9.9\r\n\r\n".into()),
         row("silence and a closed connection", FAILED, EVERYWHERE, After::Close, |_| String::new()),
         row("half a head", FAILED, EVERYWHERE, After::Close, |_| "HTTP/1.1 200 OK\r\ncontent-type: appl".into()),
+        Row {
+            name: "a refusal whose words never end".into(),
+            plays: Box::new(|_, stream| {
+                let mut after = say(stream, "HTTP/1.1 400 Bad\r\ncontent-type: application/json\r\n\r\n{\"error\":\"");
+                while after == After::Keep {
+                    after = say(stream, "and another thing: ");
+                }
+                after
+            }),
+            sees: Refused(400, "upstream_rejected"),
+            exists: EVERYWHERE,
+        },
         row("two lengths", FAILED, EVERYWHERE, After::Keep, move |shape| {
             sized(&(shape.open_head() + "content-length: 1\r\n"), &good_body(shape))
         }),

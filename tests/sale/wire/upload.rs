@@ -180,6 +180,22 @@ fn a_head_that_trickles_is_cut_and_a_connection_without_a_request_does_not_stay(
 }
 
 #[test]
+fn a_caller_that_waits_for_leave_to_send_its_body_gets_it() {
+    let (provider, mut stall) = impatient();
+    let order = stall.orders(CHAT, &body("", false), 1).remove(0).header("expect", "100-continue");
+    let bytes = order.bytes(stall.server.address());
+    let head = bytes.windows(4).position(|window| window == b"\r\n\r\n").unwrap() + 4;
+    let mut caller = TcpStream::connect(stall.server.address()).unwrap();
+    caller.write_all(&bytes[..head]).unwrap();
+    assert!(first_line(&mut caller).starts_with("HTTP/1.1 100"));
+    caller.write_all(&bytes[head..]).unwrap();
+    assert!(first_line(&mut caller).starts_with("HTTP/1.1 200"));
+    assert_eq!(provider.requests().len(), 1);
+    assert!(!provider.requests()[0].to_lowercase().contains("expect"), "between the caller and us only");
+    stall.close(0, |charged| charged == crate::shop::CHARGE);
+}
+
+#[test]
 fn an_interrupted_upload_costs_nobody_anything() {
     let mut shop = Shop::open();
     let body = body(USAGE, false);
