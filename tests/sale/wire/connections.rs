@@ -143,6 +143,20 @@ fn a_redirect_carries_neither_the_key_nor_the_money_elsewhere() {
 }
 
 #[test]
+fn a_chain_node_whose_answers_cannot_be_read_is_not_sold_on_and_the_operator_is_told_why() {
+    let node = Provider::start(|_, stream| {
+        say(stream, "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":\"0x1\"}");
+        After::Close
+    });
+    let shop = Shop::with(84532, &Settings { rpc_urls: vec![node.url()], ..Settings::default() });
+    let answer = shop.server.send(&http::Request::post(CHAT, body(USAGE, false)));
+    assert_eq!((answer.status, answer.code().as_str()), (503, "network_unavailable"), "{}", answer.text());
+    eventually("the operator is told", || shop.server.output().contains("names no length"));
+    shop.assert_untouched();
+    shop.close(0);
+}
+
+#[test]
 fn an_upstream_that_thinks_for_longer_than_the_librarys_five_seconds_is_waited_for() {
     let provider = Provider::start(|_, stream| {
         std::thread::sleep(Duration::from_millis(6500));
