@@ -51,6 +51,8 @@ pub struct Network {
     pub coin_usd: Option<Micros>,
     /// The most a settlement transaction may offer per gas, in wei.
     pub max_fee_per_gas: u128,
+    /// Certificates that are believed beside the web's, for nodes and facilitators on a private network.
+    pub ca_file: Option<PathBuf>,
 }
 
 /// Who moves the money on a network.
@@ -93,6 +95,8 @@ pub struct Limits {
     pub max_body: usize,
     /// Bytes of all request bodies in memory together.
     pub max_bodies: usize,
+    /// How long a request body may take to arrive.
+    pub body_time: Duration,
     /// From the arrival of a request to its last byte.
     pub wall_clock: Duration,
 }
@@ -301,6 +305,7 @@ fn network(row: &file::Network, folder: &Path, env: &dyn Fn(&str) -> Option<Stri
         safe_above: Micros::parse_usd(&row.safe_above).map_err(|why| bad(key("safe_above"), why))?,
         coin_usd: row.coin_usd.as_deref().map(Micros::parse_usd).transpose().map_err(|why| bad(key("coin_usd"), why))?,
         max_fee_per_gas: u128::from(row.max_fee_gwei) * 1_000_000_000,
+        ca_file: row.ca_file.as_ref().map(|path| folder.join(path)),
     })
 }
 
@@ -410,6 +415,9 @@ fn model(row: &file::Model, upstreams: &[Upstream], remainder: Remainder) -> Res
 }
 
 fn limits(row: &file::Limits) -> Result<Limits, ConfigError> {
+    if !(1..=3600).contains(&row.body_seconds) {
+        return Err(bad("limits.body_seconds", "between 1 and 3600"));
+    }
     if !(1..=3600).contains(&row.wall_clock_seconds) {
         return Err(bad("limits.wall_clock_seconds", "between 1 and 3600"));
     }
@@ -430,6 +438,7 @@ fn limits(row: &file::Limits) -> Result<Limits, ConfigError> {
         streams: row.streams,
         max_body: row.max_body_mb.saturating_mul(1024 * 1024),
         max_bodies: row.max_bodies_mb.saturating_mul(1024 * 1024),
+        body_time: Duration::from_secs(row.body_seconds),
         wall_clock: Duration::from_secs(row.wall_clock_seconds),
     })
 }

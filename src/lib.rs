@@ -10,7 +10,7 @@
 //! ids error                    names of a call and a payment; the table of codes
 //! x402 tariff catalogue        the wire of payments; quotes and charges; the models on sale
 //! dialect                      what a request says, what an answer used, how an error reads
-//! config fault                 what the operator typed; where a test build may be made to die
+//! config fault tls             what the operator typed; where a test build may be made to die; whom we believe
 //! ledger chain upstream        four strangers (keys is the fourth) that do not know each other
 //! gateway                      the sale
 //! http cli                     the edge
@@ -32,5 +32,6 @@ pub mod ids;
 pub mod ledger;
 pub mod money;
 pub mod tariff;
+pub mod tls;
 pub mod upstream;
 pub mod x402;

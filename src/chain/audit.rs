@@ -9,6 +9,7 @@ use super::client::JsonClient;
 use super::evm::Ledger;
 use crate::config::{Network, Settlement};
 use crate::ids::PaymentId;
+use crate::tls;
 
 /// One payment that the books count.
 #[derive(Debug, Clone)]
@@ -42,8 +43,8 @@ pub fn audit(networks: &[Network], counted: &[Counted]) -> Audit {
         }
     };
     LocalSet::new().block_on(&runtime, async {
-        let ledgers = match JsonClient::new() {
-            Ok(client) => networks.iter().filter_map(|network| ledger(network, &client)).collect::<Vec<_>>(),
+        let ledgers = match networks.iter().filter_map(|network| ledger(network).transpose()).collect::<Result<Vec<_>, _>>() {
+            Ok(ledgers) => ledgers,
             Err(error) => return audit.problems.push(format!("the chains cannot be asked: {error}")),
         };
         let mut seen = HashSet::new();
@@ -54,14 +55,13 @@ pub fn audit(networks: &[Network], counted: &[Counted]) -> Audit {
     audit
 }
 
-fn ledger<'a>(network: &'a Network, client: &JsonClient) -> Option<(&'a str, Ledger)> {
-    match &network.settlement {
-        Settlement::Facilitator { rpc_urls: urls, .. } if urls.is_empty() => None,
-        Settlement::Rpc { urls, .. } | Settlement::Facilitator { rpc_urls: urls, .. } => {
-            Some((network.id.as_str(), Ledger::new(client.clone(), urls.clone())))
-        }
-        Settlement::Simulated => None,
-    }
+fn ledger(network: &Network) -> Result<Option<(&str, Ledger)>, String> {
+    let urls = match &network.settlement {
+        Settlement::Rpc { urls, .. } | Settlement::Facilitator { rpc_urls: urls, .. } if !urls.is_empty() => urls.clone(),
+        _ => return Ok(None),
+    };
+    let client = JsonClient::new(tls::client(network.ca_file.as_deref())?);
+    Ok(Some((network.id.as_str(), Ledger::new(client, urls))))
 }
 
 /// A transfer: its network, transaction and position there.

@@ -14,6 +14,7 @@ use super::{Attempt, ChainError, Confirmation, Journal, Refused, Settlement, Ver
 use crate::clock::Clock;
 use crate::config;
 use crate::money::Micros;
+use crate::tls;
 use crate::x402::{Requirements, names};
 
 /// How long start-up waits for the first self-checks; a slow node is caught up with later.
@@ -283,9 +284,11 @@ fn setup(network: &config::Network) -> Result<Setup, ChainError> {
         }
         config::Settlement::Simulated => ("simulated", How::Simulated),
     };
+    let tls = tls::client(network.ca_file.as_deref()).map_err(|why| bad("ca_file", &why))?;
     let sellable = RwLock::new(Err("not checked yet".into()));
     Ok(Setup {
         entry: Arc::new(Entry { token, settlement, safe_above: network.safe_above, gas: RwLock::default(), sellable }),
         how,
+        tls,
     })
 }

@@ -120,6 +120,7 @@ mod tests {
             safe_above: crate::money::Micros::new(5_000_000),
             coin_usd: None,
             max_fee_per_gas: 1,
+            ca_file: None,
         }
     }
 

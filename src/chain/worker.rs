@@ -40,6 +40,8 @@ pub(super) enum Command {
 pub(super) struct Setup {
     pub entry: Arc<Entry>,
     pub how: How,
+    /// Whom to believe over TLS.
+    pub tls: rustls::ClientConfig,
 }
 
 /// Who settles.
@@ -77,11 +79,7 @@ pub(super) fn run(
         Err(error) => return report(Err(error.to_string())),
     };
     LocalSet::new().block_on(&runtime, async {
-        let client = match JsonClient::new() {
-            Ok(client) => client,
-            Err(error) => return report(Err(error)),
-        };
-        let networks: Vec<_> = setups.into_iter().map(|setup| network(setup, &client, &journal, &clock)).collect();
+        let networks: Vec<_> = setups.into_iter().map(|setup| network(setup, &journal, &clock)).collect();
         let first = networks.iter().map(|network| network.check());
         futures_util::future::join_all(first).await;
         report(Ok(()));
@@ -92,8 +90,9 @@ pub(super) fn run(
     });
 }
 
-fn network(setup: Setup, client: &JsonClient, journal: &Arc<dyn Journal>, clock: &Clock) -> Network {
-    let (client, journal, clock, entry) = (client.clone(), journal.clone(), clock.clone(), setup.entry.clone());
+fn network(setup: Setup, journal: &Arc<dyn Journal>, clock: &Clock) -> Network {
+    let client = JsonClient::new(setup.tls);
+    let (journal, clock, entry) = (journal.clone(), clock.clone(), setup.entry.clone());
     let token = entry.token.clone();
     let back = match setup.how {
         How::Rpc(purse) => Back::Rpc(Rc::new(Settler::new(client, entry, purse, journal, clock))),

@@ -61,6 +61,7 @@ pub(super) struct Network {
     pub coin_usd: Option<String>,
     #[serde(default = "default_max_fee_gwei")]
     pub max_fee_gwei: u32,
+    pub ca_file: Option<PathBuf>,
 }
 
 fn default_safe_above() -> String {
@@ -188,6 +189,7 @@ pub(super) struct Limits {
     pub streams: usize,
     pub max_body_mb: usize,
     pub max_bodies_mb: usize,
+    pub body_seconds: u64,
     pub wall_clock_seconds: u64,
 }
 
@@ -200,6 +202,7 @@ impl Default for Limits {
             streams: 4096,
             max_body_mb: 32,
             max_bodies_mb: 512,
+            body_seconds: 120,
             wall_clock_seconds: 240,
         }
     }

@@ -220,8 +220,9 @@ impl Pump {
                         return end;
                     }
                 }
+                // A body without a length may end without a farewell; whether it is whole only its content says.
+                Some(Err(_)) | None if self.meter.complete() => return End::Complete,
                 Some(Err(broken)) => return End::Broken(cut(&broken.to_string())),
-                None if self.meter.complete() => return End::Complete,
                 None => return End::Broken(cut("the upstream ended the answer before it was complete")),
             }
         }

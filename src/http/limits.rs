@@ -151,6 +151,7 @@ mod tests {
             streams: 1,
             max_body: 1,
             max_bodies: 1,
+            body_time: Duration::from_secs(1),
             wall_clock: Duration::from_secs(1),
         };
         let trusted = trusted.iter().map(|(address, prefix)| Cidr { address: address.parse().unwrap(), prefix: *prefix });

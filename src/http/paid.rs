@@ -1,7 +1,6 @@
 //! The one handler behind every paid route: read the body within its bound, take the credentials, sell.
 
 use std::rc::Rc;
-use std::time::Duration;
 
 use actix_web::http::header::{self, HeaderMap};
 use actix_web::{HttpRequest, HttpResponse, web};
@@ -11,6 +10,7 @@ use tokio::time::Instant;
 
 use super::respond::{self, Edge};
 use super::routes::Route;
+use crate::config::Limits;
 use crate::error::{Code, Error};
 use crate::gateway::{Call, Credentials, Refusal, Worker, serve};
 use crate::upstream::forwardable;
@@ -38,8 +38,8 @@ async fn sell(route: Route, request: &HttpRequest, payload: web::Payload) -> Res
     check_encoding(request.headers())?;
     // Held until the answer's head: from then on the body is on its way to the upstream.
     let mut memory = edge.bodies.share(respond::source(edge, request));
-    let reading = read(request.headers(), payload, limits.max_body, |length| memory.grow(length));
-    let body = tokio::time::timeout(BODY, reading)
+    let reading = read(request.headers(), payload, limits, |length| memory.grow(length));
+    let body = tokio::time::timeout(limits.body_time, reading)
         .await
         .map_err(|_| Error::new(Code::RequestTimeout, "the body did not arrive in time; send it again"))??;
     check_media_type(request.headers(), &body)?;
@@ -58,10 +58,8 @@ async fn sell(route: Route, request: &HttpRequest, payload: web::Payload) -> Res
     served
 }
 
-/// How long a body may make no progress.
-const CHUNK: Duration = Duration::from_secs(30);
-/// How long a body may take to arrive.
-const BODY: Duration = Duration::from_secs(120);
+/// The part of its time for which a body may make no progress.
+const STALL: u32 = 4;
 
 fn credentials(headers: &HeaderMap) -> Credentials {
     // A value that is not text can be no payment; it is kept as one that will not decode, never ignored.
@@ -105,9 +103,10 @@ fn lower_case(headers: &HeaderMap, name: header::HeaderName) -> String {
 async fn read(
     headers: &HeaderMap,
     mut payload: web::Payload,
-    limit: usize,
+    limits: &Limits,
     mut has_room: impl FnMut(usize) -> bool,
 ) -> Result<Bytes, Error> {
+    let limit = limits.max_body;
     let too_large = || Error::new(Code::RequestTooLarge, format!("the body is longer than {} MiB", limit / (1024 * 1024)));
     let announced =
         headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()).and_then(|text| text.parse::<usize>().ok());
@@ -117,7 +116,7 @@ async fn read(
     // What is announced is only believed up to a point: memory is taken as bytes arrive.
     let mut body = BytesMut::with_capacity(announced.unwrap_or(0).min(64 * 1024));
     loop {
-        let chunk = tokio::time::timeout(CHUNK, payload.next()).await;
+        let chunk = tokio::time::timeout(limits.body_time / STALL, payload.next()).await;
         let chunk = chunk.map_err(|_| Error::new(Code::RequestTimeout, "the body stopped on its way; send it again"))?;
         let Some(chunk) = chunk else { return Ok(body.freeze()) };
         let chunk = chunk
@@ -129,6 +128,12 @@ async fn read(
             return Err(
                 Error::new(Code::Busy, "too many large requests are arriving; nothing was charged, retry soon").retry_after(1)
             );
+        }
+        if body.capacity() < body.len() + chunk.len() {
+            // Twice as much, but not beyond what was announced: a body is held in no more than its own size.
+            let twice = body.len().max(chunk.len());
+            let missing = announced.map_or(twice, |length| length.saturating_sub(body.len()).min(twice));
+            body.reserve(missing.max(chunk.len()));
         }
         body.extend_from_slice(&chunk);
     }

@@ -4,6 +4,7 @@ mod answer;
 mod client;
 mod echo;
 mod refusal;
+mod wire;
 
 use bytes::Bytes;
 use tokio::time::Instant;
@@ -15,7 +16,7 @@ use crate::error::{Code, Error};
 use crate::ids::{Funds, RequestId};
 
 pub use answer::{Answer, AnswerBody, Broken};
-use client::HttpUpstream;
+use client::{Attempt, HttpUpstream};
 use refusal::Failure;
 
 /// The configuration of an upstream that cannot work.
@@ -42,7 +43,7 @@ struct Upstream {
 
 enum Kind {
     Echo,
-    Http(HttpUpstream),
+    Http(Box<HttpUpstream>),
 }
 
 /// What is sent, and to whom.
@@ -82,7 +83,7 @@ impl Upstreams {
                     let http = HttpUpstream::new(base_url, api_key.as_ref(), ca_file.as_deref());
                     let named = |(key, why)| UpstreamConfigError { name: upstream.name.clone(), key, why };
                     field = *limit_field;
-                    Kind::Http(http.map_err(named)?)
+                    Kind::Http(Box::new(http.map_err(named)?))
                 }
             };
             Ok(Upstream { name: upstream.name.clone(), speaks: upstream.speaks.clone(), kind, field })
@@ -167,10 +168,10 @@ impl Upstream {
             Kind::Echo => return Ok(echo::answer(&self.name, call.dialect, &body)),
             Kind::Http(http) => http,
         };
-        let mut outcome = http.send(&self.name, call, body.clone(), is_last).await;
+        let mut outcome = http.send(&self.name, call, body.clone(), Attempt { is_last, again: false }).await;
         if let Err(Failure::Again(error)) = &outcome {
             self.log(request, error);
-            outcome = http.send(&self.name, call, body, is_last).await;
+            outcome = http.send(&self.name, call, body, Attempt { is_last, again: true }).await;
         }
         if let Err(Failure::Again(error) | Failure::Next(error) | Failure::Final(error)) = &outcome {
             self.log(request, error);

@@ -62,17 +62,23 @@ pub(super) fn failed(status: u16, retry_after: Option<&str>) -> Failure {
         )),
         408 | 500..=599 => Failure::Again(because(Error::new(Code::UpstreamError, "the upstream failed; try again"))),
         // A redirect is never followed: it would take the operator's key along.
-        _ => {
-            Failure::Next(because(Error::new(Code::UpstreamError, "the upstream answered what it never should; try again later")))
-        }
+        _ => Failure::Next(because(astray())),
     }
 }
 
 /// A 2xx that is not the answer that was asked for, such as the page of a captive portal.
 pub(super) fn unusable(status: u16, content_type: &str) -> Failure {
     let shown: String = content_type.chars().filter(|c| c.is_ascii_graphic()).take(60).collect();
-    let error = Error::new(Code::UpstreamError, "the upstream answered what it never should; try again later");
-    Failure::Next(error.because(format!("status {status} with content type {shown:?}")))
+    Failure::Next(astray().because(format!("status {status} with content type {shown:?}")))
+}
+
+/// An accepted call whose answer is announced to be empty: there is nothing to sell in it.
+pub(super) fn empty(status: u16) -> Failure {
+    Failure::Next(astray().because(format!("status {status} with an empty body")))
+}
+
+fn astray() -> Error {
+    Error::new(Code::UpstreamError, "the upstream answered what it never should; try again later")
 }
 
 pub(super) fn timed_out() -> Error {

@@ -94,6 +94,7 @@ pub fn open_at(clock: Clock, change: impl FnOnce(&Anvil, &mut Network)) -> Shop 
         safe_above: Micros::new(5_000_000),
         coin_usd: None,
         max_fee_per_gas: 500_000_000_000,
+        ca_file: None,
     };
     change(&node, &mut network);
     let journal = Arc::<Memory>::default();

@@ -49,6 +49,7 @@ fn network(node: &Anvil) -> Network {
         safe_above: Micros::new(5_000_000),
         coin_usd: None,
         max_fee_per_gas: 500_000_000_000,
+        ca_file: None,
     }
 }
 

@@ -14,3 +14,4 @@ mod replay;
 mod shop;
 mod stop;
 mod upstream_fails;
+mod wire;

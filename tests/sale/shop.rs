@@ -90,6 +90,19 @@ impl Shop {
         self.sign_until(wallet, requirements, now() + 300)
     }
 
+    /// Signs each of `requirements` as [`Shop::sign`] does, all at once.
+    pub fn sign_all(&mut self, wallet: Wallet, requirements: Vec<Value>) -> Vec<Payment> {
+        let valid_before = now() + 300;
+        let intents: Vec<_> =
+            requirements.into_iter().map(|requirements| Intent { wallet, requirements, valid_before }).collect();
+        let amounts = intents.iter().map(|intent| intent.requirements["amount"].as_str().unwrap().parse().unwrap());
+        let payments: Vec<_> =
+            sign(&intents).into_iter().zip(amounts).map(|(signed, amount)| Payment { signed, amount }).collect();
+        let secrets = payments.iter().flat_map(|payment| ["v2", "v1", "signature"].map(|name| &payment.signed[name]));
+        self.secrets.extend(secrets.map(|secret| secret.as_str().unwrap().to_owned()));
+        payments
+    }
+
     pub fn sign_until(&mut self, wallet: Wallet, requirements: Value, valid_before: u64) -> Payment {
         let amount = requirements["amount"].as_str().unwrap().parse().unwrap();
         let signed = sign(&[Intent { wallet, requirements, valid_before }]).remove(0);

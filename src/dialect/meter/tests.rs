@@ -5,7 +5,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::dialect::Splitter;
-use crate::tariff::Usage;
+use crate::money::{Micros, UnitPrice};
+use crate::tariff::{Tariff, Usage};
 
 const CHAT: &str = concat!(
     r#"data: {"id":"c","choices":[{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":null}],"usage":null}"#,
@@ -240,6 +241,50 @@ proptest! {
             let usage = if dialect == Dialect::OpenAi { chat_usage() } else { messages_usage() };
             let run = whole(dialect, true, &format!("{junk}{stream}"));
             prop_assert_eq!(run.meter.usage(), usage);
+        }
+    }
+}
+
+/// An event of a stream that is made of anything an upstream may send, good or bad.
+fn any_event() -> impl Strategy<Value = String> {
+    let number = prop_oneof![
+        any::<i64>().prop_map(|number| number.to_string()),
+        any::<u64>().prop_map(|number| number.to_string()),
+        prop::sample::select(vec!["1e400", "1.5", "\"7\"", "null", "[]", "{}", "18446744073709551616", "-0"])
+            .prop_map(str::to_owned),
+    ];
+    let counts = ["prompt_tokens", "completion_tokens", "input_tokens", "output_tokens", "cache_read_input_tokens"];
+    let count = (prop::sample::select(counts.to_vec()), number).prop_map(|(name, number)| format!("\"{name}\":{number}"));
+    let usage = prop::collection::vec(count, 0..5).prop_map(|counts| format!("{{{}}}", counts.join(",")));
+    let text = "[a-z é]{0,30}";
+    prop_oneof![
+        text.prop_map(|text| format!(r#"{{"choices":[{{"delta":{{"content":"{text}"}}}}]}}"#)),
+        text.prop_map(|text| format!(r#"{{"type":"content_block_delta","delta":{{"type":"text_delta","text":"{text}"}}}}"#)),
+        usage.clone().prop_map(|usage| format!(r#"{{"choices":[],"usage":{usage}}}"#)),
+        usage.clone().prop_map(|usage| format!(r#"{{"type":"message_start","message":{{"usage":{usage}}}}}"#)),
+        usage.prop_map(|usage| format!(r#"{{"type":"message_delta","usage":{usage}}}"#)),
+        prop::sample::select(vec!["[DONE]", r#"{"type":"message_stop"}"#, r#"{"error":{"message":"no"}}"#, "junk", "{}"])
+            .prop_map(str::to_owned),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn no_stream_of_events_costs_more_than_its_quote_at_any_moment(
+        events in prop::collection::vec(any_event(), 0..20), quote in 0u64..1 << 40, estimate in 0u64..1 << 32,
+    ) {
+        let price = |text| UnitPrice::per_million(text).unwrap();
+        let tariff = Tariff { input: price("3.00"), output: price("15.00"), cache_read: price("9999.99"), ..Tariff::default() };
+        for dialect in [Dialect::OpenAi, Dialect::Anthropic] {
+            let mut meter = Meter::new(dialect, true, true, estimate);
+            let mut splitter = Splitter::new();
+            for event in &events {
+                for event in splitter.push(format!("data: {event}\n\n").into()) {
+                    meter.event(&event.unwrap());
+                }
+                let charge = tariff.charge(&meter.usage().usage, Micros::new(quote));
+                prop_assert!(charge <= Micros::new(quote));
+            }
         }
     }
 }

@@ -9,6 +9,8 @@ pub mod facilitator;
 pub mod http;
 pub mod line;
 pub mod process;
+pub mod provider;
+pub mod secure;
 pub mod server;
 pub mod stub;
 pub mod upstream;

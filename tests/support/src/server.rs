@@ -37,6 +37,10 @@ pub struct Settings {
     pub rpc_urls: Vec<String>,
     /// Settle through this facilitator instead of the node.
     pub facilitator_url: Option<String>,
+    /// Instead of the upstream's own address, for one that something else stands before.
+    pub upstream_url: Option<String>,
+    /// Lines for the one `[[upstream]]`.
+    pub upstream: Vec<String>,
 }
 
 /// The file in a server's folder that moves its clock.
@@ -108,6 +112,25 @@ impl Server {
         let (fresh, file) = (self.folder.path().join("clock.new"), self.folder.path().join(CLOCK));
         // Renamed into place, so that it is never read half written.
         std::fs::write(&fresh, seconds.to_string()).and_then(|()| std::fs::rename(&fresh, file)).expect("the folder is writable");
+    }
+
+    /// Bytes of memory that it holds now (its resident set).
+    pub fn memory(&self) -> u64 {
+        let kilobytes =
+            self.status_of("status", "VmRSS:").and_then(|rest| rest.trim_end_matches("kB").trim().parse::<u64>().ok());
+        kilobytes.expect("a running process has a resident set") * 1024
+    }
+
+    /// What follows `name` in a file of the process's own folder under `/proc`.
+    pub fn status_of(&self, file: &str, name: &str) -> Option<String> {
+        let text = std::fs::read_to_string(format!("/proc/{}/{file}", self.process.id())).expect("the process runs");
+        text.lines().find_map(|line| Some(line.strip_prefix(name)?.trim().to_owned()))
+    }
+
+    /// Waits until it ends by itself, in good order.
+    pub fn wait_exit(&mut self) {
+        let status = self.process.wait_exit();
+        assert!(status.success(), "the server ended with {status}:\n{}", self.output());
     }
 
     pub fn is_running(&mut self) -> bool {
@@ -220,6 +243,7 @@ name = "fake"
 base_url = "{upstream}"
 api_key = "env:TEST_UPSTREAM_KEY"
 speaks = {speaks:?}
+{upstream_lines}
 
 [[model]]
 id = "{MODEL}"
@@ -230,7 +254,8 @@ price = {{ input = "{INPUT_PRICE}", output = "{OUTPUT_PRICE}"{prices} }}
         pay_to = PAY_TO.address,
         settlement = settlement(chain, settings),
         network_lines = settings.network.join("\n"),
-        upstream = upstream.url(),
+        upstream = settings.upstream_url.clone().unwrap_or_else(|| upstream.url()),
+        upstream_lines = settings.upstream.join("\n"),
         speaks = speaks,
         prices = settings.prices.iter().map(|price| format!(", {price}")).collect::<String>(),
     );
