@@ -6,6 +6,8 @@ mod chain_trouble;
 mod clients;
 mod crash;
 mod facilitator;
+#[cfg(feature = "fault-points")]
+mod faults;
 mod offer;
 mod refusal;
 mod replay;

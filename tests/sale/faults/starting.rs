@@ -1,0 +1,2 @@
+//! To be written: the other deaths.
+pub fn points() -> Vec<&'static str> { Vec::new() }
