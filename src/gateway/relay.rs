@@ -123,8 +123,8 @@ struct Pump {
 struct Books {
     /// When a checkpoint was noted last.
     noted: Option<Instant>,
-    /// What was owed when a piece was handed over after which a checkpoint is due.
-    owed: Option<Micros>,
+    /// What was owed when a piece was handed over after which a checkpoint is due, and how many pieces followed it.
+    owed: Option<(Micros, usize)>,
     /// Why relaying ended, while its last bytes are on their way.
     end: Option<End>,
 }
@@ -267,10 +267,13 @@ impl Pump {
                 return end;
             }
         }
+        if let Some((_, followed)) = &mut self.books.owed {
+            *followed += 1;
+        }
         // Half a plain answer is none, so only a stream owes for a part.
         let is_due = self.stream && self.books.noted.is_none_or(|noted| noted.elapsed() >= CHECKPOINT);
         if is_due && self.books.owed.is_none() && self.meter.has_output() {
-            self.books.owed = self.paid.as_ref().map(|paid| self.owed(paid));
+            self.books.owed = self.paid.as_ref().map(|paid| (self.owed(paid), 0));
         }
         None
     }
@@ -278,9 +281,11 @@ impl Pump {
     /// Notes what was owed for pieces that have been taken: soon after the first one of the answer itself, and every few
     /// seconds after. Not before: a program that dies then would charge for words that nobody heard.
     fn checkpoint(&mut self) {
-        if self.out.capacity() == AHEAD
-            && let (Some(paid), Some(owed)) = (&self.paid, self.books.owed.take())
+        let waiting = AHEAD - self.out.capacity();
+        if let (Some(paid), Some((owed, followed))) = (&self.paid, self.books.owed)
+            && waiting <= followed
         {
+            self.books.owed = None;
             self.books.noted = Some(Instant::now());
             paid.checkpoint(owed);
         }

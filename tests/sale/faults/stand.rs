@@ -164,14 +164,19 @@ impl Stand {
     }
 
     /// Buys all in the same moment; `meanwhile` is done while they wait for their answers.
-    pub fn buy_at_once(&self, sales: Vec<Sale>, meanwhile: impl FnOnce(&Stand)) -> Vec<(Sale, Seen)> {
-        let address = self.server.address();
+    pub fn buy_at_once(&mut self, sales: Vec<Sale>, meanwhile: impl FnOnce(&mut Stand)) -> Vec<(Sale, Seen)> {
+        let address = self.server.address().to_owned();
         let seen: Vec<_> = thread::scope(|scope| {
-            let calls: Vec<_> = sales.iter().map(|sale| scope.spawn(move || see(address, sale))).collect();
+            let calls: Vec<_> = sales.iter().map(|sale| scope.spawn(|| see(&address, sale))).collect();
             meanwhile(self);
             calls.into_iter().map(|call| call.join().unwrap()).collect()
         });
         sales.into_iter().zip(seen).collect()
+    }
+
+    /// How often all its processes have logged `text`.
+    pub fn logged(&self, text: &str) -> usize {
+        self.server.output().matches(text).count()
     }
 
     /// After a death: starts again, presents every payment until it is known what came of it, and makes a new sale.
