@@ -93,17 +93,12 @@ pub(super) struct Sale {
 /// Starts to relay. The pump is a task of its own, so that the deadline and a client that left are noticed even while
 /// nobody reads.
 pub(super) fn relay(body: AnswerBody, sale: Sale, place: Place) -> RelayBody {
-    let (out, pieces) = mpsc::channel(AHEAD);
-    let Sale { paid, meter, tariff, dialect, stream, deadline } = sale;
-    let request = paid.request();
-    let until = Box::pin(sleep_until(deadline));
-    let books = Books { noted: None, owed: None, end: None };
-    let pump = Pump { request, paid: Some(paid), meter, tariff, dialect, stream, until, out, books };
+    let (pump, relayed) = Pump::new(sale);
     actix_web::rt::spawn(async move {
         let _place = place;
         pump.run(body).await;
     });
-    RelayBody { pieces, breaking: false }
+    relayed
 }
 
 struct Pump {
@@ -130,6 +125,16 @@ struct Books {
 }
 
 impl Pump {
+    fn new(sale: Sale) -> (Pump, RelayBody) {
+        let (out, pieces) = mpsc::channel(AHEAD);
+        let Sale { paid, meter, tariff, dialect, stream, deadline } = sale;
+        let request = paid.request();
+        let until = Box::pin(sleep_until(deadline));
+        let books = Books { noted: None, owed: None, end: None };
+        let pump = Pump { request, paid: Some(paid), meter, tariff, dialect, stream, until, out, books };
+        (pump, RelayBody { pieces, breaking: false })
+    }
+
     async fn run(mut self, mut body: AnswerBody) {
         let end = match self.stream {
             true => self.events(&mut body).await,
@@ -355,3 +360,6 @@ fn too_long() -> Error {
 fn cut(cause: &str) -> Error {
     Error::new(Code::UpstreamError, "the answer broke off at the upstream; you pay for what was delivered").because(cause)
 }
+
+#[cfg(test)]
+mod tests;
