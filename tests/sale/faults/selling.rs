@@ -68,11 +68,11 @@ fn die(stand: &mut Stand, point: &str, calls: Calls, nth: usize, count: usize) {
     let shared = point.starts_with("commit") && calls == Calls::Refused;
     let at_once = nth + 1 >= TIMES && count > 1 && !shared;
     stand.what = format!("{point}:{nth}, {calls:?}, {}", if at_once { "at once" } else { "in turn" });
-    stand.order_of_settling(nth % 2 == 0);
+    stand.order_of_settling(nth.is_multiple_of(2));
     stand.server.restart_armed(&format!("{point}:{nth}"));
     let sales = (0..count).map(|place| stand.order(terms(calls, nth + place))).collect();
     if calls == Calls::Refused {
-        let late = nth % 2 == 0;
+        let late = nth.is_multiple_of(2);
         stand.upstream.configure(&json!({ "status": 400, "ttfb": if late { 700 } else { 0 } }));
     }
     let seen = match at_once {
@@ -81,15 +81,19 @@ fn die(stand: &mut Stand, point: &str, calls: Calls, nth: usize, count: usize) {
     };
     stand.server.wait_death(point);
     stand.upstream.configure(&json!({}));
+    let voided = stand.logged("calls.voided=1");
     stand.recover(seen);
+    if point == "claim.after" && !at_once {
+        assert_eq!(stand.logged("calls.voided=1"), voided + 1, "{}: the claim was durable", stand.what);
+    }
     stand.audit();
 }
 
 fn terms(calls: Calls, number: usize) -> Terms {
-    let route = if number % 3 == 0 { Route::Messages } else { Route::Chat };
+    let route = if number.is_multiple_of(3) { Route::Messages } else { Route::Chat };
     let streamed = Terms { stream: true, route, ..Terms::default() };
     match calls {
-        Calls::Mixed | Calls::Refused => Terms { stream: number % 2 == 0, ..streamed },
+        Calls::Mixed | Calls::Refused => Terms { stream: number.is_multiple_of(2), ..streamed },
         Calls::Streams => Terms { upstream: "words=12 gap=30", ..streamed },
         Calls::Ended => match number % 4 {
             0 => Terms { upstream: "gap=30", ..streamed },

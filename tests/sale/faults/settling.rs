@@ -84,15 +84,20 @@ fn a_death_while_a_vanished_transfer_is_noticed_pays_once() {
             stand.chain.reorg(1);
             stand.server.wait_death(point);
             stand.server.restart();
-            // Whatever was noted, the transfers are sent until they are on the chain again.
+            let vanished = stand.logged(VANISHED) + nth;
+            eventually("it is noticed again", || stand.logged(VANISHED) == vanished);
             eventually("the transfers are submitted again", || stand.chain.pending_transactions() == nth as u64);
+            let confirmed = stand.logged("settlement confirmed") + nth;
             stand.chain.set_automine(true);
             stand.chain.mine(1);
-            stand.recover(seen);
+            eventually("the books know", || stand.logged("settlement confirmed") == confirmed);
+            stand.conclude(seen);
             stand.audit();
         }
     });
 }
+
+const VANISHED: &str = "a confirmed transfer vanished";
 
 /// All transfers are in the one newest block, and the answers were given.
 fn buy_in_one_block(stand: &mut Stand, count: usize) -> Vec<(Sale, Seen)> {
@@ -144,4 +149,26 @@ fn a_death_while_a_facilitator_settles_pays_once() {
             stand.audit();
         }
     });
+}
+
+#[test]
+fn money_that_a_facilitator_moved_unseen_is_the_payers_once_the_operator_names_a_node() {
+    let chain = Anvil::start(84532);
+    let facilitator = Facilitator::start(&chain);
+    let named = format!("rpc_urls = [{:?}]", chain.url());
+    let mut stand = Stand::on(chain, &Settings { facilitator_url: Some(facilitator.url()), ..Settings::default() });
+    stand.what = "facilitator.after without a node of ours".into();
+    stand.server.restart_armed("facilitator.after");
+    let sales = orders(&mut stand, 1);
+    let seen = stand.buy_in_turn(sales);
+    stand.server.wait_death("facilitator.after");
+    stand.server.restart();
+    assert_eq!(
+        stand.present(&seen[0].0),
+        (409, "pending".to_owned()),
+        "nobody can know, so it is neither lost nor asked for again"
+    );
+    stand.server.reconfigure(|text| text.replace("facilitator_url", &format!("{named}\nfacilitator_url")));
+    stand.recover(seen);
+    stand.audit();
 }

@@ -30,6 +30,8 @@ pub struct Stand {
     output_price: u64,
     /// Whether transactions are sent by us, so that their number is known.
     counts_transactions: bool,
+    /// Whether the last sales were made one after the other.
+    in_turn: bool,
     /// All sales of earlier rounds, with what they must have come to.
     ended: Vec<Ended>,
     wallets: u32,
@@ -110,7 +112,7 @@ impl Stand {
         let server = Server::with(env!("CARGO_BIN_EXE_farebox"), &chain, &upstream, &settings);
         let counts_transactions = settings.facilitator_url.is_none();
         let (what, ended, output_price) = (String::new(), Vec::new(), OUTPUT_PRICE);
-        Stand { chain, upstream, server, what, output_price, counts_transactions, ended, wallets: 0 }
+        Stand { chain, upstream, server, what, output_price, counts_transactions, in_turn: true, ended, wallets: 0 }
     }
 
     /// From the next start on the money is waited for before the upstream is opened, or not.
@@ -159,12 +161,14 @@ impl Stand {
     }
 
     /// Buys one after the other.
-    pub fn buy_in_turn(&self, sales: Vec<Sale>) -> Vec<(Sale, Seen)> {
+    pub fn buy_in_turn(&mut self, sales: Vec<Sale>) -> Vec<(Sale, Seen)> {
+        self.in_turn = true;
         sales.into_iter().map(|sale| (sale.clone(), see(self.server.address(), &sale))).collect()
     }
 
     /// Buys all in the same moment; `meanwhile` is done while they wait for their answers.
     pub fn buy_at_once(&mut self, sales: Vec<Sale>, meanwhile: impl FnOnce(&mut Stand)) -> Vec<(Sale, Seen)> {
+        self.in_turn = false;
         let address = self.server.address().to_owned();
         let seen: Vec<_> = thread::scope(|scope| {
             let calls: Vec<_> = sales.iter().map(|sale| scope.spawn(|| see(&address, sale))).collect();
@@ -179,20 +183,31 @@ impl Stand {
         self.server.output().matches(text).count()
     }
 
-    /// After a death: starts again, presents every payment until it is known what came of it, and makes a new sale.
+    /// After a death: starts again and concludes.
     pub fn recover(&mut self, sales: Vec<(Sale, Seen)>) {
         self.server.restart();
+        self.conclude(sales);
+    }
+
+    /// Presents every payment until it is known what came of it, and makes a new sale.
+    pub fn conclude(&mut self, sales: Vec<(Sale, Seen)>) {
         let last = sales.len();
         for (place, (sale, seen)) in sales.into_iter().enumerate() {
             let fate = self.insist(&sale);
             // The next sale but one was claimed durably after this one had ended in the books.
-            let certain = place + 2 < last && seen == Seen::Whole && !sale.hangs_up && !self.what.contains("at once");
+            let certain = self.in_turn && place + 2 < last && seen == Seen::Whole;
             self.ended.push(Ended { sale, seen, fate, certain });
         }
         let fresh = self.order(Terms { stream: true, ..Terms::default() });
         let seen = see(self.server.address(), &fresh);
         assert_eq!(seen, Seen::Whole, "{}: a new sale is as if nothing had happened:\n{}", self.what, self.server.output());
         self.ended.push(Ended { sale: fresh, seen, fate: Fate::Served, certain: true });
+    }
+
+    /// Presents a payment once more: the status, and what is said to have become of it.
+    pub fn present(&self, sale: &Sale) -> (u16, String) {
+        let answer = self.server.send(&sale.request);
+        (answer.status, answer.json()["error"]["outcome"].as_str().unwrap_or_default().to_owned())
     }
 
     /// Presents a payment again until it is decided.
