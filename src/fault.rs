@@ -3,6 +3,9 @@
 //! A point is written `fault::point("claim.before")`. Built without the feature `fault-points` the call and its name vanish.
 //! Built with it, a process that was armed with `claim.before:2` dies the second time it comes by, as if it had been
 //! killed: nothing is unwound, nothing is flushed.
+//!
+//! A name stands in one place, and `tests/sale/faults` dies five times at every one of them; a point without such a test
+//! fails there.
 
 #[cfg(feature = "fault-points")]
 mod armed {

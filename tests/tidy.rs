@@ -2,6 +2,8 @@
 
 #[path = "tidy/dependencies.rs"]
 mod dependencies;
+#[path = "tidy/release.rs"]
+mod release;
 #[path = "tidy/source.rs"]
 mod source;
 
@@ -313,6 +315,23 @@ fn every_dependency_says_what_it_is_for() {
         dependencies::unexplained("[dependencies]\n# Logs.\ntracing = \"1\"\ntracing-log = \"1\"\nclap = \"4\"\n").len(),
         1
     );
+}
+
+#[test]
+fn a_release_cannot_be_made_to_die() {
+    for manifest in [include_str!("../Cargo.toml"), include_str!("support/Cargo.toml")] {
+        assert_eq!(release::turned_on(manifest), Vec::<String>::new());
+    }
+    hold(release::unguarded);
+    assert_eq!(release::turned_on("[features]\ndefault = [\"fault-points\"]\nfault-points = []\n").len(), 2);
+    assert_eq!(release::turned_on("[dependencies]\nfarebox = { path = \".\", features = [\"fault-points\"] }\n").len(), 1);
+    for (path, text) in [
+        ("src/main.rs", "fn main() {\n    farebox::fault::arm(\"claim.after\");\n}"),
+        ("src/http/mod.rs", "#[cfg(feature = \"fault-points\")]\nfn f() {}"),
+        ("src/fault.rs", "pub fn point(name: &'static str) { die(name) }"),
+    ] {
+        assert_eq!(release::unguarded(&[Source::new(path, text)]).len(), 1, "{path} slipped through");
+    }
 }
 
 #[test]

@@ -17,6 +17,7 @@ use super::payment::VerifiedPayment;
 use super::{Attempt, Confirmation, Journal, JournalClosed, Refused, Settlement, reason};
 use crate::clock::Clock;
 use crate::config::Secret;
+use crate::fault;
 use crate::x402::names;
 
 /// An authorization is over for us so long after its end.
@@ -184,6 +185,7 @@ impl Facilitator {
             };
             pause = (pause * 2).min(Duration::from_secs(longest));
         };
+        fault::point("facilitator.settled");
         self.journal.settled(id, outcome.clone()).await?;
         Ok(Some(outcome))
     }
@@ -193,7 +195,10 @@ impl Facilitator {
         if in_doubt && self.ledger.is_some() && self.is_past(payment, EXPIRED) {
             return Word::Unknown("its time is over; only the chain is asked now".into());
         }
-        match self.post("settle", payment).await {
+        fault::point("facilitator.before");
+        let answer = self.post("settle", payment).await;
+        fault::point("facilitator.after");
+        match answer {
             Ok(answer) => read_settle(&answer, payment.network(), &payment.payer_address()),
             Err(why) => Word::Unknown(why),
         }

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{BAD_CONFIGURATION, FAIL_STOP, machine_clock};
 use crate::config::{Config, Remainder};
@@ -54,11 +54,13 @@ async fn serve(config: Config) -> Result<ExitCode, Trouble> {
     let gateway =
         Gateway::start(&config, ledger.clone(), clock).map_err(|error| trouble(BAD_CONFIGURATION)(error.to_string()))?;
     let gateway = Arc::new(gateway);
+    // Before anybody is told that we listen: from then on a signal is a stop in good order.
+    let signals = Signals::listen()?;
     let (server, addresses) = http::start(&config, Arc::clone(&gateway))
         .map_err(|error| trouble(BAD_CONFIGURATION)(format!("cannot listen on {}: {error}", config.bind)))?;
     introduce(&config, &gateway, &addresses);
     actix_web::rt::spawn(check_the_books(ledger.clone()));
-    let code = until_the_end(server, &ledger).await?;
+    let code = until_the_end(server, &ledger, signals).await?;
     // The books are closed after the last call: its reservation ended with it.
     ledger.close();
     Ok(code)
@@ -154,13 +156,25 @@ fn warn_of_gas(gateway: &Gateway) {
     }
 }
 
+/// The two ways to ask for an end.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> Result<Signals, Trouble> {
+        let listen = |kind| signal(kind).map_err(|error| trouble(FAIL_STOP)(format!("cannot listen for signals: {error}")));
+        Ok(Signals { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
+    }
+}
+
 /// Serves until a signal, or until the ledger fails.
-async fn until_the_end(server: actix_web::dev::Server, ledger: &Ledger) -> Result<ExitCode, Trouble> {
+async fn until_the_end(server: actix_web::dev::Server, ledger: &Ledger, signals: Signals) -> Result<ExitCode, Trouble> {
     let handle = server.handle();
     let mut running = actix_web::rt::spawn(server);
     let mut failure = ledger.failure();
-    let listen = |kind| signal(kind).map_err(|error| trouble(FAIL_STOP)(format!("cannot listen for signals: {error}")));
-    let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
+    let Signals { mut terminate, mut interrupt } = signals;
     let code = tokio::select! {
         _ = terminate.recv() => ExitCode::SUCCESS,
         _ = interrupt.recv() => ExitCode::SUCCESS,

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::catalogue::Model;
 use crate::clock::Timestamp;
+use crate::fault;
 use crate::money::{BadAmount, Micros, UnitPrice};
 use crate::tariff::{Ceiling, Tariff};
 
@@ -109,7 +110,10 @@ fn replace(path: &PathBuf, bytes: &[u8]) -> io::Result<()> {
     let fresh = path.with_extension("new");
     fs::write(&fresh, bytes)?;
     fs::File::open(&fresh)?.sync_all()?;
-    fs::rename(fresh, path)
+    fault::point("prices.before");
+    fs::rename(fresh, path)?;
+    fault::point("prices.after");
+    Ok(())
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use tokio::time::{Instant, MissedTickBehavior, Sleep, interval_at, sleep, sleep_
 use super::Place;
 use crate::dialect::{Dialect, Event, Meter, Pass, Splitter, broken_stream};
 use crate::error::{Code, Error};
+use crate::fault;
 use crate::ids::RequestId;
 use crate::ledger::Paid;
 use crate::money::Micros;
@@ -42,6 +43,9 @@ impl Stream for RelayBody {
             return Poll::Ready(Some(Err(Incomplete)));
         }
         let piece = self.pieces.poll_recv(cx);
+        if let Poll::Ready(Some(Ok(_))) = piece {
+            fault::point("reply.piece");
+        }
         if let Poll::Ready(Some(Err(Incomplete))) = piece {
             // The server drops what it has not written when a body fails: one idle turn lets the last words out first.
             self.breaking = true;
@@ -89,16 +93,12 @@ pub(super) struct Sale {
 /// Starts to relay. The pump is a task of its own, so that the deadline and a client that left are noticed even while
 /// nobody reads.
 pub(super) fn relay(body: AnswerBody, sale: Sale, place: Place) -> RelayBody {
-    let (out, pieces) = mpsc::channel(AHEAD);
-    let Sale { paid, meter, tariff, dialect, stream, deadline } = sale;
-    let request = paid.request();
-    let until = Box::pin(sleep_until(deadline));
-    let pump = Pump { request, paid: Some(paid), meter, tariff, dialect, stream, until, out, noted: None };
+    let (pump, relayed) = Pump::new(sale);
     actix_web::rt::spawn(async move {
         let _place = place;
         pump.run(body).await;
     });
-    RelayBody { pieces, breaking: false }
+    relayed
 }
 
 struct Pump {
@@ -111,10 +111,30 @@ struct Pump {
     stream: bool,
     until: Pin<Box<Sleep>>,
     out: mpsc::Sender<Piece>,
+    books: Books,
+}
+
+/// What the books are told, and only once the bytes it is owed for have been taken.
+struct Books {
+    /// When a checkpoint was noted last.
     noted: Option<Instant>,
+    /// What was owed when a piece was handed over after which a checkpoint is due, and how many pieces followed it.
+    owed: Option<(Micros, usize)>,
+    /// Why relaying ended, while its last bytes are on their way.
+    end: Option<End>,
 }
 
 impl Pump {
+    fn new(sale: Sale) -> (Pump, RelayBody) {
+        let (out, pieces) = mpsc::channel(AHEAD);
+        let Sale { paid, meter, tariff, dialect, stream, deadline } = sale;
+        let request = paid.request();
+        let until = Box::pin(sleep_until(deadline));
+        let books = Books { noted: None, owed: None, end: None };
+        let pump = Pump { request, paid: Some(paid), meter, tariff, dialect, stream, until, out, books };
+        (pump, RelayBody { pieces, breaking: false })
+    }
+
     async fn run(mut self, mut body: AnswerBody) {
         let end = match self.stream {
             true => self.events(&mut body).await,
@@ -133,7 +153,12 @@ impl Pump {
             End::Broken(error) if self.stream => Some(broken_stream(self.dialect, error, self.request)),
             End::Broken(_) => Some(Bytes::new()),
         };
-        self.finish(end);
+        let is_waiting = matches!(end, End::Complete | End::Broken(_));
+        self.books.end = Some(end);
+        if is_waiting {
+            self.taken().await;
+        }
+        self.finish();
         if let Some(words) = last_words {
             // A client that does not take its last words has left: the connection ends either way.
             let _ = tokio::time::timeout(KEEP_ALIVE, self.out.send(Ok(words))).await;
@@ -230,29 +255,57 @@ impl Pump {
 
     /// Hands one piece to the client; a client that does not take it for long, or before the deadline, is given up.
     async fn send(&mut self, bytes: Bytes) -> Option<End> {
+        fault::point("stream.chunk");
         self.checkpoint();
-        let piece = match self.out.try_send(Ok(bytes)) {
-            Ok(()) => return None,
+        let full = match self.out.try_send(Ok(bytes)) {
+            Ok(()) => None,
             Err(TrySendError::Closed(_)) => return Some(End::ClientGone),
-            Err(TrySendError::Full(piece)) => piece,
+            Err(TrySendError::Full(piece)) => Some(piece),
         };
-        tokio::select! {
-            biased;
-            sent = self.out.send(piece) => sent.err().map(|_| End::ClientGone),
-            () = &mut self.until => Some(End::ClientStalled),
-            () = sleep(STALL) => Some(End::ClientStalled),
+        if let Some(piece) = full {
+            let end = tokio::select! {
+                biased;
+                sent = self.out.send(piece) => sent.err().map(|_| End::ClientGone),
+                () = &mut self.until => Some(End::ClientStalled),
+                () = sleep(STALL) => Some(End::ClientStalled),
+            };
+            if end.is_some() {
+                return end;
+            }
+        }
+        if let Some((_, followed)) = &mut self.books.owed {
+            *followed += 1;
+        }
+        // Half a plain answer is none, so only a stream owes for a part.
+        let is_due = self.stream && self.books.noted.is_none_or(|noted| noted.elapsed() >= CHECKPOINT);
+        if is_due && self.books.owed.is_none() && self.meter.has_output() {
+            self.books.owed = self.paid.as_ref().map(|paid| (self.owed(paid), 0));
+        }
+        None
+    }
+
+    /// Notes what was owed for pieces that have been taken: soon after the first one of the answer itself, and every few
+    /// seconds after. Not before: a program that dies then would charge for words that nobody heard.
+    fn checkpoint(&mut self) {
+        let waiting = AHEAD - self.out.capacity();
+        if let (Some(paid), Some((owed, followed))) = (&self.paid, self.books.owed)
+            && waiting <= followed
+        {
+            self.books.owed = None;
+            self.books.noted = Some(Instant::now());
+            paid.checkpoint(owed);
         }
     }
 
-    /// Notes what is owed: with the first piece of the answer itself, and every few seconds after.
-    fn checkpoint(&mut self) {
-        let now = Instant::now();
-        if self.meter.has_output()
-            && self.noted.is_none_or(|noted| now - noted >= CHECKPOINT)
-            && let Some(paid) = &self.paid
-        {
-            self.noted = Some(now);
-            paid.checkpoint(self.owed(paid));
+    /// Waits until the last piece was taken to be written, which happens before this task runs again. The books are told
+    /// after that, so that nobody is charged for an answer that was still in here when the program died.
+    async fn taken(&mut self) {
+        tokio::select! {
+            biased;
+            // An error means that nobody takes anything any more.
+            _ = self.out.reserve_many(AHEAD) => {}
+            () = &mut self.until => {}
+            () = sleep(STALL) => {}
         }
     }
 
@@ -262,8 +315,9 @@ impl Pump {
 
     /// Ends the call in the books, once. Nothing delivered costs nothing; half a plain answer that broke off at the
     /// upstream is no answer; everything else costs what passed, above all when it was the client who ended it.
-    fn finish(&mut self, end: End) {
+    fn finish(&mut self) {
         let Some(paid) = self.paid.take() else { return };
+        let end = self.books.end.take().unwrap_or(End::Stopped);
         let (request, metered, owed) = (self.request, self.meter.usage(), self.owed(&paid));
         let charge = match end {
             // An answer that is complete and empty, with no word on usage, is none.
@@ -296,7 +350,7 @@ impl Pump {
 
 impl Drop for Pump {
     fn drop(&mut self) {
-        self.finish(End::Stopped);
+        self.finish();
     }
 }
 
@@ -307,3 +361,6 @@ fn too_long() -> Error {
 fn cut(cause: &str) -> Error {
     Error::new(Code::UpstreamError, "the answer broke off at the upstream; you pay for what was delivered").because(cause)
 }
+
+#[cfg(test)]
+mod tests;

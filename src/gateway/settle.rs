@@ -9,6 +9,7 @@ use super::quote::Quote;
 use super::{Gateway, Refusal};
 use crate::chain::{self, Chains, Confirmation, Refused, Settlement, VerifiedPayment};
 use crate::error::{Code, Error};
+use crate::fault;
 use crate::ids::{PaymentId, RequestId};
 use crate::ledger::{Claim, Denied, Ledger, Outcome, Payment, Refused as Denial, Reservation, State};
 use crate::x402::{self, Receipt, Version};
@@ -61,8 +62,10 @@ pub(super) fn resume(ledger: &Ledger, chains: &Chains) {
             row.attempts.into_iter().map(|a| chain::Attempt { tx: a.tx, raw: a.raw, gas_nonce: a.gas_nonce }).collect();
         let confirmed = row.confirmed.map(|(tx, block)| Confirmation { tx, block });
         tracing::info!(payment = %id, state = ?row.state, "going on with a payment of an earlier run");
+        fault::point("resume.before");
         // Nobody waits: the journal applies the outcome.
         drop(chains.resume(payment, attempts, confirmed));
+        fault::point("resume.after");
     }
 }
 

@@ -14,6 +14,7 @@ use super::routes::error_shape;
 use super::{BodyMemory, RateLimits};
 use crate::dialect::{ErrorShape, error_body};
 use crate::error::{Code, Error};
+use crate::fault;
 use crate::gateway::{Gateway, Refusal, Served};
 use crate::ids::RequestId;
 use crate::x402::{self, OFFER_HEADER, Offer, RECEIPT_HEADERS};
@@ -191,6 +192,7 @@ fn log(request: &HttpRequest, id: RequestId, error: &Error) {
 
 /// A served call as an answer: 200, the receipt, and the body as it comes.
 pub fn served(served: Served) -> HttpResponse {
+    fault::point("reply.before");
     let mut response = HttpResponse::Ok();
     if let Some((receipt, version)) = served.receipt {
         let value = receipt.header(version);

@@ -24,6 +24,7 @@ use tokio::sync::{oneshot, watch};
 
 use crate::account::AccountId;
 use crate::clock::Clock;
+use crate::fault;
 use crate::ids::{PaymentId, RequestId};
 use crate::money::Micros;
 
@@ -170,10 +171,12 @@ impl Ledger {
     }
 
     fn start(store: Store, path: Option<PathBuf>, clock: Clock, options: Options) -> Result<(Ledger, Recovered), Broken> {
+        fault::point("open.counted");
         store.keep(options.money)?;
         let mut book = store.load()?;
         book.keep_remainder = options.keep_remainder;
         recover::check(&store, &book)?;
+        fault::point("recover.checked");
         let recovered = recover::resolve(&store, &mut book, clock.now())?;
         let (outbox, inbox) = channel();
         let store = Arc::new(store);
@@ -201,6 +204,7 @@ impl Ledger {
 
     /// Commits what is queued and ends the writer. Commands after it are refused.
     pub fn close(&self) {
+        fault::point("close.before");
         // A send fails only when the writer is gone already.
         let _ = self.inner.outbox.send(Message::Stop);
         let thread = self.inner.writer.lock().ok().and_then(|mut writer| writer.take());
@@ -208,6 +212,7 @@ impl Ledger {
             self.inner.fail("the writer thread panicked");
         }
         self.inner.failed.send_if_modified(|failed| failed.is_none() && failed.replace("closed".into()).is_none());
+        fault::point("close.after");
     }
 
     /// Changes to `Some(cause)` when the ledger stops for good.
@@ -222,6 +227,7 @@ impl Ledger {
 
     /// Claims a payment for one call. When this returns, the claim is durable; dropping the reservation gives it back.
     pub async fn claim(&self, claim: Claim) -> Result<Reservation, Denied> {
+        fault::point("claim.before");
         let (request, ceiling) = (claim.request, claim.amount);
         let durable = self.run(|ledger, book| {
             let known = ledger.known_unless_remembered(book, claim.id)?;
@@ -230,6 +236,7 @@ impl Ledger {
         // Made before the wait, so that a caller who leaves now gives the claim back.
         let reservation = Reservation::new(self.clone(), request, ceiling);
         durable.wait().await?;
+        fault::point("claim.after");
         Ok(reservation)
     }
 
@@ -244,13 +251,16 @@ impl Ledger {
     ) -> Result<Reservation, Denied> {
         let command =
             |ledger: &Inner, book: &mut Book| Ok(book.reserve(wallet, amount, request, model.to_owned(), ledger.clock.now())?);
+        fault::point("hold.before");
         if amount <= self.inner.options.hold_durable_above {
             self.note(command)?;
+            fault::point("hold.noted");
             return Ok(Reservation::new(self.clone(), request, amount));
         }
         let durable = self.run(command)?;
         let reservation = Reservation::new(self.clone(), request, amount);
         durable.wait().await?;
+        fault::point("hold.after");
         Ok(reservation)
     }
 
@@ -322,6 +332,10 @@ impl Ledger {
     }
 
     fn close_call(&self, request: RequestId, close: Close) -> Micros {
+        match close {
+            Close::Void => fault::point("void.before"),
+            Close::Post(_) | Close::Partly(_) => fault::point("post.before"),
+        }
         let mut charged = Micros::ZERO;
         let done = self.note(|ledger, book| {
             let (rows, amount) = book.close(request, close, ledger.clock.now())?;
@@ -330,6 +344,10 @@ impl Ledger {
         });
         if let Err(denied) = done {
             tracing::debug!(request.id = %request, %denied, "the call was closed before, or the ledger has stopped");
+        }
+        match close {
+            Close::Void => fault::point("void.after"),
+            Close::Post(_) | Close::Partly(_) => fault::point("post.after"),
         }
         charged
     }

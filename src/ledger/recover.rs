@@ -6,6 +6,7 @@ use super::rows::Hold;
 use super::store::{Commit, Store};
 use super::verify;
 use crate::clock::Timestamp;
+use crate::fault;
 use crate::ids::RequestId;
 use crate::money::Micros;
 
@@ -61,7 +62,9 @@ pub(super) fn resolve(store: &Store, book: &mut Book, now: Timestamp) -> Result<
         }
     }
     if !writes.is_empty() {
+        fault::point("recover.before");
         store.write(writes.iter(), Commit::Usual)?;
+        fault::point("recover.after");
     }
     // All rows so far are durable, closed payments need not be remembered.
     book.forget_closed(book.ticket);

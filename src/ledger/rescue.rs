@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::{Broken, store};
+use crate::fault;
 
 /// Says next to the ledger that a write has failed. Best effort: the disk may refuse this as well.
 pub(super) fn mark(ledger: &Path, cause: &str) {
@@ -24,13 +25,18 @@ pub(super) fn rewrite_if_marked(ledger: &Path) -> Result<(), Broken> {
     let fresh = ledger.with_extension("rewrite");
     remove(&fresh)?;
     store::copy(ledger, &fresh)?;
+    fault::point("rescue.copied");
     let replace = || -> io::Result<()> {
         File::open(&fresh)?.sync_all()?;
         fs::rename(&fresh, ledger)?;
+        fault::point("rescue.renamed");
         sync_folder(ledger)
     };
     replace().map_err(|error| Broken::new("replace", error))?;
-    remove(&mark)
+    fault::point("rescue.replaced");
+    remove(&mark)?;
+    fault::point("rescue.unmarked");
+    Ok(())
 }
 
 fn suspect(ledger: &Path) -> PathBuf {

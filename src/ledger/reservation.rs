@@ -1,6 +1,7 @@
 //! A reservation: the proof that money stands for one call. Dropping it gives the money back.
 
 use super::{Close, Ledger};
+use crate::fault;
 use crate::ids::{Funds, RequestId};
 use crate::money::Micros;
 
@@ -69,7 +70,9 @@ impl Paid {
 
     /// Notes what the call owes so far; after a crash this much is charged. Nobody waits for it.
     pub fn checkpoint(&self, owed: Micros) {
+        fault::point("checkpoint.before");
         let noted = self.0.ledger.note(|_, book| Ok(book.checkpoint(self.0.request, owed)?));
+        fault::point("checkpoint.after");
         if let Err(denied) = noted {
             tracing::debug!(request.id = %self.0.request, %denied, "no checkpoint");
         }

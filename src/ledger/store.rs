@@ -11,6 +11,7 @@ use redb::{
 use super::book::{Book, Remembered, Write};
 use super::rows::{Account, Hold, Payment, Posting};
 use super::{Broken, Money};
+use crate::fault;
 use crate::ids::{PaymentId, RequestId};
 
 const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
@@ -78,7 +79,9 @@ impl Store {
             Ok(known.unwrap_or(wanted))
         };
         let known = noted().map_err(|error| Broken::new("write", error))?;
+        fault::point("money.before");
         tx.commit().map_err(|error| Broken::new("commit", error))?;
+        fault::point("money.after");
         match known == wanted {
             true => Ok(()),
             false => Err(Broken::new(

@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 use super::book::Write;
 use super::store::{Commit, Store};
 use super::{Inner, Stopped};
+use crate::fault;
 
 /// The rows of one command, and who waits for them to be durable.
 pub(super) struct Batch {
@@ -58,6 +59,7 @@ fn commit_until_stopped(store: &Store, inbox: &Receiver<Message>, inner: &Weak<I
         } else {
             Commit::Usual
         };
+        fault::point("commit.before");
         if (stop || !group.is_empty())
             && let Err(error) = store.write(group.iter().flat_map(|batch| &batch.writes), commit)
         {
@@ -67,6 +69,7 @@ fn commit_until_stopped(store: &Store, inbox: &Receiver<Message>, inner: &Weak<I
             }
             return;
         }
+        fault::point("commit.after");
         if let (Some(inner), Some(last)) = (inner.upgrade(), group.last()) {
             inner.committed(last.ticket, group.len());
         }

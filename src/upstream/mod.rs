@@ -13,6 +13,7 @@ use crate::catalogue::Serving;
 use crate::config::{self, Speaks, UpstreamKind};
 use crate::dialect::{Dialect, LimitField};
 use crate::error::{Code, Error};
+use crate::fault;
 use crate::ids::{Funds, RequestId};
 
 pub use answer::{Answer, AnswerBody, Broken};
@@ -131,7 +132,10 @@ impl Upstreams {
         for (place, (upstream, model)) in able.iter().enumerate() {
             let is_last = place + 1 == able.len();
             match upstream.serve(funds.request(), model, &call, is_last).await {
-                Ok(answer) => return Ok(answer),
+                Ok(answer) => {
+                    fault::point("upstream.headers");
+                    return Ok(answer);
+                }
                 Err(Failure::Final(error)) => return Err(error),
                 Err(Failure::Next(error) | Failure::Again(error)) => failed = Some(refusal::more_hopeful(failed, error)),
             }

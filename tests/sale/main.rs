@@ -8,6 +8,8 @@ mod clients;
 mod clock;
 mod crash;
 mod facilitator;
+#[cfg(feature = "fault-points")]
+mod faults;
 mod offer;
 mod refusal;
 mod replay;

@@ -11,6 +11,7 @@ use super::settle::{Halt, Settler};
 use super::transaction::{Signed, Transaction};
 use crate::chain::payment::VerifiedPayment;
 use crate::chain::{Attempt, JournalClosed};
+use crate::fault;
 
 /// A transaction without a receipt after this long is stuck.
 const STUCK: Duration = Duration::from_secs(10);
@@ -153,7 +154,9 @@ impl Settler {
     ) -> Result<(), JournalClosed> {
         let turn = self.lane.turn(pending).await;
         let signed = Transaction { nonce: turn.nonce(), ..transaction }.sign(&self.key);
+        fault::point("sign.before");
         self.journal.signed(payment.id(), attempt(&signed)).await?;
+        fault::point("sign.after");
         turn.taken();
         tries.push(signed);
         self.send_last(payment, tries, progress).await;
@@ -164,7 +167,10 @@ impl Settler {
     pub(super) async fn send_last(&self, payment: &VerifiedPayment, tries: &[Signed], progress: &mut Progress) {
         let Some(last) = tries.last() else { return };
         let id = payment.id();
-        progress.taken = match self.node.send(&last.raw).await {
+        fault::point("broadcast.before");
+        let answer = self.node.send(&last.raw).await;
+        fault::point("broadcast.after");
+        progress.taken = match answer {
             Ok(()) => Taken::Perhaps,
             Err(error) => {
                 self.notice(&error);
@@ -176,6 +182,7 @@ impl Settler {
             Taken::Perhaps => {
                 info!(payment = %id, tx = %hex::encode(&last.hash), nonce = last.transaction.nonce, "settlement sent");
                 self.journal.sent(id);
+                fault::point("broadcast.noted");
             }
             Taken::Underpriced | Taken::No => {
                 warn!(payment = %id, tx = %hex::encode(&last.hash), taken = ?progress.taken, "the node did not take it yet");
@@ -290,9 +297,12 @@ impl Settler {
     ) -> Result<(), JournalClosed> {
         progress.signing(latest);
         let signed = Transaction { tip: fees.tip, max_fee: fees.max_fee, ..transaction }.sign(&self.key);
+        fault::point("bump.before");
         self.journal.signed(payment.id(), attempt(&signed)).await?;
+        fault::point("bump.signed");
         tries.push(signed);
         self.send_last(payment, tries, progress).await;
+        fault::point("bump.after");
         Ok(())
     }
 }

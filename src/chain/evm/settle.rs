@@ -24,6 +24,7 @@ use crate::chain::open::Hearing;
 use crate::chain::payment::{Proof, VerifiedPayment};
 use crate::chain::{Attempt, Confirmation, Journal, JournalClosed, Refused, Settlement, reason};
 use crate::clock::Clock;
+use crate::fault;
 use crate::money::Micros;
 
 /// A transaction sent later than this before the end of its authorization would be mined too late.
@@ -168,7 +169,9 @@ impl Settler {
                 None => (self.land(payment, tries, hearing).await?, false),
             };
             if !known {
+                fault::point("confirm.before");
                 self.journal.settled(id, outcome.clone()).await?;
+                fault::point("confirm.after");
             }
             hearing.tell(&outcome);
             let confirmation = match outcome {
@@ -181,12 +184,16 @@ impl Settler {
             info!(payment = %id, tx = %confirmation.tx, block = confirmation.block, "settlement confirmed");
             match self.watch(payment, &confirmation, tries).await {
                 Watched::Final => {
+                    fault::point("final.before");
                     self.journal.finalized(id);
+                    fault::point("final.after");
                     return Ok(());
                 }
                 Watched::Vanished => {
                     warn!(payment = %id, tx = %confirmation.tx, "a confirmed transfer vanished; sending it again");
+                    fault::point("reorg.before");
                     self.journal.unconfirmed(id);
+                    fault::point("reorg.after");
                     hearing.take_back();
                 }
             }
@@ -361,7 +368,9 @@ impl Settler {
             return self.after_expiry(payment, tries, &latest, progress).await;
         }
         if progress.is_new() {
+            fault::point("resend.before");
             self.send_last(payment, tries, progress).await;
+            fault::point("resend.after");
         } else if progress.is_stuck() {
             return self.unstick(payment, tries, &latest, progress).await;
         }

@@ -20,6 +20,9 @@ pub const UPSTREAM_MODEL: &str = "upstream-model";
 pub const INPUT_PRICE: u64 = 3;
 pub const OUTPUT_PRICE: u64 = 15;
 
+/// The signal by which a program ends that dies at a fault point: SIGABRT.
+const ABORTED: i32 = 6;
+
 /// What differs between the servers of two tests; the rest is the same for all.
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
@@ -99,6 +102,41 @@ impl Server {
         self.process.kill();
         self.past_output.push_str(&self.process.output());
         (self.process, self.address) = serve(&self.binary, self.folder.path());
+    }
+
+    /// Starts again with a fault point armed, such as `claim.after:2`; it listens, and dies when it comes by.
+    pub fn restart_armed(&mut self, fault: &str) {
+        self.process.kill();
+        self.past_output.push_str(&self.process.output());
+        (self.process, self.address) = listening(self.armed(fault));
+    }
+
+    /// Starts again with a fault point armed that it passes before it listens, and waits until it has died of it.
+    pub fn restart_into_death(&mut self, fault: &str) {
+        self.process.kill();
+        self.past_output.push_str(&self.process.output());
+        self.process = Process::spawn(self.armed(fault));
+        self.wait_death(fault);
+    }
+
+    /// Waits until an armed server has died of its fault point, as opposed to any other end.
+    pub fn wait_death(&mut self, fault: &str) {
+        use std::os::unix::process::ExitStatusExt as _;
+        let status = self.process.wait_exit();
+        assert_eq!(status.signal(), Some(ABORTED), "it did not die at {fault} but ended with {status}:\n{}", self.output());
+    }
+
+    fn armed(&self, fault: &str) -> Command {
+        let mut command = self.command(&["serve"]);
+        command.env("FAREBOX_FAULT", fault);
+        command
+    }
+
+    /// Changes the text of its configuration, which counts from the next start on.
+    pub fn reconfigure(&self, change: impl FnOnce(String) -> String) {
+        let path = self.folder.path().join("config.toml");
+        let text = std::fs::read_to_string(&path).expect("the configuration is readable");
+        std::fs::write(path, change(text)).expect("the folder is writable");
     }
 
     /// Asks it to end, and waits for nothing.
@@ -219,6 +257,10 @@ fn farebox(binary: &Path, folder: &Path) -> Command {
 fn serve(binary: &Path, folder: &Path) -> (Process, String) {
     let mut command = farebox(binary, folder);
     command.arg("serve");
+    listening(command)
+}
+
+fn listening(command: Command) -> (Process, String) {
     let mut process = Process::spawn(command);
     let address = process.wait_for("listening on http://");
     (process, address)

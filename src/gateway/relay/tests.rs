@@ -1,0 +1,109 @@
+//! When the books are told: a program that dies has charged for nothing that it had not handed over.
+
+use std::path::Path;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::task::{JoinHandle, LocalSet, spawn_local, yield_now};
+
+use super::*;
+use crate::account::AccountId;
+use crate::catalogue::Serving;
+use crate::clock::{Clock, Timestamp};
+use crate::config::{self, Speaks, UpstreamKind};
+use crate::ids::PaymentId;
+use crate::ledger::{Attempt, Claim, Ledger, Options, Recovered};
+use crate::money::UnitPrice;
+use crate::upstream::{Call, Upstreams};
+
+const AMOUNT: Micros = Micros::new(1_000_000);
+const BUYER: AccountId = AccountId::Evm([9; 20]);
+
+fn open(folder: &Path) -> (Ledger, Recovered) {
+    let clock = Clock::new(|| Timestamp::from_secs(1_767_225_600));
+    Ledger::open(&folder.join("ledger.redb"), clock, Options::default()).unwrap()
+}
+
+/// Starts to relay an echo of `words` words, paid for and not yet looked at by anybody.
+async fn start(ledger: &Ledger, words: usize, stream: bool) -> (JoinHandle<()>, RelayBody) {
+    let (id, request) = (PaymentId([1; 32]), RequestId(1));
+    let text = |text: &str| text.to_owned();
+    let (network, asset, route, model) = (text("eip155:84532"), text("0x01"), text("/v1/chat/completions"), text("m"));
+    let detail = Vec::new();
+    let claim = Claim { id, network, asset, payer: BUYER, amount: AMOUNT, request, route, model, detail };
+    let reservation = ledger.claim(claim).await.unwrap();
+    let attempt = Attempt { tx: text("0x01"), raw: Vec::new(), gas_nonce: 0 };
+    ledger.signed(id, attempt).unwrap().wait().await.unwrap();
+    ledger.confirmed(id, "0x01", 1).unwrap().wait().await.unwrap();
+
+    let echo = config::Upstream { name: text("e"), kind: UpstreamKind::Echo, speaks: vec![Speaks::Chat] };
+    let content = vec!["word"; words].join(" ");
+    let asked = serde_json::json!({ "model": "m", "stream": stream, "messages": [{ "role": "user", "content": content }] });
+    let (dialect, deadline) = (Dialect::OpenAi, Instant::now() + Duration::from_secs(60));
+    let servings = [Serving { upstream: text("e"), model: text("m") }];
+    let body = |_: &str, _| Bytes::from(asked.to_string());
+    let call = Call { servings: &servings, dialect, body: &body, headers: &[], query: None, stream, deadline };
+    let answer = Upstreams::new(&[echo]).unwrap().send(&reservation, call).await.unwrap();
+
+    let paid = reservation.paid().unwrap_or_else(|_| panic!("the money is there"));
+    let tariff = Tariff { output: UnitPrice::per_million("15").unwrap(), ..Tariff::default() };
+    let meter = Meter::new(dialect, stream, false, 10);
+    let (pump, relayed) = Pump::new(Sale { paid, meter, tariff, dialect, stream, deadline });
+    (spawn_local(pump.run(answer.body)), relayed)
+}
+
+/// Lets the relay do all it can, and then takes so many pieces as a server does that writes each at once.
+async fn take(relayed: &mut RelayBody, pieces: usize) {
+    for piece in 0..=pieces {
+        for _ in 0..100 {
+            yield_now().await;
+        }
+        if piece < pieces {
+            assert!(relayed.next().await.is_some(), "there are so many pieces");
+        }
+    }
+}
+
+/// What the next start finds when the program dies after so many pieces of the answer were taken.
+fn found_after(words: usize, stream: bool, pieces: usize) -> (Recovered, Micros) {
+    let folder = tempfile::tempdir().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let tasks = LocalSet::new();
+    let (ledger, _) = open(folder.path());
+    tasks.block_on(&runtime, async {
+        let (_task, mut relayed) = start(&ledger, words, stream).await;
+        take(&mut relayed, pieces).await;
+        // All that was told to the books by now is durable, and nothing after it.
+        ledger.close();
+    });
+    drop((tasks, ledger));
+    let (ledger, recovered) = open(folder.path());
+    let credited = ledger.available(BUYER);
+    ledger.close();
+    (recovered, credited)
+}
+
+#[test]
+fn nothing_is_charged_for_words_that_nobody_has_taken() {
+    for (words, stream) in [(1, false), (1, true), (40, true)] {
+        let (recovered, credited) = found_after(words, stream, 0);
+        assert_eq!((recovered.voided, recovered.charged), (1, 0), "{words} words, streamed: {stream}");
+        assert_eq!(credited, AMOUNT);
+    }
+}
+
+#[test]
+fn what_was_taken_of_a_stream_is_charged_and_no_more() {
+    // The first piece names the role, each later one is a word of one token.
+    let (recovered, credited) = found_after(40, true, 12);
+    assert_eq!((recovered.voided, recovered.charged), (0, 1));
+    let charged = AMOUNT.saturating_sub(credited);
+    assert!(charged > Micros::ZERO && charged <= Micros::new(11 * 15), "{charged}");
+}
+
+#[test]
+fn a_whole_answer_is_charged_as_soon_as_its_last_piece_is_taken() {
+    let (recovered, credited) = found_after(1, false, 1);
+    assert_eq!((recovered.voided, recovered.charged), (0, 0), "the call had ended in the books");
+    assert!(credited < AMOUNT);
+}
