@@ -3,6 +3,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use actix_web::error::PayloadError;
 use actix_web::http::header::{self, HeaderMap};
 use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::{Bytes, BytesMut};
@@ -101,6 +102,20 @@ fn lower_case(headers: &HeaderMap, name: header::HeaderName) -> String {
     headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_ascii_lowercase()
 }
 
+/// Why a body did not come to its end: whoever sent it is gone and reads this no more, or (RFC 9112 section 7.1) its chunks
+/// are framed wrongly, which sending it again would not change.
+fn broken_off(headers: &HeaderMap, error: &PayloadError) -> Error {
+    let refusal = match headers.contains_key(header::TRANSFER_ENCODING) {
+        true => Error::new(
+            Code::InvalidRequest,
+            "the body ended too early or its chunks are not framed as HTTP/1.1 says; send it with a Content-Length instead of \
+             Transfer-Encoding: chunked",
+        ),
+        false => Error::new(Code::RequestTimeout, "the body ended before its Content-Length; send the request again"),
+    };
+    refusal.because(error.to_string())
+}
+
 /// Reads the body, refusing one that is announced or turns out too long, or that the memory for bodies has no room for.
 async fn read(
     headers: &HeaderMap,
@@ -120,8 +135,7 @@ async fn read(
         let chunk = tokio::time::timeout(CHUNK, payload.next()).await;
         let chunk = chunk.map_err(|_| Error::new(Code::RequestTimeout, "the body stopped on its way; send it again"))?;
         let Some(chunk) = chunk else { return Ok(body.freeze()) };
-        let chunk = chunk
-            .map_err(|error| Error::new(Code::RequestTimeout, "the body broke off; send it again").because(error.to_string()))?;
+        let chunk = chunk.map_err(|error| broken_off(headers, &error))?;
         if body.len() + chunk.len() > limit {
             return Err(too_large());
         }

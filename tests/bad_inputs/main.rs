@@ -1,0 +1,84 @@
+//! Hostile input: whatever a buyer sends gets a clear refusal, and nothing moves: no money, no transaction, no upstream call.
+
+mod case;
+mod judge;
+mod payments;
+mod run;
+mod shop;
+mod wire;
+
+use std::collections::HashSet;
+use std::fs;
+
+use case::Case;
+use run::Runner;
+use shop::Shop;
+
+const WIDE: [&str; 3] = ["per_ip_per_second = 100000", "per_ip_burst = 100000", "payments_per_ip_per_minute = 100000"];
+/// An upstream that refuses does so before anything is settled, however slow the machine is.
+const PATIENT: &str = "settle_after_ms = 20000";
+
+/// Cases that run on the common server, on one of their own, later, and in another test. A change here is one of the table.
+const COUNTS: [usize; 4] = [326, 3, 14, 8];
+
+#[test]
+fn every_bad_input_is_refused_in_its_own_words_and_moves_nothing() {
+    let shop = Shop::open(&WIDE, &[PATIENT]);
+    shop.blacklist();
+    let mut runner = Runner::new(shop);
+    for case in Case::all().iter().filter(|case| case.is_common()) {
+        runner.run(case);
+    }
+    let done = runner.finish();
+    assert_eq!(done, COUNTS[0], "every common case was run");
+}
+
+#[test]
+fn an_upstream_that_never_answers_leaves_the_payment_as_the_payers_balance() {
+    let server = |case: &Case| case.server.as_deref() == Some("impatient");
+    let limits = [&WIDE[..], &["wall_clock_seconds = 3"]].concat();
+    let mut runner = Runner::new(Shop::open(&limits, &[]));
+    let cases: Vec<_> = Case::all().into_iter().filter(server).collect();
+    assert!(!cases.is_empty());
+    for case in &cases {
+        runner.run(case);
+    }
+    assert_eq!(runner.finish(), cases.len());
+}
+
+#[test]
+fn another_forwarded_address_with_every_request_is_still_one_caller() {
+    let case = Case::all().into_iter().find(|case| case.server.as_deref() == Some("narrow")).expect("there is one");
+    let mut runner = Runner::new(Shop::open(&["per_ip_per_second = 1", "per_ip_burst = 20"], &[]));
+    let statuses: Vec<_> = (0..case.repeat.expect("many")).map(|_| runner.quote_only(&case)).collect();
+    let (some, limited) = (case.expect_some_status.expect("a status"), statuses.iter().filter(|status| **status == 429).count());
+    assert!(some == 429 && limited > statuses.len() / 2, "{statuses:?}");
+    assert!(statuses.iter().all(|status| [402, 429].contains(status)), "{statuses:?}");
+    assert_eq!(statuses[0], 402, "the first ones are served");
+}
+
+#[test]
+fn every_case_is_run_or_says_why_not() {
+    let cases = Case::all();
+    let ids: HashSet<_> = cases.iter().map(|case| &case.id).collect();
+    assert_eq!(ids.len(), cases.len(), "a case has a name of its own");
+    let count = |which: &dyn Fn(&Case) -> bool| cases.iter().filter(|case| which(case)).count();
+    let counts = [
+        count(&Case::is_common),
+        count(&|case| case.server.is_some()),
+        count(&|case| case.later.is_some()),
+        count(&|case| case.held_by.is_some()),
+    ];
+    assert_eq!(counts, COUNTS, "cases on the common server, on their own, later, held by another test");
+    assert_eq!(counts.iter().sum::<usize>(), cases.len(), "and none is two of these");
+    for case in &cases {
+        let id = &case.id;
+        assert!(!case.why.is_empty() && case.later.as_ref().is_none_or(|why| why.starts_with("needs ")), "{id}");
+        if let Some(held_by) = &case.held_by {
+            let (file, name) = held_by.split_once(' ').expect("a file and a test");
+            let path = format!("{}/{file}", env!("CARGO_MANIFEST_DIR"));
+            let source = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{id}: {path}: {error}"));
+            assert!(source.contains(&format!("fn {name}(")), "{id}: {file} has no test {name}");
+        }
+    }
+}
