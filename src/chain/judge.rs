@@ -36,7 +36,9 @@ pub fn judge(header: &str, wanted: &Value, now: Timestamp) -> Value {
                     let questions = ["asset_code", "payer_code", "authorization_state", "balance"];
                     verdict(Ok(()), &questions, payer, decoded)
                 }
-                Proof::NeedsCode => verdict(Err(verify::not_signed(&verified.authorization)), &["payer_code"], payer, decoded),
+                Proof::NeedsCode => {
+                    verdict(Err(verify::not_signed(&verified.authorization, &requirements)), &["payer_code"], payer, decoded)
+                }
             }
         }
         Err(refused) => verdict(Err(refused), &[], payer, decoded),

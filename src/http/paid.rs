@@ -32,17 +32,16 @@ async fn sell(route: Route, request: &HttpRequest, payload: web::Payload) -> Res
     let deadline = Instant::now() + limits.wall_clock;
     let credentials = credentials(request.headers());
     if !credentials.payments.is_empty() && !edge.limits.payment(respond::source(edge, request)) {
-        return Err(
-            respond::slow_down("too many payments from your address; this one was not used, send it again in a minute").into()
-        );
+        let what = "too many payments come from your address, and this one was not used";
+        return Err(respond::slow_down(what, edge.limits.payment_every).into());
     }
     check_encoding(request.headers())?;
     // Held until the answer's head: from then on the body is on its way to the upstream.
     let mut memory = edge.bodies.share(respond::source(edge, request));
     let reading = read(request.headers(), payload, limits.max_body, |length| memory.grow(length));
-    let body = tokio::time::timeout(BODY, reading)
-        .await
-        .map_err(|_| Error::new(Code::RequestTimeout, "the body did not arrive in time; send it again"))??;
+    let body = tokio::time::timeout(BODY, reading).await.map_err(|_| {
+        Error::new(Code::RequestTimeout, format!("the body did not arrive within {} s; send the request again", BODY.as_secs()))
+    })??;
     check_media_type(request.headers(), &body)?;
     let call = Call {
         request: respond::request_id(request),
@@ -83,7 +82,10 @@ fn forwarded(headers: &HeaderMap) -> Vec<(String, String)> {
 fn check_encoding(headers: &HeaderMap) -> Result<(), Error> {
     match lower_case(headers, header::CONTENT_ENCODING).as_str() {
         "" | "identity" => Ok(()),
-        _ => Err(Error::new(Code::UnsupportedMediaType, "send the body without Content-Encoding")),
+        encoding => {
+            let message = format!("the body has Content-Encoding {:?}; send it as it is, without that header", shown(encoding));
+            Err(Error::new(Code::UnsupportedMediaType, message))
+        }
     }
 }
 
@@ -93,9 +95,15 @@ fn check_media_type(headers: &HeaderMap, body: &[u8]) -> Result<(), Error> {
     let media_type = lower_case(headers, header::CONTENT_TYPE);
     let form = ["multipart/", "application/x-www-form-urlencoded"].iter().any(|kind| media_type.starts_with(kind));
     if form && !body.trim_ascii_start().starts_with(b"{") {
-        return Err(Error::new(Code::UnsupportedMediaType, "send JSON: Content-Type: application/json"));
+        let message = format!("the body is {:?}; send one JSON object, with Content-Type: application/json", shown(&media_type));
+        return Err(Error::new(Code::UnsupportedMediaType, message));
     }
     Ok(())
+}
+
+/// What a caller sent, short enough to be said back.
+fn shown(text: &str) -> String {
+    text.chars().take(60).collect()
 }
 
 fn lower_case(headers: &HeaderMap, name: header::HeaderName) -> String {
@@ -123,26 +131,34 @@ async fn read(
     limit: usize,
     mut has_room: impl FnMut(usize) -> bool,
 ) -> Result<Bytes, Error> {
-    let too_large = || Error::new(Code::RequestTooLarge, format!("the body is longer than {} MiB", limit / (1024 * 1024)));
+    let too_large =
+        |length: &str| Error::new(Code::RequestTooLarge, format!("the body has {length} bytes; send one of at most {limit}"));
     let announced =
         headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()).and_then(|text| text.parse::<usize>().ok());
-    if announced.is_some_and(|length| length > limit) {
-        return Err(too_large());
+    if let Some(length) = announced.filter(|length| *length > limit) {
+        return Err(too_large(&length.to_string()));
     }
     // What is announced is only believed up to a point: memory is taken as bytes arrive.
     let mut body = BytesMut::with_capacity(announced.unwrap_or(0).min(64 * 1024));
     loop {
         let chunk = tokio::time::timeout(CHUNK, payload.next()).await;
-        let chunk = chunk.map_err(|_| Error::new(Code::RequestTimeout, "the body stopped on its way; send it again"))?;
+        let chunk = chunk.map_err(|_| {
+            Error::new(
+                Code::RequestTimeout,
+                format!("nothing more of the body came for {} s; send the request again", CHUNK.as_secs()),
+            )
+        })?;
         let Some(chunk) = chunk else { return Ok(body.freeze()) };
         let chunk = chunk.map_err(|error| broken_off(headers, &error))?;
         if body.len() + chunk.len() > limit {
-            return Err(too_large());
+            return Err(too_large(&format!("more than {limit}")));
         }
         if !has_room(body.len() + chunk.len()) {
-            return Err(
-                Error::new(Code::Busy, "too many large requests are arriving; nothing was charged, retry soon").retry_after(1)
-            );
+            return Err(Error::new(
+                Code::Busy,
+                "too many large requests are arriving at the moment; nothing was charged, send this one again in 1 s",
+            )
+            .retry_after(1));
         }
         body.extend_from_slice(&chunk);
     }

@@ -164,7 +164,9 @@ fn unsent(error: &SendRequestError, length: usize) -> Failure {
         SendRequestError::Connect(ConnectError::Timeout) => Failure::Next(failed),
         SendRequestError::Connect(_) | SendRequestError::Send(_) => Failure::Again(failed),
         // A head that is too large or no HTTP at all will not be better the second time.
-        SendRequestError::Response(cause) if !matches!(cause, actix_web::error::ParseError::Io(_)) => Failure::Next(failed),
+        SendRequestError::Response(cause) if !matches!(cause, actix_web::error::ParseError::Io(_)) => {
+            Failure::Next(Error { message: refusal::NOT_USABLE.into(), ..failed })
+        }
         SendRequestError::Response(_) => Failure::Again(failed),
         _ => Failure::Next(failed),
     }

@@ -2,15 +2,19 @@
 
 mod case;
 mod judge;
+mod messages;
 mod payments;
 mod run;
 mod shop;
+mod trouble;
 mod wire;
 
 use std::collections::HashSet;
 use std::fs;
 
 use case::Case;
+use farebox::error::Code;
+use messages::Messages;
 use run::Runner;
 use shop::Shop;
 
@@ -19,7 +23,7 @@ const WIDE: [&str; 3] = ["per_ip_per_second = 100000", "per_ip_burst = 100000", 
 const PATIENT: &str = "settle_after_ms = 20000";
 
 /// Cases that run on the common server, on one of their own, later, and in another test. A change here is one of the table.
-const COUNTS: [usize; 4] = [326, 3, 14, 8];
+const COUNTS: [usize; 4] = [328, 3, 14, 8];
 
 #[test]
 fn every_bad_input_is_refused_in_its_own_words_and_moves_nothing() {
@@ -29,7 +33,8 @@ fn every_bad_input_is_refused_in_its_own_words_and_moves_nothing() {
     for case in Case::all().iter().filter(|case| case.is_common()) {
         runner.run(case);
     }
-    let done = runner.finish();
+    let (done, messages) = runner.finish();
+    messages.assert_are_those_of("refusals.txt");
     assert_eq!(done, COUNTS[0], "every common case was run");
 }
 
@@ -43,7 +48,7 @@ fn an_upstream_that_never_answers_leaves_the_payment_as_the_payers_balance() {
     for case in &cases {
         runner.run(case);
     }
-    assert_eq!(runner.finish(), cases.len());
+    assert_eq!(runner.finish().0, cases.len());
 }
 
 #[test]
@@ -55,6 +60,31 @@ fn another_forwarded_address_with_every_request_is_still_one_caller() {
     assert!(some == 429 && limited > statuses.len() / 2, "{statuses:?}");
     assert!(statuses.iter().all(|status| [402, 429].contains(status)), "{statuses:?}");
     assert_eq!(statuses[0], 402, "the first ones are served");
+}
+
+#[test]
+fn a_buyer_in_trouble_that_is_not_its_own_is_told_what_to_do() {
+    trouble::all().assert_are_those_of("troubles.txt");
+}
+
+/// Codes that no buyer can bring about here, and why.
+const NOT_HEARD: [(Code, &str); 7] = [
+    (Code::KeyRevoked, "keys are not sold yet"),
+    (Code::InsufficientBalance, "nor is prepaid use"),
+    (Code::ModelNotAllowed, "keys are not sold yet"),
+    (Code::SpendLimitExceeded, "keys are not sold yet"),
+    (Code::UpgradeRequired, "no route speaks WebSocket, or would be asked to"),
+    (Code::LedgerUnavailable, "takes a failing disk, which the tests of the ledger have"),
+    (Code::Internal, "a server that is not set up does not start"),
+];
+
+#[test]
+fn every_code_that_a_buyer_can_meet_has_its_words_in_a_table() {
+    let heard = Messages::codes(&[messages::read("refusals.txt"), messages::read("troubles.txt")].concat());
+    for code in Code::ALL {
+        let excused = NOT_HEARD.iter().any(|(other, _)| *other == code);
+        assert_eq!(heard.contains(code.row().code), !excused, "{code:?}: in a table, or excused, and not both");
+    }
 }
 
 #[test]

@@ -204,6 +204,17 @@ fn encoded(json: &str, spec: &Map<String, Value>, names: &Names) -> String {
         Some("base64url_nopad") => URL_SAFE_NO_PAD.encode(json),
         Some("base64_noncanonical_tail") => noncanonical(json),
         Some("json") => json,
+        Some("envelope_in_array") => {
+            let payment: Value = serde_json::from_str(&json).expect("JSON");
+            let fields = ["x402Version", "accepted", "scheme", "network", "payload", "resource", "extensions"];
+            encode(&Value::from(fields.map(|name| payment[name].clone()).to_vec()).to_string())
+        }
+        Some("accepted_in_array") => {
+            let mut payment: Value = serde_json::from_str(&json).expect("JSON");
+            let fields = ["scheme", "network", "amount", "asset", "payTo", "maxTimeoutSeconds", "extra"];
+            payment["accepted"] = fields.map(|name| payment["accepted"][name].clone()).to_vec().into();
+            encode(&payment.to_string())
+        }
         Some("base64_twice") => STANDARD.encode(STANDARD.encode(json)),
         Some(other) => panic!("no such encoding: {other}"),
     }

@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 
 use crate::case::{Case, Names, count, text};
 use crate::judge;
+use crate::messages::Messages;
 use crate::payments::{self, Made};
 use crate::shop::{CHAT, Shop};
 use crate::wire::{self, Answer};
@@ -23,6 +24,7 @@ pub struct Runner {
     /// Calls that were served, and the least and the most that all of them may have cost.
     served: usize,
     charges: (u64, u64),
+    messages: Messages,
     /// Headers and signatures that went over the wire; none may be found in the log.
     secrets: Vec<String>,
 }
@@ -35,7 +37,15 @@ struct Prepared {
 
 impl Runner {
     pub fn new(shop: Shop) -> Runner {
-        Runner { shop, complaints: Vec::new(), done: 0, served: 0, charges: (0, 0), secrets: Vec::new() }
+        Runner {
+            shop,
+            complaints: Vec::new(),
+            done: 0,
+            served: 0,
+            charges: (0, 0),
+            messages: Messages::default(),
+            secrets: Vec::new(),
+        }
     }
 
     /// Sends a case: first without its payment, when it has one, because what is wrong is said before a price is; then with it.
@@ -77,6 +87,7 @@ impl Runner {
             self.complain(case, format!("answers {statuses:?}, expected {expected:?}"));
         }
         let Some(last) = answers.last() else { return };
+        self.messages.note(last);
         for complaint in judge::answer(case, last) {
             self.complain(case, complaint);
         }
@@ -228,8 +239,8 @@ impl Runner {
         Prepared { bytes: wire::bytes_of(&names.fill(wire)), amount }
     }
 
-    /// Closes the shop and says all that was wrong. Returns how many cases were run.
-    pub fn finish(mut self) -> usize {
+    /// Closes the shop and says all that was wrong. Returns how many cases were run, and what their buyers were told.
+    pub fn finish(mut self) -> (usize, Messages) {
         let shop = &mut self.shop;
         let books = shop.server.audit();
         let earned = shop.moved().earned;
@@ -250,7 +261,7 @@ impl Runner {
         }
         eprintln!("{} cases, {served} of them served, {earned} micros earned, {charged} charged", self.done);
         assert!(self.complaints.is_empty(), "{} complaints:\n{}", self.complaints.len(), self.complaints.join("\n"));
-        self.done
+        (self.done, self.messages)
     }
 }
 

@@ -47,8 +47,15 @@ impl Shop {
     /// On Base, whose token has another EIP-712 name than its test network's. `lines` are for `[limits]` and `[payments]`.
     pub fn open(limits: &[&str], payments: &[&str]) -> Shop {
         let chain = Anvil::start(8453);
+        let url = chain.url();
+        Shop::behind(chain, &url, limits, payments)
+    }
+
+    /// On a chain that is reached at `url`.
+    pub fn behind(chain: Anvil, url: &str, limits: &[&str], payments: &[&str]) -> Shop {
         let upstream = Upstream::start();
-        let server = Server::configured(env!("CARGO_BIN_EXE_farebox"), &config(&chain, &upstream, limits, payments));
+        let config = config(&chain, url, &upstream, limits, payments);
+        let server = Server::configured(env!("CARGO_BIN_EXE_farebox"), &config);
         let mut shop =
             Shop { chain, upstream, server, names: Names::default(), base_offer: Value::Null, fresh: AtomicU64::new(0) };
         shop.set_names();
@@ -120,7 +127,7 @@ impl Shop {
     }
 }
 
-fn config(chain: &Anvil, upstream: &Upstream, limits: &[&str], payments: &[&str]) -> String {
+fn config(chain: &Anvil, rpc: &str, upstream: &Upstream, limits: &[&str], payments: &[&str]) -> String {
     format!(
         r#"
 [server]
@@ -169,7 +176,6 @@ price = {{ input = "3", output = "15" }}
 "#,
         network = chain.network(),
         pay_to = PAY_TO.address,
-        rpc = chain.url(),
         fake = upstream.url(),
         huge = huge_header(),
         limits = limits.join("\n"),

@@ -104,6 +104,15 @@ pub fn exchange(address: &str, bytes: Vec<u8>, head_only: bool) -> io::Result<Ve
     Ok(parse(&came, head_only))
 }
 
+/// Reads one answer to its end; the request is on its way.
+pub fn read(stream: &mut TcpStream) -> Option<Answer> {
+    stream.set_read_timeout(Some(PATIENCE)).ok()?;
+    let mut came = Vec::new();
+    // A reset after the answer is a way to close.
+    let _ = stream.read_to_end(&mut came);
+    parse(&came, false).pop()
+}
+
 fn parse(mut rest: &[u8], head_only: bool) -> Vec<Answer> {
     let mut answers = Vec::new();
     while let Some(end) = find(rest, b"\r\n\r\n") {
