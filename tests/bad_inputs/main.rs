@@ -14,6 +14,7 @@ use std::fs;
 
 use case::Case;
 use farebox::error::Code;
+use farebox_rig::anvil::BUYER;
 use messages::Messages;
 use run::Runner;
 use shop::Shop;
@@ -49,6 +50,31 @@ fn an_upstream_that_never_answers_leaves_the_payment_as_the_payers_balance() {
         runner.run(case);
     }
     assert_eq!(runner.finish().0, cases.len());
+}
+
+/// KiB that a client may take which does not read; its answer has 50 MB.
+const STALLED_KIB: u64 = 256;
+
+#[test]
+fn buyers_who_do_not_read_hold_up_their_upstreams_and_do_not_fill_our_memory() {
+    let case = Case::all().into_iter().find(|case| case.server.as_deref() == Some("slow readers")).expect("there is one");
+    let mut runner = Runner::new(Shop::open(&WIDE, &[]));
+    // The first calls make the rooms that all later ones use.
+    drop((0..8).map(|_| runner.open(&case)).collect::<Vec<_>>());
+    runner.wait_until_idle();
+    let before = runner.shop.resident();
+    let clients = case.repeat.expect("many");
+    let stalled: Vec<_> = (0..clients).map(|_| runner.open(&case)).collect();
+    let each = runner.shop.resident().saturating_sub(before) / clients as u64;
+    assert!(each < STALLED_KIB, "{each} KiB for each of {clients} stalled clients");
+    drop(stalled);
+    runner.wait_until_idle();
+    let moved = runner.shop.moved();
+    let books = runner.shop.server.audit();
+    assert!(books.clean, "{:#}", books.json);
+    assert_eq!(moved.transactions, clients as u64 + 8, "each was settled once");
+    let left = books.balance(BUYER.address);
+    assert!(0 < left && left < moved.earned, "each is charged for what passed: {left} of {}", moved.earned);
 }
 
 #[test]

@@ -1,9 +1,12 @@
 //! Sends each case and collects everything that is wrong, so that one look shows all of it.
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use farebox_rig::anvil::{BUYER, SETTLER};
 use farebox_rig::http::Request;
+use farebox_rig::process::eventually;
 use farebox_rig::upstream::UPSTREAM_KEY;
 use serde_json::{Map, Value, json};
 
@@ -78,6 +81,21 @@ impl Runner {
             assert_eq!((judge::answer(case, &answer), self.shop.upstream.calls().len()), (Vec::new(), 0));
         }
         answer.status
+    }
+
+    /// Buys as a case says, and stops reading behind the head of the answer.
+    pub fn open(&mut self, case: &Case) -> TcpStream {
+        let prepared = self.prepare(case);
+        let mut stream = TcpStream::connect(self.shop.server.address()).expect("the server listens");
+        stream.write_all(&prepared.bytes).expect("it reads");
+        let mut status = [0; 12];
+        stream.read_exact(&mut status).expect("it answers");
+        assert_eq!(String::from_utf8_lossy(&status), "HTTP/1.1 200");
+        stream
+    }
+
+    pub fn wait_until_idle(&self) {
+        eventually("all calls have ended", || self.is_closed());
     }
 
     fn judge(&mut self, case: &Case, answers: &[Answer], amount: Option<u64>, before: crate::shop::Moved) {

@@ -1,7 +1,9 @@
 //! The shop that bad inputs are sent to, and what each of them may have moved: on the chain, at the upstream, in the log.
 
+use std::fs;
 use std::io::{Read as _, Write as _};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use farebox_rig::anvil::{Anvil, BUYER, MINTER, PAY_TO, POOR_BUYER, SETTLER, word};
@@ -19,6 +21,8 @@ pub const CHAT: &str = "/v1/chat/completions";
 const DEAR_MODEL: &str = "dear-model";
 /// Its upstream answers with a header of one MiB.
 const HUGE_HEADER_MODEL: &str = "huge-header-model";
+/// Its upstream streams 50 MB and reports no usage.
+const FAST_MODEL: &str = "fast-model";
 /// The text of the configuration's `public_url`, which is not the address that is called.
 pub const PUBLIC_URL: &str = "https://shop.example";
 
@@ -66,9 +70,13 @@ impl Shop {
 
     fn set_names(&mut self) {
         let mut names = Names::default();
-        for (name, value) in
-            [("MODEL", MODEL), ("CLAUDE", MODEL), ("EXPENSIVE_MODEL", DEAR_MODEL), ("MOCK_BIGHDR", HUGE_HEADER_MODEL)]
-        {
+        for (name, value) in [
+            ("MODEL", MODEL),
+            ("CLAUDE", MODEL),
+            ("EXPENSIVE_MODEL", DEAR_MODEL),
+            ("MOCK_BIGHDR", HUGE_HEADER_MODEL),
+            ("MOCK_FAST", FAST_MODEL),
+        ] {
             names.set(name, value);
         }
         let ok_chat = wire::chat(&names, "hi");
@@ -117,6 +125,20 @@ impl Shop {
         }
     }
 
+    /// KiB of memory that the server has in RAM.
+    pub fn resident(&self) -> u64 {
+        let folder = self.server.data_dir().parent().expect("it stands in a folder").to_string_lossy().into_owned();
+        let ours = |process: &PathBuf| {
+            let arguments = fs::read(process.join("cmdline")).unwrap_or_default();
+            String::from_utf8_lossy(&arguments).contains(&folder)
+        };
+        let processes = fs::read_dir("/proc").expect("a Linux").flatten().map(|entry| entry.path());
+        let server = processes.into_iter().find(ours).expect("the server runs");
+        let status = fs::read_to_string(server.join("status")).expect("it still runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a size");
+        line.trim().trim_end_matches(" kB").parse().expect("a number")
+    }
+
     /// Gives [`BLACKLISTED`] money that the token will not let go.
     pub fn blacklist(&self) {
         let wallet = word(BLACKLISTED.address);
@@ -153,6 +175,16 @@ name = "huge-header"
 base_url = "{huge}"
 speaks = ["chat"]
 
+[[upstream]]
+name = "fast"
+base_url = "{fast}"
+speaks = ["chat"]
+
+[[model]]
+id = "{FAST_MODEL}"
+upstreams = [{{ name = "fast", model = "m" }}]
+price = {{ input = "3", output = "15" }}
+
 [[model]]
 id = "{MODEL}"
 upstreams = [{{ name = "fake", model = "{UPSTREAM_MODEL}" }}]
@@ -177,14 +209,15 @@ price = {{ input = "3", output = "15" }}
         network = chain.network(),
         pay_to = PAY_TO.address,
         fake = upstream.url(),
-        huge = huge_header(),
+        huge = raw_upstream(huge_header),
+        fast = raw_upstream(fifty_megabytes),
         limits = limits.join("\n"),
         payments = payments.join("\n"),
     )
 }
 
-/// An upstream whose answers start with a header of one MiB; its threads end with the process.
-fn huge_header() -> String {
+/// An upstream that answers each request as `answer` writes it; its threads end with the process.
+fn raw_upstream(answer: fn(&mut TcpStream) -> std::io::Result<()>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = listener.local_addr().expect("a bound socket has an address");
     std::thread::spawn(move || {
@@ -193,13 +226,28 @@ fn huge_header() -> String {
                 let mut request = [0; 64 * 1024];
                 // Whoever asks does so in one piece, and may hang up before the end of the answer.
                 let _ = stream.read(&mut request);
-                let huge = "a".repeat(1 << 20);
-                let _ = write!(
-                    stream,
-                    "HTTP/1.1 200 OK\r\nX-Huge: {huge}\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{{}}"
-                );
+                let _ = answer(&mut stream);
             });
         }
     });
     format!("http://{address}")
+}
+
+fn huge_header(stream: &mut TcpStream) -> std::io::Result<()> {
+    let huge = "a".repeat(1 << 20);
+    let head = format!("HTTP/1.1 200 OK\r\nX-Huge: {huge}\r\nContent-Type: application/json\r\n");
+    write!(stream, "{head}Content-Length: 2\r\n\r\n{{}}")
+}
+
+fn fifty_megabytes(stream: &mut TcpStream) -> std::io::Result<()> {
+    let event =
+        r#"data: {"id":"c","object":"chat.completion.chunk","choices":[{"index":0,"delta":{"content":"so many words "}}]}"#;
+    let events = format!("{event}\n\n").repeat(500);
+    let chunk = format!("{:x}\r\n{events}\r\n", events.len());
+    write!(stream, "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")?;
+    for _ in 0..50_000_000 / events.len() {
+        stream.write_all(chunk.as_bytes())?;
+    }
+    let end = "data: [DONE]\n\n";
+    write!(stream, "{:x}\r\n{end}\r\n0\r\n\r\n", end.len())
 }
