@@ -11,12 +11,16 @@ mod wire;
 
 use std::collections::HashSet;
 use std::fs;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use case::Case;
 use farebox::error::Code;
-use farebox_rig::anvil::BUYER;
+use farebox_rig::anvil::{Anvil, BUYER};
+use farebox_rig::stub::{Stub, forward};
 use messages::Messages;
 use run::Runner;
+use serde_json::Value;
 use shop::Shop;
 
 const WIDE: [&str; 3] = ["per_ip_per_second = 100000", "per_ip_burst = 100000", "payments_per_ip_per_minute = 100000"];
@@ -24,7 +28,7 @@ const WIDE: [&str; 3] = ["per_ip_per_second = 100000", "per_ip_burst = 100000", 
 const PATIENT: &str = "settle_after_ms = 20000";
 
 /// Cases that run on the common server, on one of their own, later, and in another test. A change here is one of the table.
-const COUNTS: [usize; 4] = [328, 3, 14, 8];
+const COUNTS: [usize; 4] = [328, 4, 14, 7];
 
 #[test]
 fn every_bad_input_is_refused_in_its_own_words_and_moves_nothing() {
@@ -50,6 +54,40 @@ fn an_upstream_that_never_answers_leaves_the_payment_as_the_payers_balance() {
         runner.run(case);
     }
     assert_eq!(runner.finish().0, cases.len());
+}
+
+#[test]
+fn a_transfer_of_another_token_serves_nobody_and_is_not_taken_for_a_failure() {
+    let case = Case::all().into_iter().find(|case| case.server.as_deref() == Some("lying node")).expect("there is one");
+    let chain = Anvil::start(8453);
+    let (lies, node) = (Arc::new(AtomicBool::new(true)), chain.address().to_owned());
+    let lying = lies.clone();
+    let proxy = Stub::start(move |request| {
+        let mut answer: Value = serde_json::from_str(&forward(&node, request)).ok()?;
+        if lying.load(Ordering::Relaxed) {
+            rename_emitters(&mut answer);
+        }
+        Some((200, answer.to_string()))
+    });
+    let mut runner = Runner::new(Shop::behind(chain, &proxy.url(), &WIDE, &[PATIENT, "settle_wait_ms = 2000"]));
+    runner.run(&case);
+    lies.store(false, Ordering::Relaxed);
+    runner.wait_until_credited();
+    assert_eq!(runner.finish().0, 1);
+}
+
+/// Every event in an answer comes from another contract than it did.
+fn rename_emitters(answer: &mut Value) {
+    match answer {
+        Value::Array(items) => items.iter_mut().for_each(rename_emitters),
+        Value::Object(fields) => {
+            if fields.contains_key("topics") {
+                fields.insert("address".into(), "0x00000000000000000000000000000000deadbeef".into());
+            }
+            fields.values_mut().for_each(rename_emitters);
+        }
+        _ => {}
+    }
 }
 
 /// KiB that a client may take which does not read; its answer has 50 MB.

@@ -28,6 +28,8 @@ pub struct Runner {
     served: usize,
     charges: (u64, u64),
     messages: Messages,
+    /// The last request that was sent.
+    last: Vec<u8>,
     /// Headers and signatures that went over the wire; none may be found in the log.
     secrets: Vec<String>,
 }
@@ -47,6 +49,7 @@ impl Runner {
             served: 0,
             charges: (0, 0),
             messages: Messages::default(),
+            last: Vec::new(),
             secrets: Vec::new(),
         }
     }
@@ -59,6 +62,7 @@ impl Runner {
             self.shop.upstream.configure(&self.shop.names.fill_value(behaviour));
         }
         let before = self.shop.moved();
+        self.last.clone_from(&prepared.bytes);
         match wire::exchange(self.shop.server.address(), prepared.bytes, case.method == "HEAD") {
             Ok(answers) => self.judge(case, &answers, prepared.amount, before),
             Err(error) => self.complain(case, format!("no end: {error}")),
@@ -92,6 +96,15 @@ impl Runner {
         stream.read_exact(&mut status).expect("it answers");
         assert_eq!(String::from_utf8_lossy(&status), "HTTP/1.1 200");
         stream
+    }
+
+    /// Waits until the books say that the last payment is balance of its payer, as a copy of it is told.
+    pub fn wait_until_credited(&self) {
+        let credited = || {
+            let answers = wire::exchange(self.shop.server.address(), self.last.clone(), false).unwrap_or_default();
+            answers.first().is_some_and(|copy| copy.status == 409 && copy.json()["error"]["outcome"] == "credited")
+        };
+        eventually("the payment is credited", credited);
     }
 
     pub fn wait_until_idle(&self) {
