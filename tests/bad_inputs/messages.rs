@@ -5,6 +5,8 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use serde_json::Value;
+
 use crate::wire::Answer;
 
 /// Refusals as they were said: status, code, advice to retry, message.
@@ -14,13 +16,14 @@ pub struct Messages(BTreeSet<String>);
 impl Messages {
     /// Notes a refusal; what differs from run to run is masked.
     pub fn note(&mut self, answer: &Answer) {
-        let Some(code) = answer.code().filter(|_| answer.status >= 400) else { return };
-        let body = answer.json();
+        let body = if answer.status < 400 { last_event(&answer.text()) } else { answer.json() };
+        let Some(code) = body.pointer("/error/code").or(body.get("code")).and_then(Value::as_str) else { return };
         let message = body.pointer("/error/message").unwrap_or(&body["error"]).as_str().unwrap_or("no message").to_owned();
-        let retry = match (answer.header("x-should-retry"), answer.header("retry-after")) {
-            (Some("true"), Some(seconds)) => format!("retry in {seconds} s"),
-            (Some("false"), None) => "do not retry".to_owned(),
-            (None, None) => "-".to_owned(),
+        let retry = match (answer.status, answer.header("x-should-retry"), answer.header("retry-after")) {
+            (200, _, _) => "in the stream".to_owned(),
+            (_, Some("true"), Some(seconds)) => format!("retry in {seconds} s"),
+            (_, Some("false"), None) => "do not retry".to_owned(),
+            (_, None, None) => "-".to_owned(),
             other => format!("contradicts itself: {other:?}"),
         };
         self.0.insert(format!("{} | {code} | {retry} | {}", answer.status, masked(&message)));
@@ -56,6 +59,12 @@ pub fn read(name: &str) -> String {
 
 fn path(name: &str) -> PathBuf {
     [env!("CARGO_MANIFEST_DIR"), "tests/bad_inputs", name].iter().collect()
+}
+
+/// What the last event of a stream says; a stream that breaks ends with an error.
+fn last_event(stream: &str) -> Value {
+    let data = stream.lines().rev().find_map(|line| line.strip_prefix("data: "));
+    data.and_then(|data| serde_json::from_str(data).ok()).unwrap_or_default()
 }
 
 /// Replaces times around now, hashes, and how far away a time is.

@@ -17,8 +17,8 @@ use crate::payments::{self, Made};
 use crate::shop::{CHAT, Shop};
 use crate::wire::{self, Answer};
 
-/// A call that has been answered is out of the books within this.
-const CLOSED_WITHIN: Duration = Duration::from_secs(2);
+/// A call that has been answered is out of the books within this: two seconds, and patience for a machine that does much else.
+const CLOSED_WITHIN: Duration = Duration::from_secs(10);
 
 pub struct Runner {
     pub shop: Shop,
