@@ -155,7 +155,7 @@ impl Facilitator {
                     Word::Paid(tx) => (named, in_doubt) = (Some(tx), true),
                     Word::Refused { reason, message } if !in_doubt => break Settlement::Failed { reason, message },
                     Word::NotAsked(_) if self.is_past(payment, EXPIRED) && !in_doubt => {
-                        let message = "the authorization ended before it could be settled; nothing was moved".into();
+                        let message = "the authorization ended before it could be settled".into();
                         break Settlement::Failed { reason: reason::VALID_BEFORE, message };
                     }
                     Word::NotAsked(why) => error!(payment = %id, "the facilitator refuses our credentials: {why}"),

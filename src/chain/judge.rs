@@ -22,7 +22,8 @@ pub fn judge(header: &str, wanted: &Value, now: Timestamp) -> Value {
     let requirements = match Requirements::from_json(wanted) {
         Ok(requirements) => requirements,
         Err(malformed) => {
-            let refused = Refused::Invalid { reason: reason::REQUIREMENTS, message: malformed.0 };
+            let message = format!("{malformed}; a requirement is one entry of an offer's `accepts`");
+            let refused = Refused::Invalid { reason: reason::REQUIREMENTS, message };
             return verdict(Err(refused), &[], payer, decoded);
         }
     };
@@ -36,7 +37,9 @@ pub fn judge(header: &str, wanted: &Value, now: Timestamp) -> Value {
                     let questions = ["asset_code", "payer_code", "authorization_state", "balance"];
                     verdict(Ok(()), &questions, payer, decoded)
                 }
-                Proof::NeedsCode => verdict(Err(verify::not_signed(&verified.authorization)), &["payer_code"], payer, decoded),
+                Proof::NeedsCode => {
+                    verdict(Err(verify::not_signed(&verified.authorization, &requirements)), &["payer_code"], payer, decoded)
+                }
             }
         }
         Err(refused) => verdict(Err(refused), &[], payer, decoded),

@@ -31,7 +31,7 @@ impl Simulated {
 
     pub fn simulate(&self, payment: &VerifiedPayment) -> Result<(), Refused> {
         if payment.proof == Proof::NeedsCode {
-            return Err(verify::not_signed(&payment.authorization));
+            return Err(verify::not_signed(&payment.authorization, &payment.requirements));
         }
         if self.used.borrow().contains(&payment.id()) {
             return Err(Refused::Invalid { reason: reason::NONCE_USED, message: "this authorization was used already".into() });

@@ -79,9 +79,11 @@ impl Buyer<'_> {
         let (offer, resource) = payable(offer)?;
         let amount = Micros::parse_units(&offer.amount).ok_or("the offer's amount is not a number")?;
         eprintln!("quote     at most {amount} USDC on {} to {}", offer.network, offer.pay_to);
-        let cap = Micros::parse_usd(&self.arguments.max_usd).map_err(|error| error.to_string())?;
+        let cap = Micros::parse_usd(&self.arguments.max_usd).map_err(|error| format!("--max-usd: {error}"))?;
         if amount > cap {
-            return Err(format!("the quote is above --max-usd {cap}; nothing was signed"));
+            return Err(format!(
+                "the quote of {amount} USDC is above --max-usd {cap}, so nothing was signed; give a higher --max-usd or ask for less"
+            ));
         }
         let key = self.key(&offer).await?;
         eprintln!("signing   as {}", key.address());
@@ -196,13 +198,14 @@ impl Buyer<'_> {
 
 /// The first way to pay in an offer that this buyer knows.
 fn payable(offer: &str) -> Result<(Requirements, Option<Resource>), String> {
-    let bytes = x402::decode_base64(offer).map_err(|error| error.to_string())?;
+    let bytes = x402::decode_base64(offer)
+        .map_err(|what| format!("the offer is {what}; give the value of PAYMENT-REQUIRED as it came"))?;
     let offer: Value = serde_json::from_slice(&bytes).map_err(|error| format!("the offer is not JSON: {error}"))?;
     let accepts = offer["accepts"].as_array().map(Vec::as_slice).unwrap_or_default();
     let mut known = accepts.iter().filter_map(|entry| Requirements::from_json(entry).ok());
     let payable = known.find(|entry| entry.scheme == "exact" && entry.network.starts_with("eip155:"));
     let resource = serde_json::from_value(offer["resource"].clone()).ok();
-    Ok((payable.ok_or("the offer has no way to pay that this buyer knows")?, resource))
+    Ok((payable.ok_or("this buyer pays \"exact\" on EVM networks (eip155:…), and the offer has no such entry")?, resource))
 }
 
 /// Prints the text an event carries; true when it is the terminator.

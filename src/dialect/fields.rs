@@ -126,6 +126,13 @@ pub(super) fn refused(param: &'static str, message: impl Into<String>) -> Error 
     Error::new(Code::InvalidRequest, message).param(param)
 }
 
+/// A value of the wrong type, said back as far as it is short.
+pub(super) fn must(name: &'static str, what: &str, raw: &str) -> Error {
+    let said: String = raw.chars().take(40).map(|c| if c.is_ascii() && !c.is_control() { c } else { '?' }).collect();
+    let rest = if raw.chars().nth(40).is_some() { "..." } else { "" };
+    refused(name, format!("{name} must be {what}, not {said}{rest}"))
+}
+
 /// Refuses a field that costs more than the tariff says, unless its value asks for what is normal anyway.
 pub(super) fn check_not_sold(name: &'static str, raw: &str) -> Result<(), Error> {
     // What is normal is short.
@@ -149,7 +156,7 @@ pub(super) fn check(name: &'static str, raw: &str) -> Result<(), Error> {
     match name {
         "temperature" | "top_p" | "frequency_penalty" | "presence_penalty" => number(name, raw),
         "stop" | "stop_sequences" => stops(name, raw),
-        "functions" if !raw.starts_with(['[', 'n']) => Err(refused(name, "functions is an array")),
+        "functions" if !raw.starts_with(['[', 'n']) => Err(must(name, "an array of functions", raw)),
         "context_management" => edits(raw),
         _ => Ok(()),
     }
@@ -160,12 +167,15 @@ fn number(name: &'static str, raw: &str) -> Result<(), Error> {
     if first == b'-' || first.is_ascii_digit() || raw == "null" {
         return Ok(());
     }
-    Err(refused(name, format!("{name} is a number")))
+    Err(must(name, "a number", raw))
 }
 
 fn stops(name: &'static str, raw: &str) -> Result<(), Error> {
     if raw.len() > MAX_STOP_BYTES {
-        return Err(refused(name, format!("{name} is longer than {MAX_STOP_BYTES} bytes; send fewer or shorter sequences")));
+        return Err(refused(
+            name,
+            format!("{name} has {} bytes, and {MAX_STOP_BYTES} are taken; send fewer or shorter sequences", raw.len()),
+        ));
     }
     let many = match raw.as_bytes().first() {
         Some(b'"' | b'n') => return Ok(()),
@@ -173,8 +183,8 @@ fn stops(name: &'static str, raw: &str) -> Result<(), Error> {
     };
     match many {
         Ok(list) if list.len() <= MAX_STOPS => Ok(()),
-        Ok(_) => Err(refused(name, format!("{name} has more than {MAX_STOPS} sequences; send fewer"))),
-        Err(_) => Err(refused(name, format!("{name} is a string or an array of strings"))),
+        Ok(list) => Err(refused(name, format!("{name} has {} sequences, and {MAX_STOPS} are taken; send fewer", list.len()))),
+        Err(_) => Err(must(name, "a string or an array of strings", raw)),
     }
 }
 
@@ -191,7 +201,7 @@ fn edits(raw: &str) -> Result<(), Error> {
         kind: Cow<'a, str>,
     }
     let management = serde_json::from_str::<Option<Management<'_>>>(raw)
-        .map_err(|_| refused("context_management", "context_management is an object with edits, each of one type"))?;
+        .map_err(|_| must("context_management", "an object with edits, each of one type", raw))?;
     let edits = management.and_then(|management| management.edits).unwrap_or_default();
     if edits.iter().all(|edit| edit.kind.starts_with("clear_")) {
         return Ok(());
@@ -205,7 +215,7 @@ pub(super) fn count(name: &'static str, raw: &str) -> Result<Option<u32>, Error>
         return Ok(None);
     }
     match raw.parse::<u32>() {
-        Ok(0) | Err(_) => Err(refused(name, format!("{name} is a whole number from 1 to {}", u32::MAX))),
+        Ok(0) | Err(_) => Err(must(name, &format!("a whole number from 1 to {}", u32::MAX), raw)),
         Ok(count) => Ok(Some(count)),
     }
 }
@@ -215,7 +225,7 @@ pub(super) fn flag(name: &'static str, raw: &str) -> Result<bool, Error> {
     match raw {
         "true" => Ok(true),
         "false" | "null" => Ok(false),
-        _ => Err(refused(name, format!("{name} is true or false"))),
+        _ => Err(must(name, "true or false", raw)),
     }
 }
 
@@ -229,7 +239,7 @@ pub(super) struct StreamOptions<'a> {
 
 impl<'a> StreamOptions<'a> {
     pub fn read(raw: &'a str) -> Result<StreamOptions<'a>, Error> {
-        let wrong = || refused("stream_options", "stream_options is an object; its include_usage is true or false");
+        let wrong = || must("stream_options", "an object whose include_usage is true or false", raw);
         let members = serde_json::from_str::<Option<Members<'_>>>(raw).map_err(|_| wrong())?;
         let mut others = members.map(|members| members.0).unwrap_or_default();
         let usage: Vec<_> = others.extract_if(.., |(name, _)| name == "include_usage").collect();
@@ -275,5 +285,5 @@ pub(super) fn thinking_budget(raw: &str) -> Result<Option<u64>, Error> {
     }
     serde_json::from_str::<Option<Thinking>>(raw)
         .map(|thinking| thinking.and_then(|thinking| thinking.budget_tokens))
-        .map_err(|_| refused("thinking", "thinking is an object; its budget_tokens is a whole number"))
+        .map_err(|_| must("thinking", "an object whose budget_tokens is a whole number", raw))
 }

@@ -45,6 +45,12 @@ impl<'a> Request<'a> {
     /// [`Code::InvalidJson`] for what is not one JSON text in UTF-8 (RFC 8259, without a byte order mark), has half a
     /// surrogate pair or is nested too deeply; [`Code::InvalidRequest`], naming the field, for what is not sold.
     pub fn read(dialect: Dialect, body: &'a [u8]) -> Result<Request<'a>, Error> {
+        if body.trim_ascii().is_empty() {
+            return Err(invalid_json("the body is empty".into()));
+        }
+        if body.starts_with(b"\xef\xbb\xbf") {
+            return Err(invalid_json("the body starts with a byte order mark, which JSON does not have".into()));
+        }
         let text = std::str::from_utf8(body)
             .map_err(|error| invalid_json(format!("the body is not UTF-8 at byte {}", error.valid_up_to())))?;
         // Checks the grammar without building anything; what follows relies on it.
@@ -64,7 +70,10 @@ impl<'a> Request<'a> {
                 return Err(Error::new(Code::InvalidRequest, format!("the field {name:?} stands there twice; send it once")));
             }
             if seen.len() == MAX_FIELDS {
-                return Err(Error::new(Code::InvalidRequest, format!("the body has more than {MAX_FIELDS} fields")));
+                return Err(Error::new(
+                    Code::InvalidRequest,
+                    format!("the body has more than {MAX_FIELDS} fields; leave out those that mean nothing here"),
+                ));
             }
             seen.push(name.clone());
             request.take(&name, cursor)
@@ -124,11 +133,20 @@ impl<'a> Request<'a> {
             self.field("model").ok_or_else(|| refused("model", "model is required; GET /v1/models lists what is sold"))?;
         let mut cursor = Cursor::new(model);
         if cursor.peek()? != b'"' {
-            return Err(refused("model", "model is a string; GET /v1/models lists what is sold"));
+            return Err(fields::must("model", "a string with the name of a model (GET /v1/models lists them)", model));
         }
         self.model = cursor.string()?.decode()?;
-        if self.model.is_empty() || self.model.len() > MAX_MODEL_BYTES {
-            return Err(refused("model", "model is empty or too long; GET /v1/models lists what is sold"));
+        if self.model.is_empty() {
+            return Err(refused("model", "model is empty; GET /v1/models lists what is sold"));
+        }
+        if self.model.len() > MAX_MODEL_BYTES {
+            return Err(refused(
+                "model",
+                format!(
+                    "model has {} bytes, and no name here has more than {MAX_MODEL_BYTES}; GET /v1/models lists what is sold",
+                    self.model.len()
+                ),
+            ));
         }
         if self.field("messages").is_none() {
             return Err(refused("messages", "messages is required; send at least one message"));
@@ -141,12 +159,21 @@ impl<'a> Request<'a> {
         self.asked = self.output_asked()?;
         self.choices = self.count("n")?.unwrap_or(1);
         if self.choices > fields::MAX_CHOICES {
-            return Err(refused("n", format!("n is at most {}; send several requests instead", fields::MAX_CHOICES)));
+            return Err(refused(
+                "n",
+                format!(
+                    "n is {}, and at most {} answers are sold at once; send several requests instead",
+                    self.choices,
+                    fields::MAX_CHOICES
+                ),
+            ));
         }
         if let (Some(raw), Some(limit)) = (self.field("thinking").filter(|raw| raw.starts_with('{')), self.asked)
-            && fields::thinking_budget(raw)?.is_some_and(|budget| budget >= u64::from(limit))
+            && let Some(budget) = fields::thinking_budget(raw)?.filter(|budget| *budget >= u64::from(limit))
         {
-            return Err(refused("thinking", "thinking.budget_tokens comes out of max_tokens; make it smaller than that"));
+            let message =
+                format!("thinking.budget_tokens is {budget} and comes out of max_tokens, which is {limit}; make it smaller");
+            return Err(refused("thinking", message));
         }
         Ok(self)
     }
@@ -161,7 +188,7 @@ impl<'a> Request<'a> {
             Dialect::OpenAi => match (limit, self.count("max_completion_tokens")?) {
                 (Some(old), Some(new)) if old != new => Err(refused(
                     "max_completion_tokens",
-                    "max_tokens and max_completion_tokens say different things; send one of them",
+                    format!("max_tokens is {old} and max_completion_tokens is {new}; send one of them"),
                 )),
                 (old, new) => Ok(new.or(old)),
             },

@@ -67,10 +67,15 @@ impl Weight {
         self.bytes += key.weight + 4;
     }
 
+    /// What is wrong with the message that is being read.
+    fn wrong(&self, what: &str) -> Error {
+        refused("messages", format!("messages[{}] {what}", self.messages.saturating_sub(1)))
+    }
+
     /// Adds `messages`, and refuses what is not a conversation or cannot be weighed.
     pub fn add_messages(&mut self, dialect: Dialect, cursor: &mut Cursor<'_>) -> Result<(), Error> {
         if cursor.peek()? != b'[' {
-            return Err(refused("messages", "messages is an array of messages"));
+            return Err(refused("messages", "messages must be an array of messages, each with a role and content"));
         }
         cursor.array(|cursor| self.add_message(dialect, cursor))?;
         if self.messages == 0 {
@@ -80,10 +85,10 @@ impl Weight {
     }
 
     fn add_message(&mut self, dialect: Dialect, cursor: &mut Cursor<'_>) -> Result<(), Error> {
-        if cursor.peek()? != b'{' {
-            return Err(refused("messages", "each of the messages is an object with a role and content"));
-        }
         self.messages += 1;
+        if cursor.peek()? != b'{' {
+            return Err(self.wrong("must be an object with a role and content"));
+        }
         let (mut role, mut content) = (false, false);
         cursor.object(|key, cursor| match &*key.decode()? {
             "role" if !role && cursor.peek()? == b'"' => {
@@ -91,7 +96,7 @@ impl Weight {
                 self.key(key);
                 self.add(cursor)
             }
-            "role" => Err(refused("messages", "the role of a message is one string")),
+            "role" => Err(self.wrong("must have one role, a string")),
             // Some upstreams take pictures of earlier answers beside their content.
             "images" => {
                 self.key(key);
@@ -105,10 +110,10 @@ impl Weight {
             name => self.member(key, name, cursor),
         })?;
         if !role {
-            return Err(refused("messages", "each of the messages needs a role"));
+            return Err(self.wrong("has no role; give it one, such as \"user\""));
         }
         if !content && dialect == Dialect::Anthropic {
-            return Err(refused("messages", "each of the messages needs content"));
+            return Err(self.wrong("has no content; give it a text"));
         }
         Ok(())
     }
@@ -118,13 +123,13 @@ impl Weight {
         match cursor.peek()? {
             b'"' | b'n' => self.add(cursor),
             b'[' => cursor.array(|cursor| self.add_part(cursor)),
-            _ => Err(refused("messages", "the content of a message is a text or an array of parts")),
+            _ => Err(self.wrong("must have a text or an array of parts as content")),
         }
     }
 
     fn add_part(&mut self, cursor: &mut Cursor<'_>) -> Result<(), Error> {
         if cursor.peek()? != b'{' {
-            return Err(refused("messages", "each part of a message's content is an object with a type"));
+            return Err(self.wrong("has a content part that is not an object with a type"));
         }
         self.bytes += 2;
         let mut kind: Option<Cow<'_, str>> = None;
@@ -137,7 +142,7 @@ impl Weight {
                 kind = Some(text.decode()?);
                 Ok(())
             }
-            "type" => Err(refused("messages", "the type of a content part is one string")),
+            "type" => Err(self.wrong("has a content part whose type is not one string")),
             "image_url" | "source" => {
                 self.key(key);
                 self.add_picture(&mut picture, cursor)
@@ -149,7 +154,7 @@ impl Weight {
             }
             name => self.member(key, name, cursor),
         })?;
-        let kind = kind.ok_or_else(|| refused("messages", "each part of a message's content needs a type"))?;
+        let kind = kind.ok_or_else(|| self.wrong("has a content part without a type"))?;
         if PICTURE_PARTS.contains(&&*kind) {
             self.pictures += 1;
             return picture.check();
@@ -160,7 +165,7 @@ impl Weight {
             return Ok(());
         }
         let kind: String = kind.chars().take(40).collect();
-        Err(refused("messages", format!("content of type {kind:?} is not sold here; send text or pictures")))
+        Err(self.wrong(&format!("has content of type {kind:?}, which is not sold here; send text or pictures")))
     }
 
     /// Reads `image_url` (a URL, or an object with one) or `source` (Anthropic's, with a URL or base64 data).
@@ -194,11 +199,11 @@ impl Weight {
         match cursor.peek()? {
             b'n' => return self.add(cursor),
             b'[' => {}
-            _ => return Err(refused("tools", "tools is an array of tools")),
+            _ => return Err(refused("tools", "tools must be an array of tools")),
         }
         cursor.array(|cursor| {
             if cursor.peek()? != b'{' {
-                return Err(refused("tools", "each of the tools is an object"));
+                return Err(refused("tools", "each of the tools must be an object"));
             }
             self.bytes += 2;
             let mut named = false;
@@ -215,7 +220,7 @@ impl Weight {
 }
 
 fn check_tool(raw: &str) -> Result<(), Error> {
-    let kind = serde_json::from_str::<Cow<'_, str>>(raw).map_err(|_| refused("tools", "the type of a tool is a string"))?;
+    let kind = serde_json::from_str::<Cow<'_, str>>(raw).map_err(|_| refused("tools", "the type of a tool must be a string"))?;
     let known = CALLER_RUN_TOOLS.iter().any(|tool| if tool.ends_with('_') { kind.starts_with(tool) } else { kind == *tool });
     if known { Ok(()) } else { Err(server_tool(&kind.chars().take(40).collect::<String>())) }
 }
@@ -279,10 +284,10 @@ impl Picture {
     /// We never fetch a caller's URL; the upstream does, and only what the web serves.
     fn check(&self) -> Result<(), Error> {
         if self.foreign_scheme {
-            return Err(refused("messages", "a picture's URL starts with https://, http:// or data:"));
+            return Err(refused("messages", "a picture's URL must start with https://, http:// or data:"));
         }
         if self.urls + self.data != 1 || matches!(self.source, Source::Text | Source::Other) {
-            return Err(refused("messages", "a picture has one source: a URL or base64 data"));
+            return Err(refused("messages", "a picture must have one source: a URL or base64 data"));
         }
         Ok(())
     }

@@ -24,7 +24,11 @@ use crate::x402::{Offer, Receipt, Version};
 
 pub use payer::Credentials;
 pub use relay::{Piece, RelayBody};
-pub use serve::{Call, Served, serve};
+pub use serve::{Call, Served, model_not_found, serve};
+
+/// What a buyer is told while the ledger is not admitting.
+const LEDGER_STOPPED: &str =
+    "no calls are sold at the moment, because the gateway cannot write its books; send this one again later";
 
 /// What all workers share.
 pub struct Gateway {
@@ -101,12 +105,16 @@ impl Gateway {
     /// Takes one of the places for calls in flight; given back when the guard is dropped.
     fn admit(self: &Arc<Self>) -> Result<Place, Error> {
         if !self.ledger.is_admitting() {
-            let error = Error::new(Code::LedgerUnavailable, "the ledger does not take calls at the moment; nothing was charged");
+            let error = Error::new(Code::LedgerUnavailable, LEDGER_STOPPED);
             return Err(error.retry_after(5));
         }
         let place = Place(Arc::clone(self));
         if self.calls.fetch_add(1, Ordering::Relaxed) >= self.limits.streams {
-            return Err(Error::new(Code::Busy, "all places for calls are taken; nothing was charged, retry soon").retry_after(1));
+            return Err(Error::new(
+                Code::Busy,
+                "too many calls are running at the moment; nothing was charged, send this one again in 1 s",
+            )
+            .retry_after(1));
         }
         Ok(place)
     }

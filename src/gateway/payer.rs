@@ -20,6 +20,12 @@ pub(super) enum Via {
     Payment(Box<Payment>),
 }
 
+/// A payment header that cannot be read.
+pub(super) fn malformed(what: &str) -> Error {
+    let message = format!("{what}; sign the offer in PAYMENT-REQUIRED and send that as PAYMENT-SIGNATURE");
+    Error::new(Code::InvalidPayment, message)
+}
+
 impl Credentials {
     /// Reads the credentials. Keys cannot be minted yet, so every key is unknown; it never falls through to a quote,
     /// because a tool with a wrong key must hear about the key.
@@ -27,21 +33,17 @@ impl Credentials {
         if let [first, rest @ ..] = self.payments.as_slice() {
             if rest.iter().any(|other| other != first) {
                 let message =
-                    "two different payments came in one request; send one of PAYMENT-SIGNATURE, X-PAYMENT and X-402-Payment";
+                    "two different payments came with one request, and neither was used; send one, as PAYMENT-SIGNATURE";
                 return Err(Error::new(Code::InvalidPayment, message));
             }
             if first.len() > MAX_HEADER_BYTES {
-                return Err(Error::new(
-                    Code::InvalidPayment,
-                    format!("the payment header is longer than {MAX_HEADER_BYTES} bytes"),
-                ));
+                return Err(malformed(&format!("the payment header has {} bytes, more than {MAX_HEADER_BYTES}", first.len())));
             }
-            let payment =
-                Payment::from_header(first).map_err(|malformed| Error::new(Code::InvalidPayment, malformed.to_string()))?;
+            let payment = Payment::from_header(first).map_err(|what| malformed(&what.to_string()))?;
             return Ok(Via::Payment(Box::new(payment)));
         }
         if self.key {
-            let message = "unknown API key; send no key and pay this call with PAYMENT-SIGNATURE";
+            let message = "this API key is not known here; send no key, and pay for this call with PAYMENT-SIGNATURE";
             return Err(Error::new(Code::InvalidKey, message));
         }
         Ok(Via::Nobody)

@@ -13,6 +13,7 @@ use super::trust::Watch;
 use super::{Credentials, Gateway, Refusal, Worker};
 use crate::catalogue::Model;
 use crate::chain::{self, Confirmation, VerifiedPayment};
+use crate::clock::Timestamp;
 use crate::config::Order;
 use crate::dialect::{Dialect, Meter, Request};
 use crate::error::{Code, Error};
@@ -115,12 +116,12 @@ fn verify(gateway: &Gateway, quote: &Quote, payment: &Payment) -> Result<Verifie
     let wanted = quote.wanted(gateway, &payment.network)?;
     let verified = chain::verify(payment, &wanted, now).map_err(settle::refused)?;
     if verified.valid_before() < now.plus(SHORTEST_LIFE).plus(gateway.payments.settle_after) {
-        let message = "the authorization ends too soon to be settled; sign one that lives as long as the offer says";
+        let message = lifetime(gateway, &verified, now, "too short to settle it");
         return Err(Error::new(Code::PaymentInvalid, message).reason(chain::reason::VALID_BEFORE));
     }
     // Until its end it may arrive, and is watched for.
     if verified.valid_before() > now.plus(LONGEST_LIFE) {
-        let message = "the authorization lives longer than a day; sign one that lives as long as the offer says";
+        let message = lifetime(gateway, &verified, now, "longer than the day for which a payment is watched");
         return Err(Error::new(Code::PaymentInvalid, message).reason(chain::reason::VALID_BEFORE));
     }
     Ok(verified)
@@ -128,6 +129,15 @@ fn verify(gateway: &Gateway, quote: &Quote, payment: &Payment) -> Result<Verifie
 
 fn is_about_time(error: &Error) -> bool {
     error.reason.is_some_and(|reason| [chain::reason::VALID_BEFORE, chain::reason::VALID_AFTER].contains(&reason))
+}
+
+fn lifetime(gateway: &Gateway, payment: &VerifiedPayment, now: Timestamp, what: &str) -> String {
+    let (end, now, offered) = (payment.valid_before().secs(), now.secs(), gateway.payments.max_timeout_seconds);
+    format!(
+        "the authorization ends at {end} (validBefore), {} s from now, which is {what}; sign one that ends in {offered} s, as the \
+         offer says",
+        end.saturating_sub(now)
+    )
 }
 
 /// A payment of another amount may answer a quote that was made before the last change of price.
@@ -245,7 +255,10 @@ impl Unserved {
             Unserved::Unknown => settle::unknown(gateway, payment.id()).into(),
             Unserved::Late(confirmation, error) => {
                 let (amount, wallet) = (payment.amount(), payment.payer_address());
-                let message = format!("{}; your payment of {amount} USDC settled and is balance of {wallet}", error.message);
+                let message = format!(
+                    "{}; your payment of {amount} USDC has settled and is balance of {wallet}, and buys nothing if it is sent again",
+                    error.message
+                );
                 let error = Error { message, ..error }.detail("credited_micro", amount.get()).detail("wallet", wallet);
                 Refusal { error, offer: None, receipt: Some(settle::receipt(payment, &confirmation)) }
             }
@@ -253,7 +266,8 @@ impl Unserved {
     }
 }
 
-fn model_not_found(id: &str) -> Error {
+/// The refusal of a model that is not on sale.
+pub fn model_not_found(id: &str) -> Error {
     let shown: String = id.chars().filter(|c| !c.is_control()).take(80).collect();
     Error::new(Code::ModelNotFound, format!("there is no model {shown:?} here; GET /v1/models lists what is sold")).param("model")
 }

@@ -5,8 +5,9 @@ use std::sync::Mutex;
 
 use tokio::sync::oneshot;
 
+use super::payer::malformed;
 use super::quote::Quote;
-use super::{Gateway, Refusal};
+use super::{Gateway, LEDGER_STOPPED, Refusal};
 use crate::chain::{self, Chains, Confirmation, Refused, Settlement, VerifiedPayment};
 use crate::error::{Code, Error};
 use crate::fault;
@@ -100,14 +101,16 @@ fn known(id: PaymentId, row: &Payment) -> Error {
     let (outcome, message) = match (row.state, row.outcome) {
         (State::Claimed, _) | (State::Confirmed | State::Final, None) => return in_progress(id),
         (State::Voided, _) => ("taken", "another authorization with this nonce was presented before; sign one with a new nonce"),
-        (State::Signed | State::Sent, _) => {
-            ("pending", "this payment is settling; if it arrives and its call was not served, it becomes balance of its payer")
-        }
+        (State::Signed | State::Sent, _) => (
+            "pending",
+            "this payment is settling; do not sign another one: if it arrives unused, it becomes balance of its payer",
+        ),
         (State::Failed, _) => ("failed", "this payment failed to settle and took nothing; sign a new one"),
         (_, Some(Outcome::Served { .. })) => ("served", "this payment has bought a call; sign a new one for another call"),
-        (_, Some(Outcome::Credited { .. })) => {
-            ("credited", "this payment arrived, its call was not served, and it is balance of its payer")
-        }
+        (_, Some(Outcome::Credited { .. })) => (
+            "credited",
+            "this payment arrived, its call was not served, and it is balance of its payer; sign a new one to call again",
+        ),
     };
     Error::new(Code::PaymentAlreadyUsed, message).detail("outcome", outcome).detail("payment_id", id.to_string())
 }
@@ -118,14 +121,14 @@ fn in_progress(id: PaymentId) -> Error {
 }
 
 pub(super) fn ledger_unavailable(cause: &str) -> Error {
-    let error = Error::new(Code::LedgerUnavailable, "the ledger does not take calls at the moment; nothing was charged");
+    let error = Error::new(Code::LedgerUnavailable, LEDGER_STOPPED);
     error.retry_after(5).because(cause)
 }
 
 /// A refusal by local verification, the chain's simulation or a facilitator, as an error.
 pub(super) fn refused(refused: Refused) -> Error {
     match refused {
-        Refused::Malformed(message) => Error::new(Code::InvalidPayment, message),
+        Refused::Malformed(what) => malformed(&what),
         Refused::Invalid { reason, message } => Error::new(Code::PaymentInvalid, message).reason(reason),
         Refused::Unavailable(cause) => {
             let message = "the payment network cannot be asked at the moment; your payment was not used, send it again soon";
@@ -174,8 +177,11 @@ pub(super) fn receipt(payment: &VerifiedPayment, confirmation: &Confirmation) ->
 
 /// The 402 for a settlement that is proven to have failed; nothing was taken.
 pub(super) fn failed(payment: &VerifiedPayment, reason: &'static str, message: &str) -> Refusal {
-    let error =
-        Error::new(Code::SettlementFailed, format!("the payment did not settle and took nothing: {message}")).reason(reason);
+    let error = Error::new(
+        Code::SettlementFailed,
+        format!("the payment did not settle and took nothing: {message}; sign the new offer in PAYMENT-REQUIRED"),
+    )
+    .reason(reason);
     let receipt = Receipt {
         success: false,
         transaction: String::new(),

@@ -16,6 +16,8 @@ const HOPS: usize = 16;
 pub struct RateLimits {
     requests: DefaultKeyedRateLimiter<IpAddr>,
     payments: DefaultKeyedRateLimiter<IpAddr>,
+    /// Seconds until a caller that has used up its payments has another one.
+    pub payment_every: u32,
     trusted: Vec<Cidr>,
 }
 
@@ -24,7 +26,8 @@ impl RateLimits {
         let at_least_one = |n: u32| NonZeroU32::new(n).unwrap_or(NonZeroU32::MIN);
         let requests = Quota::per_second(at_least_one(limits.per_ip_per_second)).allow_burst(at_least_one(limits.per_ip_burst));
         let payments = Quota::per_minute(at_least_one(limits.payments_per_ip_per_minute));
-        RateLimits { requests: RateLimiter::keyed(requests), payments: RateLimiter::keyed(payments), trusted }
+        let payment_every = 60u32.div_ceil(limits.payments_per_ip_per_minute.max(1));
+        RateLimits { requests: RateLimiter::keyed(requests), payments: RateLimiter::keyed(payments), payment_every, trusted }
     }
 
     pub fn request(&self, from: IpAddr) -> bool {

@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use actix_web::error::PayloadError;
 use actix_web::http::header::{self, HeaderMap};
 use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::{Bytes, BytesMut};
@@ -31,17 +32,17 @@ async fn sell(route: Route, request: &HttpRequest, payload: web::Payload) -> Res
     let deadline = Instant::now() + limits.wall_clock;
     let credentials = credentials(request.headers());
     if !credentials.payments.is_empty() && !edge.limits.payment(respond::source(edge, request)) {
-        return Err(
-            respond::slow_down("too many payments from your address; this one was not used, send it again in a minute").into()
-        );
+        let what = "too many payments come from your address, and this one was not used";
+        return Err(respond::slow_down(what, edge.limits.payment_every).into());
     }
     check_encoding(request.headers())?;
     // Held until the answer's head: from then on the body is on its way to the upstream.
     let mut memory = edge.bodies.share(respond::source(edge, request));
     let reading = read(request.headers(), payload, limits, |length| memory.grow(length));
-    let body = tokio::time::timeout(limits.body_time, reading)
-        .await
-        .map_err(|_| Error::new(Code::RequestTimeout, "the body did not arrive in time; send it again"))??;
+    let body = tokio::time::timeout(limits.body_time, reading).await.map_err(|_| {
+        let seconds = limits.body_time.as_secs();
+        Error::new(Code::RequestTimeout, format!("the body did not arrive within {seconds} s; send the request again"))
+    })??;
     check_media_type(request.headers(), &body)?;
     let call = Call {
         request: respond::request_id(request),
@@ -80,7 +81,10 @@ fn forwarded(headers: &HeaderMap) -> Vec<(String, String)> {
 fn check_encoding(headers: &HeaderMap) -> Result<(), Error> {
     match lower_case(headers, header::CONTENT_ENCODING).as_str() {
         "" | "identity" => Ok(()),
-        _ => Err(Error::new(Code::UnsupportedMediaType, "send the body without Content-Encoding")),
+        encoding => {
+            let message = format!("the body has Content-Encoding {:?}; send it as it is, without that header", shown(encoding));
+            Err(Error::new(Code::UnsupportedMediaType, message))
+        }
     }
 }
 
@@ -90,13 +94,33 @@ fn check_media_type(headers: &HeaderMap, body: &[u8]) -> Result<(), Error> {
     let media_type = lower_case(headers, header::CONTENT_TYPE);
     let form = ["multipart/", "application/x-www-form-urlencoded"].iter().any(|kind| media_type.starts_with(kind));
     if form && !body.trim_ascii_start().starts_with(b"{") {
-        return Err(Error::new(Code::UnsupportedMediaType, "send JSON: Content-Type: application/json"));
+        let message = format!("the body is {:?}; send one JSON object, with Content-Type: application/json", shown(&media_type));
+        return Err(Error::new(Code::UnsupportedMediaType, message));
     }
     Ok(())
 }
 
+/// What a caller sent, short enough to be said back.
+fn shown(text: &str) -> String {
+    text.chars().take(60).collect()
+}
+
 fn lower_case(headers: &HeaderMap, name: header::HeaderName) -> String {
     headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_ascii_lowercase()
+}
+
+/// Why a body did not come to its end: whoever sent it is gone and reads this no more, or (RFC 9112 section 7.1) its chunks
+/// are framed wrongly, which sending it again would not change.
+fn broken_off(headers: &HeaderMap, error: &PayloadError) -> Error {
+    let refusal = match headers.contains_key(header::TRANSFER_ENCODING) {
+        true => Error::new(
+            Code::InvalidRequest,
+            "the body ended too early or its chunks are not framed as HTTP/1.1 says; send it with a Content-Length instead of \
+             Transfer-Encoding: chunked",
+        ),
+        false => Error::new(Code::RequestTimeout, "the body ended before its Content-Length; send the request again"),
+    };
+    refusal.because(error.to_string())
 }
 
 /// Reads the body, refusing one that is announced or turns out too long, or that the memory for bodies has no room for.
@@ -107,27 +131,33 @@ async fn read(
     mut has_room: impl FnMut(usize) -> bool,
 ) -> Result<Bytes, Error> {
     let limit = limits.max_body;
-    let too_large = || Error::new(Code::RequestTooLarge, format!("the body is longer than {} MiB", limit / (1024 * 1024)));
+    let too_large =
+        |length: &str| Error::new(Code::RequestTooLarge, format!("the body has {length} bytes; send one of at most {limit}"));
     let announced =
         headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()).and_then(|text| text.parse::<usize>().ok());
-    if announced.is_some_and(|length| length > limit) {
-        return Err(too_large());
+    if let Some(length) = announced.filter(|length| *length > limit) {
+        return Err(too_large(&length.to_string()));
     }
     // What is announced is only believed up to a point: memory is taken as bytes arrive.
     let mut body = BytesMut::with_capacity(announced.unwrap_or(0).min(64 * 1024));
     loop {
-        let chunk = tokio::time::timeout(limits.body_time / STALL, payload.next()).await;
-        let chunk = chunk.map_err(|_| Error::new(Code::RequestTimeout, "the body stopped on its way; send it again"))?;
+        let patience = limits.body_time / STALL;
+        let chunk = tokio::time::timeout(patience, payload.next()).await;
+        let chunk = chunk.map_err(|_| {
+            let seconds = patience.as_secs();
+            Error::new(Code::RequestTimeout, format!("nothing more of the body came for {seconds} s; send the request again"))
+        })?;
         let Some(chunk) = chunk else { return Ok(body.freeze()) };
-        let chunk = chunk
-            .map_err(|error| Error::new(Code::RequestTimeout, "the body broke off; send it again").because(error.to_string()))?;
+        let chunk = chunk.map_err(|error| broken_off(headers, &error))?;
         if body.len() + chunk.len() > limit {
-            return Err(too_large());
+            return Err(too_large(&format!("more than {limit}")));
         }
         if !has_room(body.len() + chunk.len()) {
-            return Err(
-                Error::new(Code::Busy, "too many large requests are arriving; nothing was charged, retry soon").retry_after(1)
-            );
+            return Err(Error::new(
+                Code::Busy,
+                "too many large requests are arriving at the moment; nothing was charged, send this one again in 1 s",
+            )
+            .retry_after(1));
         }
         if body.capacity() < body.len() + chunk.len() {
             // Twice as much, but not beyond what was announced: a body is held in no more than its own size.

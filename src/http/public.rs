@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::respond::{self, Edge};
 use crate::error::{Code, Error};
+use crate::gateway::model_not_found;
 
 pub async fn models(request: HttpRequest) -> HttpResponse {
     with_edge(&request, |edge| HttpResponse::Ok().json(edge.gateway.catalogue.list()))
@@ -16,10 +17,7 @@ pub async fn models(request: HttpRequest) -> HttpResponse {
 pub async fn model(request: HttpRequest, id: web::Path<String>) -> HttpResponse {
     with_edge(&request, |edge| match edge.gateway.catalogue.find(&id) {
         Some(model) => HttpResponse::Ok().json(model.entry()),
-        None => {
-            let error = Error::new(Code::ModelNotFound, "there is no such model here; GET /v1/models lists what is sold");
-            respond::refuse(&request, error.into())
-        }
+        None => respond::refuse(&request, model_not_found(&id).into()),
     })
 }
 
@@ -57,11 +55,11 @@ pub async fn healthz(request: HttpRequest) -> HttpResponse {
 }
 
 pub async fn not_found(request: HttpRequest) -> HttpResponse {
-    let error = Error::new(
-        Code::NotFound,
-        "there is nothing at this address; POST /v1/chat/completions and /v1/messages, GET /v1/models",
+    let path: String = request.path().chars().take(80).collect();
+    let message = format!(
+        "there is nothing at {path:?}; POST /v1/chat/completions and /v1/messages are sold, GET /v1/models lists the models"
     );
-    respond::refuse(&request, error.into())
+    respond::refuse(&request, Error::new(Code::NotFound, message).into())
 }
 
 pub async fn post_only(request: HttpRequest) -> HttpResponse {
@@ -73,10 +71,17 @@ pub async fn get_only(request: HttpRequest) -> HttpResponse {
 }
 
 fn wrong_method(request: &HttpRequest, allowed: &'static str) -> HttpResponse {
-    let error = Error::new(Code::MethodNotAllowed, format!("this address takes {allowed}"));
+    let error = Error::new(
+        Code::MethodNotAllowed,
+        format!("{} is not possible at this address; use {}", shown_method(request), allowed.trim_end_matches(", OPTIONS")),
+    );
     let mut response = respond::refuse(request, error.into());
     response.headers_mut().insert(header::ALLOW, header::HeaderValue::from_static(allowed));
     response
+}
+
+fn shown_method(request: &HttpRequest) -> String {
+    request.method().as_str().chars().take(20).collect()
 }
 
 fn with_edge(request: &HttpRequest, answer: impl FnOnce(&Edge) -> HttpResponse) -> HttpResponse {

@@ -35,6 +35,8 @@ const EXPOSED: &str = "PAYMENT-REQUIRED, PAYMENT-RESPONSE, X-PAYMENT-RESPONSE, X
 /// What an answer depends on besides its URL.
 const VARY: &str = "Authorization, X-Api-Key, Payment-Signature, X-Payment, X-402-Payment, X-Sign-In-With-X, Sign-In-With-X";
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
+/// Seconds to wait for trouble that passes and names no time of its own.
+const RETRY_AFTER: u32 = 5;
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Names a request and takes its bucket. `Err` is the answer to a request that goes no further.
@@ -46,7 +48,7 @@ pub fn enter(edge: &Rc<Edge>, request: &mut ServiceRequest) -> Result<RequestId,
         return stop(preflight());
     }
     if request.path() != "/healthz" && !edge.limits.request(source(edge, request.request())) {
-        return stop(refuse(request.request(), slow_down("too many requests from your address; slow down").into()));
+        return stop(refuse(request.request(), slow_down("too many requests come from your address", 1).into()));
     }
     Ok(id)
 }
@@ -115,9 +117,9 @@ pub fn status(code: Code) -> StatusCode {
     StatusCode::from_u16(code.row().status).expect("every status of the table has three digits")
 }
 
-/// A 429 of ours.
-pub fn slow_down(message: &str) -> Error {
-    Error::new(Code::RateLimited, message).retry_after(1)
+/// A 429 of ours: what is too much, and for how many seconds.
+pub fn slow_down(what: &str, seconds: u32) -> Error {
+    Error::new(Code::RateLimited, format!("{what}; send this one again in {seconds} s")).retry_after(seconds)
 }
 
 /// A refusal as an answer, in the shape of the path it was asked on. The operator hears its cause here, once.
@@ -152,7 +154,9 @@ fn advise(response: &mut HttpResponseBuilder, error: &Error, settled: bool) {
         429 | 503 | 529 => _ = response.insert_header((SHOULD_RETRY, "true")),
         _ => {}
     }
-    if let Some(seconds) = error.retry_after.filter(|_| !pays_twice) {
+    let passing = matches!(error.status(), 429 | 503 | 529);
+    let seconds = error.retry_after.or(passing.then_some(RETRY_AFTER));
+    if let Some(seconds) = seconds.filter(|_| !pays_twice) {
         response.insert_header((header::RETRY_AFTER, seconds));
     }
 }

@@ -195,6 +195,7 @@ fn unsent(error: &SendRequestError, length: usize) -> Failure {
         SendRequestError::Connect(_) | SendRequestError::Send(_) => Failure::Again(failed),
         // A head that is too large or no HTTP at all will not be better the second time.
         SendRequestError::Response(ParseError::Io(cause)) if cause.kind() != io::ErrorKind::InvalidData => Failure::Again(failed),
+        SendRequestError::Response(_) => Failure::Next(Error { message: refusal::NOT_USABLE.into(), ..failed }),
         _ => Failure::Next(failed),
     }
 }

@@ -12,6 +12,9 @@ const MAX_MESSAGE_CHARS: usize = 500;
 const MAX_RETRY_AFTER: u32 = 60;
 const DEFAULT_RETRY_AFTER: u32 = 5;
 
+/// What a caller is told about an answer that is none.
+pub(super) const NOT_USABLE: &str = "the upstream of this model gave no usable answer; try again later, or another model";
+
 /// What is to be done about an attempt that failed.
 #[derive(Debug)]
 pub(super) enum Failure {
@@ -50,9 +53,10 @@ pub(super) fn failed(status: u16, retry_after: Option<&str>) -> Failure {
     let because = |error: Error| error.because(format!("status {status}"));
     match status {
         // About the operator's account, which is no business of the caller.
-        401..=403 => {
-            Failure::Next(because(Error::new(Code::UpstreamAuth, "the upstream is not available; the operator has to look")))
-        }
+        401..=403 => Failure::Next(because(Error::new(
+            Code::UpstreamAuth,
+            "the upstream of this model is not available, which only the operator can change; try another model",
+        ))),
         429 => Failure::Next(because(
             Error::new(Code::UpstreamUnavailable, format!("the upstream is at its limit; try again in {wait} s"))
                 .retry_after(wait),
@@ -60,7 +64,9 @@ pub(super) fn failed(status: u16, retry_after: Option<&str>) -> Failure {
         529 => Failure::Next(because(
             Error::new(Code::UpstreamOverloaded, format!("the upstream is overloaded; try again in {wait} s")).retry_after(wait),
         )),
-        408 | 500..=599 => Failure::Again(because(Error::new(Code::UpstreamError, "the upstream failed; try again"))),
+        408 | 500..=599 => {
+            Failure::Again(because(Error::new(Code::UpstreamError, "the upstream of this model failed; try again")))
+        }
         // A redirect is never followed: it would take the operator's key along.
         _ => Failure::Next(because(astray())),
     }
@@ -78,7 +84,7 @@ pub(super) fn empty(status: u16) -> Failure {
 }
 
 fn astray() -> Error {
-    Error::new(Code::UpstreamError, "the upstream answered what it never should; try again later")
+    Error::new(Code::UpstreamError, NOT_USABLE)
 }
 
 pub(super) fn timed_out() -> Error {

@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
-use super::{Malformed, Requirements, decode_base64, names};
+use super::{Malformed, Requirements, decode_base64, names, object};
 
 /// A payment header longer than this is refused before it is decoded.
 pub const MAX_HEADER_BYTES: usize = 16 * 1024;
@@ -33,7 +33,7 @@ pub struct Payment {
 struct Envelope {
     #[serde(rename = "x402Version")]
     version: u64,
-    accepted: Option<Requirements>,
+    accepted: Option<Box<RawValue>>,
     scheme: Option<String>,
     network: Option<String>,
     payload: Box<RawValue>,
@@ -49,20 +49,22 @@ impl Payment {
     /// of npm `x402` writes it): what counts is whether `accepted` is there.
     pub fn from_header(header: &str) -> Result<Payment, Malformed> {
         if header.len() > MAX_HEADER_BYTES {
-            return Err(Malformed(format!("the payment header is longer than {MAX_HEADER_BYTES} bytes")));
+            return Err(Malformed(format!("the payment header has {} bytes, more than {MAX_HEADER_BYTES}", header.len())));
         }
-        let bytes = decode_base64(header)?;
-        let envelope: Envelope =
-            serde_json::from_slice(&bytes).map_err(|error| Malformed(format!("the payment header is not a payment: {error}")))?;
+        let bytes = decode_base64(header).map_err(|what| Malformed(format!("the payment header is {what}")))?;
+        let text =
+            std::str::from_utf8(&bytes).map_err(|_| Malformed("the payment header is base64 of what is not text".into()))?;
+        let envelope: Envelope = object(text, "the payment")?;
+        let accepted = envelope.accepted.map(|accepted| object::<Requirements>(accepted.get(), "`accepted`")).transpose()?;
         if !(1..=2).contains(&envelope.version) {
-            return Err(Malformed(format!("x402Version {} is not supported; use 1 or 2", envelope.version)));
+            return Err(Malformed(format!("the payment says x402Version {}; 1 and 2 are taken", envelope.version)));
         }
-        let (version, scheme, network, accepted) = match (envelope.accepted, envelope.scheme, envelope.network) {
+        let (version, scheme, network, accepted) = match (accepted, envelope.scheme, envelope.network) {
             (Some(accepted), _, _) => (Version::V2, accepted.scheme.clone(), accepted.network.clone(), Some(accepted)),
             (None, Some(scheme), Some(network)) => (Version::V1, scheme, network, None),
             (None, _, _) => {
                 return Err(Malformed(
-                    "a payment has either `accepted` (version 2) or `scheme` and `network` (version 1)".into(),
+                    "the payment has neither `accepted` (version 2) nor `scheme` and `network` (version 1)".into(),
                 ));
             }
         };
@@ -106,6 +108,8 @@ mod tests {
             "!!!",
             "bm90IGpzb24",
             &header("[]"),
+            &header(r#"[1,null,"exact","base",{},null,null]"#),
+            &header(r#"{"x402Version":2,"accepted":["exact","base","1","0x","0x",300,null],"payload":{}}"#),
             &header("{}"),
             &header(r#"{"x402Version":3,"scheme":"exact","network":"base","payload":{}}"#),
         ] {

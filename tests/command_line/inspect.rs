@@ -105,6 +105,11 @@ fn what_is_no_payment_is_a_verdict_and_what_is_no_question_is_wrong_usage() {
         assert_eq!((code, &verdict["valid"]), (1, &false.into()), "{junk:?}: {verdict}");
     }
 
+    // A whole offer instead of one of its entries.
+    fs::write(&file, serde_json::json!({ "x402Version": 2, "accepts": [vector["requirements"]] }).to_string()).unwrap();
+    let (code, stdout, _) = inspect(path, 1, Some(header), "");
+    assert!(code == 1 && stdout.contains("one entry of an offer's `accepts`"), "{stdout}");
+
     for wrong in [vec!["inspect", "payment"], vec!["inspect", "payment", "--requirements", path], vec!["sell"], vec!["--cheap"]] {
         let mut command = Command::new(FAREBOX);
         command.args(&wrong).current_dir(folder.path());

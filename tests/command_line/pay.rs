@@ -91,3 +91,19 @@ fn a_buyer_never_pays_more_than_it_said() {
     assert_eq!(code, 1);
     assert!(stderr.contains("is the gateway running?"), "{stderr}");
 }
+
+#[test]
+fn an_offer_that_cannot_be_signed_is_named_as_what_it_is() {
+    let mut server = shipped();
+    for (arguments, said) in [
+        (&["--sign", "%%%"][..], "the offer is not base64 at byte 0 ('%')"),
+        (&["--sign", "e30="], "the offer has no such entry"),
+        (&["--sign", "bm90IEpTT04="], "the offer is not JSON"),
+        (&["hi", "--max-usd", "a lot"], "--max-usd"),
+    ] {
+        let (code, stdout, stderr) = pay(&server, arguments);
+        assert_eq!((code, stdout.as_str()), (1, ""), "{arguments:?}: {stderr}");
+        assert!(stderr.contains(said) && !stderr.contains("payment header"), "{arguments:?}: {stderr}");
+    }
+    assert_eq!(server.audit().json["payments"], json!({}), "nothing was bought");
+}

@@ -206,12 +206,12 @@ async fn walk(node: &Node, payment: &VerifiedPayment, mut to: u64, since: u64, q
 
 /// What a payment ended with whose authorization is used up.
 pub fn spent() -> Settlement {
-    let message = "the payer cancelled this authorization or used it for another transfer; nothing was moved".to_owned();
+    let message = "the payer cancelled this authorization or used it for another transfer".to_owned();
     Settlement::Failed { reason: reason::NONCE_USED, message }
 }
 
 /// What a payment ended with whose time is over.
 pub fn expired() -> Settlement {
-    let message = "the authorization ended before its transfer was mined; nothing was moved".to_owned();
+    let message = "the authorization ended before its transfer was mined".to_owned();
     Settlement::Failed { reason: reason::VALID_BEFORE, message }
 }

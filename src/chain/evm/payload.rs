@@ -8,6 +8,7 @@ use super::address::Address;
 use super::hex;
 use super::word::Word;
 use crate::chain::{Refused, reason};
+use crate::x402;
 
 /// What the payer authorizes (EIP-3009), in token units and UNIX seconds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,29 +61,28 @@ pub fn parse(payload: &RawValue) -> Result<(Authorization, Vec<u8>), Refused> {
         value: number("value", &fields.value)?,
         valid_after: number("validAfter", &fields.valid_after)?,
         valid_before: number("validBefore", &fields.valid_before)?,
-        nonce: hex::fixed(&fields.nonce)
-            .ok_or_else(|| Refused::Malformed("payload.authorization.nonce is not 0x and 64 hex digits".into()))?,
+        nonce: hex::fixed(&fields.nonce).ok_or_else(|| misspelt("nonce", &fields.nonce, "0x and 64 hex digits"))?,
     };
     let signature = hex::decode(&signature)
         .ok_or_else(|| Refused::Malformed("payload.signature is not 0x and an even number of hex digits".into()))?;
     Ok((authorization, signature))
 }
 
-/// Reads a JSON object; serde alone would take an array of the same fields for one.
 fn object<'a, T: Deserialize<'a>>(json: &'a RawValue, what: &str) -> Result<T, Refused> {
-    if !json.get().starts_with('{') {
-        return Err(Refused::Malformed(format!("{what} is not an object")));
-    }
-    serde_json::from_str(json.get()).map_err(|error| Refused::Malformed(format!("{what}: {error}")))
+    x402::object(json.get(), what).map_err(|malformed| Refused::Malformed(malformed.0))
 }
 
 fn address(field: &str, text: &str) -> Result<Address, Refused> {
-    Address::parse(text).ok_or_else(|| Refused::Malformed(format!("payload.authorization.{field} is not 0x and 40 hex digits")))
+    Address::parse(text).ok_or_else(|| misspelt(field, text, "0x and 40 hex digits"))
 }
 
 fn number(field: &str, text: &str) -> Result<Word, Refused> {
-    Word::from_decimal(text)
-        .ok_or_else(|| Refused::Malformed(format!("payload.authorization.{field} is not a decimal number below 2^256")))
+    Word::from_decimal(text).ok_or_else(|| misspelt(field, text, "a decimal number below 2^256"))
+}
+
+fn misspelt(field: &str, text: &str, what: &str) -> Refused {
+    let said: String = text.chars().take(80).collect();
+    Refused::Malformed(format!("payload.authorization.{field} is {said:?}, not {what}"))
 }
 
 #[cfg(test)]

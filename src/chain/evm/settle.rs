@@ -294,7 +294,7 @@ impl Settler {
         };
         let cap = gas_cap(payment.chain_id, wallet);
         if gas > cap {
-            let message = format!("the transfer needs {gas} gas; at most {cap} is paid for");
+            let message = format!("this wallet's transfer needs {gas} gas, and at most {cap} is paid for here");
             return Ok(Some(Ended::Proven(Settlement::Failed { reason: reason::SIMULATION, message })));
         }
         let Some(fees) = self.fees(&latest, node::read_tip(tip)) else {

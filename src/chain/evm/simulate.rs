@@ -10,6 +10,7 @@ use super::verify;
 use super::word::Word;
 use crate::chain::payment::{Proof, VerifiedPayment};
 use crate::chain::{Refused, reason};
+use crate::money::Micros;
 
 /// How the transfer is to be called.
 pub struct Plan {
@@ -67,7 +68,7 @@ impl Trial {
     pub async fn judge(self, node: &Node, settler: Address, payment: &VerifiedPayment) -> Result<Plan, Refused> {
         let wallet = !self.code.is_empty();
         if !wallet && payment.proof == Proof::NeedsCode {
-            return Err(verify::not_signed(&payment.authorization));
+            return Err(verify::not_signed(&payment.authorization, &payment.requirements));
         }
         let error = match self.outcome {
             Ok(()) => return Ok(Plan { data: self.data, wallet }),
@@ -119,13 +120,22 @@ pub async fn diagnose(node: &Node, payment: &VerifiedPayment, error: RpcError) -
     }
     let text = revert_text(&error);
     if let Some(reason) = said(&text) {
-        return invalid(reason, format!("the token refuses the transfer: {text}"));
+        return invalid(reason, format!("the token refuses the transfer ({text}); sign the offer in PAYMENT-REQUIRED again"));
     }
     if balance < authorization.value {
-        let message = format!("{} has less than this costs; it needs {} USDC", authorization.from, payment.amount());
+        let message = format!(
+            "{} has {} USDC on {} and this costs {} USDC; add some there, or pay from another wallet",
+            authorization.from,
+            Micros::new(balance.as_u64().unwrap_or_default()),
+            payment.network(),
+            payment.amount()
+        );
         return invalid(reason::BALANCE, message);
     }
-    invalid(reason::SIMULATION, format!("the transfer would revert: {text}"))
+    invalid(
+        reason::SIMULATION,
+        format!("the transfer would fail on the chain ({text}), so nothing was sent; pay from another wallet"),
+    )
 }
 
 /// What a revert says, in its own words.

@@ -56,31 +56,34 @@ pub fn verify(payment: &Payment, wanted: &Requirements, now: Timestamp) -> Resul
             Proof::Recovered => other,
             // A smart wallet's bytes cannot be judged here; then what else is wrong is all there is to say.
             Proof::NeedsCode if bytes.len() != 65 => other,
-            Proof::NeedsCode => not_signed(&authorization),
+            Proof::NeedsCode => not_signed(&authorization, wanted),
         });
     }
     VerifiedPayment::assemble(payment.version, wanted.clone(), payment.payload.clone(), proof, now)
 }
 
 /// What a payer without code is told whose signature recovers to somebody else.
-pub(in crate::chain) fn not_signed(authorization: &Authorization) -> Refused {
-    invalid(
-        reason::SIGNATURE,
-        format!(
-            "the signature is not by {} over this authorization; check the EIP-712 domain (name, version, chain, token)",
-            authorization.from
-        ),
-    )
+pub(in crate::chain) fn not_signed(authorization: &Authorization, wanted: &Requirements) -> Refused {
+    let (name, version) = domain(wanted).unwrap_or_default();
+    let message = format!(
+        "the signature is not by {} over this authorization; sign with that wallet, in the EIP-712 domain name {name:?}, \
+         version {version:?}, chain {}, verifying contract {}",
+        authorization.from, wanted.network, wanted.asset
+    );
+    invalid(reason::SIGNATURE, message)
 }
 
 fn schemes(payment: &Payment, wanted: &Requirements) -> Result<(), Refused> {
     for scheme in [&payment.scheme, &wanted.scheme] {
         if OTHER_SCHEMES.contains(&scheme.as_str()) {
-            return Err(invalid(reason::UNSUPPORTED_SCHEME, format!("scheme {scheme:?} is not taken; use \"exact\"")));
+            return Err(invalid(reason::UNSUPPORTED_SCHEME, format!("scheme {scheme:?} is not taken here; pay with \"exact\"")));
         }
     }
     if payment.scheme != "exact" || wanted.scheme != "exact" {
-        return Err(invalid(reason::SCHEME, "the scheme of this payment is not \"exact\""));
+        return Err(invalid(
+            reason::SCHEME,
+            format!("the payment says scheme {:?}, and \"exact\" is taken; sign the offer in PAYMENT-REQUIRED", payment.scheme),
+        ));
     }
     Ok(())
 }
@@ -97,7 +100,7 @@ fn domain(wanted: &Requirements) -> Result<(&str, &str), Refused> {
 /// `network` and `scheme` are compared by the caller.
 fn compare(accepted: &Requirements, wanted: &Requirements) -> Result<(), Refused> {
     let differs = |reason, field: &str, theirs: &str, ours: &str| {
-        Err(invalid(reason, format!("accepted.{field} is {theirs:?}; this costs {ours:?}; ask for a new offer")))
+        Err(invalid(reason, format!("accepted.{field} is {theirs:?}, and {ours:?} is asked; sign the offer in PAYMENT-REQUIRED")))
     };
     if accepted.amount != wanted.amount {
         return differs(reason::VALUE_V2, "amount", &accepted.amount, &wanted.amount);
@@ -120,7 +123,10 @@ fn compare(accepted: &Requirements, wanted: &Requirements) -> Result<(), Refused
 fn compare_extra(accepted: &Requirements, wanted: &Requirements) -> Result<(), Refused> {
     let (Some(theirs), Some(ours)) = (&accepted.extra, &wanted.extra) else { return Ok(()) };
     match ours.iter().find(|(key, value)| theirs.get(*key).is_some_and(|echoed| echoed != *value)) {
-        Some((key, _)) => Err(invalid(reason::REQUIREMENTS, format!("accepted.extra.{key} is not what was offered"))),
+        Some((key, value)) => {
+            let message = format!("accepted.extra.{key} is not {value}, as was offered; sign the offer in PAYMENT-REQUIRED");
+            Err(invalid(reason::REQUIREMENTS, message))
+        }
         None => Ok(()),
     }
 }
@@ -137,34 +143,57 @@ fn prove(authorization: &Authorization, bytes: &[u8], digest: &[u8; 32]) -> Resu
             return Err(invalid(reason::UNDEPLOYED_WALLET, message));
         }
         Err(Unusable::Empty) => "is empty",
-        Err(Unusable::Compact) => "has 64 bytes; the token reads only 65 (r, s, v)",
-        Err(Unusable::HighS) => "has a high s, which the token reverts on (EIP-2); use a wallet that signs low-s",
+        Err(Unusable::Compact) => "has 64 bytes, and the token reads 65 (r, s, v)",
+        Err(Unusable::HighS) => "has a high s, which the token does not take (EIP-2)",
         Err(Unusable::Parity) => "has a v that is none of 0, 1, 27, 28",
         Err(Unusable::OutOfRange) => "has an r or s that no signature has",
     };
-    Err(invalid(reason::SIGNATURE, format!("the signature {why}")))
+    Err(invalid(reason::SIGNATURE, format!("the signature {why}; sign the offer in PAYMENT-REQUIRED again")))
 }
 
 fn terms(authorization: &Authorization, pay_to: Address, amount: Word, version: Version, now: Timestamp) -> Result<(), Refused> {
     if authorization.to != pay_to {
-        return Err(invalid(reason::RECIPIENT, format!("the payment is to {}; pay to {pay_to}", authorization.to)));
+        return Err(invalid(
+            reason::RECIPIENT,
+            format!("the authorization pays {}, and this is sold by {pay_to}; sign one that pays it", authorization.to),
+        ));
     }
     if authorization.from == pay_to {
-        return Err(invalid(reason::RECIPIENT, "the payer is the recipient"));
+        return Err(invalid(reason::RECIPIENT, format!("the payer is the recipient, {pay_to}; pay from another wallet")));
     }
     if authorization.valid_before < Word::from(now.secs().saturating_add(SHORTEST_LIFE_SECONDS)) {
-        return Err(invalid(reason::VALID_BEFORE, "the authorization ends too soon to be settled; sign a new one"));
+        return Err(invalid(
+            reason::VALID_BEFORE,
+            format!(
+                "the authorization ends at {} (validBefore) and it is {} now; sign a new one",
+                authorization.valid_before,
+                now.secs()
+            ),
+        ));
     }
     // The token wants `block time > validAfter`, strictly, where facilitators accept equality.
     if authorization.valid_after >= Word::from(now.secs()) {
-        return Err(invalid(reason::VALID_AFTER, "the authorization is not valid yet; check the clock of the payer"));
+        return Err(invalid(
+            reason::VALID_AFTER,
+            format!(
+                "the authorization starts at {} (validAfter) and it is {} now; sign one that starts at 0",
+                authorization.valid_after,
+                now.secs()
+            ),
+        ));
     }
     if authorization.value != amount || amount.is_zero() {
         let reason = match version {
             Version::V1 => reason::VALUE_V1,
             Version::V2 => reason::VALUE_V2,
         };
-        return Err(invalid(reason, "the authorized value is not exactly the price; ask for a new offer"));
+        return Err(invalid(
+            reason,
+            format!(
+                "the authorization is over {} units of the token, and this costs exactly {amount}; sign the offer in PAYMENT-REQUIRED",
+                authorization.value
+            ),
+        ));
     }
     Ok(())
 }

@@ -46,6 +46,22 @@ impl Word {
     }
 }
 
+impl std::fmt::Display for Word {
+    /// Decimal digits.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (mut rest, mut digits) = (self.0, Vec::new());
+        while rest != [0; 32] || digits.is_empty() {
+            let mut carry = 0u16;
+            for byte in &mut rest {
+                let value = carry << 8 | u16::from(*byte);
+                (*byte, carry) = ((value / 10) as u8, value % 10);
+            }
+            digits.push(b'0' + carry as u8);
+        }
+        digits.iter().rev().try_for_each(|digit| write!(f, "{}", char::from(*digit)))
+    }
+}
+
 impl From<u64> for Word {
     fn from(number: u64) -> Word {
         let mut word = [0; 32];
@@ -64,6 +80,9 @@ mod tests {
         assert_eq!(Word::from_decimal("18446744073709551616").unwrap().as_u64(), None, "2^64 does not wrap to 0");
         let last = "115792089237316195423570985008687907853269984665640564039457584007913129639935";
         assert_eq!(Word::from_decimal(last), Some(Word([255; 32])));
+        for digits in [last, "0", "10", "18446744073709551616"] {
+            assert_eq!(Word::from_decimal(digits).unwrap().to_string(), digits);
+        }
         let one_more = "115792089237316195423570985008687907853269984665640564039457584007913129639936";
         for bad in ["", "00", "01", "+1", "-1", "1e4", "0x1", "1_0", " 1", "١", one_more, &"9".repeat(79)] {
             assert_eq!(Word::from_decimal(bad), None, "{bad}");
