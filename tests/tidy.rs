@@ -185,6 +185,16 @@ fn the_pure_core_reads_no_clock_no_socket_no_file_and_no_randomness() {
     hold(impure_core);
 }
 
+/// So that a test that moves this clock moves every time the program reads.
+fn other_wall_clocks(sources: &[Source]) -> Vec<String> {
+    forbid(sources, &["SystemTime", "UNIX_EPOCH", "Utc::now"], |module| module != "cli", "is read in cli's machine_clock only")
+}
+
+#[test]
+fn one_place_reads_the_machines_clock() {
+    hold(other_wall_clocks);
+}
+
 fn floats(sources: &[Source]) -> Vec<String> {
     let money = |module: &str| !matches!(module, "http" | "cli" | "upstream");
     forbid(sources, &["f64", "f32"], money, "cannot hold money: use Micros")
@@ -355,7 +365,7 @@ fn each_rule_catches_what_it_is_for() {
     let map =
         "//! ```text\n//! money     counted\n//! config    typed\n//! ledger chain   strangers\n//! http     edge\n//! ```\n";
     let long_body = "x();\n".repeat(80);
-    let cases: [(Rule, &str, &str); 23] = [
+    let cases: [(Rule, &str, &str); 24] = [
         (upward_imports, "src/money.rs", "use crate::config::Config;"),
         (upward_imports, "src/chain/evm/abi.rs", "use crate::{money::{Micros}, http};"),
         (upward_imports, "src/chain/evm.rs", "fn f() { super::super::http::go() }"),
@@ -363,6 +373,7 @@ fn each_rule_catches_what_it_is_for() {
         (homeless_modules, "src/utils.rs", ""),
         (impure_core, "src/money.rs", "fn f() { std::time::SystemTime::now(); }"),
         (impure_core, "src/money.rs", "async fn f() {}"),
+        (other_wall_clocks, "src/gateway/trust.rs", "fn f() { std::time::SystemTime::now(); }"),
         (floats, "src/ledger/mod.rs", "struct Balance(f64);"),
         (shortcuts, "src/http/mod.rs", "fn f() { x.unwrap(); }"),
         (shortcuts, "src/http/mod.rs", "fn f<'a>(x: &'a str) { let c = '\"'; panic!(\"no\"); }"),
