@@ -148,6 +148,10 @@ fn bad_chains(told: &mut Messages) {
     assert_eq!(answer.status, 402);
     let failed = trouble.send(&second, "payment_already_used");
     assert_eq!(failed.json()["error"]["outcome"], "failed");
+    let third = trouble.pay();
+    trouble.shop.chain.rpc("evm_increaseTime", json!([1000]));
+    trouble.shop.chain.mine(1);
+    trouble.send(&third, "clock_skew");
     assert_eq!(trouble.earned_and_left(), (0, 0));
 
     let mut stuck = open(told, &WIDE, &["settle_after_ms = 20000", "settle_wait_ms = 1500"]);

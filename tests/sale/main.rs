@@ -5,6 +5,7 @@ mod attacks;
 mod cache;
 mod chain_trouble;
 mod clients;
+#[cfg(feature = "fault-points")]
 mod clock;
 mod crash;
 mod facilitator;
