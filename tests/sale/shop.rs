@@ -74,6 +74,7 @@ impl Shop {
     }
 
     /// The same, as soon as there is a network to pay on.
+    #[cfg(feature = "fault-points")]
     pub fn requirements_when_sold(&self, route: &str, body: &str) -> Value {
         eventually("payments are taken", || self.server.send(&Request::post(route, body)).status == 402);
         self.requirements(route, body)
