@@ -6,7 +6,6 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use farebox_rig::anvil::{Anvil, BUYER, PAY_TO, SETTLER, Wallet};
 use farebox_rig::buyer::{Intent, sign, sign_entries};
 use farebox_rig::http::{Answer, Request};
-use farebox_rig::process::eventually;
 use farebox_rig::server::{Books, INPUT_PRICE, MODEL, OUTPUT_PRICE, Server, Settings};
 use farebox_rig::upstream::{UPSTREAM_KEY, Upstream};
 use serde_json::{Value, json};
@@ -76,7 +75,7 @@ impl Shop {
     /// The same, as soon as there is a network to pay on.
     #[cfg(feature = "fault-points")]
     pub fn requirements_when_sold(&self, route: &str, body: &str) -> Value {
-        eventually("payments are taken", || self.server.send(&Request::post(route, body)).status == 402);
+        farebox_rig::process::eventually("payments are taken", || self.server.send(&Request::post(route, body)).status == 402);
         self.requirements(route, body)
     }
 
