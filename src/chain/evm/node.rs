@@ -49,6 +49,8 @@ pub struct Node {
     rpc: Rpc,
     rounds: Rounds,
     started: Instant,
+    /// The latest block, for questions that a few seconds do not change.
+    head: Shared<Block>,
     /// The newest final block.
     horizon: Shared<Block>,
     /// The newest safe one.
@@ -59,7 +61,14 @@ pub type Asked<T> = Result<T, RpcError>;
 
 impl Node {
     pub fn new(rpc: Rpc) -> Node {
-        Node { rpc, rounds: Rounds::default(), started: Instant::now(), horizon: Shared::default(), safe: Shared::default() }
+        Node {
+            rpc,
+            rounds: Rounds::default(),
+            started: Instant::now(),
+            head: Shared::default(),
+            horizon: Shared::default(),
+            safe: Shared::default(),
+        }
     }
 
     /// Several calls in one round trip; read each answer with the functions below.
@@ -89,6 +98,11 @@ impl Node {
 
     pub async fn block(&self, tag: &str) -> Asked<Block> {
         read_block(self.rpc.call(block(tag)).await?)
+    }
+
+    /// The latest block, or one that was it a few seconds ago; what strangers can make us ask for costs one question.
+    pub async fn recent(&self) -> Asked<Block> {
+        self.head.get(FRESH, self.block("latest")).await
     }
 
     pub async fn numbered(&self, number: u64) -> Asked<Block> {

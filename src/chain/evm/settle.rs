@@ -126,7 +126,7 @@ impl Settler {
 
     /// Whether the chain's clock and ours agree.
     pub async fn agree_on_time(&self) -> Result<(), Closed> {
-        let latest = self.node.block("latest").await.map_err(|error| error.to_string())?;
+        let latest = self.node.recent().await.map_err(|error| error.to_string())?;
         check::agree_on_time(&self.node, &self.entry.token, &latest, self.clock.now()).await.map(|_| ())
     }
 
