@@ -205,7 +205,7 @@ mod tests {
         for first in 0..answer.len() {
             for second in first..answer.len() {
                 let mut reading = Reading::new(4);
-                [&answer[..first], &answer[first..second], &answer[second..]].map(|piece| reading.piece(piece));
+                [&answer[..first], &answer[first..second], &answer[second..]].into_iter().for_each(|piece| reading.piece(piece));
                 assert_eq!((reading.events, reading.tail.as_slice()), (2, &b"E]\n\n"[..]), "cut at {first} and {second}");
             }
         }

@@ -61,6 +61,9 @@ fn run(arguments: &[String]) -> Result<bool, String> {
     let mut report = Report::default();
     let only = option(arguments, "--only");
     release::inspect(&mut report, &options.farebox, &options.project.join("src"))?;
+    if quick {
+        report.stop_judging();
+    }
     measure_all(&mut report, &options, only);
     let folder = options.project.join("target/bench");
     alone::brought_along(&mut report, &folder);

@@ -79,8 +79,7 @@ pub fn lag(report: &mut Report, stage: &mut Stage, options: &Options) -> Result<
 pub fn held(report: &mut Report, options: &Options) -> Result<(), String> {
     let mut stage = Stage::set(options, Settlement::simulated())?;
     let count = options.count(5_000);
-    let plan = Plan { events: 24, ms: 1_000, size: 0 };
-    let kind = Kind { plan, stream: true, prompt: 300, callers: count, count, ramp: Some(400) };
+    let kind = held_open(count, 400, 300);
     for peer in stage.peers().into_iter().filter(|peer| *peer != Peer::Direct) {
         let weight = weigh(&mut stage, peer, &kind)?;
         let (name, target) = match peer {
@@ -97,12 +96,17 @@ pub fn held(report: &mut Report, options: &Options) -> Result<(), String> {
 pub fn long_prompts(report: &mut Report, options: &Options) -> Result<(), String> {
     let mut stage = Stage::set(options, Settlement::simulated())?;
     let count = options.count(100);
-    let plan = Plan { events: 6, ms: 1_000, size: 0 };
-    let kind = Kind { plan, stream: true, prompt: 2_000_000, callers: count, count, ramp: Some(40) };
+    let kind = held_open(count, 40, 2_000_000);
     let weight = weigh(&mut stage, Peer::Farebox, &kind)?;
     let note = format!("{count} open streams whose prompts have 2 MB each; a fresh process, what the allocator keeps is in it");
     report.add("memory per stream with a 2 MB prompt", Some(weight), "kB", Target::AtMost(100.0), &note);
     stage.close()
+}
+
+/// Streams with an event a second that begin `ramp` in a second and are all open for some seconds.
+fn held_open(count: usize, ramp: usize, prompt: usize) -> Kind {
+    let plan = Plan { events: (count / ramp) as u64 + 6, ms: 1_000, size: 0 };
+    Kind { plan, stream: true, prompt, callers: count, count, ramp: Some(ramp) }
 }
 
 /// Opens all streams, reads the memory while every one is open, and lets them end. Kilobytes per stream.
@@ -113,7 +117,7 @@ fn weigh(stage: &mut Stage, peer: Peer, kind: &Kind) -> Result<f64, String> {
     let loading = std::thread::spawn(move || load::run(load));
     let opened = all_open(stage, wanted, || loading.is_finished());
     // A moment in which each stream passes events.
-    std::thread::sleep(Duration::from_millis(2_500));
+    std::thread::sleep(Duration::from_millis(2_000));
     let (during, still) = (resident_bytes(pid), peers::open_calls(&stage.upstream));
     let outcome = loading.join().map_err(|_| "the load generator panicked")??;
     stage.count(peer, kind, &outcome)?;

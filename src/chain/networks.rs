@@ -4,6 +4,7 @@ use super::ChainError;
 use super::evm::address::Address;
 use super::evm::eip712;
 use crate::config;
+use crate::x402::Requirements;
 
 /// A token as an offer names it.
 #[derive(Clone, Copy, Debug)]
@@ -60,6 +61,8 @@ pub struct Token {
     pub version: String,
     pub domain: [u8; 32],
     pub pay_to: Address,
+    /// What every requirement on this network says; amount and timeout are left to the quote.
+    pub requirement: Requirements,
 }
 
 impl Token {
@@ -96,7 +99,17 @@ impl Token {
                 )
             })?;
         let domain = eip712::domain_separator(&name, &version, chain_id, asset);
-        Ok(Token { network: network.id.clone(), chain_id, asset, name, version, domain, pay_to })
+        let extra = [("name", &name), ("version", &version)];
+        let requirement = Requirements {
+            scheme: "exact".into(),
+            network: network.id.clone(),
+            amount: String::new(),
+            asset: asset.to_string(),
+            pay_to: pay_to.to_string(),
+            max_timeout_seconds: 0,
+            extra: Some(extra.into_iter().map(|(key, value)| (key.to_owned(), value.clone().into())).collect()),
+        };
+        Ok(Token { network: network.id.clone(), chain_id, asset, name, version, domain, pay_to, requirement })
     }
 }
 
