@@ -27,7 +27,7 @@ const HOLDS: TableDefinition<u128, &[u8]> = TableDefinition::new("holds");
 const CACHE: usize = 64 * 1024 * 1024;
 
 /// The layout of the tables above. A file with a newer one is not opened.
-const SCHEMA: u64 = 1;
+const SCHEMA: u64 = 2;
 
 /// An open ledger file.
 pub(super) struct Store {
