@@ -92,6 +92,17 @@ impl Nginx {
     }
 }
 
+impl Drop for Nginx {
+    /// Its workers end only when their master is asked to end, not when it is killed.
+    fn drop(&mut self) {
+        let asked = Command::new("kill").arg(self.program.pid().to_string()).status();
+        if asked.is_ok_and(|asked| asked.success()) {
+            // An error means that it had already ended.
+            let _ = self.program.child.wait();
+        }
+    }
+}
+
 /// Waits until somebody listens.
 fn listens(address: &str, patience: Duration) -> Result<(), String> {
     let begun = Instant::now();
