@@ -52,8 +52,9 @@ impl PaymentId {
 
 impl fmt::Display for PaymentId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("pay_")?;
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        let (high, low) = self.0.split_at(16);
+        let number = |half: &[u8]| half.iter().fold(0u128, |number, byte| number << 8 | u128::from(*byte));
+        write!(f, "pay_{:032x}{:032x}", number(high), number(low))
     }
 }
 

@@ -244,16 +244,7 @@ impl Chains {
 }
 
 fn requirement(token: &Token, amount: Micros, max_timeout_seconds: u64) -> Requirements {
-    let extra = [("name", &token.name), ("version", &token.version)];
-    Requirements {
-        scheme: "exact".into(),
-        network: token.network.clone(),
-        amount: amount.get().to_string(),
-        asset: token.asset.to_string(),
-        pay_to: token.pay_to.to_string(),
-        max_timeout_seconds,
-        extra: Some(extra.into_iter().map(|(key, value)| (key.to_owned(), value.clone().into())).collect()),
-    }
+    Requirements { amount: amount.get().to_string(), max_timeout_seconds, ..token.requirement.clone() }
 }
 
 fn setup(network: &config::Network) -> Result<Setup, ChainError> {

@@ -4,6 +4,7 @@ use super::ChainError;
 use super::evm::address::Address;
 use super::evm::eip712;
 use crate::config;
+use crate::x402::Requirements;
 
 /// A token as an offer names it.
 #[derive(Clone, Copy, Debug)]
@@ -62,6 +63,8 @@ pub struct Token {
     pub pay_to: Address,
     /// Whether it is a test network, which makes blocks when it is asked to and may be idle for long.
     pub may_idle: bool,
+    /// What every requirement on this network says; amount and timeout are left to the quote.
+    pub requirement: Requirements,
 }
 
 impl Token {
@@ -99,7 +102,17 @@ impl Token {
             })?;
         let domain = eip712::domain_separator(&name, &version, chain_id, asset);
         let may_idle = config::is_test_network(&network.id);
-        Ok(Token { network: network.id.clone(), chain_id, asset, name, version, domain, pay_to, may_idle })
+        let extra = [("name", &name), ("version", &version)];
+        let requirement = Requirements {
+            scheme: "exact".into(),
+            network: network.id.clone(),
+            amount: String::new(),
+            asset: asset.to_string(),
+            pay_to: pay_to.to_string(),
+            max_timeout_seconds: 0,
+            extra: Some(extra.into_iter().map(|(key, value)| (key.to_owned(), value.clone().into())).collect()),
+        };
+        Ok(Token { network: network.id.clone(), chain_id, asset, name, version, domain, pay_to, may_idle, requirement })
     }
 }
 

@@ -79,7 +79,7 @@ fn against_the_chain(config: &Config, payments: Vec<Counted>) -> chain::Audit {
     let counted = payments.into_iter().filter(|counted| matches!(counted.payment.state, State::Confirmed | State::Final));
     let claims = counted.filter_map(|counted| {
         let (tx, _) = counted.payment.confirmed?;
-        Some(chain::Counted { id: counted.id, payment: counted.payment.detail, tx })
+        Some(chain::Counted { id: counted.id, payment: counted.payment.detail.into(), tx })
     });
     chain::audit(&config.networks, &claims.collect::<Vec<_>>())
 }

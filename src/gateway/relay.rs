@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_core::Stream;
 use futures_util::StreamExt as _;
+use futures_util::future::poll_immediate;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::time::{Instant, MissedTickBehavior, Sleep, interval_at, sleep, sleep_until};
@@ -19,7 +20,7 @@ use crate::ids::RequestId;
 use crate::ledger::Paid;
 use crate::money::Micros;
 use crate::tariff::Tariff;
-use crate::upstream::AnswerBody;
+use crate::upstream::{AnswerBody, Broken};
 
 /// One piece of the body, or the sign that the connection must be aborted because the answer is not complete.
 pub type Piece = Result<Bytes, Incomplete>;
@@ -58,6 +59,8 @@ impl Stream for RelayBody {
 
 /// Pieces between the upstream and a client that reads slowly; beyond them the upstream waits.
 const AHEAD: usize = 4;
+/// Bytes of events that leave in one piece, about.
+const TOGETHER: usize = 16 * 1024;
 /// How long a client may leave a piece waiting.
 const STALL: Duration = Duration::from_secs(30);
 /// A stream that is silent for this long gets a comment, so that proxies keep it open.
@@ -66,6 +69,28 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 const LAST_BYTES: Duration = Duration::from_millis(100);
 /// How often a running call's debt is noted for recovery.
 const CHECKPOINT: Duration = Duration::from_secs(5);
+
+/// Events that were there at the same moment, on their way to the client.
+#[derive(Default)]
+struct Together {
+    events: Vec<Bytes>,
+    bytes: usize,
+}
+
+impl Together {
+    fn add(&mut self, event: Bytes) {
+        self.bytes += event.len();
+        self.events.push(event);
+    }
+
+    /// All of them as one piece; `None` when there are none. A single event, the usual case, is not copied.
+    fn piece(mut self) -> Option<Bytes> {
+        match self.events.as_slice() {
+            [] | [_] => self.events.pop(),
+            several => Some(several.concat().into()),
+        }
+    }
+}
 
 /// Why relaying ended.
 enum End {
@@ -185,48 +210,54 @@ impl Pump {
                 }
             };
             silence.reset();
-            let events = match chunk {
-                Some(Ok(bytes)) => splitter.push(bytes),
-                Some(Err(broken)) => return End::Broken(cut(&broken.to_string())),
-                None => return self.ended(splitter.finish()).await,
-            };
-            for event in events {
-                let end = match event {
-                    Ok(event) => self.pass(event).await,
-                    Err(too_long) => Some(End::Broken(cut(&too_long.to_string()))),
-                };
-                if let Some(end) = end {
-                    return end;
-                }
+            let mut together = Together::default();
+            let mut end = self.read(chunk, &mut splitter, &mut together);
+            // Events that are here already leave together, in one write; nothing is waited for.
+            while end.is_none() && together.bytes < TOGETHER {
+                let Some(chunk) = poll_immediate(body.next()).await else { break };
+                end = self.read(chunk, &mut splitter, &mut together);
+            }
+            if let Some(piece) = together.piece()
+                && let Some(gone) = self.send(piece).await
+            {
+                return gone;
+            }
+            if let Some(end) = end {
+                return end;
             }
         }
     }
 
-    /// The upstream closed: an event it did not finish counts, and only a terminator makes the answer complete.
-    async fn ended(&mut self, rest: Option<Event>) -> End {
-        if let Some(event) = rest
-            && let Some(end) = self.pass(event).await
-        {
-            return end;
+    /// Takes what came from the upstream; `Some` when the stream ends with it.
+    fn read(&mut self, chunk: Option<Result<Bytes, Broken>>, splitter: &mut Splitter, together: &mut Together) -> Option<End> {
+        match chunk {
+            Some(Ok(bytes)) => splitter.push(bytes).find_map(|event| match event {
+                Ok(event) => self.pass(event, together),
+                Err(too_long) => Some(End::Broken(cut(&too_long.to_string()))),
+            }),
+            Some(Err(broken)) => Some(End::Broken(cut(&broken.to_string()))),
+            None => {
+                // An event that was not finished counts, and only a terminator makes the answer complete.
+                let end = splitter.finish().and_then(|event| self.pass(event, together));
+                Some(end.unwrap_or_else(|| End::Broken(cut("the upstream ended the stream before it was complete"))))
+            }
         }
-        End::Broken(cut("the upstream ended the stream before it was complete"))
     }
 
-    /// Meters and sends one event; `Some` when the stream ends with it.
-    async fn pass(&mut self, event: Event) -> Option<End> {
-        let (bytes, end) = match self.meter.event(&event) {
-            Pass::Forward => (event.bytes, None),
+    /// Meters one event on its way; `Some` when the stream ends with it.
+    fn pass(&mut self, event: Event, together: &mut Together) -> Option<End> {
+        let end = match self.meter.event(&event) {
+            Pass::Forward => None,
             Pass::Drop => return None,
             Pass::Error(error) => return Some(End::Broken(error)),
-            Pass::Done => (event.bytes, Some(End::Complete)),
+            Pass::Done => Some(End::Complete),
         };
         if let (Some(End::Complete), Some(usage)) = (&end, self.meter.owed_usage()) {
             // The caller asked for usage and the upstream never reported any: it gets our count, before the terminator.
-            if let Some(gone) = self.send(usage).await {
-                return Some(gone);
-            }
+            together.add(usage);
         }
-        self.send(bytes).await.or(end)
+        together.add(event.bytes);
+        end
     }
 
     /// A plain answer: bytes as they come.

@@ -95,7 +95,7 @@ async fn sell(
     }
     let reservation = settle::claim(gateway, &verified, call.request, &call.path, &model.id).await?;
     let opened = open_and_settle(worker, call, request, model, &verified, &reservation).await;
-    let (answer, confirmation) = match opened {
+    let Opened { answer, confirmation, settled_in } = match opened {
         Ok(opened) => opened,
         Err(unserved) => return Err(unserved.end(gateway, quote, &verified, reservation)),
     };
@@ -104,7 +104,7 @@ async fn sell(
     let (stream, content_type) = (request.stream(), answer.content_type);
     let content_length = answer.content_length.filter(|_| !stream);
     let meter = Meter::new(call.dialect, stream, request.wants_usage(), request.estimate(model));
-    tracing::info!(request.id = %call.request, account = %verified.payer(), model = model.id, upstream = answer.upstream, tx = confirmation.tx, "serving a paid call");
+    tracing::info!(request.id = %call.request, account = %verified.payer(), model = model.id, upstream = answer.upstream, tx = confirmation.tx, settled_in_us = settled_in.as_micros(), "serving a paid call");
     let sale = Sale { paid, meter, tariff: model.tariff, dialect: call.dialect, stream, deadline: call.deadline };
     let body = relay(answer.body, sale, place);
     Ok(Served { stream, content_type, content_length, receipt: Some(settle::receipt(&verified, &confirmation)), body })
@@ -173,6 +173,14 @@ enum Unserved {
     Late(Confirmation, Error),
 }
 
+/// Both sides of a sale are there: the upstream answers, and the money has arrived.
+struct Opened {
+    answer: Answer,
+    confirmation: Confirmation,
+    /// From handing the payment to its chain until it was confirmed and in the books.
+    settled_in: Duration,
+}
+
 /// Opens the upstream and settles, in the order of the operator's choice.
 async fn open_and_settle(
     worker: &Worker,
@@ -181,7 +189,7 @@ async fn open_and_settle(
     model: &Model,
     payment: &VerifiedPayment,
     reservation: &Reservation,
-) -> Result<(Answer, Confirmation), Unserved> {
+) -> Result<Opened, Unserved> {
     let gateway = &worker.gateway;
     let limit = request.output_limit(model);
     let body = |upstream_model: &str, field| request.forward(upstream_model, limit, field);
@@ -212,6 +220,7 @@ async fn open_and_settle(
         answer = Some(Ok(early.map_err(Unserved::Refused)?));
     }
     watch.iter_mut().for_each(Watch::is_settling);
+    let settling = Instant::now();
     let waiting = settle::wait(gateway, gateway.chains.settle(payment.clone()));
     tokio::pin!(waiting);
     // Both go on side by side; neither is given up for the other.
@@ -221,6 +230,7 @@ async fn open_and_settle(
             opened = &mut sending, if !settle_first && answer.is_none() => answer = Some(opened),
         }
     };
+    let settled_in = settling.elapsed();
     let confirmation = match waited {
         Waited::Confirmed(confirmation) => confirmation,
         Waited::Failed { reason, message } => {
@@ -235,7 +245,7 @@ async fn open_and_settle(
         None => sending.await,
     };
     match answer {
-        Ok(answer) => Ok((answer, confirmation)),
+        Ok(answer) => Ok(Opened { answer, confirmation, settled_in }),
         Err(error) => Err(Unserved::Late(confirmation, error)),
     }
 }

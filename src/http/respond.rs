@@ -8,7 +8,7 @@ use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpMessage as _, HttpRequest, HttpResponse, HttpResponseBuilder};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::routes::error_shape;
 use super::{BodyMemory, RateLimits};
@@ -178,8 +178,10 @@ fn add_offer(body: &mut Map<String, Value>, shape: ErrorShape, offer: &Offer) {
             body.insert("accepts".into(), offer.v1_accepts().into());
         }
         ErrorShape::Flat => {
-            let Value::Object(v2) = offer.v2("") else { return };
-            body.extend(v2.into_iter().filter(|(key, _)| key != "error"));
+            let v2 = offer.v2("");
+            body.insert("x402Version".into(), v2.version.into());
+            body.insert("resource".into(), json!(v2.resource));
+            body.insert("accepts".into(), json!(v2.accepts));
         }
     }
 }

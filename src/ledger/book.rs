@@ -121,7 +121,7 @@ impl Book {
             amount: claim.amount.get(),
             request: claim.request.0,
             route: claim.route,
-            detail: claim.detail,
+            detail: claim.detail.into(),
             attempts: Vec::new(),
             confirmed: None,
             reorged: false,

@@ -1,6 +1,6 @@
 //! The ledger's file: its tables, how a batch of rows is written, and how all of it is read back.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use redb::{
@@ -24,8 +24,11 @@ const PAYMENTS: TableDefinition<&[u8; 32], &[u8]> = TableDefinition::new("paymen
 const PAY_OPEN: TableDefinition<&[u8; 32], ()> = TableDefinition::new("pay_open");
 const HOLDS: TableDefinition<u128, &[u8]> = TableDefinition::new("holds");
 
+/// Bytes of the file that are kept in memory, at most; the library's own default would take a gigabyte as books grow.
+const CACHE: usize = 64 * 1024 * 1024;
+
 /// The layout of the tables above. A file with a newer one is not opened.
-const SCHEMA: u64 = 1;
+const SCHEMA: u64 = 2;
 
 /// An open ledger file.
 pub(super) struct Store {
@@ -48,6 +51,7 @@ impl Store {
         builder.set_repair_callback(move |session| {
             tracing::warn!(file = %shown.display(), progress = session.progress(), "the ledger was not closed cleanly; repairing");
         });
+        builder.set_cache_size(CACHE);
         let db = builder.create(path).map_err(Broken::open)?;
         Store { db }.prepared()
     }
@@ -286,8 +290,8 @@ fn apply<'a>(tx: &WriteTransaction, writes: impl Iterator<Item = &'a Write>) -> 
     let mut payments = tx.open_table(PAYMENTS)?;
     let mut pay_open = tx.open_table(PAY_OPEN)?;
     let mut holds = tx.open_table(HOLDS)?;
-    // Within one commit only the last balance of an account matters.
-    let mut last = HashMap::new();
+    // Within one commit only the last of each row matters: a call that ends is written once, however many steps it took.
+    let (mut last, mut last_payments, mut last_holds) = (HashMap::new(), BTreeMap::new(), BTreeMap::new());
     for write in writes {
         match write {
             Write::Balance(account, balance) => {
@@ -299,19 +303,24 @@ fn apply<'a>(tx: &WriteTransaction, writes: impl Iterator<Item = &'a Write>) -> 
                     by_wallet.insert((wallet.to_bytes().as_slice(), *seq), *leg)?;
                 }
             }
-            Write::Payment(id, row) => {
-                payments.insert(&id.0, to_json(row).as_slice())?;
-                match row.is_open() {
-                    true => pay_open.insert(&id.0, ())?,
-                    false => pay_open.remove(&id.0)?,
-                };
-            }
-            Write::Hold(request, Some(hold)) => {
-                holds.insert(request.0, to_json(hold).as_slice())?;
-            }
-            Write::Hold(request, None) => {
-                holds.remove(request.0)?;
-            }
+            Write::Payment(id, row) => _ = last_payments.insert(id, row),
+            Write::Hold(request, hold) => _ = last_holds.insert(request, hold),
+        }
+    }
+    for (id, row) in last_payments {
+        payments.insert(&id.0, to_json(row).as_slice())?;
+        // Looking is cheaper than writing: most steps of a payment leave the list as it is.
+        let is_listed = pay_open.get(&id.0)?.is_some();
+        match row.is_open() {
+            true if !is_listed => _ = pay_open.insert(&id.0, ())?,
+            false if is_listed => _ = pay_open.remove(&id.0)?,
+            _ => {}
+        }
+    }
+    for (request, hold) in last_holds {
+        match hold {
+            Some(hold) => _ = holds.insert(request.0, to_json(hold).as_slice())?,
+            None => _ = holds.remove(request.0)?,
         }
     }
     for (account, balance) in last {

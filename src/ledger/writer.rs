@@ -25,6 +25,10 @@ pub(super) enum Message {
 
 /// How long a commit that nobody waits for may gather company.
 const WINDOW: Duration = Duration::from_millis(5);
+/// Batches in one commit from which there is a crowd.
+const CROWD: usize = 8;
+/// The longest that anybody waits for a crowd.
+const PATIENCE: Duration = Duration::from_millis(2);
 /// Batches in one commit at most.
 const COMPANY: usize = 4096;
 /// How often a commit also spares the next start its repair.
@@ -50,9 +54,11 @@ impl Drop for Guard {
 
 fn commit_until_stopped(store: &Store, inbox: &Receiver<Message>, inner: &Weak<Inner>) {
     let mut last_quick = Instant::now();
+    let mut patience = Duration::ZERO;
     loop {
         let Ok(first) = inbox.recv() else { return };
-        let (group, stop) = gather(first, inbox);
+        let (group, stop) = gather(first, inbox, patience);
+        let begun = Instant::now();
         let commit = if stop || last_quick.elapsed() > QUICK_REPAIR_EVERY {
             last_quick = Instant::now();
             Commit::QuickRepair
@@ -73,6 +79,9 @@ fn commit_until_stopped(store: &Store, inbox: &Receiver<Message>, inner: &Weak<I
         if let (Some(inner), Some(last)) = (inner.upgrade(), group.last()) {
             inner.committed(last.ticket, group.len());
         }
+        // A commit costs nearly as much for one batch as for ten: while there is a crowd, the next may gather for as long as
+        // this one took. Nobody waits who is alone.
+        patience = if group.len() >= CROWD { begun.elapsed().min(PATIENCE) } else { Duration::ZERO };
         for batch in group {
             if let Some(ack) = batch.ack {
                 // Nobody waits any more when the caller went away; the rows stand all the same.
@@ -85,8 +94,8 @@ fn commit_until_stopped(store: &Store, inbox: &Receiver<Message>, inner: &Weak<I
     }
 }
 
-/// Takes what is there. While nobody waits, gives others `WINDOW` to join.
-fn gather(first: Message, inbox: &Receiver<Message>) -> (Vec<Batch>, bool) {
+/// Takes what is there. While nobody waits, gives others `WINDOW` to join; once somebody does, `crowded`.
+fn gather(first: Message, inbox: &Receiver<Message>, crowded: Duration) -> (Vec<Batch>, bool) {
     let mut group = Vec::new();
     let mut next = first;
     let mut waited = false;
@@ -99,11 +108,11 @@ fn gather(first: Message, inbox: &Receiver<Message>) -> (Vec<Batch>, bool) {
                 group.push(batch);
             }
         }
-        let patience = if waited || group.len() >= COMPANY { Duration::ZERO } else { WINDOW.saturating_sub(opened.elapsed()) };
         if group.len() >= COMPANY {
             return (group, false);
         }
-        next = match inbox.recv_timeout(patience) {
+        let patience = if waited { crowded } else { WINDOW };
+        next = match inbox.recv_timeout(patience.saturating_sub(opened.elapsed())) {
             Ok(message) => message,
             Err(RecvTimeoutError::Timeout) => return (group, false),
             Err(RecvTimeoutError::Disconnected) => return (group, true),

@@ -5,6 +5,8 @@ use std::future::Future as _;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use actix_web::HttpMessage as _;
+use actix_web::dev::Payload;
 use bytes::Bytes;
 use futures_core::Stream;
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -46,7 +48,7 @@ enum Source {
 }
 
 struct HttpBody {
-    response: awc::ClientResponse,
+    payload: Payload,
     expected: Option<u64>,
     seen: u64,
     deadline: Pin<Box<Sleep>>,
@@ -59,9 +61,11 @@ impl std::fmt::Debug for AnswerBody {
 }
 
 impl AnswerBody {
-    pub(super) fn http(response: awc::ClientResponse, expected: Option<u64>, deadline: Instant) -> Self {
+    /// Keeps nothing of the head: thousands of answers may be on their way at once.
+    pub(super) fn http(mut response: awc::ClientResponse, expected: Option<u64>, deadline: Instant) -> Self {
         let deadline = Box::pin(sleep_until(deadline));
-        AnswerBody(Source::Http(Box::new(HttpBody { response, expected, seen: 0, deadline })))
+        let payload = response.take_payload();
+        AnswerBody(Source::Http(Box::new(HttpBody { payload, expected, seen: 0, deadline })))
     }
 
     pub(super) fn made(chunks: impl IntoIterator<Item = Bytes>) -> Self {
@@ -74,7 +78,7 @@ impl HttpBody {
         if self.deadline.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Some(Err(Broken::Deadline)));
         }
-        let next = match Pin::new(&mut self.response).poll_next(cx) {
+        let next = match Pin::new(&mut self.payload).poll_next(cx) {
             Poll::Pending => return Poll::Pending,
             Poll::Ready(next) => next,
         };

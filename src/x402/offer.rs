@@ -75,10 +75,20 @@ pub struct Offer {
     pub accepts: Vec<Requirements>,
 }
 
+/// An offer as version 2 writes it (x402 v2 `PaymentRequired`).
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct OfferV2<'a> {
+    pub accepts: &'a [Requirements],
+    pub error: &'a str,
+    pub resource: &'a Resource,
+    #[serde(rename = "x402Version")]
+    pub version: u8,
+}
+
 impl Offer {
     /// The version 2 object, which goes base64 into `PAYMENT-REQUIRED`. `error` is the machine's or human's reason.
-    pub fn v2(&self, error: &str) -> Value {
-        json!({ "x402Version": 2, "error": error, "resource": self.resource, "accepts": self.accepts })
+    pub fn v2<'a>(&'a self, error: &'a str) -> OfferV2<'a> {
+        OfferV2 { accepts: &self.accepts, error, resource: &self.resource, version: 2 }
     }
 
     /// The `accepts` array of version 1, which stands in the body.
@@ -119,7 +129,7 @@ mod tests {
     fn requirements_of_both_versions_read_the_same() {
         let offer = offer();
         let mut v1 = Requirements::from_json(&offer.v1_accepts()[0]).unwrap();
-        let v2 = Requirements::from_json(&offer.v2("")["accepts"][0]).unwrap();
+        let v2 = Requirements::from_json(&serde_json::to_value(offer.v2("")).unwrap()["accepts"][0]).unwrap();
         v1.extra = None;
         assert_eq!(v1, v2);
     }

@@ -49,13 +49,13 @@ impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let lower = hex::encode(&self.0);
         let hash = keccak(&lower.as_bytes()[2..]);
-        f.write_str("0x")?;
-        for (place, digit) in lower[2..].chars().enumerate() {
+        let checked = lower.char_indices().map(|(at, digit)| {
+            // The hash covers the digits only.
+            let Some(place) = at.checked_sub(2) else { return digit };
             let nibble = (hash[place / 2] >> (4 * (1 - place % 2))) & 0xf;
-            let shown = if nibble >= 8 { digit.to_ascii_uppercase() } else { digit };
-            write!(f, "{shown}")?;
-        }
-        Ok(())
+            if nibble >= 8 { digit.to_ascii_uppercase() } else { digit }
+        });
+        f.write_str(&checked.collect::<String>())
     }
 }
 

@@ -2,13 +2,10 @@
 
 /// `0x` and lower-case digits.
 pub fn encode(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
+    let digit = |nibble: u8| char::from(b"0123456789abcdef"[usize::from(nibble)]);
     let mut text = String::with_capacity(2 + 2 * bytes.len());
     text.push_str("0x");
-    for byte in bytes {
-        // Writing to a String never fails.
-        let _ = write!(text, "{byte:02x}");
-    }
+    text.extend(bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 0xf)]));
     text
 }
 
@@ -23,10 +20,15 @@ pub fn decode(text: &str) -> Option<Vec<u8>> {
 
 /// Reads exactly `N` bytes.
 pub fn fixed<const N: usize>(text: &str) -> Option<[u8; N]> {
-    if text.len() != 2 + 2 * N {
+    let digits = text.strip_prefix("0x")?.as_bytes();
+    if digits.len() != 2 * N {
         return None;
     }
-    decode(text)?.try_into().ok()
+    let mut bytes = [0; N];
+    for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
+        *byte = nibble(pair[0])? << 4 | nibble(pair[1])?;
+    }
+    Some(bytes)
 }
 
 /// Reads a JSON-RPC quantity such as `0x1a`; `None` when it does not fit.

@@ -1,0 +1,173 @@
+//! The peers of one comparison, side by side on one machine: the upstream directly, nginx, farebox.
+
+use std::path::PathBuf;
+
+use serde_json::json;
+
+use crate::buyer;
+use crate::load::{self, Load, Outcome};
+use crate::measure::{cpu_ns, runtime};
+use crate::peers::{self, Farebox, INPUT_PRICE, MODEL, Nginx, OUTPUT_PRICE, Program, Settlement};
+use crate::upstream::{ANSWER_TOKENS, PROMPT_TOKENS, Plan};
+
+pub const CHAT: &str = "/v1/chat/completions";
+/// Wallets that buy in turn, so that none has two payments under way.
+const WALLETS: usize = 2048;
+/// What a whole event stream ends with.
+const STREAM_END: &[u8] = b"data: [DONE]\n\n";
+
+/// How much is measured.
+#[derive(Clone)]
+pub struct Options {
+    pub farebox: PathBuf,
+    pub project: PathBuf,
+    /// `None`: the figures that need it are not measured.
+    pub nginx: Option<PathBuf>,
+    /// Rounds of which the median counts.
+    pub rounds: usize,
+    /// Divides the number of requests.
+    pub part: usize,
+}
+
+impl Options {
+    /// `count` requests, or the part of them that this run takes.
+    pub fn count(&self, count: usize) -> usize {
+        (count / self.part).max(1)
+    }
+}
+
+/// Who is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Peer {
+    Direct,
+    Nginx,
+    Farebox,
+}
+
+/// One upstream and what stands before it.
+pub struct Stage {
+    pub upstream: Program,
+    pub nginx: Option<Nginx>,
+    pub farebox: Farebox,
+    /// Micros that farebox must have charged when it is closed.
+    owed: u64,
+}
+
+/// One kind of call.
+#[derive(Clone)]
+pub struct Kind {
+    pub plan: Plan,
+    pub stream: bool,
+    /// Characters of the prompt beside the instruction.
+    pub prompt: usize,
+    pub callers: usize,
+    pub count: usize,
+    /// Calls that begin in a second; all at once when it is `None`.
+    pub ramp: Option<usize>,
+}
+
+/// What one peer did in one round.
+pub struct Round {
+    pub outcome: Outcome,
+    /// CPU time of the peer's process and children, per complete answer.
+    pub cpu_us: f64,
+}
+
+impl Kind {
+    pub fn body(&self) -> String {
+        let content = format!("{} {}", self.plan.directive(), "p".repeat(self.prompt));
+        let messages = json!([{ "role": "user", "content": content }]);
+        json!({ "model": MODEL, "max_tokens": 256, "stream": self.stream, "messages": messages }).to_string()
+    }
+
+    /// Micros that one complete call costs.
+    fn charge(&self) -> u64 {
+        let answered = if self.stream { self.plan.events } else { ANSWER_TOKENS };
+        PROMPT_TOKENS * INPUT_PRICE + answered * OUTPUT_PRICE
+    }
+
+    fn load(&self, address: &str, requests: Vec<Vec<u8>>) -> Load {
+        Load {
+            address: address.to_owned(),
+            requests,
+            callers: self.callers,
+            status: 200,
+            events: if self.stream { self.plan.events } else { 0 },
+            ending: if self.stream { STREAM_END } else { b"}" },
+            ramp: self.ramp,
+        }
+    }
+}
+
+impl Stage {
+    /// Fresh programs, with farebox's payments settled in `settlement`.
+    pub fn set(options: &Options, settlement: Settlement) -> Result<Stage, String> {
+        let upstream = peers::upstream()?;
+        let nginx = options.nginx.as_ref().map(|binary| Nginx::start(binary, &upstream.address)).transpose()?;
+        let farebox = Farebox::start(&options.farebox, &upstream.address, settlement)?;
+        Ok(Stage { upstream, nginx, farebox, owed: 0 })
+    }
+
+    /// Those who are here, in the order in which they are asked.
+    pub fn peers(&self) -> Vec<Peer> {
+        let nginx = self.nginx.as_ref().map(|_| Peer::Nginx);
+        [Some(Peer::Direct), nginx, Some(Peer::Farebox)].into_iter().flatten().collect()
+    }
+
+    fn address(&self, peer: Peer) -> &str {
+        match (peer, &self.nginx) {
+            (Peer::Nginx, Some(nginx)) => &nginx.program.address,
+            (Peer::Direct | Peer::Nginx, _) => &self.upstream.address,
+            (Peer::Farebox, _) => self.farebox.address(),
+        }
+    }
+
+    pub fn pid(&self, peer: Peer) -> u32 {
+        match (peer, &self.nginx) {
+            (Peer::Nginx, Some(nginx)) => nginx.program.pid(),
+            (Peer::Direct | Peer::Nginx, _) => self.upstream.pid(),
+            (Peer::Farebox, _) => self.farebox.pid(),
+        }
+    }
+
+    /// One round of a kind of call at one peer. Payments are signed before the clock runs; every answer must be complete.
+    pub fn round(&mut self, peer: Peer, kind: &Kind) -> Result<Round, String> {
+        let load = self.prepare(peer, kind)?;
+        let pid = self.pid(peer);
+        let before = cpu_ns(pid);
+        let outcome = load::run(load)?;
+        let spent = cpu_ns(pid).saturating_sub(before);
+        self.count(peer, kind, &outcome)?;
+        let cpu_us = spent as f64 / 1000.0 / outcome.complete as f64;
+        Ok(Round { outcome, cpu_us })
+    }
+
+    /// The requests of a round, those to farebox with a payment each.
+    pub fn prepare(&self, peer: Peer, kind: &Kind) -> Result<Load, String> {
+        let (address, body) = (self.address(peer).to_owned(), kind.body());
+        let requests = match peer {
+            Peer::Direct | Peer::Nginx => vec![crate::http::request("POST", CHAT, "", &body); kind.count],
+            Peer::Farebox => {
+                let runtime = runtime().map_err(|error| error.to_string())?;
+                runtime.block_on(buyer::presign(&address, CHAT, &body, kind.count, WALLETS.max(kind.callers)))?
+            }
+        };
+        Ok(kind.load(&address, requests))
+    }
+
+    /// Holds an outcome against what was sent, and notes what farebox must have charged for it.
+    pub fn count(&mut self, peer: Peer, kind: &Kind, outcome: &Outcome) -> Result<(), String> {
+        if peer == Peer::Farebox {
+            self.owed += outcome.complete * kind.charge();
+        }
+        match outcome.failed {
+            0 => Ok(()),
+            failed => Err(format!("{peer:?}: {failed} of {} calls failed: {}", kind.count, outcome.failures.join("; "))),
+        }
+    }
+
+    /// Stops everything; farebox's books must be clean and have charged exactly what is owed.
+    pub fn close(self) -> Result<(), String> {
+        self.farebox.close(Some(self.owed))
+    }
+}
