@@ -1,21 +1,30 @@
 //! The ledger keeps its promises through random work, restarts, power cuts and failing disks.
 
+#[path = "ledger/agreement.rs"]
+mod agreement;
 #[path = "ledger/damage.rs"]
 mod damage;
 #[path = "ledger/disk.rs"]
 mod disk;
+#[path = "ledger/faults.rs"]
+mod faults;
+#[path = "ledger/life.rs"]
+mod life;
 #[path = "ledger/model.rs"]
 mod model;
 #[path = "ledger/power.rs"]
 mod power;
 #[path = "ledger/promises.rs"]
 mod promises;
+#[path = "ledger/steps.rs"]
+mod steps;
 
 use farebox::account::AccountId;
 use farebox::clock::{Clock, Timestamp};
 use farebox::ids::{PaymentId, RequestId};
 use farebox::ledger::{Attempt, Claim};
 use farebox::money::Micros;
+use tokio::runtime::{Builder, Runtime};
 
 fn clock() -> Clock {
     Clock::new(|| Timestamp::from_secs(1_763_640_000))
@@ -48,5 +57,8 @@ fn claim(id: PaymentId, payer: AccountId, amount: u64, request: u128) -> Claim {
 }
 
 fn wait<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread().build().expect("a runtime without drivers").block_on(future)
+    thread_local! {
+        static RUNTIME: Runtime = Builder::new_current_thread().build().expect("a runtime without drivers");
+    }
+    RUNTIME.with(|runtime| runtime.block_on(future))
 }

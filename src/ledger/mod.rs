@@ -31,6 +31,7 @@ pub use book::{Claim, Close, Refused};
 pub use recover::Recovered;
 pub use reservation::{Paid, Reservation};
 pub use rows::{Account, Attempt, Outcome, Payment, State};
+pub use store::copy_on;
 pub use verify::{Counted, Report, repair_derived};
 
 use book::{Book, Write};

@@ -139,6 +139,20 @@ impl Store {
 pub(super) fn copy(from: &Path, to: &Path) -> Result<(), Broken> {
     let source = Database::open(from).map_err(|error| Broken::new("open", error))?;
     let target = Database::create(to).map_err(|error| Broken::new("create", error))?;
+    copy_tables(&source, &target)
+}
+
+/// Writes all of one ledger to another storage, durably: what a start does after a failed write, on any storage.
+///
+/// # Errors
+/// The step that failed; then the first storage still holds everything, and the second one is worth nothing.
+pub fn copy_on(from: impl StorageBackend, to: impl StorageBackend) -> Result<(), Broken> {
+    let source = Database::builder().create_with_backend(from).map_err(Broken::open)?;
+    let target = Database::builder().create_with_backend(to).map_err(|error| Broken::new("create", error))?;
+    copy_tables(&source, &target)
+}
+
+fn copy_tables(source: &Database, target: &Database) -> Result<(), Broken> {
     let (read, write) = (
         source.begin_read().map_err(|error| Broken::new("read", error))?,
         target.begin_write().map_err(|error| Broken::new("begin", error))?,
