@@ -1,8 +1,10 @@
 //! The ledger's file: its tables, how a batch of rows is written, and how all of it is read back.
 
 use std::collections::HashMap;
+use std::fs::OpenOptions;
 use std::path::Path;
 
+use redb::backends::FileBackend;
 use redb::{
     Database, ReadTransaction, ReadableDatabase as _, ReadableTable as _, ReadableTableMetadata as _, StorageBackend,
     TableDefinition, WriteTransaction,
@@ -42,13 +44,12 @@ pub(super) enum Commit {
 
 impl Store {
     pub fn open(path: &Path) -> Result<Store, Broken> {
-        let shown = path.to_path_buf();
-        let mut builder = Database::builder();
-        builder.set_repair_callback(move |session| {
-            tracing::warn!(file = %shown.display(), progress = session.progress(), "the ledger was not closed cleanly; repairing");
-        });
-        let db = builder.create(path).map_err(Broken::open)?;
-        Store { db }.prepared()
+        Store { db: database(path, false)? }.prepared()
+    }
+
+    /// Makes a ledger with all its tables in a new file.
+    pub fn make(path: &Path) -> Result<(), Broken> {
+        Store { db: database(path, true)? }.prepared().map(drop)
     }
 
     /// Opens a ledger on any storage; tests cut its power.
@@ -135,11 +136,24 @@ impl Store {
     }
 }
 
+/// Opens a ledger's file as it is, or one that is new and empty.
+fn database(path: &Path, new: bool) -> Result<Database, Broken> {
+    let step = if new { "create" } else { "open" };
+    let file = OpenOptions::new().read(true).write(true).create_new(new).open(path).map_err(|error| Broken::new(step, error))?;
+    let backend = FileBackend::new(file).map_err(Broken::open)?;
+    #[cfg(feature = "fault-points")]
+    let backend = super::faulty::Faulty(backend);
+    let shown = path.to_path_buf();
+    let mut builder = Database::builder();
+    builder.set_repair_callback(move |session| {
+        tracing::warn!(file = %shown.display(), progress = session.progress(), "the ledger was not closed cleanly; repairing");
+    });
+    builder.create_with_backend(backend).map_err(Broken::open)
+}
+
 /// Writes all tables of one ledger file into a new one: what can be read is what counts, and a new file holds nothing else.
 pub(super) fn copy(from: &Path, to: &Path) -> Result<(), Broken> {
-    let source = Database::open(from).map_err(|error| Broken::new("open", error))?;
-    let target = Database::create(to).map_err(|error| Broken::new("create", error))?;
-    copy_tables(&source, &target)
+    copy_tables(&database(from, false)?, &database(to, true)?)
 }
 
 /// Writes all of one ledger to another storage, durably: what a start does after a failed write, on any storage.

@@ -1,6 +1,7 @@
 //! Pay-per-call sales over the real binary, a real chain and the real clients: who paid what, what they got, who holds the money.
 
 mod abuse;
+mod bad_disk;
 mod cache;
 mod chain_trouble;
 mod clients;
