@@ -25,6 +25,10 @@ const PAYMENTS: TableDefinition<&[u8; 32], &[u8]> = TableDefinition::new("paymen
 const PAY_OPEN: TableDefinition<&[u8; 32], ()> = TableDefinition::new("pay_open");
 const HOLDS: TableDefinition<u128, &[u8]> = TableDefinition::new("holds");
 
+/// Pages of the file that are kept in memory. What decides is in the book; the file is read for payments that are over and
+/// by checks, and by default one check of a large ledger would keep a gigabyte.
+const CACHE_BYTES: usize = 16 * 1024 * 1024;
+
 /// The layout of the tables above. A file with a newer one is not opened.
 const SCHEMA: u64 = 1;
 
@@ -137,7 +141,7 @@ impl Store {
 }
 
 /// Opens a ledger's file as it is, or one that is new and empty.
-fn database(path: &Path, new: bool) -> Result<Database, Broken> {
+pub(super) fn database(path: &Path, new: bool) -> Result<Database, Broken> {
     let step = if new { "create" } else { "open" };
     let file = OpenOptions::new().read(true).write(true).create_new(new).open(path).map_err(|error| Broken::new(step, error))?;
     let backend = FileBackend::new(file).map_err(Broken::open)?;
@@ -145,6 +149,7 @@ fn database(path: &Path, new: bool) -> Result<Database, Broken> {
     let backend = super::faulty::Faulty(backend);
     let shown = path.to_path_buf();
     let mut builder = Database::builder();
+    builder.set_cache_size(CACHE_BYTES);
     builder.set_repair_callback(move |session| {
         tracing::warn!(file = %shown.display(), progress = session.progress(), "the ledger was not closed cleanly; repairing");
     });
@@ -205,7 +210,7 @@ fn copy_table<K: redb::Key + 'static, V: redb::Value + 'static>(
 
 /// Makes balances and the wallets' lists anew from the postings, which they must agree with.
 pub(super) fn rebuild_derived(path: &Path) -> Result<(), Broken> {
-    let db = Database::open(path).map_err(|error| Broken::new("open", error))?;
+    let db = database(path, false)?;
     let mut sums: HashMap<Account, i64> = HashMap::new();
     let mut wallet_rows = Vec::new();
     Snapshot(&db.begin_read().map_err(|error| Broken::new("read", error))?).postings(|seq, leg, posting| {
