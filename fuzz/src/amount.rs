@@ -23,7 +23,7 @@ pub fn check(data: &[u8]) {
     let _ = UnitPrice::each(text);
 }
 
-/// Digits, at most one point with one to six digits behind it, nothing else; below 2^64 micros.
+/// At most twenty digits, at most one point with one to six digits behind it, nothing else; below 2^64 micros.
 fn reference(text: &str) -> Option<u64> {
     let (whole, fraction) = match text.split_once('.') {
         Some((whole, fraction)) if (1..=6).contains(&fraction.len()) => (whole, fraction),
@@ -31,7 +31,7 @@ fn reference(text: &str) -> Option<u64> {
         None => (text, ""),
     };
     let digits = |text: &str| text.bytes().all(|b| b.is_ascii_digit());
-    if whole.is_empty() || !digits(whole) || !digits(fraction) {
+    if whole.is_empty() || whole.len() > 20 || !digits(whole) || !digits(fraction) {
         return None;
     }
     format!("{whole}{fraction:0<6}").parse().ok()
