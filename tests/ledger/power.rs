@@ -48,7 +48,7 @@ fn what_was_acknowledged_before_a_power_cut_is_there_after_it() {
 /// Lives on one disk, each ended by a power cut, each recovery but the last perhaps interrupted by another one.
 fn lives_with_power_cuts(seed: u64) -> usize {
     let mut random = Random::new(seed);
-    let mut disk = new_ledger().with(Trouble::PowerCut(20 + random.below(300)));
+    let mut disk = new_ledger().with(Trouble::PowerCut(20 + random.below(240)));
     let mut history = History::from(Model::default());
     let mut promises = 0;
     for life in 0..1 + random.below(2) {
@@ -69,7 +69,7 @@ fn lives_with_power_cuts(seed: u64) -> usize {
         let (ledger, model) = find_the_truth(&disk, &history);
         ledger.close();
         history = History::from(model);
-        disk = disk.with(Trouble::PowerCut(20 + random.below(300)));
+        disk = disk.with(Trouble::PowerCut(20 + random.below(240)));
     }
     promises
 }
