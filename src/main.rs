@@ -26,5 +26,10 @@ fn main() -> ExitCode {
         tracing::error!(%why, "FAREBOX_FAULT");
         return ExitCode::from(2);
     }
+    #[cfg(feature = "fault-points")]
+    if let Some(why) = std::env::var("FAREBOX_DISK_FAULT").ok().and_then(|fault| farebox::ledger::faulty::arm(&fault).err()) {
+        tracing::error!(%why, "FAREBOX_DISK_FAULT");
+        return ExitCode::from(2);
+    }
     cli::run(arguments)
 }

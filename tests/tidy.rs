@@ -317,7 +317,12 @@ fn functions_fit_on_a_screen() {
 
 #[test]
 fn every_dependency_says_what_it_is_for() {
-    for manifest in [include_str!("../Cargo.toml"), include_str!("support/Cargo.toml"), include_str!("../bench/Cargo.toml")] {
+    for manifest in [
+        include_str!("../Cargo.toml"),
+        include_str!("support/Cargo.toml"),
+        include_str!("../bench/Cargo.toml"),
+        include_str!("../fuzz/Cargo.toml"),
+    ] {
         assert_eq!(dependencies::unexplained(manifest), Vec::<String>::new());
     }
     assert_eq!(dependencies::unexplained("[dependencies]\n\nserde = \"1\"\n").len(), 1);
@@ -329,7 +334,7 @@ fn every_dependency_says_what_it_is_for() {
 
 #[test]
 fn a_release_cannot_be_made_to_die() {
-    for manifest in [include_str!("../Cargo.toml"), include_str!("support/Cargo.toml")] {
+    for manifest in [include_str!("../Cargo.toml"), include_str!("support/Cargo.toml"), include_str!("../bench/Cargo.toml")] {
         assert_eq!(release::turned_on(manifest), Vec::<String>::new());
     }
     hold(release::unguarded);

@@ -63,7 +63,8 @@ async fn serve(config: Config) -> Result<ExitCode, Trouble> {
     let code = until_the_end(server, &ledger, signals).await?;
     // The books are closed after the last call: its reservation ended with it.
     ledger.close();
-    Ok(code)
+    // Also when the last write of a stop in good order failed.
+    Ok(if ledger.is_broken() { ExitCode::from(FAIL_STOP) } else { code })
 }
 
 fn open_ledger(config: &Config, clock: crate::clock::Clock) -> Result<Ledger, Trouble> {

@@ -6,6 +6,8 @@
 //! program must end, because recovery on start is what finds the truth.
 
 mod book;
+#[cfg(feature = "fault-points")]
+pub mod faulty;
 mod recover;
 mod rescue;
 mod reservation;
@@ -32,6 +34,7 @@ pub use book::{Claim, Close, Refused};
 pub use recover::Recovered;
 pub use reservation::{Paid, Reservation};
 pub use rows::{Account, Attempt, Outcome, Payment, State};
+pub use store::copy_on;
 pub use verify::{Counted, Report, repair_derived};
 
 use book::{Book, Write};
@@ -43,6 +46,9 @@ pub const FILE: &str = "ledger.redb";
 
 /// Batches that may wait for the disk before new calls are refused.
 const BACKLOG: usize = 50_000;
+
+/// Why a ledger that was closed in good order takes nothing more.
+const CLOSED: &str = "closed";
 
 /// The store failed: which step, and how. Its outcome is unknown.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -156,6 +162,7 @@ struct Inner {
 impl Ledger {
     /// Opens or creates the ledger at `path` and resolves what an earlier run left open.
     pub fn open(path: &Path, clock: Clock, options: Options) -> Result<(Ledger, Recovered), Broken> {
+        rescue::make_if_missing(path)?;
         rescue::rewrite_if_marked(path)?;
         let opened = Store::open(path).and_then(|store| Ledger::start(store, Some(path.to_owned()), clock, options));
         opened.inspect_err(|broken| {
@@ -211,8 +218,13 @@ impl Ledger {
         if thread.is_some_and(|thread| thread.join().is_err()) {
             self.inner.fail("the writer thread panicked");
         }
-        self.inner.failed.send_if_modified(|failed| failed.is_none() && failed.replace("closed".into()).is_none());
+        self.inner.failed.send_if_modified(|failed| failed.is_none() && failed.replace(CLOSED.into()).is_none());
         fault::point("close.after");
+    }
+
+    /// Whether it has stopped for another reason than being closed: then the next start must find out what is true.
+    pub fn is_broken(&self) -> bool {
+        self.inner.failed.borrow().as_deref().is_some_and(|cause| cause != CLOSED)
     }
 
     /// Changes to `Some(cause)` when the ledger stops for good.

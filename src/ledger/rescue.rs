@@ -1,4 +1,4 @@
-//! After a failed write: the mark it leaves, and the new file that the next start makes before it trusts the old one.
+//! New files of the ledger, made beside their place and moved there when they are whole: the first one, and the one after a failed write.
 
 use std::fs::{self, File};
 use std::io;
@@ -24,7 +24,8 @@ pub(super) fn rewrite_if_marked(ledger: &Path) -> Result<(), Broken> {
     tracing::warn!(file = %ledger.display(), "a write had failed; reading the ledger into a new file");
     let fresh = ledger.with_extension("rewrite");
     remove(&fresh)?;
-    store::copy(ledger, &fresh)?;
+    // A copy that does not fit is worth nothing and only takes more of a disk that is full.
+    store::copy(ledger, &fresh).inspect_err(|_| drop(fs::remove_file(&fresh)))?;
     fault::point("rescue.copied");
     let replace = || -> io::Result<()> {
         File::open(&fresh)?.sync_all()?;
@@ -37,6 +38,25 @@ pub(super) fn rewrite_if_marked(ledger: &Path) -> Result<(), Broken> {
     remove(&mark)?;
     fault::point("rescue.unmarked");
     Ok(())
+}
+
+/// Makes the ledger of a first start. Under its own name there never is a file that is not whole: the next start could not
+/// tell it from one that was destroyed.
+pub(super) fn make_if_missing(ledger: &Path) -> Result<(), Broken> {
+    if ledger.exists() {
+        return Ok(());
+    }
+    let fresh = ledger.with_extension("new");
+    remove(&fresh)?;
+    store::Store::make(&fresh).inspect_err(|_| drop(fs::remove_file(&fresh)))?;
+    let place = || -> io::Result<()> {
+        File::open(&fresh)?.sync_all()?;
+        // Not a rename: should another farebox start at this very moment, its ledger must not be taken from under it.
+        fs::hard_link(&fresh, ledger)?;
+        fs::remove_file(&fresh)?;
+        sync_folder(ledger)
+    };
+    place().map_err(|error| Broken::new("create", error))
 }
 
 fn suspect(ledger: &Path) -> PathBuf {

@@ -1,8 +1,10 @@
 //! The ledger's file: its tables, how a batch of rows is written, and how all of it is read back.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fs::OpenOptions;
 use std::path::Path;
 
+use redb::backends::FileBackend;
 use redb::{
     Database, ReadTransaction, ReadableDatabase as _, ReadableTable as _, ReadableTableMetadata as _, StorageBackend,
     TableDefinition, WriteTransaction,
@@ -24,8 +26,9 @@ const PAYMENTS: TableDefinition<&[u8; 32], &[u8]> = TableDefinition::new("paymen
 const PAY_OPEN: TableDefinition<&[u8; 32], ()> = TableDefinition::new("pay_open");
 const HOLDS: TableDefinition<u128, &[u8]> = TableDefinition::new("holds");
 
-/// Bytes of the file that are kept in memory, at most; the library's own default would take a gigabyte as books grow.
-const CACHE: usize = 64 * 1024 * 1024;
+/// Pages of the file that are kept in memory. What decides is in the book; the file is read for payments that are over and
+/// by checks, and by default one check of a large ledger would keep a gigabyte.
+const CACHE_BYTES: usize = 16 * 1024 * 1024;
 
 /// The layout of the tables above. A file with a newer one is not opened.
 const SCHEMA: u64 = 2;
@@ -46,14 +49,12 @@ pub(super) enum Commit {
 
 impl Store {
     pub fn open(path: &Path) -> Result<Store, Broken> {
-        let shown = path.to_path_buf();
-        let mut builder = Database::builder();
-        builder.set_repair_callback(move |session| {
-            tracing::warn!(file = %shown.display(), progress = session.progress(), "the ledger was not closed cleanly; repairing");
-        });
-        builder.set_cache_size(CACHE);
-        let db = builder.create(path).map_err(Broken::open)?;
-        Store { db }.prepared()
+        Store { db: database(path, false)? }.prepared()
+    }
+
+    /// Makes a ledger with all its tables in a new file.
+    pub fn make(path: &Path) -> Result<(), Broken> {
+        Store { db: database(path, true)? }.prepared().map(drop)
     }
 
     /// Opens a ledger on any storage; tests cut its power.
@@ -142,10 +143,38 @@ impl Store {
     }
 }
 
+/// Opens a ledger's file as it is, or one that is new and empty.
+pub(super) fn database(path: &Path, new: bool) -> Result<Database, Broken> {
+    let step = if new { "create" } else { "open" };
+    let file = OpenOptions::new().read(true).write(true).create_new(new).open(path).map_err(|error| Broken::new(step, error))?;
+    let backend = FileBackend::new(file).map_err(Broken::open)?;
+    #[cfg(feature = "fault-points")]
+    let backend = super::faulty::Faulty(backend);
+    let shown = path.to_path_buf();
+    let mut builder = Database::builder();
+    builder.set_cache_size(CACHE_BYTES);
+    builder.set_repair_callback(move |session| {
+        tracing::warn!(file = %shown.display(), progress = session.progress(), "the ledger was not closed cleanly; repairing");
+    });
+    builder.create_with_backend(backend).map_err(Broken::open)
+}
+
 /// Writes all tables of one ledger file into a new one: what can be read is what counts, and a new file holds nothing else.
 pub(super) fn copy(from: &Path, to: &Path) -> Result<(), Broken> {
-    let source = Database::open(from).map_err(|error| Broken::new("open", error))?;
-    let target = Database::create(to).map_err(|error| Broken::new("create", error))?;
+    copy_tables(&database(from, false)?, &database(to, true)?)
+}
+
+/// Writes all of one ledger to another storage, durably: what a start does after a failed write, on any storage.
+///
+/// # Errors
+/// The step that failed; then the first storage still holds everything, and the second one is worth nothing.
+pub fn copy_on(from: impl StorageBackend, to: impl StorageBackend) -> Result<(), Broken> {
+    let source = Database::builder().create_with_backend(from).map_err(Broken::open)?;
+    let target = Database::builder().create_with_backend(to).map_err(|error| Broken::new("create", error))?;
+    copy_tables(&source, &target)
+}
+
+fn copy_tables(source: &Database, target: &Database) -> Result<(), Broken> {
     let (read, write) = (
         source.begin_read().map_err(|error| Broken::new("read", error))?,
         target.begin_write().map_err(|error| Broken::new("begin", error))?,
@@ -184,7 +213,7 @@ fn copy_table<K: redb::Key + 'static, V: redb::Value + 'static>(
 
 /// Makes balances and the wallets' lists anew from the postings, which they must agree with.
 pub(super) fn rebuild_derived(path: &Path) -> Result<(), Broken> {
-    let db = Database::open(path).map_err(|error| Broken::new("open", error))?;
+    let db = database(path, false)?;
     let mut sums: HashMap<Account, i64> = HashMap::new();
     let mut wallet_rows = Vec::new();
     Snapshot(&db.begin_read().map_err(|error| Broken::new("read", error))?).postings(|seq, leg, posting| {

@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 
-use redb::{Database, ReadTransaction, ReadableDatabase as _};
+use redb::{ReadTransaction, ReadableDatabase as _};
 use serde::Serialize;
 
 use super::Broken;
 use super::rows::{Account, Fund, Hold, Kind, Outcome, Payment, Posting, Reference, State};
-use super::store::Snapshot;
+use super::store::{self, Snapshot};
 use crate::ids::{PaymentId, RequestId};
 
 /// What a check found.
@@ -45,7 +45,7 @@ impl Report {
     /// Checks a ledger file that no program has open. A file that was not closed cleanly is repaired first, as a start
     /// would do it; calls and payments that were left open stay as they are.
     pub fn of_file(path: &Path) -> Result<(Report, Vec<Counted>), Broken> {
-        let db = Database::open(path).map_err(Broken::open)?;
+        let db = store::database(path, false)?;
         let tx = db.begin_read().map_err(|error| Broken::new("read", error))?;
         let mut counted = Vec::new();
         Snapshot(&tx).payments(|id, payment, _| counted.push(Counted { id, payment }))?;
@@ -184,7 +184,9 @@ fn check_payments(
         }
         let (arrived, times) = sums.arrived.get(&id).copied().unwrap_or_default();
         let counted = matches!(payment.state, State::Confirmed | State::Final) || sums.reversed.contains(&id);
-        if counted && (times != 1 || u64::try_from(arrived) != Ok(payment.amount)) {
+        // A payment of nothing, for a model that is free, moves nothing and leaves no posting.
+        let once = u32::from(payment.amount > 0);
+        if counted && (times != once || u64::try_from(arrived) != Ok(payment.amount)) {
             problems.push(format!(
                 "{id} is {:?} over {} micros, but {arrived} were counted in {times} postings",
                 payment.state, payment.amount

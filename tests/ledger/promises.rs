@@ -1,7 +1,5 @@
 //! One promise per test, on a disk without trouble unless the test says so.
 
-use std::io::ErrorKind;
-
 use farebox::ids::{Funds as _, RequestId};
 use farebox::ledger::{Denied, Ledger, Money, Options, Outcome, Refused, State};
 use farebox::money::Micros;
@@ -228,49 +226,5 @@ fn a_start_voids_calls_that_relayed_nothing_and_charges_the_checkpoint_of_the_ot
     assert_eq!(ledger.available(wallet(1)), Micros::new(800));
     assert_eq!(ledger.available(wallet(2)), Micros::new(900), "confirmed money of a call nobody serves is the payer's");
     assert_eq!(ledger.open_holds(), 0);
-    assert!(is_clean(&ledger));
-}
-
-#[test]
-fn after_a_failed_write_the_ledger_takes_nothing_more_and_a_restart_finds_the_truth() {
-    for kind in [ErrorKind::StorageFull, ErrorKind::Other] {
-        for sync_only in [false, true] {
-            let probe = Disk::new(Trouble::None);
-            drop(open(&probe));
-            let opened = probe.operations();
-            for nth in 1..40 {
-                let trouble = match sync_only {
-                    true => Trouble::SyncFault(4 + nth % 6, kind),
-                    false => Trouble::Fault(opened + nth, kind),
-                };
-                a_fault_is_survived(trouble);
-            }
-        }
-    }
-}
-
-fn a_fault_is_survived(trouble: Trouble) {
-    let disk = Disk::new(trouble);
-    let Ok((ledger, _)) = Ledger::open_on(disk.clone(), clock(), Options::default()) else { return };
-    let mut durable = Vec::new();
-    let mut stopped = false;
-    for n in 1..12 {
-        match wait(ledger.claim(claim(payment(n), wallet(n), 100, u128::from(n)))) {
-            Ok(reservation) => {
-                assert!(!stopped, "a stopped ledger took a claim ({trouble:?})");
-                durable.push(n);
-                std::mem::forget(reservation);
-            }
-            Err(denied) => {
-                assert_eq!(denied, Denied::Stopped(farebox::ledger::Stopped), "{trouble:?}");
-                stopped = true;
-            }
-        }
-    }
-    assert_eq!(stopped, ledger.failure().borrow().is_some());
-    let (ledger, _) = Ledger::open_on(disk.reopened(), clock(), Options::default()).unwrap();
-    for n in durable {
-        assert!(ledger.payment(payment(n)).unwrap().is_some(), "claim {n} was acknowledged and is gone ({trouble:?})");
-    }
     assert!(is_clean(&ledger));
 }

@@ -2,6 +2,7 @@
 
 mod abuse;
 mod attacks;
+mod bad_disk;
 mod cache;
 mod chain_trouble;
 mod clients;

@@ -41,7 +41,7 @@ impl Source {
 /// All Rust files of the project, in order.
 pub fn project() -> Vec<Source> {
     let mut sources = Vec::new();
-    for folder in ["src", "tests", "bench"] {
+    for folder in ["src", "tests", "bench", "examples", "fuzz/src", "fuzz/tests", "fuzz/libfuzzer/src"] {
         collect(Path::new(env!("CARGO_MANIFEST_DIR")), &Path::new(env!("CARGO_MANIFEST_DIR")).join(folder), &mut sources);
     }
     assert!(sources.len() > 10, "the project's files were found");

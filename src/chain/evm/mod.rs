@@ -24,6 +24,8 @@ pub mod verify;
 mod watch;
 pub mod word;
 
+pub use node::{read_block, read_bytes, read_number, read_quantity, read_receipt};
+
 use sha3::{Digest, Keccak256};
 
 pub(in crate::chain) use evidence::Depth;

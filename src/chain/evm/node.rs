@@ -266,7 +266,7 @@ pub fn on_chain(answer: Asked<Value>, chain_id: u64) -> Asked<()> {
 
 /// `None` while the transaction is not mined. A receipt of another transaction than the one asked for is nonsense.
 pub fn read_receipt(answer: &Value, hash: &[u8; 32]) -> Asked<Option<Receipt>> {
-    if answer.is_null() || answer["blockNumber"].is_null() {
+    if answer.is_null() || (answer.is_object() && answer["blockNumber"].is_null()) {
         return Ok(None);
     }
     let receipt = (|| {
@@ -311,6 +311,7 @@ mod tests {
         assert!(read_receipt(&answer(), &[7; 32]).unwrap().unwrap().succeeded);
         assert!(read_receipt(&answer(), &[8; 32]).is_err(), "another transaction's receipt proves nothing");
         assert_eq!(read_receipt(&Value::Null, &[7; 32]), Ok(None));
+        assert!(read_receipt(&json!("busy"), &[7; 32]).is_err(), "an answer of another shape does not say \"not mined\"");
         for (field, value) in [("status", json!("0x2")), ("status", Value::Null), ("logs", Value::Null)] {
             let mut bad = answer();
             bad[field] = value;

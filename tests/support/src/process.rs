@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 /// Longer than anything healthy takes on a busy machine.
@@ -16,6 +16,7 @@ pub struct Process {
     child: Child,
     lines: Receiver<String>,
     output: Arc<Mutex<String>>,
+    collectors: Vec<JoinHandle<()>>,
 }
 
 impl Process {
@@ -28,27 +29,37 @@ impl Process {
         let (sender, lines) = channel();
         let stdout = child.stdout.take().expect("stdout is piped");
         let stderr = child.stderr.take().expect("stderr is piped");
-        collect(stdout, output.clone(), move |line| drop(sender.send(line)));
-        collect(stderr, output.clone(), drop);
-        Process { name, child, lines, output }
+        let collectors =
+            vec![collect(stdout, output.clone(), move |line| drop(sender.send(line))), collect(stderr, output.clone(), drop)];
+        Process { name, child, lines, output, collectors }
     }
 
     /// Waits for a line on stdout that contains `text` and returns what follows it.
     pub fn wait_for(&mut self, text: &str) -> String {
+        let found = self.wait_for_or_end(text);
+        found.unwrap_or_else(|| panic!("{} never printed {text:?}; it printed:\n{}", self.name, self.output()))
+    }
+
+    /// The same, or `None` when the program ends before.
+    pub fn wait_for_or_end(&mut self, text: &str) -> Option<String> {
         let deadline = Instant::now() + PATIENCE;
         while let Ok(line) = self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
             if let Some((_, rest)) = line.split_once(text) {
-                return rest.trim().to_owned();
+                return Some(rest.trim().to_owned());
             }
         }
-        panic!("{} never printed {text:?}; it printed:\n{}", self.name, self.output());
+        assert!(Instant::now() < deadline, "{} neither printed {text:?} nor ended; it printed:\n{}", self.name, self.output());
+        None
     }
 
-    /// Waits until the program ends by itself.
+    /// Waits until the program ends by itself and all that it printed is collected.
     pub fn wait_exit(&mut self) -> ExitStatus {
         let deadline = Instant::now() + PATIENCE;
         loop {
             if let Some(status) = self.child.try_wait().expect("a child of ours can be waited for") {
+                for collector in self.collectors.drain(..) {
+                    collector.join().expect("a collector does not panic");
+                }
                 return status;
             }
             assert!(Instant::now() < deadline, "{} does not end; it printed:\n{}", self.name, self.output());
@@ -100,7 +111,7 @@ impl Drop for Process {
     }
 }
 
-fn collect(from: impl Read + Send + 'static, into: Arc<Mutex<String>>, each: impl Fn(String) + Send + 'static) {
+fn collect(from: impl Read + Send + 'static, into: Arc<Mutex<String>>, each: impl Fn(String) + Send + 'static) -> JoinHandle<()> {
     thread::spawn(move || {
         for line in BufReader::new(from).lines().map_while(Result::ok) {
             let mut text = into.lock().expect("a collector does not panic");
@@ -109,7 +120,7 @@ fn collect(from: impl Read + Send + 'static, into: Arc<Mutex<String>>, each: imp
             drop(text);
             each(line);
         }
-    });
+    })
 }
 
 /// Runs a program to its end and returns (exit code, stdout, stderr); kills it and panics when it does not end.
@@ -136,7 +147,7 @@ pub fn run(mut command: Command, input: &str) -> (i32, String, String) {
             }
         }
     };
-    let text = |reader: thread::JoinHandle<String>| reader.join().expect("a reader does not panic");
+    let text = |reader: JoinHandle<String>| reader.join().expect("a reader does not panic");
     let (stdout, stderr) = (text(stdout), text(stderr));
     let status = status.unwrap_or_else(|| panic!("{name} does not end; it printed:\n{stdout}\n{stderr}"));
     (status.code().unwrap_or(-1), stdout, stderr)

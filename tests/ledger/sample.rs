@@ -1,0 +1,45 @@
+//! Wallets, payments, claims and a clock by number, as the tests of the ledger use them.
+
+use farebox::account::AccountId;
+use farebox::clock::{Clock, Timestamp};
+use farebox::ids::{PaymentId, RequestId};
+use farebox::ledger::{Attempt, Claim};
+use farebox::money::Micros;
+use tokio::runtime::{Builder, Runtime};
+
+pub fn clock() -> Clock {
+    Clock::new(|| Timestamp::from_secs(1_763_640_000))
+}
+
+pub fn wallet(n: u8) -> AccountId {
+    AccountId::Evm([n; 20])
+}
+
+pub fn payment(n: u8) -> PaymentId {
+    PaymentId([n; 32])
+}
+
+pub fn attempt() -> Attempt {
+    Attempt { tx: "0xaa".into(), raw: vec![2, 1], gas_nonce: 0 }
+}
+
+pub fn claim(id: PaymentId, payer: AccountId, amount: u64, request: u128) -> Claim {
+    Claim {
+        id,
+        network: "eip155:84532".into(),
+        asset: "0x036cbd53842c5426634e7929541ec2318f3dcf7e".into(),
+        payer,
+        amount: Micros::new(amount),
+        request: RequestId(request),
+        route: "/v1/chat/completions".into(),
+        model: "echo".into(),
+        detail: vec![1, 2, 3],
+    }
+}
+
+pub fn wait<T>(future: impl Future<Output = T>) -> T {
+    thread_local! {
+        static RUNTIME: Runtime = Builder::new_current_thread().build().expect("a runtime without drivers");
+    }
+    RUNTIME.with(|runtime| runtime.block_on(future))
+}
