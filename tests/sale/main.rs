@@ -2,6 +2,7 @@
 
 mod abuse;
 mod attacks;
+#[cfg(feature = "fault-points")]
 mod bad_disk;
 mod cache;
 mod chain_trouble;
