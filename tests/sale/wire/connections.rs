@@ -145,7 +145,10 @@ fn a_redirect_carries_neither_the_key_nor_the_money_elsewhere() {
 #[test]
 fn a_chain_node_whose_answers_cannot_be_read_is_not_sold_on_and_the_operator_is_told_why() {
     let node = Provider::start(|_, stream| {
-        say(stream, "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":\"0x1\"}");
+        say(
+            stream,
+            "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-type: application/json\r\n\r\n{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":\"0x1\"}",
+        );
         After::Close
     });
     let shop = Shop::with(84532, &Settings { rpc_urls: vec![node.url()], ..Settings::default() });

@@ -21,6 +21,11 @@ fn long(length: usize) -> String {
     request.to_string()
 }
 
+/// Prompts of megabytes have quotes that would only be believed once their block is safe.
+fn dear() -> Vec<String> {
+    vec!["safe_above = \"1000.00\"".to_owned()]
+}
+
 #[test]
 fn a_refusal_that_comes_while_five_megabytes_go_out_is_passed_on_and_costs_nothing() {
     let cases = [
@@ -40,7 +45,7 @@ fn a_refusal_that_comes_while_five_megabytes_go_out_is_passed_on_and_costs_nothi
             }
         });
         let payments = vec!["settle_after_ms = 20000".to_owned()];
-        let settings = Settings { payments, upstream_url: Some(provider.url()), ..Settings::default() };
+        let settings = Settings { payments, upstream_url: Some(provider.url()), network: dear(), ..Settings::default() };
         let mut shop = Shop::with(84532, &settings);
         let body = long(5_000_000);
         let payment = shop.pay(CHAT, &body);
@@ -56,7 +61,7 @@ fn a_refusal_that_comes_while_five_megabytes_go_out_is_passed_on_and_costs_nothi
 
 #[test]
 fn a_body_of_twenty_megabytes_is_sold_and_one_above_the_limit_is_refused_before_it_is_read() {
-    let mut shop = Shop::open();
+    let mut shop = Shop::with(84532, &Settings { network: dear(), ..Settings::default() });
     let body = long(20_000_000).replace("words words \"", &format!("words {}\"", USAGE.replace('"', "'")));
     assert!(body.len() > 19_000_000 && body.contains("<<fake"));
     let payment = shop.pay(CHAT, &body);
