@@ -112,9 +112,14 @@ pub fn open() -> Shop {
 pub fn open_behind(answer: impl Fn(&Value, &dyn Fn(&Value) -> Value) -> Value + Send + Sync + 'static) -> Shop {
     open_with(|node, network| {
         let proxy = Stub::before_node(node.address(), answer);
-        let config::Settlement::Rpc { urls, .. } = &mut network.settlement else { unreachable!() };
-        *urls = vec![proxy.url()];
+        lead_to(network, &[proxy.url()]);
     })
+}
+
+/// Makes the network ask these nodes, in this order.
+pub fn lead_to(network: &mut Network, nodes: &[String]) {
+    let config::Settlement::Rpc { urls, .. } = &mut network.settlement else { unreachable!() };
+    *urls = nodes.to_vec();
 }
 
 /// What a node answers to `call` with an error of its own.

@@ -111,25 +111,35 @@ impl Node {
 
     /// The newest block that cannot be replaced any more. A few seconds old at most.
     pub async fn finalized(&self) -> Asked<Block> {
-        self.tagged("finalized", &self.horizon).await
-    }
-
-    /// The newest block that only a failure of the whole network replaces: on a rollup, one whose data is on its parent
-    /// chain. A few seconds old at most.
-    pub async fn safe(&self) -> Asked<Block> {
-        self.tagged("safe", &self.safe).await
-    }
-
-    async fn tagged(&self, tag: &str, known: &Shared<Block>) -> Asked<Block> {
         let ask = async {
-            match self.rpc.call(block(tag)).await {
+            match self.rpc.call(block("finalized")).await {
                 Ok(answer) if !answer.is_null() => read_block(answer),
                 Ok(_) => self.deep_block().await,
                 Err(error) if unknown_tag(&error) => self.deep_block().await,
                 Err(error) => Err(error),
             }
         };
-        known.get(FRESH, ask).await
+        self.horizon.get(FRESH, ask).await
+    }
+
+    /// The newest block that only a failure of the whole network replaces: on a rollup, one whose data is on its parent
+    /// chain. Where a node cannot say which that is, or says that it is the latest, as some do whatever the chain, it is the
+    /// newest final one. A few seconds old at most.
+    pub async fn safe(&self) -> Asked<Block> {
+        let ask = async {
+            // In this order: a block that comes in between must not make the latest look older than it is.
+            let [latest, safe] = self.batch([block("latest"), block("safe")]).await?;
+            let latest = read_block(latest?)?;
+            match safe {
+                Ok(answer) if !answer.is_null() => {
+                    let safe = read_block(answer)?;
+                    if safe.number < latest.number { Ok(safe) } else { self.finalized().await }
+                }
+                Ok(_) | Err(RpcError::Answered { .. }) => self.finalized().await,
+                Err(error) => Err(error),
+            }
+        };
+        self.safe.get(FRESH, ask).await
     }
 
     async fn deep_block(&self) -> Asked<Block> {
@@ -221,7 +231,7 @@ fn transaction(from: Address, to: Address, data: &[u8]) -> Value {
     json!({"from": from.to_string(), "to": to.to_string(), "data": hex::encode(data)})
 }
 
-/// Whether the node says that it does not know the words `finalized` and `safe`, as opposed to having trouble.
+/// Whether the node says that it does not know the word `finalized`, as opposed to having trouble.
 fn unknown_tag(error: &RpcError) -> bool {
     error.says(&["finalized", "tag", "invalid", "unsupported", "not supported", "unknown block", "unknown variant", "hex string"])
 }
