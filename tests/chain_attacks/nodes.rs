@@ -1,10 +1,15 @@
 //! Nodes as providers run them: they do not know a word, are behind in one thing and not in another, or refuse long lists.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+
+use farebox::chain::reason;
 use farebox::money::Micros;
+use farebox_rig::anvil::MINTER;
 use farebox_rig::stub::Stub;
 use serde_json::{Value, json};
 
-use super::shop::{self, PRICE, Shop, confirmed, still_open, wait};
+use super::shop::{self, PRICE, Shop, confirmed, failed, still_open, wait};
 
 /// A shop that believes a payment only in a safe block, and whose node is asked what is safe through `answer`.
 fn open_cautious(answer: impl Fn(&Value, &dyn Fn(&Value) -> Value) -> Value + Send + Sync + 'static) -> Shop {
@@ -44,4 +49,51 @@ fn a_large_payment_counts_once_it_is_final_where_the_node_does_not_say_what_is_s
         confirmed(wait(outcome));
         assert_eq!((shop.received(), shop.sent(), shop.journal.books().settled.len()), (PRICE, 1, 1));
     }
+}
+
+#[test]
+fn our_own_transfer_is_not_called_a_strangers_while_receipts_and_events_are_missing() {
+    let blind = Arc::new(AtomicBool::new(true));
+    let hidden = blind.clone();
+    // It knows what accounts sent and what the token keeps.
+    let shop = shop::open_behind(move |call, ask| {
+        let mut answer = ask(call);
+        match call["method"].as_str() {
+            Some("eth_getTransactionReceipt") if hidden.load(SeqCst) => answer["result"] = Value::Null,
+            Some("eth_getLogs") if hidden.load(SeqCst) => answer["result"] = json!([]),
+            _ => {}
+        }
+        answer
+    });
+    let mut outcome = shop.chains.settle(shop.pay(300));
+    shop::eventually("it is mined", || shop.received() == PRICE);
+    // Everything that shows is deep and final, and stays as it is for far longer than a node is behind.
+    shop.node.rpc("evm_setIntervalMining", json!([1]));
+    still_open(&mut outcome, 32);
+    blind.store(false, SeqCst);
+    let tx = confirmed(wait(outcome)).tx;
+    let books = shop.journal.books();
+    assert_eq!((books.attempts.len(), &books.attempts[0].tx, books.settled.len()), (1, &tx, 1));
+    assert_eq!((shop.received(), shop.sent()), (PRICE, 1));
+}
+
+#[test]
+fn a_payers_own_use_is_proven_without_its_event_by_the_receipt_of_our_reverted_transfer() {
+    let shop = shop::open_behind(|call, ask| {
+        let mut answer = ask(call);
+        if call["method"] == "eth_getLogs" {
+            answer["result"] = json!([]);
+        }
+        answer
+    });
+    shop.node.set_automine(false);
+    let payment = shop.pay(300);
+    let outcome = shop.chains.settle(payment.clone());
+    shop::eventually("ours waits for a block", || shop.node.pending_transactions() == 1);
+    let mut to_himself = shop.offer(300);
+    to_himself.pay_to = MINTER.address.into();
+    shop.overtake(&shop::pay(&to_himself, shop::nonce(&payment)));
+    shop.node.rpc("evm_setIntervalMining", json!([1]));
+    assert_eq!(failed(wait(outcome)), reason::NONCE_USED);
+    assert_eq!((shop.received(), shop.sent(), shop.journal.books().settled.len()), (0, 1, 1));
 }

@@ -5,6 +5,7 @@ pub mod address;
 mod attempt;
 pub mod buyer;
 mod check;
+mod doubt;
 pub mod eip712;
 mod evidence;
 mod gap;

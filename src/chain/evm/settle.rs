@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use tokio::time::{Duration, Instant, sleep};
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 use super::address::Address;
 use super::attempt::{Progress, gas_cap};
 use super::check::Pace;
-use super::evidence::{self, Depth, Elsewhere, expired, spent};
+use super::doubt::{carries, contradiction};
+use super::evidence::{self, Depth, Elsewhere};
 use super::gap::Place;
 use super::key::PrivateKey;
 use super::lane::Lane;
@@ -53,7 +54,7 @@ pub struct Settler {
 }
 
 /// What a step of a settlement led to.
-enum Ended {
+pub enum Ended {
     /// Nothing can change it: it goes into the books.
     Proven(Settlement),
     /// It did not move the money, as deep as we believe a transfer that did. What we signed is public, so until its end
@@ -407,7 +408,7 @@ impl Settler {
             Elsewhere::Paid(confirmation) => self.deep(payment, confirmation, latest).await,
             Elsewhere::Spent { tx, .. } if carries(tries, &tx) => Ok(contradiction(payment, &tx, progress)),
             Elsewhere::Spent { block, .. } => self.spent(payment, block, latest).await,
-            Elsewhere::Unexplained => Ok(self.stays_unexplained(latest, progress).await?.then(|| Ended::Proven(spent()))),
+            Elsewhere::Unexplained => self.after_unexplained(payment, tries, latest, progress).await,
             Elsewhere::Unused if progress.told && latest.timestamp >= evidence::end(payment) => {
                 self.after_expiry(payment, tries, latest, progress).await
             }
@@ -476,121 +477,26 @@ impl Settler {
         })
     }
 
-    /// The authorization is past its end or too close to it, or its buyer was told that it failed. It has failed once a block that is final is past the end,
-    /// nobody had used it by the latest block, and nothing of ours blocks the line.
-    async fn after_expiry(
-        &self,
-        payment: &VerifiedPayment,
-        tries: &mut Vec<Signed>,
-        latest: &Block,
-        progress: &mut Progress,
-    ) -> Result<Option<Ended>, Halt> {
-        let over = progress.told || latest.timestamp >= evidence::end(payment);
-        // Ours cannot land any more, or shall not. The line comes first, because the question below may never be answered, and others
-        // wait behind this nonce.
-        let clear = if over { self.clear_line(payment, tries, latest, progress).await } else { Ok(false) };
-        if let Err(Halt::Closed) = clear {
-            return Err(Halt::Closed);
-        }
-        match self.elsewhere(payment, latest, progress).await? {
-            Elsewhere::Paid(confirmation) => self.deep(payment, confirmation, latest).await,
-            Elsewhere::Spent { tx, block } => self.after_spent(payment, tries, (tx, block), latest, progress).await,
-            Elsewhere::Unexplained => self.after_unexplained(payment, tries, latest, progress).await,
-            Elsewhere::Unused => {
-                Ok((clear? && evidence::is_over(&self.node, payment, latest).await?).then(|| Ended::Proven(expired())))
-            }
-        }
-    }
-
-    /// The authorization is used up for something else. Nothing of ours may block the line when that is told.
-    async fn after_spent(
-        &self,
-        payment: &VerifiedPayment,
-        tries: &mut Vec<Signed>,
-        (tx, block): ([u8; 32], u64),
-        latest: &Block,
-        progress: &mut Progress,
-    ) -> Result<Option<Ended>, Halt> {
-        if carries(tries, &tx) {
-            return Ok(contradiction(payment, &tx, progress));
-        }
-        let clear = self.clear_line(payment, tries, latest, progress).await?;
-        if clear { self.spent(payment, block, latest).await } else { Ok(None) }
-    }
-
-    /// The authorization was used up in `block` for something else, while a transaction of ours may be under way.
-    async fn spent(&self, payment: &VerifiedPayment, block: u64, latest: &Block) -> Result<Option<Ended>, Halt> {
-        if !self.is_deep(payment, block, latest).await? {
-            return Ok(None);
-        }
-        let is_final = self.node.finalized().await?.number >= block;
-        Ok(Some(if is_final { Ended::Proven(spent()) } else { Ended::SoFar(spent()) }))
-    }
-
-    async fn after_unexplained(
-        &self,
-        payment: &VerifiedPayment,
-        tries: &mut Vec<Signed>,
-        latest: &Block,
-        progress: &mut Progress,
-    ) -> Result<Option<Ended>, Halt> {
-        // Finality takes long; the line is freed before, as soon as a node behind with its events is unlikely.
-        let likely = progress.unexplained_since(latest).is_some();
-        let clear = likely && self.clear_line(payment, tries, latest, progress).await?;
-        Ok((clear && self.stays_unexplained(latest, progress).await?).then(|| Ended::Proven(spent())))
-    }
-
-    /// Where the authorization went. An answer that explains it, or calls it unused, starts the wait for an explanation anew.
-    async fn elsewhere(&self, payment: &VerifiedPayment, latest: &Block, progress: &mut Progress) -> Result<Elsewhere, Halt> {
-        let elsewhere = evidence::elsewhere(&self.node, payment, latest).await?;
-        if elsewhere == Elsewhere::Unexplained {
-            progress.unexplained(latest);
-        } else {
-            progress.explained();
-        }
-        Ok(elsewhere)
-    }
-
-    /// Whether an inexplicable "used up" is to be believed: it was told for a while and for several blocks, and since before
-    /// a block that is final now, so that neither a node behind with its events nor a reorganisation explains it.
-    async fn stays_unexplained(&self, latest: &Block, progress: &Progress) -> Result<bool, Halt> {
-        Ok(match progress.unexplained_since(latest) {
-            Some(first) => self.node.finalized().await?.number >= first,
-            None => false,
-        })
-    }
-
     pub(super) fn chain_id(&self) -> u64 {
         self.entry.token.chain_id
     }
 
     /// The confirmation as an outcome, once enough blocks stand on it.
-    async fn deep(&self, payment: &VerifiedPayment, found: Confirmation, latest: &Block) -> Result<Option<Ended>, Halt> {
+    pub(super) async fn deep(
+        &self,
+        payment: &VerifiedPayment,
+        found: Confirmation,
+        latest: &Block,
+    ) -> Result<Option<Ended>, Halt> {
         let deep = self.is_deep(payment, found.block, latest).await?;
         Ok(deep.then_some(Ended::Proven(Settlement::Confirmed(found))))
     }
 
-    async fn is_deep(&self, payment: &VerifiedPayment, block: u64, latest: &Block) -> Result<bool, Halt> {
+    pub(super) async fn is_deep(&self, payment: &VerifiedPayment, block: u64, latest: &Block) -> Result<bool, Halt> {
         Ok(self.depth.reached(&self.node, payment, block, latest).await?)
     }
 
     fn seconds_left(&self, payment: &VerifiedPayment) -> u64 {
         payment.valid_before().secs().saturating_sub(self.clock.now().secs())
     }
-}
-
-/// Whether this is a transfer of ours, as opposed to a transaction that only frees a nonce.
-fn carries(tries: &[Signed], tx: &[u8; 32]) -> bool {
-    tries.iter().any(|signed| signed.hash == *tx && !signed.transaction.data.is_empty())
-}
-
-/// Our transfer succeeded and the events of the token do not show it: what the nodes say about it is incomplete, or the token
-/// is not what we take it for. The money may have moved, so the payment has not failed; it stays open until the events appear
-/// or somebody looks.
-fn contradiction(payment: &VerifiedPayment, tx: &[u8; 32], progress: &mut Progress) -> Option<Ended> {
-    if !std::mem::replace(&mut progress.contradicted, true) {
-        let (id, tx) = (payment.id(), hex::encode(tx));
-        error!(payment = %id, %tx, "our transfer succeeded, but its receipt does not show it; this payment stays open");
-    }
-    None
 }
