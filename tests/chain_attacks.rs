@@ -2,6 +2,8 @@
 
 #[path = "chain_attacks/nodes.rs"]
 mod nodes;
+#[path = "chain_attacks/payers.rs"]
+mod payers;
 #[path = "chain_attacks/shop.rs"]
 mod shop;
 

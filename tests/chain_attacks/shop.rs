@@ -13,7 +13,7 @@ use farebox::config::{self, Network};
 use farebox::ids::PaymentId;
 use farebox::money::Micros;
 use farebox::x402::{Payment, Requirements};
-use farebox_rig::anvil::{Anvil, BUYER, MINTER, PAY_TO, SETTLER};
+use farebox_rig::anvil::{Anvil, BUYER, MINTER, PAY_TO, SETTLER, Wallet};
 use serde_json::{Value, json};
 use tokio::sync::oneshot::Receiver;
 
@@ -149,7 +149,12 @@ pub fn fresh_nonce() -> [u8; 32] {
 
 /// A payment by the buyer as `offer` wants it.
 pub fn pay(offer: &Requirements, nonce: [u8; 32]) -> VerifiedPayment {
-    let key = PrivateKey::parse(BUYER.key).unwrap();
+    pay_as(BUYER, offer, nonce)
+}
+
+/// A payment by this wallet as `offer` wants it.
+pub fn pay_as(wallet: Wallet, offer: &Requirements, nonce: [u8; 32]) -> VerifiedPayment {
+    let key = PrivateKey::parse(wallet.key).unwrap();
     let header = buyer::pay(offer, None, &key, nonce, now()).unwrap();
     verify(&Payment::from_header(&header).unwrap(), offer, now()).unwrap()
 }

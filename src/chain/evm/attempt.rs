@@ -8,6 +8,7 @@ use super::hex;
 use super::node::{self, Block};
 use super::rpc::RpcError;
 use super::settle::{Halt, Settler};
+use super::stakes::Stake;
 use super::transaction::{Signed, Transaction};
 use crate::chain::payment::VerifiedPayment;
 use crate::chain::{Attempt, JournalClosed};
@@ -77,6 +78,8 @@ pub struct Progress {
     unexplained: Option<(Instant, u64)>,
     /// Whether the operator was told that a transfer of ours succeeded without a trace of it.
     pub contradicted: bool,
+    /// What the transfer takes from its payer's wallet, from before it is signed until it is seen in a block.
+    pub stake: Option<Stake>,
     /// Whether the buyer was told that the payment failed. Then nothing pushes the transfer any more; only its nonce is freed.
     pub told: bool,
 }
@@ -99,7 +102,17 @@ impl Progress {
             passed: 0,
             unexplained: None,
             contradicted: false,
+            stake: None,
             told: false,
+        }
+    }
+
+    /// The transfer, or another use of its authorization, is in this block.
+    pub fn seen_in(&mut self, block: u64, latest: &Block) {
+        if block <= latest.number
+            && let Some(stake) = self.stake.take()
+        {
+            stake.mined(block);
         }
     }
 

@@ -20,6 +20,7 @@ mod rpc;
 mod settle;
 pub mod signature;
 mod simulate;
+mod stakes;
 pub mod transaction;
 pub mod verify;
 mod watch;

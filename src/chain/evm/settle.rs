@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use serde_json::Value;
 use tokio::time::{Duration, Instant, sleep};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::address::Address;
 use super::attempt::{Progress, gas_cap};
@@ -16,8 +17,10 @@ use super::lane::Lane;
 use super::node::{self, Block, Node, Receipt};
 use super::round::Shared;
 use super::rpc::{Rpc, RpcError};
+use super::stakes::Stakes;
 use super::transaction::{Signed, Transaction};
 use super::watch::Watched;
+use super::word::Word;
 use super::{abi, check, hex, simulate};
 use crate::chain::client::JsonClient;
 use crate::chain::handle::{Closed, Entry};
@@ -44,6 +47,7 @@ pub struct Settler {
     pub(super) key: PrivateKey,
     pub(super) address: Address,
     pub(super) lane: Lane,
+    stakes: Stakes,
     /// How many of our transactions are mined.
     pub(super) mined: Shared<u64>,
     pub(super) journal: Arc<dyn Journal>,
@@ -100,6 +104,7 @@ impl Settler {
             address: purse.key.address(),
             key: purse.key,
             lane: Lane::default(),
+            stakes: Stakes::default(),
             mined: Shared::default(),
             journal,
             clock,
@@ -209,6 +214,7 @@ impl Settler {
         hearing: &Hearing,
     ) -> Result<Settlement, JournalClosed> {
         let mut progress = Progress::new();
+        progress.stake = (!tries.is_empty()).then(|| self.stakes.hold(payment));
         let mut pause = Duration::from_millis(100);
         // What its buyer was told, while nothing is proven yet.
         let mut told = None;
@@ -219,12 +225,15 @@ impl Settler {
                 self.follow(payment, tries, &mut progress).await
             };
             match step {
-                Ok(Some(Ended::Proven(outcome @ Settlement::Confirmed(_)))) => return Ok(outcome),
+                Ok(Some(Ended::Proven(Settlement::Confirmed(confirmation)))) => {
+                    progress.stake.take().into_iter().for_each(|stake| stake.mined(confirmation.block));
+                    return Ok(Settlement::Confirmed(confirmation));
+                }
                 Ok(Some(Ended::Proven(outcome))) => return Ok(told.unwrap_or(outcome)),
                 Ok(Some(Ended::SoFar(outcome))) if told.is_none() => {
                     warn!(payment = %payment.id(), "settlement failed; it stays open until that is final: {outcome:?}");
                     hearing.tell(&outcome);
-                    (told, progress.told) = (Some(outcome), true);
+                    (told, progress.told, progress.stake) = (Some(outcome), true, None);
                 }
                 Ok(Some(Ended::SoFar(_)) | None) => {}
                 Err(Halt::Closed) => return Err(JournalClosed),
@@ -270,11 +279,13 @@ impl Settler {
             node::estimate(self.address, payment.asset, &data),
             node::code(payment.authorization.from),
             node::block("latest"),
+            // Not older than the block before it in this list.
+            node::view(payment.asset, payment.asset, &abi::balance_of(payment.authorization.from)),
             node::tip(),
             node::count(self.address, "pending"),
             node::chain_id(),
         ];
-        let [gas, code, latest, tip, pending, chain_id] = self.node.batch(calls).await?;
+        let [gas, code, latest, balance, tip, pending, chain_id] = self.node.batch(calls).await?;
         // A nonce of another chain would leave a gap before everything that follows.
         node::on_chain(chain_id, payment.chain_id)?;
         let latest = node::read_block(latest?)?;
@@ -312,6 +323,13 @@ impl Settler {
             to: payment.asset,
             data,
         };
+        if progress.stake.is_none() {
+            progress.stake = self.stakes.claim(payment, read_balance(balance?)?, latest.number);
+        }
+        if progress.stake.is_none() {
+            debug!(payment = %payment.id(), "waits: the wallet's other transfers under way may leave nothing for this one");
+            return Ok(None);
+        }
         progress.explained();
         progress.signing(&latest);
         self.send_first(payment, tries, transaction, node::read_number(&pending?)?, progress).await?;
@@ -387,6 +405,7 @@ impl Settler {
         latest: &Block,
         progress: &mut Progress,
     ) -> Result<Option<Ended>, Halt> {
+        progress.seen_in(receipt.block, latest);
         let place = Confirmation { tx: hex::encode(&receipt.tx), block: receipt.block };
         let Some(deep) = self.deep(payment, place, latest).await? else { return Ok(None) };
         if evidence::pays(receipt, payment) {
@@ -499,4 +518,9 @@ impl Settler {
     fn seconds_left(&self, payment: &VerifiedPayment) -> u64 {
         payment.valid_before().secs().saturating_sub(self.clock.now().secs())
     }
+}
+
+fn read_balance(answer: Value) -> Result<Word, RpcError> {
+    let unreadable = || RpcError::Unreachable("the token's balance of the payer is not a word".into());
+    abi::word(&node::read_bytes(&answer)?).ok_or_else(unreadable)
 }
