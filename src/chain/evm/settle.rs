@@ -16,11 +16,10 @@ use super::key::PrivateKey;
 use super::lane::Lane;
 use super::node::{self, Block, Node, Receipt};
 use super::round::Shared;
-use super::rpc::{Rpc, RpcError};
+use super::rpc::{Call, Rpc, RpcError};
 use super::stakes::Stakes;
 use super::transaction::{Signed, Transaction};
 use super::watch::Watched;
-use super::word::Word;
 use super::{abi, check, hex, simulate};
 use crate::chain::client::JsonClient;
 use crate::chain::handle::{Closed, Entry};
@@ -275,17 +274,7 @@ impl Settler {
             Proof::NeedsCode => None,
         }
         .unwrap_or_else(|| abi::transfer_wallet(&payment.authorization, &payment.signature));
-        let calls = [
-            node::estimate(self.address, payment.asset, &data),
-            node::code(payment.authorization.from),
-            node::block("latest"),
-            // Not older than the block before it in this list.
-            node::view(payment.asset, payment.asset, &abi::balance_of(payment.authorization.from)),
-            node::tip(),
-            node::count(self.address, "pending"),
-            node::chain_id(),
-        ];
-        let [gas, code, latest, balance, tip, pending, chain_id] = self.node.batch(calls).await?;
+        let [gas, code, latest, balance, tip, pending, chain_id] = self.node.batch(self.questions(payment, &data)).await?;
         // A nonce of another chain would leave a gap before everything that follows.
         node::on_chain(chain_id, payment.chain_id)?;
         let latest = node::read_block(latest?)?;
@@ -323,17 +312,47 @@ impl Settler {
             to: payment.asset,
             data,
         };
-        if progress.stake.is_none() {
-            progress.stake = self.stakes.claim(payment, read_balance(balance?)?, latest.number);
-        }
-        if progress.stake.is_none() {
-            debug!(payment = %payment.id(), "waits: the wallet's other transfers under way may leave nothing for this one");
+        if !self.has_stake(payment, &balance?, &latest, progress)? {
             return Ok(None);
         }
         progress.explained();
         progress.signing(&latest);
         self.send_first(payment, tries, transaction, node::read_number(&pending?)?, progress).await?;
         Ok(None)
+    }
+
+    /// What must be known before a transfer is signed.
+    fn questions(&self, payment: &VerifiedPayment, data: &[u8]) -> [Call; 7] {
+        let payer = payment.authorization.from;
+        [
+            node::estimate(self.address, payment.asset, data),
+            node::code(payer),
+            node::block("latest"),
+            // Not older than the block before it in this list.
+            node::view(payment.asset, payment.asset, &abi::balance_of(payer)),
+            node::tip(),
+            node::count(self.address, "pending"),
+            node::chain_id(),
+        ]
+    }
+
+    /// Whether the payer's balance pays for this transfer beside its others that are under way.
+    fn has_stake(
+        &self,
+        payment: &VerifiedPayment,
+        balance: &Value,
+        latest: &Block,
+        progress: &mut Progress,
+    ) -> Result<bool, RpcError> {
+        if progress.stake.is_none() {
+            let unreadable = || RpcError::Unreachable("the token's balance of the payer is not a word".into());
+            let balance = abi::word(&node::read_bytes(balance)?).ok_or_else(unreadable)?;
+            progress.stake = self.stakes.claim(payment, balance, latest.number);
+        }
+        if progress.stake.is_none() {
+            debug!(payment = %payment.id(), "waits: the wallet's other transfers under way may leave nothing for this one");
+        }
+        Ok(progress.stake.is_some())
     }
 
     /// The chain refuses the transfer and nothing is signed: either somebody else carried it, or it failed.
@@ -518,9 +537,4 @@ impl Settler {
     fn seconds_left(&self, payment: &VerifiedPayment) -> u64 {
         payment.valid_before().secs().saturating_sub(self.clock.now().secs())
     }
-}
-
-fn read_balance(answer: Value) -> Result<Word, RpcError> {
-    let unreadable = || RpcError::Unreachable("the token's balance of the payer is not a word".into());
-    abi::word(&node::read_bytes(&answer)?).ok_or_else(unreadable)
 }
