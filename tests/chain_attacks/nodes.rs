@@ -97,3 +97,78 @@ fn a_payers_own_use_is_proven_without_its_event_by_the_receipt_of_our_reverted_t
     assert_eq!(failed(wait(outcome)), reason::NONCE_USED);
     assert_eq!((shop.received(), shop.sent(), shop.journal.books().settled.len()), (0, 1, 1));
 }
+
+/// A shop with two nodes, of which the first is wrong, in the way of `wrong`, while that is switched on.
+fn open_with_two(switched: &Arc<AtomicBool>, wrong: fn(&Value, &mut Value)) -> Shop {
+    let switched = switched.clone();
+    shop::open_with(|node, network| {
+        let first = Stub::before_node(node.address(), move |call, ask| {
+            let mut answer = ask(call);
+            if switched.load(SeqCst) {
+                wrong(call, &mut answer);
+            }
+            answer
+        });
+        shop::lead_to(network, &[first.url(), node.url()]);
+    })
+}
+
+/// Its newest block is an hour old, and so is all it knows of transactions.
+fn stale(call: &Value, answer: &mut Value) {
+    match call["method"].as_str() {
+        Some("eth_getBlockByNumber") if call["params"][0] == "latest" || call["params"][0] == "pending" => {
+            let time = answer["result"]["timestamp"].as_str().and_then(|time| u64::from_str_radix(&time[2..], 16).ok()).unwrap();
+            answer["result"]["timestamp"] = format!("{:#x}", time - 3600).into();
+        }
+        Some("eth_getTransactionReceipt") => answer["result"] = Value::Null,
+        _ => {}
+    }
+}
+
+/// It is one of Base.
+fn of_another_chain(call: &Value, answer: &mut Value) {
+    if call["method"] == "eth_chainId" {
+        answer["result"] = "0x2105".into();
+    }
+}
+
+#[test]
+fn a_first_node_that_is_behind_or_of_another_chain_does_not_stop_sales_on_the_second() {
+    for wrong in [stale, of_another_chain] {
+        for from_the_start in [true, false] {
+            let switched = Arc::new(AtomicBool::new(from_the_start));
+            let shop = open_with_two(&switched, wrong);
+            assert_eq!(shop.chains.networks()[0].sellable, Ok(()));
+            switched.store(true, SeqCst);
+            let payments: Vec<_> = (0..6).map(|_| shop.pay(300)).collect();
+            // All find it out at once.
+            assert_eq!(shop.simulate_all(&payments), vec![Ok(()); payments.len()]);
+            assert_eq!(shop.chains.networks()[0].sellable, Ok(()), "it is not even closed for a while");
+            payments.into_iter().for_each(|payment| drop(confirmed(wait(shop.chains.settle(payment)))));
+            assert_eq!((shop.received(), shop.sent()), (6 * PRICE, 6));
+        }
+    }
+}
+
+#[test]
+fn a_settlement_under_way_is_followed_on_the_second_node_when_the_first_falls_behind() {
+    let switched = Arc::new(AtomicBool::new(false));
+    let shop = open_with_two(&switched, stale);
+    shop.node.set_automine(false);
+    let outcome = shop.chains.settle(shop.pay(300));
+    shop::eventually("it is sent", || shop.node.pending_transactions() == 1);
+    switched.store(true, SeqCst);
+    shop.node.mine(1);
+    let tx = confirmed(wait(outcome)).tx;
+    assert_eq!((shop.received(), shop.sent(), &shop.journal.books().attempts[0].tx), (PRICE, 1, &tx));
+}
+
+#[test]
+fn a_settlement_starts_on_the_second_node_when_the_first_is_of_another_chain() {
+    let switched = Arc::new(AtomicBool::new(false));
+    let shop = open_with_two(&switched, of_another_chain);
+    let payment = shop.pay(300);
+    switched.store(true, SeqCst);
+    confirmed(wait(shop.chains.settle(payment)));
+    assert_eq!((shop.received(), shop.sent(), shop.journal.books().attempts.len()), (PRICE, 1, 1));
+}

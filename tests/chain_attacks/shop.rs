@@ -182,8 +182,14 @@ impl Shop {
     }
 
     pub fn simulate(&self, payment: &VerifiedPayment) -> Result<(), Refused> {
+        self.simulate_all(std::slice::from_ref(payment)).remove(0)
+    }
+
+    /// All at once.
+    pub fn simulate_all(&self, payments: &[VerifiedPayment]) -> Vec<Result<(), Refused>> {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        runtime.block_on(self.chains.simulate(payment))
+        let asked = payments.iter().map(|payment| self.chains.simulate(payment));
+        runtime.block_on(futures_util::future::join_all(asked))
     }
 
     pub fn received(&self) -> u64 {

@@ -6,7 +6,7 @@ use tokio::time::{Duration, Instant};
 use super::address::Address;
 use super::hex;
 use super::round::{self, Receipts, Rounds, Shared};
-use super::rpc::{Call, Rpc, RpcError};
+use super::rpc::{Asking, Call, Rpc, RpcError};
 
 /// A block's head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -151,9 +151,10 @@ impl Node {
     /// asked first from then on; a node that is behind must never be taken for the chain.
     pub async fn view_at(&self, contract: Address, data: &[u8], number: u64) -> Asked<Vec<u8>> {
         let params = json!([transaction(contract, contract, data), format!("{number:#x}")]);
+        let asking = self.asking();
         let answer = self.rpc.call(Call::new("eth_call", params)).await;
         if answer.as_ref().is_err_and(|error| !error.is_revert()) {
-            self.rpc.pass_over();
+            self.pass_over(asking);
         }
         read_bytes(&answer?)
     }
@@ -169,10 +170,11 @@ impl Node {
             "address": address.to_string(), "fromBlock": format!("{from:#x}"), "toBlock": format!("{to:#x}"),
             "topics": [events, hex::encode(&topics[0]), hex::encode(&topics[1])],
         });
+        let asking = self.asking();
         let [answer, end] = self.batch([Call::new("eth_getLogs", json!([filter])), block(&format!("{to:#x}"))]).await?;
         let answer = answer?;
         if let Err(error) = end.and_then(read_block) {
-            self.rpc.pass_over();
+            self.pass_over(asking);
             return Err(RpcError::Unreachable(format!("the node does not have block {to}: {error}")));
         }
         let logs = answer.as_array().ok_or_else(|| nonsense("eth_getLogs"))?;
@@ -181,6 +183,32 @@ impl Node {
 
     pub async fn call(&self, call: Call) -> Asked<Value> {
         self.rpc.call(call).await
+    }
+
+    /// Asks, and asks the next node for as long as the one that answered had to be passed over, each of them once.
+    pub async fn any<T, E, F: Future<Output = Result<T, E>>>(&self, ask: impl Fn() -> F) -> Result<T, E> {
+        self.rpc.any(ask).await
+    }
+
+    /// Taken before a question whose answer may show that its node is of no use.
+    pub fn asking(&self) -> Asking {
+        self.rpc.asking()
+    }
+
+    /// The node that answered is not of now, or not of this chain: the next one is asked first from then on.
+    pub fn pass_over(&self, asking: Asking) {
+        self.rpc.pass_over(asking);
+        self.head.forget();
+    }
+
+    /// Whether the node that answered is on the chain that we mean; there may be several. One that is not is passed over.
+    pub fn on_chain(&self, answer: Asked<Value>, chain_id: u64, asking: Asking) -> Asked<()> {
+        let theirs = read_number(&answer?)?;
+        if theirs == chain_id {
+            return Ok(());
+        }
+        self.pass_over(asking);
+        Err(RpcError::Unreachable(format!("rpc_urls lead to chain {theirs}, not to {chain_id}")))
     }
 }
 
@@ -264,14 +292,6 @@ pub fn read_block(answer: Value) -> Asked<Block> {
         fee => Some(read_quantity(fee)?),
     };
     Ok(Block { number: read_number(&answer["number"])?, timestamp: read_number(&answer["timestamp"])?, base_fee })
-}
-
-/// Whether the node that answered is on the chain that we mean; there may be several, and not all of them looked at.
-pub fn on_chain(answer: Asked<Value>, chain_id: u64) -> Asked<()> {
-    match read_number(&answer?)? {
-        theirs if theirs == chain_id => Ok(()),
-        theirs => Err(RpcError::Unreachable(format!("the node that answered is on chain {theirs}, not on {chain_id}"))),
-    }
 }
 
 /// `None` while the transaction is not mined. A receipt of another transaction than the one asked for is nonsense.

@@ -70,6 +70,14 @@ impl<T> Default for Shared<T> {
 }
 
 impl<T: Copy> Shared<T> {
+    /// The next who asks is not told what was answered before.
+    pub fn forget(&self) {
+        // Whoever is asking now has not been answered yet.
+        if let Ok(mut known) = self.0.try_lock() {
+            *known = None;
+        }
+    }
+
     /// What was answered last if that is younger than `age`, else what `ask` answers now. Whoever comes in between waits for
     /// the same answer, and hears of the same trouble.
     pub async fn get(&self, age: Duration, ask: impl Future<Output = Asked<T>>) -> Asked<T> {

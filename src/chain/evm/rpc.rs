@@ -69,11 +69,17 @@ impl From<Silence> for RpcError {
     }
 }
 
+/// When something was asked: after so many nodes were passed over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asking(u64);
+
 /// The nodes of one network, the one that answered last first.
 pub struct Rpc {
     client: JsonClient,
     urls: Vec<String>,
     preferred: Cell<usize>,
+    /// How often a node was passed over.
+    passes: Cell<u64>,
     /// Some providers refuse arrays of calls; found out once.
     batches: Cell<bool>,
 }
@@ -96,12 +102,34 @@ struct ReplyError {
 
 impl Rpc {
     pub fn new(client: JsonClient, urls: Vec<String>) -> Rpc {
-        Rpc { client, urls, preferred: Cell::new(0), batches: Cell::new(true) }
+        Rpc { client, urls, preferred: Cell::new(0), passes: Cell::new(0), batches: Cell::new(true) }
     }
 
-    /// The node that answered last is behind the others: ask the next one first.
-    pub fn pass_over(&self) {
-        self.preferred.set((self.preferred.get() + 1) % self.urls.len().max(1));
+    /// Taken before a question whose answer may show that its node is of no use.
+    pub fn asking(&self) -> Asking {
+        Asking(self.passes.get())
+    }
+
+    /// The node that was asked first since then is behind the others, or of another chain: ask the next one first. Many may
+    /// find that out at once, and it is passed over once.
+    pub fn pass_over(&self, asking: Asking) {
+        if self.asking() == asking {
+            self.passes.set(asking.0.wrapping_add(1));
+            self.preferred.set((self.preferred.get() + 1) % self.urls.len().max(1));
+        }
+    }
+
+    /// Asks, and asks the next node for as long as what went wrong was the node, each of them once.
+    pub async fn any<T, E, F: Future<Output = Result<T, E>>>(&self, ask: impl Fn() -> F) -> Result<T, E> {
+        let mut left = self.urls.len();
+        loop {
+            let asking = self.asking();
+            let answer = ask().await;
+            left = left.saturating_sub(1);
+            if answer.is_ok() || self.asking() == asking || left == 0 {
+                return answer;
+            }
+        }
     }
 
     pub async fn call(&self, call: Call) -> Result<Value, RpcError> {
@@ -147,7 +175,10 @@ impl Rpc {
                 Ok(answer) if limited(answer.status.as_u16(), &answer.body) => why = format!("node {} limits our rate", node + 1),
                 Ok(answer) => match serde_json::from_slice(&answer.body) {
                     Ok(reply) => {
-                        self.preferred.set(node);
+                        // A first answer changes nothing: its node may have been passed over meanwhile.
+                        if turn > 0 {
+                            self.preferred.set(node);
+                        }
                         return Ok(reply);
                     }
                     Err(_) => {

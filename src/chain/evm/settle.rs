@@ -10,7 +10,7 @@ use super::address::Address;
 use super::attempt::{Progress, gas_cap};
 use super::check::Pace;
 use super::doubt::{carries, contradiction};
-use super::evidence::{self, Depth, Elsewhere};
+use super::evidence::{self, CLOCK_TOLERANCE, Depth, Elsewhere};
 use super::gap::Place;
 use super::key::PrivateKey;
 use super::lane::Lane;
@@ -85,6 +85,12 @@ impl From<RpcError> for Halt {
     }
 }
 
+/// Why a transfer was not tried.
+enum Untried {
+    Clock(Closed),
+    Trouble(Refused),
+}
+
 /// What is needed beside the token to settle on a network.
 pub struct Purse {
     pub urls: Vec<String>,
@@ -114,14 +120,15 @@ impl Settler {
     }
 
     pub async fn check(&self) -> Result<(), Closed> {
-        check::check(self, self.clock.now()).await
+        self.node.any(|| check::check(self, self.clock.now())).await
     }
 
     pub async fn simulate(&self, payment: &VerifiedPayment) -> Result<(), Refused> {
-        let trial = simulate::attempt(&self.node, self.address, payment, "latest").await?;
-        // The time that was noted with the payment is what its transfer is looked for by.
-        let agreed = check::agree_on_time(&self.node, &self.entry.token, &trial.latest, payment.verified_at).await;
-        let trial = match agreed.map_err(|why| self.entry.closing(why))? {
+        let (trial, pace) = self.node.any(|| self.tried(payment)).await.map_err(|why| match why {
+            Untried::Clock(why) => self.entry.closing(why),
+            Untried::Trouble(why) => why,
+        })?;
+        let trial = match pace {
             Pace::Live => trial,
             // The token compares times with those of the block it is asked in.
             Pace::Idle => simulate::attempt(&self.node, self.address, payment, "pending").await?,
@@ -129,10 +136,17 @@ impl Settler {
         trial.judge(&self.node, self.address, payment).await.map(|_| ())
     }
 
+    /// Tries the transfer on a node that is of this chain and of now.
+    async fn tried(&self, payment: &VerifiedPayment) -> Result<(simulate::Trial, Pace), Untried> {
+        let trial = simulate::attempt(&self.node, self.address, payment, "latest").await.map_err(Untried::Trouble)?;
+        // The time that was noted with the payment is what its transfer is looked for by.
+        let pace = check::agree_on_time(&self.node, &self.entry.token, (&trial.latest, trial.asking), payment.verified_at).await;
+        pace.map(|pace| (trial, pace)).map_err(Untried::Clock)
+    }
+
     /// Whether the chain's clock and ours agree.
     pub async fn agree_on_time(&self) -> Result<(), Closed> {
-        let latest = self.node.recent().await.map_err(|error| error.to_string())?;
-        check::agree_on_time(&self.node, &self.entry.token, &latest, self.clock.now()).await.map(|_| ())
+        self.node.any(|| check::recent_agrees(&self.node, &self.entry.token, self.clock.now())).await
     }
 
     /// Reads journaled attempts back. Must happen before any new settlement starts, so that no nonce is used twice.
@@ -274,9 +288,10 @@ impl Settler {
             Proof::NeedsCode => None,
         }
         .unwrap_or_else(|| abi::transfer_wallet(&payment.authorization, &payment.signature));
+        let asking = self.node.asking();
         let [gas, code, latest, balance, tip, pending, chain_id] = self.node.batch(self.questions(payment, &data)).await?;
         // A nonce of another chain would leave a gap before everything that follows.
-        node::on_chain(chain_id, payment.chain_id)?;
+        self.node.on_chain(chain_id, payment.chain_id, asking)?;
         let latest = node::read_block(latest?)?;
         let mut wallet = !node::read_bytes(&code?)?.is_empty();
         let gas = match gas {
@@ -387,7 +402,12 @@ impl Settler {
         progress: &mut Progress,
     ) -> Result<Option<Ended>, Halt> {
         let hashes: Vec<_> = tries.iter().map(|signed| signed.hash).collect();
+        let asking = self.node.asking();
         let (receipts, latest) = self.node.our_receipts(&hashes).await?;
+        if latest.timestamp.saturating_add(CLOCK_TOLERANCE) < self.clock.now().secs() {
+            // Behind, or a chain without traffic: another node sees as much or more.
+            self.node.pass_over(asking);
+        }
         let mut mined: Vec<_> = receipts.into_iter().flatten().collect();
         // Not even beside the receipt of a newer nonce may such a transaction be overlooked.
         let odd = mined.iter().find(|receipt| receipt.succeeded && carries(tries, &receipt.tx));
