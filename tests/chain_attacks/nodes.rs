@@ -1,12 +1,12 @@
 //! Nodes as providers run them: they do not know a word, are behind in one thing and not in another, or refuse long lists.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 
 use farebox::chain::reason;
 use farebox::money::Micros;
 use farebox_rig::anvil::MINTER;
-use farebox_rig::stub::Stub;
+use farebox_rig::stub::{self, Stub};
 use serde_json::{Value, json};
 
 use super::shop::{self, PRICE, Shop, confirmed, failed, still_open, wait};
@@ -171,4 +171,74 @@ fn a_settlement_starts_on_the_second_node_when_the_first_is_of_another_chain() {
     switched.store(true, SeqCst);
     confirmed(wait(shop.chains.settle(payment)));
     assert_eq!((shop.received(), shop.sent(), shop.journal.books().attempts.len()), (PRICE, 1, 1));
+}
+
+/// How a provider answers a list of calls that it does not take.
+type Refusal = fn() -> Value;
+
+const REFUSALS: [Refusal; 3] = [
+    || json!({"jsonrpc": "2.0", "id": null, "error": {"code": -32005, "message": "batch limit exceeded"}}),
+    || json!([{"jsonrpc": "2.0", "id": null, "error": {"code": -32600, "message": "too many calls"}}]),
+    || json!([{"jsonrpc": "2.0", "id": 0, "error": {"code": -32600, "message": "too many calls"}}]),
+];
+
+/// How often a provider was asked.
+#[derive(Default)]
+struct Asked {
+    lists_refused: AtomicU64,
+    lists_answered: AtomicU64,
+    singles: AtomicU64,
+}
+
+/// A shop behind a provider that takes lists of at most so many calls, and one single call in three only.
+fn open_behind_provider(most: usize, refusal: Refusal, asked: &Arc<Asked>) -> Shop {
+    let asked = asked.clone();
+    shop::open_with(|node, network| {
+        let behind = node.address().to_owned();
+        let proxy = Stub::start(move |request| {
+            let body: Value = serde_json::from_str(request.split("\r\n\r\n").nth(1)?).ok()?;
+            match body.as_array().map(Vec::len) {
+                Some(calls) if calls > most => {
+                    asked.lists_refused.fetch_add(1, SeqCst);
+                    return Some((200, refusal().to_string()));
+                }
+                Some(_) => drop(asked.lists_answered.fetch_add(1, SeqCst)),
+                None if asked.singles.fetch_add(1, SeqCst) % 3 > 0 && body["method"] == "eth_getTransactionReceipt" => {
+                    return Some((429, "{}".into()));
+                }
+                None => {}
+            }
+            Some((200, stub::forward(&behind, request)))
+        });
+        shop::lead_to(network, &[proxy.url()]);
+    })
+}
+
+fn settle_many(shop: &Shop) {
+    shop.node.set_automine(false);
+    let outcomes: Vec<_> = (0..24).map(|_| shop.chains.settle(shop.pay(300))).collect();
+    shop::eventually("all are sent", || shop.node.pending_transactions() == 24);
+    shop.node.mine(1);
+    outcomes.into_iter().for_each(|outcome| drop(confirmed(wait(outcome))));
+    assert_eq!((shop.received(), shop.sent()), (24 * PRICE, 24));
+}
+
+#[test]
+fn a_provider_that_takes_ten_calls_at_once_is_never_asked_for_more() {
+    let asked = Arc::<Asked>::default();
+    let shop = open_behind_provider(10, REFUSALS[0], &asked);
+    settle_many(&shop);
+    assert_eq!(asked.lists_refused.load(SeqCst), 0);
+    assert!(asked.lists_answered.load(SeqCst) > 24);
+}
+
+#[test]
+fn a_provider_that_takes_no_lists_and_limits_the_rate_of_single_calls_is_sold_on() {
+    for refusal in REFUSALS {
+        let asked = Arc::<Asked>::default();
+        let shop = open_behind_provider(1, refusal, &asked);
+        assert_eq!(shop.chains.networks()[0].sellable, Ok(()));
+        settle_many(&shop);
+        assert!(asked.lists_refused.load(SeqCst) <= 2, "the only node is asked twice at most until that is known");
+    }
 }

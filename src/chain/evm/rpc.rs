@@ -4,9 +4,13 @@ use std::cell::Cell;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::time::{Duration, Instant};
 
 use super::hex;
 use crate::chain::client::JsonClient;
+
+/// A provider that refused an array may take one again after this long.
+const RELENT: Duration = Duration::from_secs(600);
 
 /// One call.
 #[derive(Clone, Debug)]
@@ -80,8 +84,8 @@ pub struct Rpc {
     preferred: Cell<usize>,
     /// How often a node was passed over.
     passes: Cell<u64>,
-    /// Some providers refuse arrays of calls; found out once.
-    batches: Cell<bool>,
+    /// Some providers refuse arrays of calls; until then none is tried again.
+    no_arrays_before: Cell<Option<Instant>>,
 }
 
 #[derive(Deserialize)]
@@ -102,7 +106,7 @@ struct ReplyError {
 
 impl Rpc {
     pub fn new(client: JsonClient, urls: Vec<String>) -> Rpc {
-        Rpc { client, urls, preferred: Cell::new(0), passes: Cell::new(0), batches: Cell::new(true) }
+        Rpc { client, urls, preferred: Cell::new(0), passes: Cell::new(0), no_arrays_before: Cell::new(None) }
     }
 
     /// Taken before a question whose answer may show that its node is of no use.
@@ -138,25 +142,31 @@ impl Rpc {
         outcome(reply)
     }
 
-    /// All calls in one round trip, answers in the order of the calls.
+    /// All calls in one round trip where the node takes that, answers in the order of the calls. Whatever could be asked is
+    /// answered: each call has its own trouble.
+    ///
+    /// # Errors
+    /// Why none of them could be asked.
     pub async fn batch(&self, calls: Vec<Call>) -> Result<Vec<Result<Value, RpcError>>, RpcError> {
-        if self.batches.get() {
-            let array: Vec<_> = calls.iter().enumerate().map(|(id, call)| request(id, call)).collect();
-            match self.ask::<Vec<Reply>>(Value::from(array).to_string().into_bytes()).await {
-                Ok(replies) => return in_order(replies, calls.len()),
-                Err(silence) if !silence.spoke => return Err(silence.into()),
-                // One error for the whole array: ask one by one from now on, unless that fails too.
-                Err(silence) => {
-                    let answers = self.one_by_one(calls).await;
-                    if answers.iter().any(|answer| matches!(answer, Err(RpcError::Unreachable(_)))) {
-                        return Err(silence.into());
-                    }
-                    self.batches.set(false);
-                    return Ok(answers);
-                }
-            }
+        if self.no_arrays_before.get().is_some_and(|time| Instant::now() < time) {
+            return Ok(self.one_by_one(calls).await);
         }
-        Ok(self.one_by_one(calls).await)
+        let array: Vec<_> = calls.iter().enumerate().map(|(id, call)| request(id, call)).collect();
+        let refused = match self.ask::<Vec<Reply>>(Value::from(array).to_string().into_bytes()).await {
+            Ok(replies) => match in_order(replies, calls.len()) {
+                Some(answers) => return Ok(answers),
+                None => "the node left calls unanswered".to_owned(),
+            },
+            Err(silence) if !silence.spoke => return Err(silence.into()),
+            Err(silence) => silence.why,
+        };
+        // One error for the whole array, or for some of it: ask one by one for a while, unless that fails too.
+        let answers = self.one_by_one(calls).await;
+        if answers.iter().all(|answer| matches!(answer, Err(RpcError::Unreachable(_)))) {
+            return Err(RpcError::Unreachable(refused));
+        }
+        self.no_arrays_before.set(Some(Instant::now() + RELENT));
+        Ok(answers)
     }
 
     async fn one_by_one(&self, calls: Vec<Call>) -> Vec<Result<Value, RpcError>> {
@@ -204,8 +214,8 @@ fn limited(status: u16, body: &[u8]) -> bool {
         let error = &reply["error"];
         let text = error["message"].as_str().unwrap_or_default().to_ascii_lowercase();
         let reverted = !error["data"].is_null() || error["code"] == 3 || text.contains("revert");
-        // Some use the same code for too wide a question, which another node would refuse as well.
-        let too_wide = text.contains("query returned") || text.contains("block range");
+        // Some use the same code for too wide a question, which another node would refuse as well, or for too many at once.
+        let too_wide = ["query returned", "block range", "batch"].iter().any(|word| text.contains(word));
         let says = ["rate limit", "too many requests", "capacity"].iter().any(|word| text.contains(word));
         error.is_object() && !too_wide && (error["code"] == -32005 || (says && !reverted))
     };
@@ -232,14 +242,14 @@ fn outcome(reply: Reply) -> Result<Value, RpcError> {
     }
 }
 
-fn in_order(replies: Vec<Reply>, expected: usize) -> Result<Vec<Result<Value, RpcError>>, RpcError> {
-    let missing = || RpcError::Unreachable("the node left calls unanswered".into());
-    let mut answers = vec![Err(missing()); expected];
+/// `None` when a call has no answer, or something is answered that was not asked.
+fn in_order(replies: Vec<Reply>, expected: usize) -> Option<Vec<Result<Value, RpcError>>> {
+    let mut answers: Vec<_> = (0..expected).map(|_| None).collect();
     for reply in replies {
-        let place = reply.id.and_then(|id| usize::try_from(id).ok()).and_then(|id| answers.get_mut(id));
-        *place.ok_or_else(missing)? = outcome(reply);
+        let place = reply.id.and_then(|id| usize::try_from(id).ok()).and_then(|id| answers.get_mut(id))?;
+        *place = Some(outcome(reply));
     }
-    Ok(answers)
+    answers.into_iter().collect()
 }
 
 /// The revert data of an error: a string as geth sends it, or nested once.
@@ -258,12 +268,18 @@ mod tests {
             r#"[{"id":1,"result":"0x2"},{"id":0,"error":{"code":3,"message":"Execution REVERTED","data":"0x08c3"}}]"#,
         )
         .unwrap();
-        let answers = in_order(replies, 3).unwrap();
+        let answers = in_order(replies, 2).unwrap();
         let expected = RpcError::Answered { message: "execution reverted".into(), data: Some(vec![0x08, 0xc3]) };
         assert_eq!(answers[0], Err(expected.clone()));
         assert!(expected.is_revert());
         assert_eq!(answers[1], Ok("0x2".into()));
-        assert!(matches!(answers[2], Err(RpcError::Unreachable(_))), "a missing answer is unknown, never a success");
+        for refused in [
+            r#"[{"id":0,"result":"0x1"}]"#,
+            r#"[{"id":null,"error":{"code":-32600,"message":"too many"}}]"#,
+            r#"[{"id":0,"result":"0x1"},{"id":2,"result":"0x1"}]"#,
+        ] {
+            assert!(in_order(serde_json::from_str(refused).unwrap(), 2).is_none(), "never a success: {refused}");
+        }
     }
 
     #[test]
@@ -284,6 +300,7 @@ mod tests {
             r#"{"error":{"code":-32000,"message":"rate limit","data":"0x08c379a0"}}"#,
             r#"{"error":{"code":-32000,"message":"execution reverted: -32005 capacity"}}"#,
             r#"{"error":{"code":-32005,"message":"query returned more than 10000 results"}}"#,
+            r#"{"error":{"code":-32005,"message":"batch size too large"}}"#,
         ] {
             assert!(!limited(body), "what the payer may have written: {body}");
         }
