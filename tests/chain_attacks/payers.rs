@@ -1,9 +1,12 @@
 //! Wallets that promise the same money many times: they cost us no gas, and wallets that have the money wait for nobody.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
 
 use farebox::chain::{Settlement, VerifiedPayment, reason};
 use farebox_rig::anvil::{BUYER, POOR_BUYER};
+use serde_json::json;
 
 use super::shop::{self, PRICE, Shop, confirmed, wait};
 
@@ -57,4 +60,29 @@ fn a_wallet_that_can_just_pay_is_not_refused_while_its_transfers_get_into_blocks
     let outcomes: Vec<_> = payments.into_iter().map(|payment| shop.chains.settle(payment)).collect();
     outcomes.into_iter().for_each(|outcome| drop(confirmed(wait(outcome))));
     assert_eq!((shop.received(), shop.sent(), shop.node.usdc_balance(POOR_BUYER.address)), (12 * PRICE, 12, 0));
+}
+
+#[test]
+fn a_payment_that_failed_is_looked_at_ever_more_seldom_until_its_end() {
+    let looks = Arc::new(AtomicU64::new(0));
+    let count = looks.clone();
+    let shop = shop::open_behind(move |call, ask| {
+        count.fetch_add(u64::from(call["method"] == "eth_getTransactionReceipt"), SeqCst);
+        ask(call)
+    });
+    shop.node.pay(BUYER, POOR_BUYER, PRICE);
+    let payment = shop::pay_as(POOR_BUYER, &shop.offer(50), shop::fresh_nonce());
+    shop.node.set_automine(false);
+    let outcome = shop.chains.settle(payment);
+    shop::eventually("ours waits for a block", || shop.node.pending_transactions() == 1);
+    shop.node.pay(POOR_BUYER, BUYER, PRICE);
+    shop.node.rpc("evm_setIntervalMining", json!([1]));
+    assert_eq!(shop::failed(wait(outcome)), reason::BALANCE);
+    let before = looks.load(SeqCst);
+    std::thread::sleep(Duration::from_secs(32));
+    let later = looks.load(SeqCst) - before;
+    assert!((1..=3).contains(&later), "{later} looks");
+    assert!(shop.journal.books().settled.is_empty(), "anybody may still submit it");
+    shop::eventually("its end is noticed", || shop.journal.books().settled.len() == 1);
+    assert_eq!((shop.received(), shop.sent()), (0, 1));
 }

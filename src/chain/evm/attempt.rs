@@ -82,6 +82,10 @@ pub struct Progress {
     pub stake: Option<Stake>,
     /// Whether the buyer was told that the payment failed. Then nothing pushes the transfer any more; only its nonce is freed.
     pub told: bool,
+    /// Whether our nonces for it were used up at the last look, so that nobody waits behind them.
+    pub clear: bool,
+    /// How long it was left alone after that.
+    pub pause: Duration,
 }
 
 /// What the node said to the bytes.
@@ -104,6 +108,8 @@ impl Progress {
             contradicted: false,
             stake: None,
             told: false,
+            clear: false,
+            pause: Duration::ZERO,
         }
     }
 

@@ -27,6 +27,7 @@ impl Settler {
         if let Err(Halt::Closed) = clear {
             return Err(Halt::Closed);
         }
+        progress.clear = matches!(clear, Ok(true));
         match self.elsewhere(payment, latest, progress).await? {
             Elsewhere::Paid(confirmation) => self.deep(payment, confirmation, latest).await,
             Elsewhere::Spent { tx, block } => self.after_spent(payment, tries, (tx, block), latest, progress).await,

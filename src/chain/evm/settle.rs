@@ -36,8 +36,11 @@ const SETTLE_MARGIN_SECONDS: u64 = 6;
 const IDLE: Duration = Duration::from_secs(15);
 /// How soon somebody who asks again is noticed.
 const WAKE: Duration = Duration::from_millis(100);
-/// Between two looks for a payment whose buyer was told that it failed.
+/// Between the first two looks for a payment whose buyer was told that it failed. Its end, which its buyer chose, may be a day
+/// away.
 const AFTERCARE: Duration = Duration::from_secs(5);
+/// Between later ones.
+const LONGEST_AFTERCARE: Duration = Duration::from_secs(160);
 
 /// Everything that settles payments on one network with one key.
 pub struct Settler {
@@ -256,7 +259,8 @@ impl Settler {
                 }
             }
             if told.is_some() {
-                pause = AFTERCARE;
+                sleep(self.node.in_step(self.aftercare(payment, &mut progress))).await;
+                continue;
             }
             if !tries.is_empty() || hearing.is_waited() {
                 sleep(self.node.in_step(pause)).await;
@@ -270,6 +274,18 @@ impl Settler {
             }
             pause = WAKE;
         }
+    }
+
+    /// How long a payment is left alone whose buyer was told that it failed: not for long while a nonce of ours holds up others,
+    /// else twice as long each time, but not past its end.
+    fn aftercare(&self, payment: &VerifiedPayment, progress: &mut Progress) -> Duration {
+        let longest = if progress.clear { LONGEST_AFTERCARE } else { AFTERCARE };
+        progress.pause = (progress.pause * 2).clamp(AFTERCARE, longest);
+        let left = self.seconds_left(payment);
+        if left > 0 {
+            progress.pause = progress.pause.min(Duration::from_secs(left));
+        }
+        progress.pause
     }
 
     /// Signs and sends, if the transfer would succeed now. What would revert before anything is signed has failed.
@@ -445,6 +461,7 @@ impl Settler {
         progress: &mut Progress,
     ) -> Result<Option<Ended>, Halt> {
         progress.seen_in(receipt.block, latest);
+        progress.clear = true;
         let place = Confirmation { tx: hex::encode(&receipt.tx), block: receipt.block };
         let Some(deep) = self.deep(payment, place, latest).await? else { return Ok(None) };
         if evidence::pays(receipt, payment) {
