@@ -203,7 +203,9 @@ fn open_behind_provider(most: usize, refusal: Refusal, asked: &Arc<Asked>) -> Sh
                     return Some((200, refusal().to_string()));
                 }
                 Some(_) => drop(asked.lists_answered.fetch_add(1, SeqCst)),
-                None if asked.singles.fetch_add(1, SeqCst) % 3 > 0 && body["method"] == "eth_getTransactionReceipt" => {
+                None if !asked.singles.fetch_add(1, SeqCst).is_multiple_of(3)
+                    && body["method"] == "eth_getTransactionReceipt" =>
+                {
                     return Some((429, "{}".into()));
                 }
                 None => {}
