@@ -1,5 +1,9 @@
 //! Payments under attack and in bad weather: clever strangers, voided claims, nodes that lag, fees and nonces gone wrong.
 
+#[path = "chain_attacks/nodes.rs"]
+mod nodes;
+#[path = "chain_attacks/payers.rs"]
+mod payers;
 #[path = "chain_attacks/shop.rs"]
 mod shop;
 

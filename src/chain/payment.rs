@@ -74,6 +74,10 @@ impl VerifiedPayment {
         if authorization.value != Word::from(amount.get()) {
             return Err(unusable("amount is not the authorized value"));
         }
+        // Not held against today's configuration, which may pay to another address by now.
+        if Address::parse(&requirements.pay_to) != Some(authorization.to) {
+            return Err(unusable("payTo is not the authorized recipient"));
+        }
         Ok(VerifiedPayment {
             version,
             requirements,
@@ -182,4 +186,49 @@ pub fn identify(payment: &Payment, wanted: &Requirements) -> Result<PaymentId, R
 pub(super) fn identity(chain_id: u64, asset: Address, authorization: &Authorization) -> PaymentId {
     let parts = [&Word::from(chain_id).0[..], &asset.0, &authorization.from.0, &authorization.nonce];
     PaymentId(keccak(&parts.concat()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chain::evm::{buyer, key::PrivateKey};
+
+    const PAY_TO: &str = "0x3C44CdDdB6a900fa2b585dd299e03d12FA4293BC";
+
+    fn stored() -> serde_json::Value {
+        let extra = serde_json::json!({"name": "USDC", "version": "2"});
+        let offer = Requirements {
+            scheme: "exact".into(),
+            network: "eip155:84532".into(),
+            amount: "250000".into(),
+            asset: "0x036CbD53842c5426634e7929541eC2318f3dCF7e".into(),
+            pay_to: PAY_TO.into(),
+            max_timeout_seconds: 60,
+            extra: extra.as_object().cloned(),
+        };
+        let (key, now) = (PrivateKey::parse(&format!("0x{}", "11".repeat(32))).unwrap(), Timestamp::from_secs(1_763_640_000));
+        let header = buyer::pay(&offer, None, &key, [7; 32], now).unwrap();
+        let payment = crate::chain::verify(&Payment::from_header(&header).unwrap(), &offer, now).unwrap();
+        serde_json::from_slice(&payment.to_bytes()).unwrap()
+    }
+
+    #[test]
+    fn a_stored_payment_that_pays_somebody_else_or_something_else_is_not_read() {
+        let read = |stored: &serde_json::Value| VerifiedPayment::from_bytes(stored.to_string().as_bytes());
+        assert!(read(&stored()).is_ok());
+        let mut lower = stored();
+        lower["requirements"]["payTo"] = PAY_TO.to_ascii_lowercase().into();
+        assert!(read(&lower).is_ok(), "the same address");
+        for (field, other) in [
+            ("payTo", "0x70997970C51812dc3A010C7d01b50e0d17dc79C8"),
+            ("payTo", "nobody"),
+            ("amount", "250001"),
+            ("asset", "USDC"),
+            ("network", "solana:mainnet"),
+        ] {
+            let mut changed = stored();
+            changed["requirements"][field] = other.into();
+            assert!(read(&changed).is_err(), "{field}: {other}");
+        }
+    }
 }

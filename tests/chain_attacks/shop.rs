@@ -13,7 +13,7 @@ use farebox::config::{self, Network};
 use farebox::ids::PaymentId;
 use farebox::money::Micros;
 use farebox::x402::{Payment, Requirements};
-use farebox_rig::anvil::{Anvil, BUYER, MINTER, PAY_TO, SETTLER};
+use farebox_rig::anvil::{Anvil, BUYER, MINTER, PAY_TO, SETTLER, Wallet};
 use serde_json::{Value, json};
 use tokio::sync::oneshot::Receiver;
 
@@ -112,9 +112,14 @@ pub fn open() -> Shop {
 pub fn open_behind(answer: impl Fn(&Value, &dyn Fn(&Value) -> Value) -> Value + Send + Sync + 'static) -> Shop {
     open_with(|node, network| {
         let proxy = Stub::before_node(node.address(), answer);
-        let config::Settlement::Rpc { urls, .. } = &mut network.settlement else { unreachable!() };
-        *urls = vec![proxy.url()];
+        lead_to(network, &[proxy.url()]);
     })
+}
+
+/// Makes the network ask these nodes, in this order.
+pub fn lead_to(network: &mut Network, nodes: &[String]) {
+    let config::Settlement::Rpc { urls, .. } = &mut network.settlement else { unreachable!() };
+    *urls = nodes.to_vec();
 }
 
 /// What a node answers to `call` with an error of its own.
@@ -144,7 +149,12 @@ pub fn fresh_nonce() -> [u8; 32] {
 
 /// A payment by the buyer as `offer` wants it.
 pub fn pay(offer: &Requirements, nonce: [u8; 32]) -> VerifiedPayment {
-    let key = PrivateKey::parse(BUYER.key).unwrap();
+    pay_as(BUYER, offer, nonce)
+}
+
+/// A payment by this wallet as `offer` wants it.
+pub fn pay_as(wallet: Wallet, offer: &Requirements, nonce: [u8; 32]) -> VerifiedPayment {
+    let key = PrivateKey::parse(wallet.key).unwrap();
     let header = buyer::pay(offer, None, &key, nonce, now()).unwrap();
     verify(&Payment::from_header(&header).unwrap(), offer, now()).unwrap()
 }
@@ -172,8 +182,14 @@ impl Shop {
     }
 
     pub fn simulate(&self, payment: &VerifiedPayment) -> Result<(), Refused> {
+        self.simulate_all(std::slice::from_ref(payment)).remove(0)
+    }
+
+    /// All at once.
+    pub fn simulate_all(&self, payments: &[VerifiedPayment]) -> Vec<Result<(), Refused>> {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        runtime.block_on(self.chains.simulate(payment))
+        let asked = payments.iter().map(|payment| self.chains.simulate(payment));
+        runtime.block_on(futures_util::future::join_all(asked))
     }
 
     pub fn received(&self) -> u64 {

@@ -8,6 +8,7 @@ use super::hex;
 use super::node::{self, Block};
 use super::rpc::RpcError;
 use super::settle::{Halt, Settler};
+use super::stakes::Stake;
 use super::transaction::{Signed, Transaction};
 use crate::chain::payment::VerifiedPayment;
 use crate::chain::{Attempt, JournalClosed};
@@ -77,8 +78,14 @@ pub struct Progress {
     unexplained: Option<(Instant, u64)>,
     /// Whether the operator was told that a transfer of ours succeeded without a trace of it.
     pub contradicted: bool,
+    /// What the transfer takes from its payer's wallet, from before it is signed until it is seen in a block.
+    pub stake: Option<Stake>,
     /// Whether the buyer was told that the payment failed. Then nothing pushes the transfer any more; only its nonce is freed.
     pub told: bool,
+    /// Whether our nonces for it were used up at the last look, so that nobody waits behind them.
+    pub clear: bool,
+    /// How long it was left alone after that.
+    pub pause: Duration,
 }
 
 /// What the node said to the bytes.
@@ -99,7 +106,19 @@ impl Progress {
             passed: 0,
             unexplained: None,
             contradicted: false,
+            stake: None,
             told: false,
+            clear: false,
+            pause: Duration::ZERO,
+        }
+    }
+
+    /// The transfer, or another use of its authorization, is in this block.
+    pub fn seen_in(&mut self, block: u64, latest: &Block) {
+        if block <= latest.number
+            && let Some(stake) = self.stake.take()
+        {
+            stake.mined(block);
         }
     }
 

@@ -3,7 +3,7 @@
 use super::attempt::gas_cap;
 use super::evidence::CLOCK_TOLERANCE;
 use super::node::{self, Block, Node};
-use super::rpc::RpcError;
+use super::rpc::{Asking, RpcError};
 use super::settle::Settler;
 use super::{abi, hex};
 use crate::chain::evm::address::Address;
@@ -47,7 +47,7 @@ fn cost(price: u128, coin: Micros) -> Micros {
 /// Whether the nodes are those of this chain and the token is the one we quote, in one round of questions. Returns the
 /// latest block.
 pub async fn check_token(node: &Node, token: &Token, now: Timestamp) -> Result<Block, Closed> {
-    let nobody = Address([0; 20]);
+    let (nobody, asking) = (Address([0; 20]), node.asking());
     let answers = node
         .batch([
             node::chain_id(),
@@ -60,10 +60,10 @@ pub async fn check_token(node: &Node, token: &Token, now: Timestamp) -> Result<B
         .map_err(|error| error.to_string())?;
     let [chain_id, code, decimals, domain, block] = answers;
     let text = |error: RpcError| error.to_string();
-    let chain_id = node::read_number(&chain_id.map_err(text)?).map_err(text)?;
-    if chain_id != token.chain_id {
-        return Err(format!("rpc_urls lead to chain {chain_id}, not to {}", token.chain_id).into());
-    }
+    node.on_chain(chain_id, token.chain_id, asking).map_err(|error| match error {
+        RpcError::Unreachable(why) => why,
+        answered => answered.to_string(),
+    })?;
     if node::read_bytes(&code.map_err(text)?).map_err(text)?.is_empty() {
         return Err(format!("there is no contract at the asset's address {}", token.asset).into());
     }
@@ -81,7 +81,7 @@ pub async fn check_token(node: &Node, token: &Token, now: Timestamp) -> Result<B
         .into());
     }
     let block = node::read_block(block.map_err(text)?).map_err(text)?;
-    agree_on_time(node, token, &block, now).await?;
+    agree_on_time(node, token, (&block, asking), now).await?;
     Ok(block)
 }
 
@@ -96,7 +96,13 @@ pub enum Pace {
 /// Whether the chain's clock and ours agree, to two minutes. A block of the future says no. So does an old one where blocks
 /// always come, whether it is our clock that is ahead or the node that is behind. A test chain makes blocks only when it is
 /// asked to, so there the block that it would make next has the last word; a node that is behind would date that one old, too.
-pub async fn agree_on_time(node: &Node, token: &Token, latest: &Block, now: Timestamp) -> Result<Pace, Closed> {
+/// A node that disagrees is passed over; it was asked for its `latest` block after `asking`.
+pub async fn agree_on_time(
+    node: &Node,
+    token: &Token,
+    (latest, asking): (&Block, Asking),
+    now: Timestamp,
+) -> Result<Pace, Closed> {
     let skew = |theirs: u64| {
         let apart = theirs.abs_diff(now.secs());
         let way = if theirs > now.secs() { "behind" } else { "ahead of" };
@@ -106,14 +112,25 @@ pub async fn agree_on_time(node: &Node, token: &Token, latest: &Block, now: Time
         );
         if apart > CLOCK_TOLERANCE { Err(Closed::Clock(why)) } else { Ok(()) }
     };
-    match skew(latest.timestamp) {
+    let pace = match skew(latest.timestamp) {
         Ok(()) => Ok(Pace::Live),
         Err(why) if latest.timestamp > now.secs() || !token.may_idle => Err(why),
         Err(_) => {
             let next = node.block("pending").await.map_err(|error| error.to_string())?;
             skew(next.timestamp).map(|()| Pace::Idle)
         }
+    };
+    if pace.is_err() {
+        node.pass_over(asking);
     }
+    pace
+}
+
+/// The same of the latest block, or one that was it a few seconds ago.
+pub async fn recent_agrees(node: &Node, token: &Token, now: Timestamp) -> Result<(), Closed> {
+    let asking = node.asking();
+    let latest = node.recent().await.map_err(|error| error.to_string())?;
+    agree_on_time(node, token, (&latest, asking), now).await.map(|_| ())
 }
 
 /// Whether settlements can outlive a doubling of the base fee within the operator's cap; both in wei per gas.

@@ -6,7 +6,7 @@ use tokio::time::{Duration, Instant};
 use super::address::Address;
 use super::hex;
 use super::round::{self, Receipts, Rounds, Shared};
-use super::rpc::{Call, Rpc, RpcError};
+use super::rpc::{Asking, Call, Rpc, RpcError};
 
 /// A block's head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,25 +111,35 @@ impl Node {
 
     /// The newest block that cannot be replaced any more. A few seconds old at most.
     pub async fn finalized(&self) -> Asked<Block> {
-        self.tagged("finalized", &self.horizon).await
-    }
-
-    /// The newest block that only a failure of the whole network replaces: on a rollup, one whose data is on its parent
-    /// chain. A few seconds old at most.
-    pub async fn safe(&self) -> Asked<Block> {
-        self.tagged("safe", &self.safe).await
-    }
-
-    async fn tagged(&self, tag: &str, known: &Shared<Block>) -> Asked<Block> {
         let ask = async {
-            match self.rpc.call(block(tag)).await {
+            match self.rpc.call(block("finalized")).await {
                 Ok(answer) if !answer.is_null() => read_block(answer),
                 Ok(_) => self.deep_block().await,
                 Err(error) if unknown_tag(&error) => self.deep_block().await,
                 Err(error) => Err(error),
             }
         };
-        known.get(FRESH, ask).await
+        self.horizon.get(FRESH, ask).await
+    }
+
+    /// The newest block that only a failure of the whole network replaces: on a rollup, one whose data is on its parent
+    /// chain. Where a node cannot say which that is, or says that it is the latest, as some do whatever the chain, it is the
+    /// newest final one. A few seconds old at most.
+    pub async fn safe(&self) -> Asked<Block> {
+        let ask = async {
+            // In this order: a block that comes in between must not make the latest look older than it is.
+            let [latest, safe] = self.batch([block("latest"), block("safe")]).await?;
+            let latest = read_block(latest?)?;
+            match safe {
+                Ok(answer) if !answer.is_null() => {
+                    let safe = read_block(answer)?;
+                    if safe.number < latest.number { Ok(safe) } else { self.finalized().await }
+                }
+                Ok(_) | Err(RpcError::Answered { .. }) => self.finalized().await,
+                Err(error) => Err(error),
+            }
+        };
+        self.safe.get(FRESH, ask).await
     }
 
     async fn deep_block(&self) -> Asked<Block> {
@@ -141,9 +151,10 @@ impl Node {
     /// asked first from then on; a node that is behind must never be taken for the chain.
     pub async fn view_at(&self, contract: Address, data: &[u8], number: u64) -> Asked<Vec<u8>> {
         let params = json!([transaction(contract, contract, data), format!("{number:#x}")]);
+        let asking = self.asking();
         let answer = self.rpc.call(Call::new("eth_call", params)).await;
         if answer.as_ref().is_err_and(|error| !error.is_revert()) {
-            self.rpc.pass_over();
+            self.pass_over(asking);
         }
         read_bytes(&answer?)
     }
@@ -159,10 +170,11 @@ impl Node {
             "address": address.to_string(), "fromBlock": format!("{from:#x}"), "toBlock": format!("{to:#x}"),
             "topics": [events, hex::encode(&topics[0]), hex::encode(&topics[1])],
         });
+        let asking = self.asking();
         let [answer, end] = self.batch([Call::new("eth_getLogs", json!([filter])), block(&format!("{to:#x}"))]).await?;
         let answer = answer?;
         if let Err(error) = end.and_then(read_block) {
-            self.rpc.pass_over();
+            self.pass_over(asking);
             return Err(RpcError::Unreachable(format!("the node does not have block {to}: {error}")));
         }
         let logs = answer.as_array().ok_or_else(|| nonsense("eth_getLogs"))?;
@@ -171,6 +183,32 @@ impl Node {
 
     pub async fn call(&self, call: Call) -> Asked<Value> {
         self.rpc.call(call).await
+    }
+
+    /// Asks, and asks the next node for as long as the one that answered had to be passed over, each of them once.
+    pub async fn any<T, E, F: Future<Output = Result<T, E>>>(&self, ask: impl Fn() -> F) -> Result<T, E> {
+        self.rpc.any(ask).await
+    }
+
+    /// Taken before a question whose answer may show that its node is of no use.
+    pub fn asking(&self) -> Asking {
+        self.rpc.asking()
+    }
+
+    /// The node that answered is not of now, or not of this chain: the next one is asked first from then on.
+    pub fn pass_over(&self, asking: Asking) {
+        self.rpc.pass_over(asking);
+        self.head.forget();
+    }
+
+    /// Whether the node that answered is on the chain that we mean; there may be several. One that is not is passed over.
+    pub fn on_chain(&self, answer: Asked<Value>, chain_id: u64, asking: Asking) -> Asked<()> {
+        let theirs = read_number(&answer?)?;
+        if theirs == chain_id {
+            return Ok(());
+        }
+        self.pass_over(asking);
+        Err(RpcError::Unreachable(format!("rpc_urls lead to chain {theirs}, not to {chain_id}")))
     }
 }
 
@@ -221,7 +259,7 @@ fn transaction(from: Address, to: Address, data: &[u8]) -> Value {
     json!({"from": from.to_string(), "to": to.to_string(), "data": hex::encode(data)})
 }
 
-/// Whether the node says that it does not know the words `finalized` and `safe`, as opposed to having trouble.
+/// Whether the node says that it does not know the word `finalized`, as opposed to having trouble.
 fn unknown_tag(error: &RpcError) -> bool {
     error.says(&["finalized", "tag", "invalid", "unsupported", "not supported", "unknown block", "unknown variant", "hex string"])
 }
@@ -254,14 +292,6 @@ pub fn read_block(answer: Value) -> Asked<Block> {
         fee => Some(read_quantity(fee)?),
     };
     Ok(Block { number: read_number(&answer["number"])?, timestamp: read_number(&answer["timestamp"])?, base_fee })
-}
-
-/// Whether the node that answered is on the chain that we mean; there may be several, and not all of them looked at.
-pub fn on_chain(answer: Asked<Value>, chain_id: u64) -> Asked<()> {
-    match read_number(&answer?)? {
-        theirs if theirs == chain_id => Ok(()),
-        theirs => Err(RpcError::Unreachable(format!("the node that answered is on chain {theirs}, not on {chain_id}"))),
-    }
 }
 
 /// `None` while the transaction is not mined. A receipt of another transaction than the one asked for is nonsense.

@@ -11,8 +11,8 @@ use super::rpc::{Rpc, RpcError};
 
 /// How long the first who asks waits for others.
 const GATHER: Duration = Duration::from_millis(10);
-/// Receipts in one round trip; many providers refuse longer lists.
-const MOST: usize = 40;
+/// Receipts in one round trip, which asks for the latest block as well; some providers refuse lists of more than ten calls.
+const MOST: usize = 9;
 
 /// The receipts, `None` where there is none, and the latest block when they were asked for.
 pub type Receipts = (Vec<Option<Receipt>>, Block);
@@ -70,6 +70,14 @@ impl<T> Default for Shared<T> {
 }
 
 impl<T: Copy> Shared<T> {
+    /// The next who asks is not told what was answered before.
+    pub fn forget(&self) {
+        // Whoever is asking now has not been answered yet.
+        if let Ok(mut known) = self.0.try_lock() {
+            *known = None;
+        }
+    }
+
     /// What was answered last if that is younger than `age`, else what `ask` answers now. Whoever comes in between waits for
     /// the same answer, and hears of the same trouble.
     pub async fn get(&self, age: Duration, ask: impl Future<Output = Asked<T>>) -> Asked<T> {
@@ -148,9 +156,9 @@ mod tests {
             let trips = trips(counts.iter().map(|count| want(*count)).collect());
             trips.iter().map(|trip| trip.iter().map(|one| one.hashes.len()).collect()).collect()
         };
-        assert_eq!(sizes(&[1; 64]), [vec![1; 40], vec![1; 24]]);
-        assert_eq!(sizes(&[39, 2, 38]), [vec![39], vec![2, 38]]);
-        assert_eq!(sizes(&[50, 1]), [vec![50], vec![1]], "more than fits goes alone");
+        assert_eq!(sizes(&[1; 12]), [vec![1; 9], vec![1; 3]]);
+        assert_eq!(sizes(&[8, 2, 7]), [vec![8], vec![2, 7]]);
+        assert_eq!(sizes(&[20, 1]), [vec![20], vec![1]], "more than fits goes alone");
         assert!(sizes(&[]).is_empty());
     }
 }

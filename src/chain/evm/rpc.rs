@@ -4,9 +4,13 @@ use std::cell::Cell;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::time::{Duration, Instant};
 
 use super::hex;
 use crate::chain::client::JsonClient;
+
+/// A provider that refused an array may take one again after this long.
+const RELENT: Duration = Duration::from_secs(600);
 
 /// One call.
 #[derive(Clone, Debug)]
@@ -69,13 +73,19 @@ impl From<Silence> for RpcError {
     }
 }
 
+/// When something was asked: after so many nodes were passed over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asking(u64);
+
 /// The nodes of one network, the one that answered last first.
 pub struct Rpc {
     client: JsonClient,
     urls: Vec<String>,
     preferred: Cell<usize>,
-    /// Some providers refuse arrays of calls; found out once.
-    batches: Cell<bool>,
+    /// How often a node was passed over.
+    passes: Cell<u64>,
+    /// Some providers refuse arrays of calls; until then none is tried again.
+    no_arrays_before: Cell<Option<Instant>>,
 }
 
 #[derive(Deserialize)]
@@ -96,12 +106,34 @@ struct ReplyError {
 
 impl Rpc {
     pub fn new(client: JsonClient, urls: Vec<String>) -> Rpc {
-        Rpc { client, urls, preferred: Cell::new(0), batches: Cell::new(true) }
+        Rpc { client, urls, preferred: Cell::new(0), passes: Cell::new(0), no_arrays_before: Cell::new(None) }
     }
 
-    /// The node that answered last is behind the others: ask the next one first.
-    pub fn pass_over(&self) {
-        self.preferred.set((self.preferred.get() + 1) % self.urls.len().max(1));
+    /// Taken before a question whose answer may show that its node is of no use.
+    pub fn asking(&self) -> Asking {
+        Asking(self.passes.get())
+    }
+
+    /// The node that was asked first since then is behind the others, or of another chain: ask the next one first. Many may
+    /// find that out at once, and it is passed over once.
+    pub fn pass_over(&self, asking: Asking) {
+        if self.asking() == asking {
+            self.passes.set(asking.0.wrapping_add(1));
+            self.preferred.set((self.preferred.get() + 1) % self.urls.len().max(1));
+        }
+    }
+
+    /// Asks, and asks the next node for as long as what went wrong was the node, each of them once.
+    pub async fn any<T, E, F: Future<Output = Result<T, E>>>(&self, ask: impl Fn() -> F) -> Result<T, E> {
+        let mut left = self.urls.len();
+        loop {
+            let asking = self.asking();
+            let answer = ask().await;
+            left = left.saturating_sub(1);
+            if answer.is_ok() || self.asking() == asking || left == 0 {
+                return answer;
+            }
+        }
     }
 
     pub async fn call(&self, call: Call) -> Result<Value, RpcError> {
@@ -110,25 +142,31 @@ impl Rpc {
         outcome(reply)
     }
 
-    /// All calls in one round trip, answers in the order of the calls.
+    /// All calls in one round trip where the node takes that, answers in the order of the calls. Whatever could be asked is
+    /// answered: each call has its own trouble.
+    ///
+    /// # Errors
+    /// Why none of them could be asked.
     pub async fn batch(&self, calls: Vec<Call>) -> Result<Vec<Result<Value, RpcError>>, RpcError> {
-        if self.batches.get() {
-            let array: Vec<_> = calls.iter().enumerate().map(|(id, call)| request(id, call)).collect();
-            match self.ask::<Vec<Reply>>(Value::from(array).to_string().into_bytes()).await {
-                Ok(replies) => return in_order(replies, calls.len()),
-                Err(silence) if !silence.spoke => return Err(silence.into()),
-                // One error for the whole array: ask one by one from now on, unless that fails too.
-                Err(silence) => {
-                    let answers = self.one_by_one(calls).await;
-                    if answers.iter().any(|answer| matches!(answer, Err(RpcError::Unreachable(_)))) {
-                        return Err(silence.into());
-                    }
-                    self.batches.set(false);
-                    return Ok(answers);
-                }
-            }
+        if self.no_arrays_before.get().is_some_and(|time| Instant::now() < time) {
+            return Ok(self.one_by_one(calls).await);
         }
-        Ok(self.one_by_one(calls).await)
+        let array: Vec<_> = calls.iter().enumerate().map(|(id, call)| request(id, call)).collect();
+        let refused = match self.ask::<Vec<Reply>>(Value::from(array).to_string().into_bytes()).await {
+            Ok(replies) => match in_order(replies, calls.len()) {
+                Some(answers) => return Ok(answers),
+                None => "the node left calls unanswered".to_owned(),
+            },
+            Err(silence) if !silence.spoke => return Err(silence.into()),
+            Err(silence) => silence.why,
+        };
+        // One error for the whole array, or for some of it: ask one by one for a while, unless that fails too.
+        let answers = self.one_by_one(calls).await;
+        if answers.iter().all(|answer| matches!(answer, Err(RpcError::Unreachable(_)))) {
+            return Err(RpcError::Unreachable(refused));
+        }
+        self.no_arrays_before.set(Some(Instant::now() + RELENT));
+        Ok(answers)
     }
 
     async fn one_by_one(&self, calls: Vec<Call>) -> Vec<Result<Value, RpcError>> {
@@ -147,7 +185,10 @@ impl Rpc {
                 Ok(answer) if limited(answer.status.as_u16(), &answer.body) => why = format!("node {} limits our rate", node + 1),
                 Ok(answer) => match serde_json::from_slice(&answer.body) {
                     Ok(reply) => {
-                        self.preferred.set(node);
+                        // A first answer changes nothing: its node may have been passed over meanwhile.
+                        if turn > 0 {
+                            self.preferred.set(node);
+                        }
                         return Ok(reply);
                     }
                     Err(_) => {
@@ -173,8 +214,8 @@ fn limited(status: u16, body: &[u8]) -> bool {
         let error = &reply["error"];
         let text = error["message"].as_str().unwrap_or_default().to_ascii_lowercase();
         let reverted = !error["data"].is_null() || error["code"] == 3 || text.contains("revert");
-        // Some use the same code for too wide a question, which another node would refuse as well.
-        let too_wide = text.contains("query returned") || text.contains("block range");
+        // Some use the same code for too wide a question, which another node would refuse as well, or for too many at once.
+        let too_wide = ["query returned", "block range", "batch"].iter().any(|word| text.contains(word));
         let says = ["rate limit", "too many requests", "capacity"].iter().any(|word| text.contains(word));
         error.is_object() && !too_wide && (error["code"] == -32005 || (says && !reverted))
     };
@@ -201,14 +242,14 @@ fn outcome(reply: Reply) -> Result<Value, RpcError> {
     }
 }
 
-fn in_order(replies: Vec<Reply>, expected: usize) -> Result<Vec<Result<Value, RpcError>>, RpcError> {
-    let missing = || RpcError::Unreachable("the node left calls unanswered".into());
-    let mut answers = vec![Err(missing()); expected];
+/// `None` when a call has no answer, or something is answered that was not asked.
+fn in_order(replies: Vec<Reply>, expected: usize) -> Option<Vec<Result<Value, RpcError>>> {
+    let mut answers: Vec<_> = (0..expected).map(|_| None).collect();
     for reply in replies {
-        let place = reply.id.and_then(|id| usize::try_from(id).ok()).and_then(|id| answers.get_mut(id));
-        *place.ok_or_else(missing)? = outcome(reply);
+        let place = reply.id.and_then(|id| usize::try_from(id).ok()).and_then(|id| answers.get_mut(id))?;
+        *place = Some(outcome(reply));
     }
-    Ok(answers)
+    answers.into_iter().collect()
 }
 
 /// The revert data of an error: a string as geth sends it, or nested once.
@@ -227,12 +268,18 @@ mod tests {
             r#"[{"id":1,"result":"0x2"},{"id":0,"error":{"code":3,"message":"Execution REVERTED","data":"0x08c3"}}]"#,
         )
         .unwrap();
-        let answers = in_order(replies, 3).unwrap();
+        let answers = in_order(replies, 2).unwrap();
         let expected = RpcError::Answered { message: "execution reverted".into(), data: Some(vec![0x08, 0xc3]) };
         assert_eq!(answers[0], Err(expected.clone()));
         assert!(expected.is_revert());
         assert_eq!(answers[1], Ok("0x2".into()));
-        assert!(matches!(answers[2], Err(RpcError::Unreachable(_))), "a missing answer is unknown, never a success");
+        for refused in [
+            r#"[{"id":0,"result":"0x1"}]"#,
+            r#"[{"id":null,"error":{"code":-32600,"message":"too many"}}]"#,
+            r#"[{"id":0,"result":"0x1"},{"id":2,"result":"0x1"}]"#,
+        ] {
+            assert!(in_order(serde_json::from_str(refused).unwrap(), 2).is_none(), "never a success: {refused}");
+        }
     }
 
     #[test]
@@ -253,6 +300,7 @@ mod tests {
             r#"{"error":{"code":-32000,"message":"rate limit","data":"0x08c379a0"}}"#,
             r#"{"error":{"code":-32000,"message":"execution reverted: -32005 capacity"}}"#,
             r#"{"error":{"code":-32005,"message":"query returned more than 10000 results"}}"#,
+            r#"{"error":{"code":-32005,"message":"batch size too large"}}"#,
         ] {
             assert!(!limited(body), "what the payer may have written: {body}");
         }

@@ -2,19 +2,22 @@
 
 use std::sync::Arc;
 
+use serde_json::Value;
 use tokio::time::{Duration, Instant, sleep};
-use tracing::{error, info, warn};
+use tracing::{debug, info, warn};
 
 use super::address::Address;
 use super::attempt::{Progress, gas_cap};
 use super::check::Pace;
-use super::evidence::{self, Depth, Elsewhere, expired, spent};
+use super::doubt::{carries, contradiction};
+use super::evidence::{self, CLOCK_TOLERANCE, Depth, Elsewhere};
 use super::gap::Place;
 use super::key::PrivateKey;
 use super::lane::Lane;
 use super::node::{self, Block, Node, Receipt};
 use super::round::Shared;
-use super::rpc::{Rpc, RpcError};
+use super::rpc::{Call, Rpc, RpcError};
+use super::stakes::Stakes;
 use super::transaction::{Signed, Transaction};
 use super::watch::Watched;
 use super::{abi, check, hex, simulate};
@@ -33,8 +36,11 @@ const SETTLE_MARGIN_SECONDS: u64 = 6;
 const IDLE: Duration = Duration::from_secs(15);
 /// How soon somebody who asks again is noticed.
 const WAKE: Duration = Duration::from_millis(100);
-/// Between two looks for a payment whose buyer was told that it failed.
+/// Between the first two looks for a payment whose buyer was told that it failed. Its end, which its buyer chose, may be a day
+/// away.
 const AFTERCARE: Duration = Duration::from_secs(5);
+/// Between later ones.
+const LONGEST_AFTERCARE: Duration = Duration::from_secs(160);
 
 /// Everything that settles payments on one network with one key.
 pub struct Settler {
@@ -43,6 +49,7 @@ pub struct Settler {
     pub(super) key: PrivateKey,
     pub(super) address: Address,
     pub(super) lane: Lane,
+    stakes: Stakes,
     /// How many of our transactions are mined.
     pub(super) mined: Shared<u64>,
     pub(super) journal: Arc<dyn Journal>,
@@ -53,7 +60,7 @@ pub struct Settler {
 }
 
 /// What a step of a settlement led to.
-enum Ended {
+pub enum Ended {
     /// Nothing can change it: it goes into the books.
     Proven(Settlement),
     /// It did not move the money, as deep as we believe a transfer that did. What we signed is public, so until its end
@@ -81,6 +88,12 @@ impl From<RpcError> for Halt {
     }
 }
 
+/// Why a transfer was not tried.
+enum Untried {
+    Clock(Closed),
+    Trouble(Refused),
+}
+
 /// What is needed beside the token to settle on a network.
 pub struct Purse {
     pub urls: Vec<String>,
@@ -99,6 +112,7 @@ impl Settler {
             address: purse.key.address(),
             key: purse.key,
             lane: Lane::default(),
+            stakes: Stakes::default(),
             mined: Shared::default(),
             journal,
             clock,
@@ -109,14 +123,15 @@ impl Settler {
     }
 
     pub async fn check(&self) -> Result<(), Closed> {
-        check::check(self, self.clock.now()).await
+        self.node.any(|| check::check(self, self.clock.now())).await
     }
 
     pub async fn simulate(&self, payment: &VerifiedPayment) -> Result<(), Refused> {
-        let trial = simulate::attempt(&self.node, self.address, payment, "latest").await?;
-        // The time that was noted with the payment is what its transfer is looked for by.
-        let agreed = check::agree_on_time(&self.node, &self.entry.token, &trial.latest, payment.verified_at).await;
-        let trial = match agreed.map_err(|why| self.entry.closing(why))? {
+        let (trial, pace) = self.node.any(|| self.tried(payment)).await.map_err(|why| match why {
+            Untried::Clock(why) => self.entry.closing(why),
+            Untried::Trouble(why) => why,
+        })?;
+        let trial = match pace {
             Pace::Live => trial,
             // The token compares times with those of the block it is asked in.
             Pace::Idle => simulate::attempt(&self.node, self.address, payment, "pending").await?,
@@ -124,10 +139,17 @@ impl Settler {
         trial.judge(&self.node, self.address, payment).await.map(|_| ())
     }
 
+    /// Tries the transfer on a node that is of this chain and of now.
+    async fn tried(&self, payment: &VerifiedPayment) -> Result<(simulate::Trial, Pace), Untried> {
+        let trial = simulate::attempt(&self.node, self.address, payment, "latest").await.map_err(Untried::Trouble)?;
+        // The time that was noted with the payment is what its transfer is looked for by.
+        let pace = check::agree_on_time(&self.node, &self.entry.token, (&trial.latest, trial.asking), payment.verified_at).await;
+        pace.map(|pace| (trial, pace)).map_err(Untried::Clock)
+    }
+
     /// Whether the chain's clock and ours agree.
     pub async fn agree_on_time(&self) -> Result<(), Closed> {
-        let latest = self.node.recent().await.map_err(|error| error.to_string())?;
-        check::agree_on_time(&self.node, &self.entry.token, &latest, self.clock.now()).await.map(|_| ())
+        self.node.any(|| check::recent_agrees(&self.node, &self.entry.token, self.clock.now())).await
     }
 
     /// Reads journaled attempts back. Must happen before any new settlement starts, so that no nonce is used twice.
@@ -208,6 +230,7 @@ impl Settler {
         hearing: &Hearing,
     ) -> Result<Settlement, JournalClosed> {
         let mut progress = Progress::new();
+        progress.stake = (!tries.is_empty()).then(|| self.stakes.hold(payment));
         let mut pause = Duration::from_millis(100);
         // What its buyer was told, while nothing is proven yet.
         let mut told = None;
@@ -218,12 +241,15 @@ impl Settler {
                 self.follow(payment, tries, &mut progress).await
             };
             match step {
-                Ok(Some(Ended::Proven(outcome @ Settlement::Confirmed(_)))) => return Ok(outcome),
+                Ok(Some(Ended::Proven(Settlement::Confirmed(confirmation)))) => {
+                    progress.stake.take().into_iter().for_each(|stake| stake.mined(confirmation.block));
+                    return Ok(Settlement::Confirmed(confirmation));
+                }
                 Ok(Some(Ended::Proven(outcome))) => return Ok(told.unwrap_or(outcome)),
                 Ok(Some(Ended::SoFar(outcome))) if told.is_none() => {
                     warn!(payment = %payment.id(), "settlement failed; it stays open until that is final: {outcome:?}");
                     hearing.tell(&outcome);
-                    (told, progress.told) = (Some(outcome), true);
+                    (told, progress.told, progress.stake) = (Some(outcome), true, None);
                 }
                 Ok(Some(Ended::SoFar(_)) | None) => {}
                 Err(Halt::Closed) => return Err(JournalClosed),
@@ -233,7 +259,8 @@ impl Settler {
                 }
             }
             if told.is_some() {
-                pause = AFTERCARE;
+                sleep(self.node.in_step(self.aftercare(payment, &mut progress))).await;
+                continue;
             }
             if !tries.is_empty() || hearing.is_waited() {
                 sleep(self.node.in_step(pause)).await;
@@ -247,6 +274,18 @@ impl Settler {
             }
             pause = WAKE;
         }
+    }
+
+    /// How long a payment is left alone whose buyer was told that it failed: not for long while a nonce of ours holds up others,
+    /// else twice as long each time, but not past its end.
+    fn aftercare(&self, payment: &VerifiedPayment, progress: &mut Progress) -> Duration {
+        let longest = if progress.clear { LONGEST_AFTERCARE } else { AFTERCARE };
+        progress.pause = (progress.pause * 2).clamp(AFTERCARE, longest);
+        let left = self.seconds_left(payment);
+        if left > 0 {
+            progress.pause = progress.pause.min(Duration::from_secs(left));
+        }
+        progress.pause
     }
 
     /// Signs and sends, if the transfer would succeed now. What would revert before anything is signed has failed.
@@ -265,17 +304,10 @@ impl Settler {
             Proof::NeedsCode => None,
         }
         .unwrap_or_else(|| abi::transfer_wallet(&payment.authorization, &payment.signature));
-        let calls = [
-            node::estimate(self.address, payment.asset, &data),
-            node::code(payment.authorization.from),
-            node::block("latest"),
-            node::tip(),
-            node::count(self.address, "pending"),
-            node::chain_id(),
-        ];
-        let [gas, code, latest, tip, pending, chain_id] = self.node.batch(calls).await?;
+        let asking = self.node.asking();
+        let [gas, code, latest, balance, tip, pending, chain_id] = self.node.batch(self.questions(payment, &data)).await?;
         // A nonce of another chain would leave a gap before everything that follows.
-        node::on_chain(chain_id, payment.chain_id)?;
+        self.node.on_chain(chain_id, payment.chain_id, asking)?;
         let latest = node::read_block(latest?)?;
         let mut wallet = !node::read_bytes(&code?)?.is_empty();
         let gas = match gas {
@@ -311,10 +343,47 @@ impl Settler {
             to: payment.asset,
             data,
         };
+        if !self.has_stake(payment, &balance?, &latest, progress)? {
+            return Ok(None);
+        }
         progress.explained();
         progress.signing(&latest);
         self.send_first(payment, tries, transaction, node::read_number(&pending?)?, progress).await?;
         Ok(None)
+    }
+
+    /// What must be known before a transfer is signed.
+    fn questions(&self, payment: &VerifiedPayment, data: &[u8]) -> [Call; 7] {
+        let payer = payment.authorization.from;
+        [
+            node::estimate(self.address, payment.asset, data),
+            node::code(payer),
+            node::block("latest"),
+            // Not older than the block before it in this list.
+            node::view(payment.asset, payment.asset, &abi::balance_of(payer)),
+            node::tip(),
+            node::count(self.address, "pending"),
+            node::chain_id(),
+        ]
+    }
+
+    /// Whether the payer's balance pays for this transfer beside its others that are under way.
+    fn has_stake(
+        &self,
+        payment: &VerifiedPayment,
+        balance: &Value,
+        latest: &Block,
+        progress: &mut Progress,
+    ) -> Result<bool, RpcError> {
+        if progress.stake.is_none() {
+            let unreadable = || RpcError::Unreachable("the token's balance of the payer is not a word".into());
+            let balance = abi::word(&node::read_bytes(balance)?).ok_or_else(unreadable)?;
+            progress.stake = self.stakes.claim(payment, balance, latest.number);
+        }
+        if progress.stake.is_none() {
+            debug!(payment = %payment.id(), "waits: the wallet's other transfers under way may leave nothing for this one");
+        }
+        Ok(progress.stake.is_some())
     }
 
     /// The chain refuses the transfer and nothing is signed: either somebody else carried it, or it failed.
@@ -349,7 +418,12 @@ impl Settler {
         progress: &mut Progress,
     ) -> Result<Option<Ended>, Halt> {
         let hashes: Vec<_> = tries.iter().map(|signed| signed.hash).collect();
+        let asking = self.node.asking();
         let (receipts, latest) = self.node.our_receipts(&hashes).await?;
+        if latest.timestamp.saturating_add(CLOCK_TOLERANCE) < self.clock.now().secs() {
+            // Behind, or a chain without traffic: another node sees as much or more.
+            self.node.pass_over(asking);
+        }
         let mut mined: Vec<_> = receipts.into_iter().flatten().collect();
         // Not even beside the receipt of a newer nonce may such a transaction be overlooked.
         let odd = mined.iter().find(|receipt| receipt.succeeded && carries(tries, &receipt.tx));
@@ -386,6 +460,8 @@ impl Settler {
         latest: &Block,
         progress: &mut Progress,
     ) -> Result<Option<Ended>, Halt> {
+        progress.seen_in(receipt.block, latest);
+        progress.clear = true;
         let place = Confirmation { tx: hex::encode(&receipt.tx), block: receipt.block };
         let Some(deep) = self.deep(payment, place, latest).await? else { return Ok(None) };
         if evidence::pays(receipt, payment) {
@@ -407,7 +483,7 @@ impl Settler {
             Elsewhere::Paid(confirmation) => self.deep(payment, confirmation, latest).await,
             Elsewhere::Spent { tx, .. } if carries(tries, &tx) => Ok(contradiction(payment, &tx, progress)),
             Elsewhere::Spent { block, .. } => self.spent(payment, block, latest).await,
-            Elsewhere::Unexplained => Ok(self.stays_unexplained(latest, progress).await?.then(|| Ended::Proven(spent()))),
+            Elsewhere::Unexplained => self.after_unexplained(payment, tries, latest, progress).await,
             Elsewhere::Unused if progress.told && latest.timestamp >= evidence::end(payment) => {
                 self.after_expiry(payment, tries, latest, progress).await
             }
@@ -476,121 +552,26 @@ impl Settler {
         })
     }
 
-    /// The authorization is past its end or too close to it, or its buyer was told that it failed. It has failed once a block that is final is past the end,
-    /// nobody had used it by the latest block, and nothing of ours blocks the line.
-    async fn after_expiry(
-        &self,
-        payment: &VerifiedPayment,
-        tries: &mut Vec<Signed>,
-        latest: &Block,
-        progress: &mut Progress,
-    ) -> Result<Option<Ended>, Halt> {
-        let over = progress.told || latest.timestamp >= evidence::end(payment);
-        // Ours cannot land any more, or shall not. The line comes first, because the question below may never be answered, and others
-        // wait behind this nonce.
-        let clear = if over { self.clear_line(payment, tries, latest, progress).await } else { Ok(false) };
-        if let Err(Halt::Closed) = clear {
-            return Err(Halt::Closed);
-        }
-        match self.elsewhere(payment, latest, progress).await? {
-            Elsewhere::Paid(confirmation) => self.deep(payment, confirmation, latest).await,
-            Elsewhere::Spent { tx, block } => self.after_spent(payment, tries, (tx, block), latest, progress).await,
-            Elsewhere::Unexplained => self.after_unexplained(payment, tries, latest, progress).await,
-            Elsewhere::Unused => {
-                Ok((clear? && evidence::is_over(&self.node, payment, latest).await?).then(|| Ended::Proven(expired())))
-            }
-        }
-    }
-
-    /// The authorization is used up for something else. Nothing of ours may block the line when that is told.
-    async fn after_spent(
-        &self,
-        payment: &VerifiedPayment,
-        tries: &mut Vec<Signed>,
-        (tx, block): ([u8; 32], u64),
-        latest: &Block,
-        progress: &mut Progress,
-    ) -> Result<Option<Ended>, Halt> {
-        if carries(tries, &tx) {
-            return Ok(contradiction(payment, &tx, progress));
-        }
-        let clear = self.clear_line(payment, tries, latest, progress).await?;
-        if clear { self.spent(payment, block, latest).await } else { Ok(None) }
-    }
-
-    /// The authorization was used up in `block` for something else, while a transaction of ours may be under way.
-    async fn spent(&self, payment: &VerifiedPayment, block: u64, latest: &Block) -> Result<Option<Ended>, Halt> {
-        if !self.is_deep(payment, block, latest).await? {
-            return Ok(None);
-        }
-        let is_final = self.node.finalized().await?.number >= block;
-        Ok(Some(if is_final { Ended::Proven(spent()) } else { Ended::SoFar(spent()) }))
-    }
-
-    async fn after_unexplained(
-        &self,
-        payment: &VerifiedPayment,
-        tries: &mut Vec<Signed>,
-        latest: &Block,
-        progress: &mut Progress,
-    ) -> Result<Option<Ended>, Halt> {
-        // Finality takes long; the line is freed before, as soon as a node behind with its events is unlikely.
-        let likely = progress.unexplained_since(latest).is_some();
-        let clear = likely && self.clear_line(payment, tries, latest, progress).await?;
-        Ok((clear && self.stays_unexplained(latest, progress).await?).then(|| Ended::Proven(spent())))
-    }
-
-    /// Where the authorization went. An answer that explains it, or calls it unused, starts the wait for an explanation anew.
-    async fn elsewhere(&self, payment: &VerifiedPayment, latest: &Block, progress: &mut Progress) -> Result<Elsewhere, Halt> {
-        let elsewhere = evidence::elsewhere(&self.node, payment, latest).await?;
-        if elsewhere == Elsewhere::Unexplained {
-            progress.unexplained(latest);
-        } else {
-            progress.explained();
-        }
-        Ok(elsewhere)
-    }
-
-    /// Whether an inexplicable "used up" is to be believed: it was told for a while and for several blocks, and since before
-    /// a block that is final now, so that neither a node behind with its events nor a reorganisation explains it.
-    async fn stays_unexplained(&self, latest: &Block, progress: &Progress) -> Result<bool, Halt> {
-        Ok(match progress.unexplained_since(latest) {
-            Some(first) => self.node.finalized().await?.number >= first,
-            None => false,
-        })
-    }
-
     pub(super) fn chain_id(&self) -> u64 {
         self.entry.token.chain_id
     }
 
     /// The confirmation as an outcome, once enough blocks stand on it.
-    async fn deep(&self, payment: &VerifiedPayment, found: Confirmation, latest: &Block) -> Result<Option<Ended>, Halt> {
+    pub(super) async fn deep(
+        &self,
+        payment: &VerifiedPayment,
+        found: Confirmation,
+        latest: &Block,
+    ) -> Result<Option<Ended>, Halt> {
         let deep = self.is_deep(payment, found.block, latest).await?;
         Ok(deep.then_some(Ended::Proven(Settlement::Confirmed(found))))
     }
 
-    async fn is_deep(&self, payment: &VerifiedPayment, block: u64, latest: &Block) -> Result<bool, Halt> {
+    pub(super) async fn is_deep(&self, payment: &VerifiedPayment, block: u64, latest: &Block) -> Result<bool, Halt> {
         Ok(self.depth.reached(&self.node, payment, block, latest).await?)
     }
 
     fn seconds_left(&self, payment: &VerifiedPayment) -> u64 {
         payment.valid_before().secs().saturating_sub(self.clock.now().secs())
     }
-}
-
-/// Whether this is a transfer of ours, as opposed to a transaction that only frees a nonce.
-fn carries(tries: &[Signed], tx: &[u8; 32]) -> bool {
-    tries.iter().any(|signed| signed.hash == *tx && !signed.transaction.data.is_empty())
-}
-
-/// Our transfer succeeded and the events of the token do not show it: what the nodes say about it is incomplete, or the token
-/// is not what we take it for. The money may have moved, so the payment has not failed; it stays open until the events appear
-/// or somebody looks.
-fn contradiction(payment: &VerifiedPayment, tx: &[u8; 32], progress: &mut Progress) -> Option<Ended> {
-    if !std::mem::replace(&mut progress.contradicted, true) {
-        let (id, tx) = (payment.id(), hex::encode(tx));
-        error!(payment = %id, %tx, "our transfer succeeded, but its receipt does not show it; this payment stays open");
-    }
-    None
 }

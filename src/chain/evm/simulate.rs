@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::abi;
 use super::address::Address;
 use super::node::{self, Block, Node};
-use super::rpc::RpcError;
+use super::rpc::{Asking, RpcError};
 use super::verify;
 use super::word::Word;
 use crate::chain::payment::{Proof, VerifiedPayment};
@@ -27,6 +27,7 @@ fn unavailable(error: RpcError) -> Refused {
 pub struct Trial {
     /// The newest block when it was tried.
     pub latest: Block,
+    pub asking: Asking,
     code: Vec<u8>,
     data: Vec<u8>,
     outcome: Result<(), RpcError>,
@@ -49,11 +50,12 @@ pub async fn attempt(node: &Node, settler: Address, payment: &VerifiedPayment, t
         node::view_in(tag, settler, payment.asset, &data),
         node::block("latest"),
     ];
+    let asking = node.asking();
     let [chain_id, code, outcome, latest] = node.batch(calls).await.map_err(unavailable)?;
-    node::on_chain(chain_id, payment.chain_id).map_err(unavailable)?;
+    node.on_chain(chain_id, payment.chain_id, asking).map_err(unavailable)?;
     let code = code.and_then(|answer| node::read_bytes(&answer)).map_err(unavailable)?;
     let latest = latest.and_then(node::read_block).map_err(unavailable)?;
-    Ok(Trial { latest, code, data, outcome: outcome.map(|_| ()), tag })
+    Ok(Trial { latest, asking, code, data, outcome: outcome.map(|_| ()), tag })
 }
 
 /// The call that carries the signature as a payer without code makes it.
