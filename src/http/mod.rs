@@ -22,6 +22,8 @@ use limits::{BodyMemory, RateLimits};
 
 /// Sockets per worker thread; beyond them new connections wait.
 const CONNECTIONS: usize = 25_000;
+/// Bytes of an answer that wait in here for a client that reads slowly.
+const UNWRITTEN: usize = 8 * 1024;
 /// How long a request head may take to arrive.
 const HEAD: Duration = Duration::from_secs(10);
 /// How long a closing connection may linger.
@@ -57,6 +59,7 @@ pub fn start(config: &Config, gateway: Arc<Gateway>) -> std::io::Result<(Server,
     .h1_allow_half_closed(false)
     .client_request_timeout(HEAD)
     .client_disconnect_timeout(LINGER)
+    .h1_write_buffer_size(UNWRITTEN)
     .max_connections(CONNECTIONS)
     .shutdown_timeout(config.limits.wall_clock.as_secs() + LINGER.as_secs())
     .disable_signals()
