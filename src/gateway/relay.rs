@@ -74,7 +74,7 @@ const TOGETHER: usize = 4 * 1024;
 const STALL: Duration = Duration::from_secs(30);
 /// A stream that is silent for this long gets a comment, so that proxies keep it open.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
-/// How long the upstream may take to end a body whose terminator has passed.
+/// How long the upstream may take to end a body whose terminator has passed, or whose value is closed.
 const LAST_BYTES: Duration = Duration::from_millis(100);
 /// How often a running call's debt is noted for recovery.
 const CHECKPOINT: Duration = Duration::from_secs(5);
@@ -120,6 +120,8 @@ pub(super) struct Sale {
     pub tariff: Tariff,
     pub dialect: Dialect,
     pub stream: bool,
+    /// Bytes of the body that the client was promised; `None` for one that ends where it ends.
+    pub length: Option<u64>,
     /// When the answer must have ended.
     pub deadline: Instant,
 }
@@ -143,6 +145,7 @@ struct Pump {
     tariff: Tariff,
     dialect: Dialect,
     stream: bool,
+    length: Option<u64>,
     until: Pin<Box<Sleep>>,
     out: mpsc::Sender<Bytes>,
     /// What the body goes by when there is nothing more to take.
@@ -163,13 +166,13 @@ struct Books {
 impl Pump {
     fn new(sale: Sale) -> (Pump, RelayBody) {
         let (out, pieces) = mpsc::channel(AHEAD);
-        let Sale { paid, meter, tariff, dialect, stream, deadline } = sale;
+        let Sale { paid, meter, tariff, dialect, stream, length, deadline } = sale;
         let request = paid.request();
         let until = Box::pin(sleep_until(deadline));
         let books = Books { noted: None, owed: None, end: None };
         let complete = Rc::new(Cell::new(false));
         let relayed = RelayBody { pieces, complete: Rc::clone(&complete), breaking: false };
-        (Pump { request, paid: Some(paid), meter, tariff, dialect, stream, until, out, complete, books }, relayed)
+        (Pump { request, paid: Some(paid), meter, tariff, dialect, stream, length, until, out, complete, books }, relayed)
     }
 
     async fn run(mut self, mut body: AnswerBody) {
@@ -269,14 +272,18 @@ impl Pump {
         end
     }
 
-    /// A plain answer: bytes as they come.
+    /// A plain answer: bytes as they come. Where its length was promised it is whole when all of them have passed, and
+    /// where nothing says how long it is, when its content is.
     async fn chunks(&mut self, body: &mut AnswerBody) -> End {
         loop {
+            let whole = self.length.is_none() && self.meter.complete();
             let chunk = tokio::select! {
                 biased;
                 () = self.out.closed() => return End::ClientGone,
-                () = &mut self.until => return End::Broken(too_long()),
+                () = &mut self.until => return if whole { End::Complete } else { End::Broken(too_long()) },
                 chunk = body.next() => chunk,
+                // An upstream that keeps the connection open without a word on the end may never say more.
+                () = sleep(LAST_BYTES), if whole => return End::Complete,
             };
             match chunk {
                 Some(Ok(bytes)) => {
@@ -285,8 +292,9 @@ impl Pump {
                         return end;
                     }
                 }
-                // A body without a length may end without a farewell; whether it is whole only its content says.
-                Some(Err(_)) | None if self.meter.complete() => return End::Complete,
+                None if self.meter.complete() => return End::Complete,
+                // It may also end without a farewell.
+                Some(Err(_)) if whole => return End::Complete,
                 Some(Err(broken)) => return End::Broken(cut(&broken.to_string())),
                 None => return End::Broken(cut("the upstream ended the answer before it was complete")),
             }

@@ -51,7 +51,7 @@ async fn start(ledger: &Ledger, words: usize, stream: bool, seconds: u64) -> (Jo
     let paid = reservation.paid().unwrap_or_else(|_| panic!("the money is there"));
     let tariff = Tariff { output: UnitPrice::per_million("15").unwrap(), ..Tariff::default() };
     let meter = Meter::new(dialect, stream, false, 10);
-    let (pump, relayed) = Pump::new(Sale { paid, meter, tariff, dialect, stream, deadline });
+    let (pump, relayed) = Pump::new(Sale { paid, meter, tariff, dialect, stream, length: answer.content_length, deadline });
     (spawn_local(pump.run(answer.body)), relayed)
 }
 

@@ -150,6 +150,10 @@ fn breaks() -> Vec<Row> {
         row("a length that is not reached", Broken, PLAIN, After::Close, move |shape| {
             format!("{}content-length: 999\r\n\r\n{}", shape.open_head(), half(shape))
         }),
+        row("a length that is not reached behind a whole value", Broken, PLAIN, After::Close, |shape| {
+            let whole = shape.body(&shape.good_usage());
+            format!("{}content-length: {}\r\n\r\n{whole}", shape.open_head(), whole.len() + 10)
+        }),
         row("plain chunks cut off", Broken, PLAIN, After::Close, move |shape| chunked(&shape.open_head(), &[half(shape)])),
         row("half a value in whole chunks", Broken, PLAIN, After::Keep, move |shape| {
             chunked(&shape.open_head(), &[half(shape)]) + LAST_CHUNK
@@ -180,6 +184,12 @@ fn oddities() -> Vec<Row> {
         }),
         row("no last chunk behind the terminator", Whole, EVERYWHERE, After::Close, |shape| {
             chunked(&shape.open_head(), &[shape.body(&shape.good_usage())])
+        }),
+        row("no last chunk and nothing else behind the terminator", Whole, EVERYWHERE, After::Keep, |shape| {
+            chunked(&shape.open_head(), &[shape.body(&shape.good_usage())])
+        }),
+        row("a body without a length on a connection that stays open", Whole, EVERYWHERE, After::Keep, |shape| {
+            format!("{}\r\n{}", shape.open_head(), shape.body(&shape.good_usage()))
         }),
         row("usage left out", Estimated, EVERYWHERE, After::Keep, |shape| sized(&shape.open_head(), &shape.body(""))),
         row("usage growing and shrinking", Whole, STREAMED, After::Keep, |shape| {
