@@ -84,6 +84,12 @@ fn refusals() -> Vec<Row> {
         row("gzip although it was not asked for", FAILED, EVERYWHERE, After::Keep, move |shape| {
             sized(&(shape.open_head() + "content-encoding: gzip\r\n"), "\u{1f}\u{8b}")
         }),
+        row("a transfer encoding that is none", FAILED, EVERYWHERE, After::Keep, move |shape| {
+            format!("{}transfer-encoding: identity\r\n\r\n{}", shape.open_head(), good_body(shape))
+        }),
+        row("chunks in HTTP/1.0", FAILED, EVERYWHERE, After::Keep, move |shape| {
+            chunked(&shape.open_head().replace("HTTP/1.1", "HTTP/1.0"), &[good_body(shape)]) + LAST_CHUNK
+        }),
         row("an empty body", FAILED, EVERYWHERE, After::Keep, |shape| sized(&shape.open_head(), "")),
         row("no HTTP at all", FAILED, EVERYWHERE, After::Close, |_| "SSH-2.0-OpenSSH_9.9\r\n\r\n".into()),
         row("silence and a closed connection", FAILED, EVERYWHERE, After::Close, |_| String::new()),

@@ -33,6 +33,8 @@ fn a_refusal_that_comes_while_five_megabytes_go_out_is_passed_on_and_costs_nothi
         ("413 Too Large", After::Keep, 413, "request_too_large"),
         ("401 Unauthorized", After::Close, 502, "upstream_auth"),
         ("401 Unauthorized", After::Keep, 502, "upstream_auth"),
+        ("307 Temporary Redirect", After::Close, 502, "upstream_error"),
+        ("307 Temporary Redirect", After::Keep, 502, "upstream_error"),
     ];
     for (status, after, expected, code) in cases {
         let provider = Provider::connections(move |mut stream, _| {
