@@ -290,6 +290,9 @@ async fn what_an_upstream_refuses_is_told_apart() {
         ("status=500", Code::UpstreamError, 2),
         ("status=502 shape=html", Code::UpstreamError, 2),
         ("status=503 shape=empty", Code::UpstreamError, 2),
+        ("status=408", Code::UpstreamError, 2),
+        ("status=504", Code::UpstreamError, 1),
+        ("status=524", Code::UpstreamError, 1),
         ("status=302 shape=text", Code::UpstreamError, 1),
     ] {
         for (dialect, stream) in [(Dialect::OpenAi, true), (Dialect::Anthropic, false)] {
@@ -352,6 +355,29 @@ async fn a_failing_upstream_is_tried_twice_and_then_the_next_one() {
     second.script(&[json!({"status": 401})]);
     let error = sent.refused_by(&[&first.url(), &second.url()]).await;
     assert_eq!((error.code, error.retry_after), (Code::UpstreamUnavailable, Some(9)), "waiting helps, so that is the advice");
+}
+
+#[actix_web::test]
+async fn a_request_is_sent_again_only_if_nothing_of_an_answer_has_come() {
+    const HALF: &str = "HTTP/1.1 200 OK\r\ncontent-type: appl";
+    const HEAD: &str = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n";
+    for (said, tries) in [("", 2), ("H", 1), (HALF, 1), ("HTTP/1.1 100 Continue\r\n\r\n", 1), (HEAD, 1)] {
+        for (prompt, is_reset) in [("hi".to_owned(), false), ("hi".to_owned(), true), ("long ".repeat(1_000_000), true)] {
+            let (url, count) = raw(move |mut stream, _| {
+                // A connection that is closed before all of the request was read is reset.
+                if is_reset {
+                    _ = stream.read(&mut [0; 16]);
+                } else {
+                    read_request(&mut stream);
+                }
+                _ = stream.write_all(said.as_bytes());
+            });
+            let answered = call(Dialect::OpenAi, false, &prompt).to(&[&url]).await;
+            let named = format!("{said:?}, {} bytes, reset: {is_reset}", prompt.len());
+            assert_eq!(count.load(Ordering::SeqCst), tries, "{named}");
+            assert_eq!(answered.is_ok(), said == HEAD, "{named}");
+        }
+    }
 }
 
 #[actix_web::test]

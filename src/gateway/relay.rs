@@ -1,7 +1,9 @@
 //! The answer on its way: bytes pass through, the meter reads them, and whatever ends the stream ends the call once.
 
+use std::cell::Cell;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -31,8 +33,12 @@ pub type Piece = Result<Bytes, Incomplete>;
 pub struct Incomplete;
 
 /// The body of a served call; dropping it (the client went away) cancels the upstream and ends the call.
+///
+/// It ends cleanly only when the pump has said that the answer is complete. A pump that stopped for any other reason, and
+/// whatever of the answer is still waiting here, ends with [`Incomplete`].
 pub struct RelayBody {
-    pieces: mpsc::Receiver<Piece>,
+    pieces: mpsc::Receiver<Bytes>,
+    complete: Rc<Cell<bool>>,
     breaking: bool,
 }
 
@@ -43,29 +49,32 @@ impl Stream for RelayBody {
         if self.breaking {
             return Poll::Ready(Some(Err(Incomplete)));
         }
-        let piece = self.pieces.poll_recv(cx);
-        if let Poll::Ready(Some(Ok(_))) = piece {
-            fault::point("reply.piece");
+        match ready!(self.pieces.poll_recv(cx)) {
+            Some(piece) => {
+                fault::point("reply.piece");
+                Poll::Ready(Some(Ok(piece)))
+            }
+            None if self.complete.get() => Poll::Ready(None),
+            None => {
+                // The server drops what it has not written when a body fails: one idle turn lets the last words out first.
+                self.breaking = true;
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
         }
-        if let Poll::Ready(Some(Err(Incomplete))) = piece {
-            // The server drops what it has not written when a body fails: one idle turn lets the last words out first.
-            self.breaking = true;
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
-        }
-        piece
     }
 }
 
-/// Pieces between the upstream and a client that reads slowly; beyond them the upstream waits.
-const AHEAD: usize = 4;
+/// Pieces between the upstream and a client that reads slowly; beyond them the upstream waits. Every client that stalls
+/// holds so many times [`TOGETHER`].
+const AHEAD: usize = 2;
 /// Bytes of events that leave in one piece, about.
-const TOGETHER: usize = 16 * 1024;
+const TOGETHER: usize = 4 * 1024;
 /// How long a client may leave a piece waiting.
 const STALL: Duration = Duration::from_secs(30);
 /// A stream that is silent for this long gets a comment, so that proxies keep it open.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
-/// How long the upstream may take to end a body whose terminator has passed.
+/// How long the upstream may take to end a body whose terminator has passed, or whose value is closed.
 const LAST_BYTES: Duration = Duration::from_millis(100);
 /// How often a running call's debt is noted for recovery.
 const CHECKPOINT: Duration = Duration::from_secs(5);
@@ -111,6 +120,8 @@ pub(super) struct Sale {
     pub tariff: Tariff,
     pub dialect: Dialect,
     pub stream: bool,
+    /// Bytes of the body that the client was promised; `None` for one that ends where it ends.
+    pub length: Option<u64>,
     /// When the answer must have ended.
     pub deadline: Instant,
 }
@@ -134,8 +145,11 @@ struct Pump {
     tariff: Tariff,
     dialect: Dialect,
     stream: bool,
+    length: Option<u64>,
     until: Pin<Box<Sleep>>,
-    out: mpsc::Sender<Piece>,
+    out: mpsc::Sender<Bytes>,
+    /// What the body goes by when there is nothing more to take.
+    complete: Rc<Cell<bool>>,
     books: Books,
 }
 
@@ -152,12 +166,13 @@ struct Books {
 impl Pump {
     fn new(sale: Sale) -> (Pump, RelayBody) {
         let (out, pieces) = mpsc::channel(AHEAD);
-        let Sale { paid, meter, tariff, dialect, stream, deadline } = sale;
+        let Sale { paid, meter, tariff, dialect, stream, length, deadline } = sale;
         let request = paid.request();
         let until = Box::pin(sleep_until(deadline));
         let books = Books { noted: None, owed: None, end: None };
-        let pump = Pump { request, paid: Some(paid), meter, tariff, dialect, stream, until, out, books };
-        (pump, RelayBody { pieces, breaking: false })
+        let complete = Rc::new(Cell::new(false));
+        let relayed = RelayBody { pieces, complete: Rc::clone(&complete), breaking: false };
+        (Pump { request, paid: Some(paid), meter, tariff, dialect, stream, length, until, out, complete, books }, relayed)
     }
 
     async fn run(mut self, mut body: AnswerBody) {
@@ -171,12 +186,10 @@ impl Pump {
         }
         // Otherwise this closes the upstream connection, before the books are closed.
         drop(body);
+        self.complete.set(matches!(end, End::Complete));
         let last_words = match &end {
-            End::Complete | End::ClientGone | End::Stopped => None,
-            // Nothing fits any more, but the end must not look like a whole answer's.
-            End::ClientStalled => Some(Bytes::new()),
             End::Broken(error) if self.stream => Some(broken_stream(self.dialect, error, self.request)),
-            End::Broken(_) => Some(Bytes::new()),
+            _ => None,
         };
         let is_waiting = matches!(end, End::Complete | End::Broken(_));
         self.books.end = Some(end);
@@ -185,9 +198,8 @@ impl Pump {
         }
         self.finish();
         if let Some(words) = last_words {
-            // A client that does not take its last words has left: the connection ends either way.
-            let _ = tokio::time::timeout(KEEP_ALIVE, self.out.send(Ok(words))).await;
-            let _ = tokio::time::timeout(KEEP_ALIVE, self.out.send(Err(Incomplete))).await;
+            // A client that does not take its last words has left: the connection breaks either way.
+            let _ = tokio::time::timeout(KEEP_ALIVE, self.out.send(words)).await;
         }
     }
 
@@ -260,14 +272,18 @@ impl Pump {
         end
     }
 
-    /// A plain answer: bytes as they come.
+    /// A plain answer: bytes as they come. Where its length was promised it is whole when all of them have passed, and
+    /// where nothing says how long it is, when its content is.
     async fn chunks(&mut self, body: &mut AnswerBody) -> End {
         loop {
+            let whole = self.length.is_none() && self.meter.complete();
             let chunk = tokio::select! {
                 biased;
                 () = self.out.closed() => return End::ClientGone,
-                () = &mut self.until => return End::Broken(too_long()),
+                () = &mut self.until => return if whole { End::Complete } else { End::Broken(too_long()) },
                 chunk = body.next() => chunk,
+                // An upstream that keeps the connection open without a word on the end may never say more.
+                () = sleep(LAST_BYTES), if whole => return End::Complete,
             };
             match chunk {
                 Some(Ok(bytes)) => {
@@ -276,8 +292,9 @@ impl Pump {
                         return end;
                     }
                 }
-                // A body without a length may end without a farewell; whether it is whole only its content says.
-                Some(Err(_)) | None if self.meter.complete() => return End::Complete,
+                None if self.meter.complete() => return End::Complete,
+                // It may also end without a farewell.
+                Some(Err(_)) if whole => return End::Complete,
                 Some(Err(broken)) => return End::Broken(cut(&broken.to_string())),
                 None => return End::Broken(cut("the upstream ended the answer before it was complete")),
             }
@@ -288,7 +305,7 @@ impl Pump {
     async fn send(&mut self, bytes: Bytes) -> Option<End> {
         fault::point("stream.chunk");
         self.checkpoint();
-        let full = match self.out.try_send(Ok(bytes)) {
+        let full = match self.out.try_send(bytes) {
             Ok(()) => None,
             Err(TrySendError::Closed(_)) => return Some(End::ClientGone),
             Err(TrySendError::Full(piece)) => Some(piece),

@@ -105,7 +105,8 @@ async fn sell(
     let content_length = answer.content_length.filter(|_| !stream);
     let meter = Meter::new(call.dialect, stream, request.wants_usage(), request.estimate(model));
     tracing::info!(request.id = %call.request, account = %verified.payer(), model = model.id, upstream = answer.upstream, tx = confirmation.tx, settled_in_us = settled_in.as_micros(), "serving a paid call");
-    let sale = Sale { paid, meter, tariff: model.tariff, dialect: call.dialect, stream, deadline: call.deadline };
+    let (length, deadline) = (content_length, call.deadline);
+    let sale = Sale { paid, meter, tariff: model.tariff, dialect: call.dialect, stream, length, deadline };
     let body = relay(answer.body, sale, place);
     Ok(Served { stream, content_type, content_length, receipt: Some(settle::receipt(&verified, &confirmation)), body })
 }

@@ -6,12 +6,14 @@ mod public;
 mod respond;
 mod routes;
 
+use std::any::Any;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_web::dev::{Server, Service as _};
+use actix_web::dev::{Extensions, Server, Service as _};
+use actix_web::rt::net::TcpStream;
 use actix_web::{App, HttpServer, web};
 
 use crate::config::Config;
@@ -20,10 +22,16 @@ use crate::upstream::Upstreams;
 
 use limits::{BodyMemory, RateLimits};
 
-/// Sockets per worker thread; beyond them new connections wait.
+/// Sockets per worker thread; beyond them new connections wait. There is no bound per address: behind a proxy all callers
+/// have the same one, and a socket that asks for nothing, or takes none of its answers, is closed after a while anyway.
 const CONNECTIONS: usize = 25_000;
+/// Bytes of an answer that wait in here for a client that reads slowly.
+const UNWRITTEN: usize = 8 * 1024;
 /// How long a request head may take to arrive.
 const HEAD: Duration = Duration::from_secs(10);
+/// The part of [`Limits::body_time`](crate::config::Limits::body_time) after which a caller that takes nothing of its
+/// answers is cut. Longer than a paid answer waits for its client, which has a limit of its own.
+const UNREAD: u32 = 2;
 /// How long a closing connection may linger.
 const LINGER: Duration = Duration::from_secs(5);
 /// How often quiet callers are forgotten.
@@ -53,16 +61,37 @@ pub fn start(config: &Config, gateway: Arc<Gateway>) -> std::io::Result<(Server,
             })
     })
     .tcp_nodelay(true)
+    .on_connect(cut_unread(config.limits.body_time / UNREAD))
     // A client that closes its side has left: without this it would go unnoticed while the upstream is silent.
     .h1_allow_half_closed(false)
     .client_request_timeout(HEAD)
     .client_disconnect_timeout(LINGER)
+    .h1_write_buffer_size(UNWRITTEN)
     .max_connections(CONNECTIONS)
     .shutdown_timeout(config.limits.wall_clock.as_secs() + LINGER.as_secs())
     .disable_signals()
     .bind(config.bind)?;
     let addresses = server.addrs();
     Ok((server.run(), addresses))
+}
+
+/// Has the system cut a connection when the other side takes nothing of what was sent to it for this long. The server
+/// library does not: it waits for ever for a client that asks and does not read.
+#[cfg(target_os = "linux")]
+fn cut_unread(after: Duration) -> impl Fn(&dyn Any, &mut Extensions) + Send + Sync + 'static {
+    move |connection, _| {
+        if let Some(tcp) = connection.downcast_ref::<TcpStream>()
+            && let Err(error) = socket2::SockRef::from(tcp).set_tcp_user_timeout(Some(after))
+        {
+            tracing::warn!(%error, "a connection could not be given a time limit for its answers");
+        }
+    }
+}
+
+/// Other systems have no such option: there, who reads no answers stays until its side of the connection ends.
+#[cfg(not(target_os = "linux"))]
+fn cut_unread(_after: Duration) -> impl Fn(&dyn Any, &mut Extensions) + Send + Sync + 'static {
+    |_, _| {}
 }
 
 /// Memory must not grow with the number of callers ever seen.

@@ -192,10 +192,17 @@ fn unsent(error: &SendRequestError, length: usize) -> Failure {
         SendRequestError::Connect(ConnectError::Io(cause)) if cause.kind() == io::ErrorKind::InvalidData => {
             Failure::Next(failed.because(format!("{cause}; a private authority's certificate goes into ca_file")))
         }
-        SendRequestError::Connect(_) | SendRequestError::Send(_) => Failure::Again(failed),
-        // A head that is too large or no HTTP at all will not be better the second time.
-        SendRequestError::Response(ParseError::Io(cause)) if cause.kind() != io::ErrorKind::InvalidData => Failure::Again(failed),
-        SendRequestError::Response(_) => Failure::Next(Error { message: refusal::NOT_USABLE.into(), ..failed }),
+        // Only a request of which nothing was heard at all is sent again: one that was answered in part may have been carried
+        // out. Nor will a head that is too large or no HTTP at all be better the second time.
+        SendRequestError::Send(cause) | SendRequestError::Response(ParseError::Io(cause))
+            if cause.kind() != io::ErrorKind::InvalidData =>
+        {
+            Failure::Again(failed)
+        }
+        SendRequestError::Connect(_) => Failure::Again(failed),
+        SendRequestError::Send(_) | SendRequestError::Response(_) => {
+            Failure::Next(Error { message: refusal::NOT_USABLE.into(), ..failed })
+        }
         _ => Failure::Next(failed),
     }
 }

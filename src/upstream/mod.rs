@@ -113,8 +113,8 @@ impl Upstreams {
 
     /// Sends a call that `funds` stand for, and waits for the head of a good answer (200, of the right type).
     ///
-    /// Each upstream that speaks the dialect is tried in order, and once more if the connection failed or it answered
-    /// 5xx; never after a head was accepted. Dropping the future or the answer closes the connection to the upstream.
+    /// Each upstream that speaks the dialect is tried in order, and once more if the connection failed before it said
+    /// anything, or if it answered 408 or 5xx (but neither 504 nor 524); never after a head was accepted. Dropping the future or the answer closes the connection to the upstream.
     ///
     /// # Errors
     /// * [`Code::InvalidRequest`]: nobody who serves this model speaks this dialect;

@@ -64,9 +64,10 @@ pub(super) fn failed(status: u16, retry_after: Option<&str>) -> Failure {
         529 => Failure::Next(because(
             Error::new(Code::UpstreamOverloaded, format!("the upstream is overloaded; try again in {wait} s")).retry_after(wait),
         )),
-        408 | 500..=599 => {
-            Failure::Again(because(Error::new(Code::UpstreamError, "the upstream of this model failed; try again")))
-        }
+        // Who says that the work took too long may still be at it.
+        504 | 524 => Failure::Next(because(broken())),
+        // 408 says that the request has not arrived, as does a server that gives up a connection just when it is used.
+        408 | 500..=599 => Failure::Again(because(broken())),
         // A redirect is never followed: it would take the operator's key along.
         _ => Failure::Next(because(astray())),
     }
@@ -81,6 +82,10 @@ pub(super) fn unusable(status: u16, content_type: &str) -> Failure {
 /// An accepted call whose answer is announced to be empty: there is nothing to sell in it.
 pub(super) fn empty(status: u16) -> Failure {
     Failure::Next(astray().because(format!("status {status} with an empty body")))
+}
+
+fn broken() -> Error {
+    Error::new(Code::UpstreamError, "the upstream of this model failed; try again")
 }
 
 fn astray() -> Error {

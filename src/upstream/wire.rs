@@ -3,6 +3,10 @@
 //! * An answer without a length ends with the connection (RFC 9112, section 6.3). The library takes it for empty, except
 //!   from a server of HTTP/1.0, so it is told that this is one.
 //! * Interim answers (1xx) are left out: the library takes the first one for the answer.
+//! * A transfer encoding other than `chunked`, or any in HTTP/1.0, is an error (RFC 9112, section 6.1). The library takes
+//!   the first for an empty body and passes the framing of the second on as if it were the answer.
+//! * A connection that ends within a head is told apart from one that ends before it: the request may have been carried
+//!   out, so that it must not be sent again.
 //! * A refusal that arrives while the request is still going out is heard, and the rest of the request is not sent. The
 //!   library reads nothing before it has written everything, and would report a broken connection.
 
@@ -50,7 +54,7 @@ impl Io {
 pub(super) struct Wire {
     io: Io,
     answer: Answering,
-    /// The upstream has refused a request that it had not read to its end; the rest of it goes nowhere.
+    /// The upstream has answered a request that it had not read to its end; the rest of it goes nowhere.
     refused: bool,
 }
 
@@ -94,9 +98,9 @@ impl Wire {
             }
             let mut buffer = [0; 8 * 1024];
             let mut buffer = ReadBuf::new(&mut buffer);
-            ready!(self.io.pin().poll_read(cx, &mut buffer))?;
-            if buffer.filled().is_empty() {
-                return Poll::Ready(Ok(false));
+            let read = ready!(self.io.pin().poll_read(cx, &mut buffer));
+            if read.is_err() || buffer.filled().is_empty() {
+                return Poll::Ready(if head.has_begun() { Err(cut_short()) } else { read.map(|()| false) });
             }
             head.bytes.extend_from_slice(buffer.filled());
         }
@@ -111,27 +115,34 @@ impl Wire {
             Poll::Pending => false,
         };
         match self.listen(cx) {
-            Poll::Ready(Ok(true)) if self.is_refusal() => Poll::Ready(Ok(instead)),
+            Poll::Ready(Ok(true)) if self.is_final(gone) => Poll::Ready(Ok(instead)),
+            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::InvalidData => Poll::Ready(Err(error)),
             // The end of a connection that is gone is about to be read, and what was said before it.
             Poll::Pending if gone => Poll::Pending,
             _ => step,
         }
     }
 
-    /// Whether the head says no, read while the request is still going out.
-    fn is_refusal(&mut self) -> bool {
+    /// Whether the head, read while the request is still going out, is all that will come of it: it does not say yes, or
+    /// nobody is there any more who could read the rest of the request.
+    fn is_final(&mut self, gone: bool) -> bool {
         let Answering::Known(head) = &mut self.answer else { return false };
-        let refused = status(head).is_some_and(|status| status >= 400);
-        if refused && !self.refused {
-            // What it did not read stands between this answer and the next: the connection is not used again.
+        let is_final = gone || status(head).is_some_and(|status| status >= 300);
+        if is_final && !self.refused {
+            // What was not read stands between this answer and the next: the connection is not used again.
             *head = [&head[..line(head)], b"connection: close\r\n", &head[line(head)..]].concat().into();
             self.refused = true;
         }
-        refused
+        is_final
     }
 }
 
 impl Head {
+    /// Whether anything was said, interim answers included.
+    fn has_begun(&self) -> bool {
+        self.skipped + self.bytes.len() > 0
+    }
+
     /// The head as the library gets it, with what follows, once all of it has arrived.
     fn known(&mut self) -> io::Result<Option<Bytes>> {
         while let Some(end) = self.end() {
@@ -143,7 +154,9 @@ impl Head {
                 }
                 status => {
                     let lasts = self.bytes.starts_with(b"HTTP/1.1") && !matches!(status, None | Some(101 | 204 | 304));
-                    if lasts && !has_length(&self.bytes[..end]) {
+                    let head = &self.bytes[..end];
+                    let is_chunked = is_chunked(head)?;
+                    if lasts && !is_chunked && values(head, b"content-length").next().is_none() {
                         self.bytes[VERSION] = b'0';
                     }
                     return Ok(Some(self.bytes.split().freeze()));
@@ -187,10 +200,27 @@ fn line(head: &[u8]) -> usize {
     memchr::memchr(b'\n', head).map_or(head.len(), |end| end + 1)
 }
 
-/// Whether a head says how its body ends.
-fn has_length(head: &[u8]) -> bool {
-    let name = |line: &[u8]| line.split(|byte| *byte == b':').next().unwrap_or_default().trim_ascii().to_ascii_lowercase();
-    head.split(|byte| *byte == b'\n').skip(1).any(|line| matches!(&*name(line), b"content-length" | b"transfer-encoding"))
+/// The values that a head has for the header of this name.
+fn values<'a>(head: &'a [u8], name: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
+    head.split(|byte| *byte == b'\n').skip(1).filter_map(move |line| {
+        let (found, value) = line.split_at(memchr::memchr(b':', line)?);
+        found.trim_ascii().eq_ignore_ascii_case(name).then(|| value[1..].trim_ascii())
+    })
+}
+
+/// Whether the body comes in chunks. An error where it is encoded in a way that would be misread.
+fn is_chunked(head: &[u8]) -> io::Result<bool> {
+    let mut encodings = values(head, b"transfer-encoding");
+    match (encodings.next(), encodings.next()) {
+        (None, _) => Ok(false),
+        (Some(one), None) if one.eq_ignore_ascii_case(b"chunked") && head.starts_with(b"HTTP/1.1") => Ok(true),
+        _ => Err(io::Error::new(io::ErrorKind::InvalidData, "its answer has a transfer encoding that cannot be read")),
+    }
+}
+
+/// The connection ended, or broke, within a head or behind an interim one.
+fn cut_short() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "the connection ended within the head of its answer")
 }
 
 /// The other side has closed or reset the connection.
@@ -200,12 +230,11 @@ fn is_gone(error: &io::Error) -> bool {
 
 impl AsyncRead for Wire {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let ended = matches!(self.answer, Answering::Head(_)) && !ready!(self.listen(cx))?;
-        let this = &mut *self;
-        if ended && let Answering::Head(head) = &mut this.answer {
-            // Half a head is the library's to refuse.
-            this.answer = Answering::Known(head.bytes.split().freeze());
+        if !ready!(self.listen(cx))? {
+            // Nothing was said, and that is what the library hears.
+            return Poll::Ready(Ok(()));
         }
+        let this = &mut *self;
         let Answering::Known(known) = &mut this.answer else { return this.io.pin().poll_read(cx, out) };
         let now = known.split_to(known.len().min(out.remaining()));
         out.put_slice(&now);
@@ -290,6 +319,20 @@ mod tests {
             "ICY 200 OK\r\n\r\nbody",
         ] {
             assert_eq!(heard_in_any_pieces(same).as_deref(), Some(same));
+        }
+    }
+
+    #[test]
+    fn a_body_in_an_encoding_that_would_be_misread_is_an_error() {
+        for head in [
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: identity\r\n\r\n",
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: gzip, chunked\r\n\r\n",
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ntransfer-encoding: chunked\r\n\r\n",
+            "HTTP/1.1 200 OK\ntransfer-encoding:\n\n",
+            "HTTP/1.0 200 OK\r\ntransfer-encoding: chunked\r\n\r\n",
+        ] {
+            let mut heard = Head { bytes: head.as_bytes().into(), ..Head::default() };
+            assert_eq!(heard.known().unwrap_err().kind(), io::ErrorKind::InvalidData, "{head}");
         }
     }
 

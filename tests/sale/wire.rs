@@ -19,7 +19,7 @@ enum Held {
 use Held::{By, Otherwise};
 
 /// Every pitfall: its number, what goes wrong, and what holds against it.
-const PITFALLS: [(usize, &str, Held); 23] = [
+const PITFALLS: [(usize, &str, Held); 24] = [
     (
         1,
         "the client library gives up on a head after five seconds",
@@ -123,7 +123,7 @@ const PITFALLS: [(usize, &str, Held); 23] = [
     (
         18,
         "a client that reads nothing fills the memory",
-        By(&["crowd::a_flood_for_a_client_that_reads_nothing_waits_at_the_upstream"]),
+        By(&["crowd::a_flood_for_a_client_that_reads_nothing_waits_at_the_upstream_and_never_looks_whole"]),
     ),
     (
         19,
@@ -152,6 +152,11 @@ const PITFALLS: [(usize, &str, Held); 23] = [
         23,
         "connections and open files have limits of their own",
         By(&["upload::as_many_files_may_be_open_as_the_promised_streams_need"]),
+    ),
+    (
+        24,
+        "the server library waits for ever for a client that takes none of its answers",
+        By(&["upload::a_caller_that_asks_and_asks_and_reads_no_answer_is_cut"]),
     ),
 ];
 

@@ -24,8 +24,11 @@ fn open(folder: &Path) -> (Ledger, Recovered) {
     Ledger::open(&folder.join("ledger.redb"), clock, Options::default()).unwrap()
 }
 
-/// Starts to relay an echo of `words` words, paid for and not yet looked at by anybody.
-async fn start(ledger: &Ledger, words: usize, stream: bool) -> (JoinHandle<()>, RelayBody) {
+/// Letters of a word: no two of them leave in one piece.
+const LETTERS: usize = TOGETHER;
+
+/// Starts to relay an echo of `words` words, paid for and not yet looked at by anybody, which ends after `seconds` at most.
+async fn start(ledger: &Ledger, words: usize, stream: bool, seconds: u64) -> (JoinHandle<()>, RelayBody) {
     let (id, request) = (PaymentId([1; 32]), RequestId(1));
     let text = |text: &str| text.to_owned();
     let (network, asset, route, model) = (text("eip155:84532"), text("0x01"), text("/v1/chat/completions"), text("m"));
@@ -37,9 +40,9 @@ async fn start(ledger: &Ledger, words: usize, stream: bool) -> (JoinHandle<()>, 
     ledger.confirmed(id, "0x01", 1).unwrap().wait().await.unwrap();
 
     let echo = config::Upstream { name: text("e"), kind: UpstreamKind::Echo, speaks: vec![Speaks::Chat] };
-    let content = vec!["word"; words].join(" ");
+    let content = vec!["w".repeat(LETTERS); words].join(" ");
     let asked = serde_json::json!({ "model": "m", "stream": stream, "messages": [{ "role": "user", "content": content }] });
-    let (dialect, deadline) = (Dialect::OpenAi, Instant::now() + Duration::from_secs(60));
+    let (dialect, deadline) = (Dialect::OpenAi, Instant::now() + Duration::from_secs(seconds));
     let servings = [Serving { upstream: text("e"), model: text("m") }];
     let body = |_: &str, _| Bytes::from(asked.to_string());
     let call = Call { servings: &servings, dialect, body: &body, headers: &[], query: None, stream, deadline };
@@ -48,7 +51,7 @@ async fn start(ledger: &Ledger, words: usize, stream: bool) -> (JoinHandle<()>, 
     let paid = reservation.paid().unwrap_or_else(|_| panic!("the money is there"));
     let tariff = Tariff { output: UnitPrice::per_million("15").unwrap(), ..Tariff::default() };
     let meter = Meter::new(dialect, stream, false, 10);
-    let (pump, relayed) = Pump::new(Sale { paid, meter, tariff, dialect, stream, deadline });
+    let (pump, relayed) = Pump::new(Sale { paid, meter, tariff, dialect, stream, length: answer.content_length, deadline });
     (spawn_local(pump.run(answer.body)), relayed)
 }
 
@@ -71,7 +74,7 @@ fn found_after(words: usize, stream: bool, pieces: usize) -> (Recovered, Micros)
     let tasks = LocalSet::new();
     let (ledger, _) = open(folder.path());
     tasks.block_on(&runtime, async {
-        let (_task, mut relayed) = start(&ledger, words, stream).await;
+        let (_task, mut relayed) = start(&ledger, words, stream, 60).await;
         take(&mut relayed, pieces).await;
         // All that was told to the books by now is durable, and nothing after it.
         ledger.close();
@@ -94,11 +97,14 @@ fn nothing_is_charged_for_words_that_nobody_has_taken() {
 
 #[test]
 fn what_was_taken_of_a_stream_is_charged_and_no_more() {
-    // The first piece names the role, each later one is a word of one token.
-    let (recovered, credited) = found_after(40, true, 12);
+    // No piece holds more than one of the long words; the first one holds what an echo says before them as well.
+    let pieces = 12;
+    let (recovered, credited) = found_after(40, true, pieces);
     assert_eq!((recovered.voided, recovered.charged), (0, 1));
     let charged = AMOUNT.saturating_sub(credited);
-    assert!(charged > Micros::ZERO && charged <= Micros::new(11 * 15), "{charged}");
+    let taken = pieces * (LETTERS + " ".len()) + "You said: ".len();
+    let most = Micros::new(15 * u64::try_from(taken).unwrap().div_ceil(4));
+    assert!(charged > Micros::ZERO && charged <= most, "{charged} for what is worth {most} at most");
 }
 
 #[test]
@@ -106,4 +112,54 @@ fn a_whole_answer_is_charged_as_soon_as_its_last_piece_is_taken() {
     let (recovered, credited) = found_after(1, false, 1);
     assert_eq!((recovered.voided, recovered.charged), (0, 0), "the call had ended in the books");
     assert!(credited < AMOUNT);
+}
+
+/// All that a client gets who takes nothing until the call was given up, and whether that looks like the end.
+fn read_after_the_time_limit(stream: bool) -> (usize, bool) {
+    let folder = tempfile::tempdir().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let tasks = LocalSet::new();
+    let (ledger, _) = open(folder.path());
+    tasks.block_on(&runtime, async {
+        let (pump, mut relayed) = start(&ledger, 12, stream, 1).await;
+        pump.await.unwrap();
+        let (mut pieces, mut broken) = (0, false);
+        while let Some(piece) = relayed.next().await {
+            if piece.is_err() {
+                broken = true;
+                break;
+            }
+            pieces += 1;
+        }
+        ledger.close();
+        (pieces, broken)
+    })
+}
+
+#[test]
+fn a_client_that_stalls_until_the_call_is_given_up_and_then_reads_on_never_sees_a_clean_end() {
+    let (pieces, broken) = read_after_the_time_limit(true);
+    assert!(pieces > 0 && pieces < 12, "{pieces} of more than 12 pieces had left");
+    assert!(broken, "a part of the answer looks like all of it");
+    assert_eq!(read_after_the_time_limit(false), (1, false), "all of a plain answer was there, so that is its end");
+}
+
+#[test]
+fn an_answer_whose_pump_is_gone_is_no_whole_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let tasks = LocalSet::new();
+    let (ledger, _) = open(folder.path());
+    tasks.block_on(&runtime, async {
+        let (pump, mut relayed) = start(&ledger, 12, true, 60).await;
+        take(&mut relayed, 1).await;
+        pump.abort();
+        assert!(pump.await.is_err_and(|end| end.is_cancelled()));
+        let mut last = Ok(Bytes::new());
+        while let (Ok(_), Some(piece)) = (&last, relayed.next().await) {
+            last = piece;
+        }
+        assert!(last.is_err(), "a part of the answer looks like all of it");
+        ledger.close();
+    });
 }

@@ -4,7 +4,7 @@ use std::net::TcpStream;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use farebox_rig::http::{self, Stream};
+use farebox_rig::http::{self, Request, Stream};
 use farebox_rig::process::eventually;
 use farebox_rig::provider::{After, Provider, wait_gone};
 use farebox_rig::server::MODEL;
@@ -85,7 +85,7 @@ fn a_prompt_of_two_megabytes_is_forgotten_while_its_answer_streams() {
 }
 
 #[test]
-fn a_flood_for_a_client_that_reads_nothing_waits_at_the_upstream() {
+fn a_flood_for_a_client_that_reads_nothing_waits_at_the_upstream_and_never_looks_whole() {
     let (sender, sent) = mpsc::channel();
     let flood = Provider::start(move |_, stream| {
         let event = format!("data: {{\"choices\":[{{\"delta\":{{\"content\":\"{}\"}}}}]}}\n\n", "x".repeat(60_000));
@@ -101,7 +101,7 @@ fn a_flood_for_a_client_that_reads_nothing_waits_at_the_upstream() {
     let mut stall = Stall::open(&[flood.url()], &["wall_clock_seconds = 6"]);
     let order = stall.orders(CHAT, &body("", true), 1).remove(0);
     let before = stall.server.memory();
-    let idle = http::open(stall.server.address(), &order).expect("a head");
+    let mut idle = http::open(stall.server.address(), &order).expect("a head");
     let begun = Instant::now();
     let (mut most, mut said) = (0, None);
     while said.is_none() {
@@ -113,8 +113,13 @@ fn a_flood_for_a_client_that_reads_nothing_waits_at_the_upstream() {
     assert!(said < 100_000_000, "the upstream could send {said} bytes that nobody reads");
     assert!(most.saturating_sub(before) < 40_000_000, "{before} bytes became {most}");
     assert!(begun.elapsed() > Duration::from_secs(2), "it was held back by the client, and ended by the time limit");
-    drop(idle);
-    eventually("the call is ended", || stall.server.output().contains("the client left; charged"));
+    eventually("the call is given up", || stall.server.send(&Request::get("/healthz")).json()["calls_in_flight"] == 0);
+    let mut read = 0;
+    while let Some(piece) = idle.next_chunk() {
+        read += piece.len();
+    }
+    assert!(read > 0 && !idle.complete, "{read} bytes, which are not all of the answer, look as if they were");
+    assert!(stall.server.output().contains("the client left; charged"));
     // Megabytes passed: the buyer took what it wanted, and pays the quote.
     stall.close(0, |charged| charged > 0);
 }

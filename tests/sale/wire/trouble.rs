@@ -84,6 +84,12 @@ fn refusals() -> Vec<Row> {
         row("gzip although it was not asked for", FAILED, EVERYWHERE, After::Keep, move |shape| {
             sized(&(shape.open_head() + "content-encoding: gzip\r\n"), "\u{1f}\u{8b}")
         }),
+        row("a transfer encoding that is none", FAILED, EVERYWHERE, After::Keep, move |shape| {
+            format!("{}transfer-encoding: identity\r\n\r\n{}", shape.open_head(), good_body(shape))
+        }),
+        row("chunks in HTTP/1.0", FAILED, EVERYWHERE, After::Keep, move |shape| {
+            chunked(&shape.open_head().replace("HTTP/1.1", "HTTP/1.0"), &[good_body(shape)]) + LAST_CHUNK
+        }),
         row("an empty body", FAILED, EVERYWHERE, After::Keep, |shape| sized(&shape.open_head(), "")),
         row("no HTTP at all", FAILED, EVERYWHERE, After::Close, |_| "SSH-2.0-OpenSSH_9.9\r\n\r\n".into()),
         row("silence and a closed connection", FAILED, EVERYWHERE, After::Close, |_| String::new()),
@@ -150,6 +156,10 @@ fn breaks() -> Vec<Row> {
         row("a length that is not reached", Broken, PLAIN, After::Close, move |shape| {
             format!("{}content-length: 999\r\n\r\n{}", shape.open_head(), half(shape))
         }),
+        row("a length that is not reached behind a whole value", Broken, PLAIN, After::Close, |shape| {
+            let whole = shape.body(&shape.good_usage());
+            format!("{}content-length: {}\r\n\r\n{whole}", shape.open_head(), whole.len() + 10)
+        }),
         row("plain chunks cut off", Broken, PLAIN, After::Close, move |shape| chunked(&shape.open_head(), &[half(shape)])),
         row("half a value in whole chunks", Broken, PLAIN, After::Keep, move |shape| {
             chunked(&shape.open_head(), &[half(shape)]) + LAST_CHUNK
@@ -180,6 +190,12 @@ fn oddities() -> Vec<Row> {
         }),
         row("no last chunk behind the terminator", Whole, EVERYWHERE, After::Close, |shape| {
             chunked(&shape.open_head(), &[shape.body(&shape.good_usage())])
+        }),
+        row("no last chunk and nothing else behind the terminator", Whole, EVERYWHERE, After::Keep, |shape| {
+            chunked(&shape.open_head(), &[shape.body(&shape.good_usage())])
+        }),
+        row("a body without a length on a connection that stays open", Whole, EVERYWHERE, After::Keep, |shape| {
+            format!("{}\r\n{}", shape.open_head(), shape.body(&shape.good_usage()))
         }),
         row("usage left out", Estimated, EVERYWHERE, After::Keep, |shape| sized(&shape.open_head(), &shape.body(""))),
         row("usage growing and shrinking", Whole, STREAMED, After::Keep, |shape| {

@@ -1,6 +1,6 @@
 //! Requests on their way: large ones pass, refusals that come early are heard, and callers that never finish are cut.
 
-use std::io::{Read as _, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
@@ -33,6 +33,8 @@ fn a_refusal_that_comes_while_five_megabytes_go_out_is_passed_on_and_costs_nothi
         ("413 Too Large", After::Keep, 413, "request_too_large"),
         ("401 Unauthorized", After::Close, 502, "upstream_auth"),
         ("401 Unauthorized", After::Keep, 502, "upstream_auth"),
+        ("307 Temporary Redirect", After::Close, 502, "upstream_error"),
+        ("307 Temporary Redirect", After::Keep, 502, "upstream_error"),
     ];
     for (status, after, expected, code) in cases {
         let provider = Provider::connections(move |mut stream, _| {
@@ -180,6 +182,27 @@ fn a_head_that_trickles_is_cut_and_a_connection_without_a_request_does_not_stay(
     assert!(first_line(&mut head).starts_with("HTTP/1.1 408"));
     wait_gone(&mut silent);
     assert!(begun.elapsed() < Duration::from_secs(40), "ten seconds for a head, and some to close");
+    assert!(provider.requests().is_empty());
+    stall.close(0, |charged| charged == 0);
+}
+
+#[test]
+fn a_caller_that_asks_and_asks_and_reads_no_answer_is_cut() {
+    let (provider, stall) = impatient();
+    let asked = b"GET /v1/models HTTP/1.1\r\nhost: x\r\n\r\n".repeat(1000);
+    let mut caller = TcpStream::connect(stall.server.address()).unwrap();
+    caller.set_write_timeout(Some(Duration::from_millis(100))).unwrap();
+    let (begun, mut taken) = (Instant::now(), 0);
+    let cut = loop {
+        match caller.write(&asked) {
+            Ok(bytes) => taken += bytes,
+            Err(error) if error.kind() != ErrorKind::WouldBlock => break error,
+            Err(_) => assert!(begun.elapsed() < Duration::from_secs(40), "it is held for ever, {taken} bytes in"),
+        }
+    };
+    assert!([ErrorKind::ConnectionReset, ErrorKind::BrokenPipe].contains(&cut.kind()), "{cut}");
+    assert!(taken > asked.len(), "it was served before: {taken} bytes");
+    assert_eq!(stall.server.send(&Request::get("/v1/models")).status, 200, "others are served");
     assert!(provider.requests().is_empty());
     stall.close(0, |charged| charged == 0);
 }

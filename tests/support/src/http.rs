@@ -98,7 +98,8 @@ pub struct Stream {
     pub headers: Vec<(String, String)>,
     reader: BufReader<TcpStream>,
     body: Body,
-    complete: bool,
+    /// Whether the body was read to an end that the other side said.
+    pub complete: bool,
 }
 
 enum Body {
