@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
-use super::{FAIL_STOP, FOUND_A_PROBLEM};
+use super::{FOUND_A_PROBLEM, code_of};
 use crate::chain;
 use crate::config::{Config, Settlement};
 use crate::ledger::{self, Counted, Report, State};
@@ -26,7 +26,7 @@ pub fn run(arguments: &Arguments, config: Config) -> ExitCode {
         Ok(found) => found,
         Err(error) => {
             eprintln!("farebox: {}: {error}", path.display());
-            return ExitCode::from(FAIL_STOP);
+            return ExitCode::from(code_of(&error));
         }
     };
     let mut problems = report.problems.clone();

@@ -35,7 +35,7 @@ pub(super) fn check(store: &Store, book: &Book) -> Result<(), Broken> {
         None => Ok(()),
         Some(problem) => {
             let more = report.problems.len() - 1;
-            Err(Broken::new("check", format!("the books are broken: {problem} (and {more} more); run farebox verify")))
+            Err(Broken::examine("check", format!("the books are broken: {problem} (and {more} more); run farebox verify")))
         }
     }
 }
@@ -55,7 +55,7 @@ pub(super) fn resolve(store: &Store, book: &mut Book, now: Timestamp) -> Result<
         match book.close(request, close, now) {
             Ok((rows, _)) => writes.extend(rows),
             Err(Refused::WrongState) => continue,
-            Err(refused) => return Err(Broken::new("recover", format!("{request}: {refused:?}"))),
+            Err(refused) => return Err(Broken::examine("recover", format!("{request}: {refused:?}"))),
         }
         match hold.started {
             true => recovered.charged += 1,

@@ -6,9 +6,9 @@ use std::path::Path;
 use redb::{ReadTransaction, ReadableDatabase as _};
 use serde::Serialize;
 
-use super::Broken;
 use super::rows::{Account, Fund, Hold, Kind, Outcome, Payment, Posting, Reference, State};
 use super::store::{self, Snapshot};
+use super::{Broken, rescue};
 use crate::ids::{PaymentId, RequestId};
 
 /// What a check found.
@@ -45,7 +45,8 @@ impl Report {
     /// Checks a ledger file that no program has open. A file that was not closed cleanly is repaired first, as a start
     /// would do it; calls and payments that were left open stay as they are.
     pub fn of_file(path: &Path) -> Result<(Report, Vec<Counted>), Broken> {
-        let db = store::database(path, false)?;
+        let _lock = rescue::lock(path)?;
+        let db = rescue::marked_on_failure(path, || store::existing(path))?;
         let tx = db.begin_read().map_err(|error| Broken::new("read", error))?;
         let mut counted = Vec::new();
         Snapshot(&tx).payments(|id, payment, _| counted.push(Counted { id, payment }))?;
@@ -55,7 +56,8 @@ impl Report {
 
 /// Makes what is derived from the postings anew: balances and the wallets' lists. Everything else stays as it is.
 pub fn repair_derived(path: &Path) -> Result<(), Broken> {
-    super::store::rebuild_derived(path)
+    let _lock = rescue::lock(path)?;
+    rescue::marked_on_failure(path, || store::rebuild_derived(path))
 }
 
 /// Everything a check adds up on its way through the postings.
