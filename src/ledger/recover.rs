@@ -4,7 +4,7 @@ use super::Broken;
 use super::book::{Book, Close, Refused};
 use super::rows::Hold;
 use super::store::{Commit, Store};
-use super::verify;
+use super::{reconcile, verify};
 use crate::clock::Timestamp;
 use crate::fault;
 use crate::ids::RequestId;
@@ -30,7 +30,7 @@ pub(super) fn check(store: &Store, book: &Book) -> Result<(), Broken> {
     if book.next_seq.saturating_mul(2) > CHECKED_AT_START {
         return Ok(());
     }
-    let report = verify::check(&store.read()?)?;
+    let report = verify::check(&store.read()?, reconcile::PAYMENTS_IN_A_PASS)?;
     match report.problems.first() {
         None => Ok(()),
         Some(problem) => {

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{File, OpenOptions};
+use std::ops::{Bound, ControlFlow};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
@@ -122,9 +123,7 @@ impl Store {
 
     /// One payment, open or not.
     pub fn payment(&self, id: PaymentId) -> Result<Option<Payment>, Broken> {
-        let table = self.read()?.open_table(PAYMENTS).map_err(|error| Broken::new("read payments", error))?;
-        let row = table.get(&id.0).map_err(|error| Broken::new("read payments", error))?;
-        row.map(|row| json(row.value())).transpose()
+        Snapshot(&self.read()?).payment(id)
     }
 
     /// Everything that decides: balances, holds, open payments, the end of the hash chain, the number of this run.
@@ -244,12 +243,13 @@ pub(super) fn rebuild_derived(path: &Path) -> Result<(), Broken> {
     let db = existing(path)?;
     let mut sums: HashMap<Account, i64> = HashMap::new();
     let mut wallet_rows = Vec::new();
-    Snapshot(&db.begin_read().map_err(|error| Broken::new("read", error))?).postings(|seq, leg, posting| {
+    let _ = Snapshot(&db.begin_read().map_err(|error| Broken::new("read", error))?).postings(|seq, leg, posting| {
         if let Account::Wallet(wallet) = &posting.account {
             wallet_rows.push((wallet.to_bytes(), seq, leg));
         }
         let sum = sums.entry(posting.account).or_default();
         *sum = sum.saturating_add(posting.amount);
+        ControlFlow::Continue(())
     })?;
     let tx = db.begin_write().map_err(|error| Broken::new("begin", error))?;
     let tables = || -> Result<(), redb::Error> {
@@ -279,11 +279,43 @@ impl Snapshot<'_> {
         })
     }
 
-    pub fn postings(&self, mut visit: impl FnMut(u64, u8, Posting)) -> Result<(), Broken> {
-        for_each(self.0, POSTINGS, |(seq, leg), row| {
-            visit(seq, leg, Posting::from_bytes(row).ok_or_else(|| Broken::row("postings"))?);
-            Ok(())
-        })
+    /// All postings in their order, until `visit` breaks off; says whether it did.
+    pub fn postings(&self, mut visit: impl FnMut(u64, u8, Posting) -> ControlFlow<()>) -> Result<ControlFlow<()>, Broken> {
+        let failed = |error: redb::Error| Broken::new("read postings", error);
+        let rows = self.0.open_table(POSTINGS).map_err(|error| failed(error.into()))?;
+        for row in rows.iter().map_err(|error| failed(error.into()))? {
+            let (key, value) = row.map_err(|error| failed(error.into()))?;
+            let (seq, leg) = key.value();
+            let posting = Posting::from_bytes(value.value()).ok_or_else(|| Broken::row("postings"))?;
+            if visit(seq, leg, posting).is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    pub fn payment(&self, id: PaymentId) -> Result<Option<Payment>, Broken> {
+        let table = self.0.open_table(PAYMENTS).map_err(|error| Broken::new("read payments", error))?;
+        let row = table.get(&id.0).map_err(|error| Broken::new("read payments", error))?;
+        row.map(|row| json(row.value())).transpose()
+    }
+
+    /// Up to `limit` payments behind one in the order of their ids, without what was signed for them; whether each is listed
+    /// as open.
+    pub fn payments_after(&self, after: Option<PaymentId>, limit: usize) -> Result<Vec<(PaymentId, Payment, bool)>, Broken> {
+        let failed = |error: redb::Error| Broken::new("read payments", error);
+        let open = self.0.open_table(PAY_OPEN).map_err(|error| failed(error.into()))?;
+        let table = self.0.open_table(PAYMENTS).map_err(|error| failed(error.into()))?;
+        let begin = after.as_ref().map_or(Bound::Unbounded, |id| Bound::Excluded(&id.0));
+        let rows = table.range::<&[u8; 32]>((begin, Bound::Unbounded)).map_err(|error| failed(error.into()))?;
+        rows.take(limit)
+            .map(|row| {
+                let (id, row) = row.map_err(|error| failed(error.into()))?;
+                let listed = open.get(id.value()).map_err(|error| failed(error.into()))?.is_some();
+                let payment: Payment = json(row.value())?;
+                Ok((PaymentId(*id.value()), Payment { detail: Default::default(), attempts: Vec::new(), ..payment }, listed))
+            })
+            .collect()
     }
 
     pub fn payments(&self, mut visit: impl FnMut(PaymentId, Payment, bool)) -> Result<(), Broken> {

@@ -10,6 +10,7 @@ use tempfile::TempDir;
 use super::{attempt, claim, clock, payment, wait, wallet};
 
 const BALANCES: TableDefinition<&[u8], i64> = TableDefinition::new("balances");
+const PAYMENTS: TableDefinition<&[u8; 32], &[u8]> = TableDefinition::new("payments");
 const POSTINGS: TableDefinition<(u64, u8), &[u8]> = TableDefinition::new("postings");
 
 /// A ledger with one served call, closed.
@@ -25,7 +26,7 @@ fn books(folder: &TempDir) -> PathBuf {
 }
 
 fn problems(path: &Path) -> Vec<String> {
-    Report::of_file(path).unwrap().0.problems
+    Report::of_file(path, |_| {}).unwrap().problems
 }
 
 fn is_refused(path: &Path) -> bool {
@@ -104,7 +105,7 @@ fn an_empty_ledger_is_not_taken_for_a_new_one_and_nothing_writes_into_it() {
     let path = books(&folder);
     std::fs::write(&path, "").unwrap();
     let opened = Ledger::open(&path, clock(), Options::default()).err();
-    let refused = [opened, Report::of_file(&path).err(), repair_derived(&path).err()];
+    let refused = [opened, Report::of_file(&path, |_| {}).err(), repair_derived(&path).err()];
     for broken in refused.map(|broken| broken.expect("it is refused")) {
         assert_eq!(broken.remedy, Remedy::Examine, "{broken}");
         assert!(broken.cause.contains("the books are empty: restore them"), "{broken}");
@@ -121,7 +122,7 @@ fn a_database_without_books_is_not_taken_for_a_new_ledger() {
     let path = folder.path().join(FILE);
     drop(Database::create(&path).unwrap());
     let opened = Ledger::open(&path, clock(), Options::default()).err();
-    let refused = [opened, Report::of_file(&path).err(), repair_derived(&path).err()];
+    let refused = [opened, Report::of_file(&path, |_| {}).err(), repair_derived(&path).err()];
     for broken in refused.map(|broken| broken.expect("it is refused")) {
         assert_eq!(broken.remedy, Remedy::Examine, "{broken}");
     }
@@ -141,7 +142,7 @@ fn a_second_program_neither_rewrites_nor_makes_books_while_the_folder_is_in_use(
     lock.try_lock().unwrap();
     let refused = || {
         let opened = Ledger::open(&path, clock(), Options::default()).err();
-        for broken in [opened, Report::of_file(&path).err(), repair_derived(&path).err()] {
+        for broken in [opened, Report::of_file(&path, |_| {}).err(), repair_derived(&path).err()] {
             let broken = broken.expect("it is refused");
             assert_eq!(broken.remedy, Remedy::Change, "{broken}");
             assert!(broken.cause.contains("another farebox has these books open"), "{broken}");
@@ -172,4 +173,29 @@ fn what_a_death_left_of_making_a_ledger_is_removed_and_nobody_else_reads_the_boo
         let mode = std::fs::metadata(folder.path().join(name)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600, "{name}");
     }
+}
+
+#[test]
+fn money_that_was_counted_for_a_payment_nobody_knows_is_noticed() {
+    let folder = TempDir::new().unwrap();
+    let path = books(&folder);
+    let db = Database::open(&path).unwrap();
+    let tx = db.begin_write().unwrap();
+    tx.open_table(PAYMENTS).unwrap().remove(&payment(1).0).unwrap().unwrap();
+    tx.commit().unwrap();
+    drop(db);
+    assert_eq!(problems(&path), [format!("money was counted for {}, which nobody knows", payment(1))]);
+    assert!(is_refused(&path));
+}
+
+#[test]
+fn the_check_of_a_gateway_at_work_ends_with_its_ledger() {
+    let folder = TempDir::new().unwrap();
+    let path = books(&folder);
+    let (ledger, _) = Ledger::open(&path, clock(), Options::default()).unwrap();
+    let report = ledger.check_totals().unwrap().expect("it is open");
+    assert!(report.ok && report.postings > 0, "{:?}", report.problems);
+    assert_eq!(report.wallets.len(), 1);
+    ledger.close();
+    assert!(ledger.check_totals().unwrap().is_none(), "nobody waits for a check of closed books");
 }
