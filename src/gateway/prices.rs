@@ -179,10 +179,10 @@ mod tests {
         load(&[model("15"), other()], at(0));
         load(&[model("30"), other()], at(1000));
         let twice = load(&[other(), model("60")], at(1100));
-        assert_eq!(outputs(&twice, 1299), ["30", "15"]);
-        assert_eq!(outputs(&twice, 1300), ["30"]);
+        assert_eq!(outputs(&twice, 1299), ["30.000000", "15.000000"]);
+        assert_eq!(outputs(&twice, 1300), ["30.000000"]);
         let reordered = load(&[model("60"), other()], at(1350));
-        assert_eq!(outputs(&reordered, 1399), ["30"], "no price has changed");
+        assert_eq!(outputs(&reordered, 1399), ["30.000000"], "no price has changed");
         assert!(outputs(&reordered, 1400).is_empty());
     }
 }

@@ -122,7 +122,7 @@ fn check_postings(
     let mut head = [0u8; 8];
     let mut debit = 0i64;
     let ended = snapshot.postings(|seq, leg, posting| {
-        if report.postings % ASK_EVERY == 0 && stop() {
+        if report.postings.is_multiple_of(ASK_EVERY) && stop() {
             return ControlFlow::Break(());
         }
         if (seq, leg) != expected {
