@@ -30,8 +30,9 @@ fn main() {
         }
         ["open", path] => measured(|| drop(open(Path::new(path)))),
         ["verify", path] => measured(|| {
-            let (report, payments) = Report::of_file(Path::new(path)).expect("the ledger can be read");
-            assert!(report.ok && !payments.is_empty(), "{:?}", report.problems);
+            let mut payments = 0;
+            let report = Report::of_file(Path::new(path), |_| payments += 1).expect("the ledger can be read");
+            assert!(report.ok && payments > 0, "{:?}", report.problems);
         }),
         [postings] => everything(number(postings)),
         [] => everything(1_000_000),

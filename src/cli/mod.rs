@@ -12,12 +12,13 @@ use clap::{Parser, Subcommand};
 
 use crate::clock::{Clock, Timestamp};
 use crate::config::{Config, ConfigError};
+use crate::ledger::{Broken, Remedy};
 
-/// Exit codes, as the manual of a service manager expects them.
+/// Exit codes, as the manual of a service manager expects them: after 1 and 78 it need not try again.
 pub const FOUND_A_PROBLEM: u8 = 1;
 /// The ledger failed: the next start recovers.
 pub const FAIL_STOP: u8 = 70;
-/// The configuration cannot be used.
+/// Something that a restart does not change must be changed first: the configuration, or what is around the books.
 pub const BAD_CONFIGURATION: u8 = 78;
 
 /// Sell AI inference for USDC.
@@ -53,6 +54,15 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Pay(pay) => pay::run(&pay),
         Command::Inspect { what } => inspect::run(&what),
         Command::Verify(verify) => with_config(&arguments.config, |config| verify::run(&verify, config)),
+    }
+}
+
+/// What a program that cannot use its ledger ends with.
+fn code_of(broken: &Broken) -> u8 {
+    match broken.remedy {
+        Remedy::StartAgain => FAIL_STOP,
+        Remedy::Change => BAD_CONFIGURATION,
+        Remedy::Examine => FOUND_A_PROBLEM,
     }
 }
 

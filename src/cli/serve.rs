@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::{BAD_CONFIGURATION, FAIL_STOP, machine_clock};
+use super::{BAD_CONFIGURATION, FAIL_STOP, code_of, machine_clock};
 use crate::config::{Config, Remainder};
 use crate::gateway::Gateway;
 use crate::http;
@@ -81,10 +81,8 @@ fn open_ledger(config: &Config, clock: crate::clock::Clock) -> Result<Ledger, Tr
         money,
     };
     let path = config.data_dir.join(crate::ledger::FILE);
-    let (ledger, recovered) = Ledger::open(&path, clock, options).map_err(|broken| {
-        let code = if broken.step == "money" { BAD_CONFIGURATION } else { FAIL_STOP };
-        trouble(code)(format!("{}: {broken}", path.display()))
-    })?;
+    let (ledger, recovered) = Ledger::open(&path, clock, options)
+        .map_err(|broken| trouble(code_of(&broken))(format!("{}: {broken}", path.display())))?;
     only_for_us(&path).map_err(|error| trouble(FAIL_STOP)(format!("{}: {error}", path.display())))?;
     tracing::info!(
         calls.voided = recovered.voided,
@@ -216,9 +214,10 @@ async fn check_the_books(ledger: Ledger) {
     loop {
         tokio::time::sleep(CHECK_EVERY).await;
         let checked = ledger.clone();
-        match actix_web::web::block(move || checked.verify()).await {
-            Ok(Ok(report)) if report.ok => tracing::info!(postings = report.postings, "the books are clean"),
-            Ok(Ok(report)) => {
+        match actix_web::web::block(move || checked.check_totals()).await {
+            Ok(Ok(None)) => return,
+            Ok(Ok(Some(report))) if report.ok => tracing::info!(postings = report.postings, "the books are clean"),
+            Ok(Ok(Some(report))) => {
                 tracing::error!(problems = ?report.problems, "the books are broken; stop the gateway and run farebox verify")
             }
             Ok(Err(error)) => tracing::error!(%error, "the books could not be checked"),

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
-use super::{FAIL_STOP, FOUND_A_PROBLEM};
+use super::{FOUND_A_PROBLEM, code_of};
 use crate::chain;
 use crate::config::{Config, Settlement};
 use crate::ledger::{self, Counted, Report, State};
@@ -22,16 +22,22 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments, config: Config) -> ExitCode {
     let path = config.data_dir.join(ledger::FILE);
     let repaired = if arguments.repair_derived { ledger::repair_derived(&path) } else { Ok(()) };
-    let (report, payments) = match repaired.and_then(|()| Report::of_file(&path)) {
+    let (mut open, mut claims) = (Vec::new(), Vec::new());
+    let sort = |counted: Counted| {
+        open.extend(open_payment(&config, &counted));
+        if arguments.chain {
+            claims.extend(claim(counted));
+        }
+    };
+    let report = match repaired.and_then(|()| Report::of_file(&path, sort)) {
         Ok(found) => found,
         Err(error) => {
             eprintln!("farebox: {}: {error}", path.display());
-            return ExitCode::from(FAIL_STOP);
+            return ExitCode::from(code_of(&error));
         }
     };
     let mut problems = report.problems.clone();
-    let open: Vec<_> = payments.iter().filter_map(|counted| open_payment(&config, counted)).collect();
-    let audit = arguments.chain.then(|| against_the_chain(&config, payments));
+    let audit = arguments.chain.then(|| chain::audit(&config.networks, &claims));
     if let Some(audit) = &audit {
         problems.extend(audit.problems.clone());
     }
@@ -74,12 +80,11 @@ fn open_payment(config: &Config, counted: &Counted) -> Option<String> {
     Some(format!("{id}: {amount} USDC of {payer} on {network}{sent}: {what_next}"))
 }
 
-/// Every payment the books count must be a transfer on its chain.
-fn against_the_chain(config: &Config, payments: Vec<Counted>) -> chain::Audit {
-    let counted = payments.into_iter().filter(|counted| matches!(counted.payment.state, State::Confirmed | State::Final));
-    let claims = counted.filter_map(|counted| {
-        let (tx, _) = counted.payment.confirmed?;
-        Some(chain::Counted { id: counted.id, payment: counted.payment.detail.into(), tx })
-    });
-    chain::audit(&config.networks, &claims.collect::<Vec<_>>())
+/// What the chain must confirm: every payment the books count is a transfer there.
+fn claim(counted: Counted) -> Option<chain::Counted> {
+    if !matches!(counted.payment.state, State::Confirmed | State::Final) {
+        return None;
+    }
+    let (tx, _) = counted.payment.confirmed?;
+    Some(chain::Counted { id: counted.id, payment: counted.payment.detail.into(), tx })
 }

@@ -13,11 +13,11 @@ use crate::fault;
 use crate::money::{BadAmount, Micros, UnitPrice};
 use crate::tariff::{Ceiling, Tariff};
 
-/// The prices before the last change, for as long as they count.
+/// The prices before each change, for as long as they count.
 #[derive(Default)]
 pub(super) struct Earlier {
-    prices: Vec<Price>,
-    until: Timestamp,
+    /// With the moment from which they count no more; the oldest first.
+    prices: Vec<(Vec<Price>, Timestamp)>,
 }
 
 /// What a quote of one model depends on, as it is written down.
@@ -37,8 +37,14 @@ struct Price {
 #[derive(Default, Serialize, Deserialize)]
 struct Noted {
     now: Vec<Price>,
-    earlier: Vec<Price>,
-    changed_at_ms: u64,
+    earlier: Vec<Change>,
+}
+
+/// A change of prices.
+#[derive(Serialize, Deserialize)]
+struct Change {
+    before: Vec<Price>,
+    at_ms: u64,
 }
 
 impl Earlier {
@@ -55,20 +61,26 @@ impl Earlier {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Noted::default(),
             Err(error) => return Err(error),
         };
-        let today: Vec<Price> = models.iter().map(Price::of).collect();
+        let mut today: Vec<Price> = models.iter().map(Price::of).collect();
+        // The order in which models are configured is no price.
+        today.sort_by(|one, other| one.model.cmp(&other.model));
+        // A clock that was set back since must not make earlier prices count for longer.
+        let until = |change: &Change| Timestamp::from_millis(change.at_ms).min(now).plus(honour);
         if noted.now != today {
-            noted = Noted { earlier: noted.now, now: today, changed_at_ms: now.millis() };
+            noted.earlier.retain(|change| now < until(change));
+            noted.earlier.push(Change { before: noted.now, at_ms: now.millis() });
+            noted.now = today;
             replace(&path, &serde_json::to_vec_pretty(&noted)?)?;
         }
-        // A clock that was set back since must not make the earlier prices count for longer.
-        let changed = Timestamp::from_millis(noted.changed_at_ms).min(now);
-        Ok(Earlier { prices: noted.earlier, until: changed.plus(honour) })
+        let prices = noted.earlier.into_iter().map(|change| (until(&change), change.before));
+        Ok(Earlier { prices: prices.map(|(until, before)| (before, until)).collect() })
     }
 
-    /// The model at its earlier price, if that differed and still counts.
-    pub fn find(&self, model: &Model, now: Timestamp) -> Option<Model> {
-        let price = self.prices.iter().filter(|_| now < self.until).find(|price| price.model == model.id)?;
-        price.apply(model).ok()
+    /// The model at each earlier price that still counts, the latest first.
+    pub fn find(&self, model: &Model, now: Timestamp) -> Vec<Model> {
+        let counting = self.prices.iter().rev().filter(|(_, until)| now < *until);
+        let prices = counting.filter_map(|(prices, _)| prices.iter().find(|price| price.model == model.id));
+        prices.filter_map(|price| price.apply(model).ok()).collect()
     }
 }
 
@@ -142,16 +154,35 @@ mod tests {
         let (honour, at) = (Duration::from_secs(300), Timestamp::from_secs);
         let load = |models: &[Model], now| Earlier::load(folder.path(), models, honour, now).unwrap();
         let bound = Bound { output: 1000, ..Bound::default() };
-        assert!(load(&[model("15")], at(0)).find(&model("15"), at(0)).is_none(), "nothing came before");
+        assert!(load(&[model("15")], at(0)).find(&model("15"), at(0)).is_empty(), "nothing came before");
         let changed = load(&[model("30")], at(1000));
-        let old = changed.find(&model("30"), at(1299)).unwrap();
-        assert_eq!(old.quote(&bound), model("15").quote(&bound));
-        assert!(changed.find(&model("30"), at(1300)).is_none());
+        let old = changed.find(&model("30"), at(1299));
+        assert_eq!(old[0].quote(&bound), model("15").quote(&bound));
+        assert!(changed.find(&model("30"), at(1300)).is_empty());
         // Another start with the same prices neither forgets nor prolongs.
         let again = load(&[model("30")], at(1200));
-        assert!(again.find(&model("30"), at(1299)).is_some() && again.find(&model("30"), at(1300)).is_none());
+        assert!(!again.find(&model("30"), at(1299)).is_empty() && again.find(&model("30"), at(1300)).is_empty());
         // Nor does one after the clock was set back by an hour.
         let set_back = load(&[model("30")], at(400));
-        assert!(set_back.find(&model("30"), at(699)).is_some() && set_back.find(&model("30"), at(700)).is_none());
+        assert!(!set_back.find(&model("30"), at(699)).is_empty() && set_back.find(&model("30"), at(700)).is_empty());
+    }
+
+    #[test]
+    fn a_second_change_of_price_does_not_forget_the_first_nor_does_another_order_of_models_prolong_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let (honour, at) = (Duration::from_secs(300), Timestamp::from_secs);
+        let other = || Model { id: "a".into(), ..model("7") };
+        let load = |models: &[Model], now| Earlier::load(folder.path(), models, honour, now).unwrap();
+        let outputs = |earlier: &Earlier, now| -> Vec<_> {
+            earlier.find(&model("60"), at(now)).iter().map(|model| model.tariff.output.as_per_million().to_string()).collect()
+        };
+        load(&[model("15"), other()], at(0));
+        load(&[model("30"), other()], at(1000));
+        let twice = load(&[other(), model("60")], at(1100));
+        assert_eq!(outputs(&twice, 1299), ["30.000000", "15.000000"]);
+        assert_eq!(outputs(&twice, 1300), ["30.000000"]);
+        let reordered = load(&[model("60"), other()], at(1350));
+        assert_eq!(outputs(&reordered, 1399), ["30.000000"], "no price has changed");
+        assert!(outputs(&reordered, 1400).is_empty());
     }
 }

@@ -141,7 +141,7 @@ fn lifetime(gateway: &Gateway, payment: &VerifiedPayment, now: Timestamp, what: 
     )
 }
 
-/// A payment of another amount may answer a quote that was made before the last change of price.
+/// A payment of another amount may answer a quote that was made before a change of price.
 fn at_the_earlier_price(
     gateway: &Gateway,
     call: &Call,
@@ -152,9 +152,10 @@ fn at_the_earlier_price(
 ) -> Option<(VerifiedPayment, Model)> {
     let about_the_amount = [chain::reason::VALUE_V1, chain::reason::VALUE_V2];
     error.reason.filter(|reason| about_the_amount.contains(reason))?;
-    let model = gateway.earlier.find(model, gateway.steady.now())?;
-    let quote = Quote::new(gateway, &call.path, &model, model.quote(&request.bound(&model)));
-    Some((verify(gateway, &quote, payment).ok()?, model))
+    gateway.earlier.find(model, gateway.steady.now()).into_iter().find_map(|model| {
+        let quote = Quote::new(gateway, &call.path, &model, model.quote(&request.bound(&model)));
+        Some((verify(gateway, &quote, payment).ok()?, model))
+    })
 }
 
 /// An authorization must live at least this long beyond the head start of the upstream, from the moment it is presented.

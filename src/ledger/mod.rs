@@ -8,6 +8,7 @@
 mod book;
 #[cfg(feature = "fault-points")]
 pub mod faulty;
+mod reconcile;
 mod recover;
 mod rescue;
 mod reservation;
@@ -50,35 +51,74 @@ const BACKLOG: usize = 50_000;
 /// Why a ledger that was closed in good order takes nothing more.
 const CLOSED: &str = "closed";
 
-/// The store failed: which step, and how. Its outcome is unknown.
+/// The store failed: which step, and how, and what helps.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("ledger, {step}: {cause}")]
 pub struct Broken {
     pub step: &'static str,
     pub cause: String,
+    pub remedy: Remedy,
 }
+
+/// What helps against a ledger that failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Remedy {
+    /// The disk failed, and the outcome is unknown: the next start finds what is true.
+    StartAgain,
+    /// Nothing is wrong with the books; something around them has to be changed first, and the cause says what.
+    Change,
+    /// The books are not what they must be: no start mends that, somebody has to look.
+    Examine,
+}
+
+/// Said to the second of two programs on the same books.
+const TAKEN: &str = "another farebox has these books open; stop it first, or give this one a data_dir of its own";
 
 impl Broken {
     fn new(step: &'static str, cause: impl ToString) -> Self {
-        Broken { step, cause: cause.to_string() }
+        Broken { step, cause: cause.to_string(), remedy: Remedy::StartAgain }
     }
 
-    /// Whether a write may have been lost on the way to the disk.
-    fn is_write(&self) -> bool {
-        matches!(self.step, "begin" | "write" | "commit")
+    fn change(step: &'static str, cause: impl ToString) -> Self {
+        Broken { remedy: Remedy::Change, ..Broken::new(step, cause) }
+    }
+
+    fn examine(step: &'static str, cause: impl ToString) -> Self {
+        Broken { remedy: Remedy::Examine, ..Broken::new(step, cause) }
     }
 
     fn open(error: redb::DatabaseError) -> Self {
+        use redb::{DatabaseError, StorageError};
         match error {
-            redb::DatabaseError::DatabaseAlreadyOpen => {
-                Broken::new("open", "another farebox has these books open; stop it first, or give this one a data_dir of its own")
+            DatabaseError::DatabaseAlreadyOpen => Broken::change("open", TAKEN),
+            DatabaseError::UpgradeRequired(_) => {
+                Broken::change("open", format!("{error}; start the version of farebox that wrote it"))
+            }
+            DatabaseError::Storage(StorageError::Corrupted(_)) => Broken::damaged(error),
+            DatabaseError::Storage(StorageError::Io(ref io)) if io.kind() == std::io::ErrorKind::InvalidData => {
+                Broken::damaged(error)
             }
             other => Broken::new("open", other),
         }
     }
 
+    fn damaged(error: impl std::fmt::Display) -> Self {
+        Broken::examine("open", format!("the books are damaged: {error}; restore them from a copy"))
+    }
+
+    /// A file or folder could not be opened: that it is missing or closed to us does not mend itself.
+    fn file(step: &'static str, error: &std::io::Error) -> Self {
+        use std::io::ErrorKind::{IsADirectory, NotADirectory, NotFound, PermissionDenied, ReadOnlyFilesystem, Unsupported};
+        match error.kind() {
+            NotFound | PermissionDenied | ReadOnlyFilesystem | Unsupported | IsADirectory | NotADirectory => {
+                Broken::change(step, error)
+            }
+            _ => Broken::new(step, error),
+        }
+    }
+
     fn row(table: &'static str) -> Self {
-        Broken::new("read", format!("a row of {table} is damaged"))
+        Broken::examine("read", format!("a row of {table} is damaged"))
     }
 }
 
@@ -162,13 +202,12 @@ struct Inner {
 impl Ledger {
     /// Opens or creates the ledger at `path` and resolves what an earlier run left open.
     pub fn open(path: &Path, clock: Clock, options: Options) -> Result<(Ledger, Recovered), Broken> {
+        let lock = rescue::lock(path)?;
         rescue::make_if_missing(path)?;
         rescue::rewrite_if_marked(path)?;
-        let opened = Store::open(path).and_then(|store| Ledger::start(store, Some(path.to_owned()), clock, options));
-        opened.inspect_err(|broken| {
-            if broken.is_write() {
-                rescue::mark(path, &broken.to_string());
-            }
+        rescue::marked_on_failure(path, || {
+            let store = Store::open(path, lock)?;
+            Ledger::start(store, Some(path.to_owned()), clock, options)
         })
     }
 
@@ -340,7 +379,18 @@ impl Ledger {
 
     /// Checks the books against themselves on a snapshot; the ledger goes on working.
     pub fn verify(&self) -> Result<Report, Broken> {
-        verify::check(&self.inner.store.read()?)
+        self.verify_in_passes(reconcile::PAYMENTS_IN_A_PASS)
+    }
+
+    /// As [`Ledger::verify`], with so many payments in memory at once, at least one.
+    pub fn verify_in_passes(&self, payments: usize) -> Result<Report, Broken> {
+        verify::check(&self.inner.store.read()?, payments.max(1))
+    }
+
+    /// The part of the check that does for a gateway at work: hash chain, sum, balances and holds, with memory for accounts
+    /// and open calls alone. `None` when the ledger was closed or has failed meanwhile: nobody waits for it then.
+    pub fn check_totals(&self) -> Result<Option<Report>, Broken> {
+        verify::check_totals(&self.inner.store.read()?, &|| self.inner.failed.borrow().is_some())
     }
 
     fn close_call(&self, request: RequestId, close: Close) -> Micros {

@@ -4,7 +4,7 @@ use super::Broken;
 use super::book::{Book, Close, Refused};
 use super::rows::Hold;
 use super::store::{Commit, Store};
-use super::verify;
+use super::{reconcile, verify};
 use crate::clock::Timestamp;
 use crate::fault;
 use crate::ids::RequestId;
@@ -30,12 +30,12 @@ pub(super) fn check(store: &Store, book: &Book) -> Result<(), Broken> {
     if book.next_seq.saturating_mul(2) > CHECKED_AT_START {
         return Ok(());
     }
-    let report = verify::check(&store.read()?)?;
+    let report = verify::check(&store.read()?, reconcile::PAYMENTS_IN_A_PASS)?;
     match report.problems.first() {
         None => Ok(()),
         Some(problem) => {
             let more = report.problems.len() - 1;
-            Err(Broken::new("check", format!("the books are broken: {problem} (and {more} more); run farebox verify")))
+            Err(Broken::examine("check", format!("the books are broken: {problem} (and {more} more); run farebox verify")))
         }
     }
 }
@@ -55,7 +55,7 @@ pub(super) fn resolve(store: &Store, book: &mut Book, now: Timestamp) -> Result<
         match book.close(request, close, now) {
             Ok((rows, _)) => writes.extend(rows),
             Err(Refused::WrongState) => continue,
-            Err(refused) => return Err(Broken::new("recover", format!("{request}: {refused:?}"))),
+            Err(refused) => return Err(Broken::examine("recover", format!("{request}: {refused:?}"))),
         }
         match hold.started {
             true => recovered.charged += 1,

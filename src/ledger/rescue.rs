@@ -1,11 +1,38 @@
 //! New files of the ledger, made beside their place and moved there when they are whole: the first one, and the one after a failed write.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-use super::{Broken, store};
+use super::{Broken, Remedy, TAKEN, store};
 use crate::fault;
+
+/// The name of the lock in the data folder.
+const LOCK: &str = "lock";
+
+/// Takes the folder of a ledger for this process, for as long as the file that is returned stays open. The database locks
+/// its own file; this keeps a second program from that file while another one is put in its place.
+pub(super) fn lock(ledger: &Path) -> Result<File, Broken> {
+    let mut options = OpenOptions::new();
+    let file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(folder(ledger).join(LOCK));
+    let file = file.map_err(|error| Broken::file("lock", &error))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(Broken::change("lock", TAKEN)),
+        Err(TryLockError::Error(error)) => Err(Broken::file("lock", &error)),
+    }
+}
+
+/// Does something with an open ledger file. When the disk fails in the middle of it, what the next start would read may not
+/// be what the disk has, whichever operation it was: a repair writes, too.
+pub(super) fn marked_on_failure<T>(ledger: &Path, work: impl FnOnce() -> Result<T, Broken>) -> Result<T, Broken> {
+    work().inspect_err(|broken| {
+        if broken.remedy == Remedy::StartAgain {
+            mark(ledger, &broken.to_string());
+        }
+    })
+}
 
 /// Says next to the ledger that a write has failed. Best effort: the disk may refuse this as well.
 pub(super) fn mark(ledger: &Path, cause: &str) {
@@ -41,19 +68,19 @@ pub(super) fn rewrite_if_marked(ledger: &Path) -> Result<(), Broken> {
 }
 
 /// Makes the ledger of a first start. Under its own name there never is a file that is not whole: the next start could not
-/// tell it from one that was destroyed.
+/// tell it from one that was destroyed. The folder is locked, so nobody else makes one at the same time.
 pub(super) fn make_if_missing(ledger: &Path) -> Result<(), Broken> {
+    let fresh = ledger.with_extension("new");
+    remove(&fresh)?;
     if ledger.exists() {
         return Ok(());
     }
-    let fresh = ledger.with_extension("new");
-    remove(&fresh)?;
     store::Store::make(&fresh).inspect_err(|_| drop(fs::remove_file(&fresh)))?;
+    fault::point("make.made");
     let place = || -> io::Result<()> {
         File::open(&fresh)?.sync_all()?;
-        // Not a rename: should another farebox start at this very moment, its ledger must not be taken from under it.
-        fs::hard_link(&fresh, ledger)?;
-        fs::remove_file(&fresh)?;
+        fs::rename(&fresh, ledger)?;
+        fault::point("make.placed");
         sync_folder(ledger)
     };
     place().map_err(|error| Broken::new("create", error))
@@ -72,6 +99,9 @@ fn remove(path: &Path) -> Result<(), Broken> {
 
 /// A rename is durable once its folder is.
 fn sync_folder(file: &Path) -> io::Result<()> {
-    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(folder)?.sync_all()
+    File::open(folder(file))?.sync_all()
+}
+
+fn folder(file: &Path) -> &Path {
+    file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }

@@ -1,7 +1,9 @@
 //! The ledger's file: its tables, how a batch of rows is written, and how all of it is read back.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
+use std::ops::{Bound, ControlFlow};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use redb::backends::FileBackend;
@@ -35,7 +37,10 @@ const SCHEMA: u64 = 2;
 
 /// An open ledger file.
 pub(super) struct Store {
+    // Before the lock: it is closed first.
     db: Database,
+    /// Keeps other programs away from the folder, if there is one.
+    _lock: Option<File>,
 }
 
 /// How a batch is made durable.
@@ -48,25 +53,33 @@ pub(super) enum Commit {
 }
 
 impl Store {
-    pub fn open(path: &Path) -> Result<Store, Broken> {
-        Store { db: database(path, false)? }.prepared()
+    /// Opens a ledger's file as it is, under the lock of its folder.
+    pub fn open(path: &Path, lock: File) -> Result<Store, Broken> {
+        let store = Store { db: database(path, false)?, _lock: Some(lock) };
+        Layout::of(&store.read()?)?.known()?;
+        store.prepared()
     }
 
     /// Makes a ledger with all its tables in a new file.
     pub fn make(path: &Path) -> Result<(), Broken> {
-        Store { db: database(path, true)? }.prepared().map(drop)
+        Store { db: database(path, true)?, _lock: None }.prepared().map(drop)
     }
 
-    /// Opens a ledger on any storage; tests cut its power.
+    /// Opens or makes a ledger on any storage; tests cut its power.
     pub fn open_on(backend: impl StorageBackend) -> Result<Store, Broken> {
         let db = Database::builder().create_with_backend(backend).map_err(Broken::open)?;
-        Store { db }.prepared()
+        let store = Store { db, _lock: None };
+        match Layout::of(&store.read()?)? {
+            Layout(None) => {}
+            layout => layout.known()?,
+        }
+        store.prepared()
     }
 
     /// Creates the tables and counts this run.
     fn prepared(self) -> Result<Store, Broken> {
         let tx = self.db.begin_write().map_err(|error| Broken::new("begin", error))?;
-        prepare(&tx)?;
+        prepare(&tx).map_err(|error| Broken::new("prepare", error))?;
         tx.commit().map_err(|error| Broken::new("commit", error))?;
         Ok(self)
     }
@@ -89,7 +102,7 @@ impl Store {
         fault::point("money.after");
         match known == wanted {
             true => Ok(()),
-            false => Err(Broken::new(
+            false => Err(Broken::change(
                 "money",
                 format!("this ledger was started with another kind of money than {money:?}; give it a data_dir of its own"),
             )),
@@ -110,9 +123,7 @@ impl Store {
 
     /// One payment, open or not.
     pub fn payment(&self, id: PaymentId) -> Result<Option<Payment>, Broken> {
-        let table = self.read()?.open_table(PAYMENTS).map_err(|error| Broken::new("read payments", error))?;
-        let row = table.get(&id.0).map_err(|error| Broken::new("read payments", error))?;
-        row.map(|row| json(row.value())).transpose()
+        Snapshot(&self.read()?).payment(id)
     }
 
     /// Everything that decides: balances, holds, open payments, the end of the hash chain, the number of this run.
@@ -146,7 +157,16 @@ impl Store {
 /// Opens a ledger's file as it is, or one that is new and empty.
 pub(super) fn database(path: &Path, new: bool) -> Result<Database, Broken> {
     let step = if new { "create" } else { "open" };
-    let file = OpenOptions::new().read(true).write(true).create_new(new).open(path).map_err(|error| Broken::new(step, error))?;
+    // Rows hold payers' signatures.
+    let file = OpenOptions::new().read(true).write(true).create_new(new).mode(0o600).open(path);
+    let file = file.map_err(|error| Broken::file(step, &error))?;
+    // The database would fill an empty file in, and nobody would know that there had been books.
+    if !new && file.metadata().map_err(|error| Broken::new(step, error))?.len() == 0 {
+        return Err(Broken::examine(
+            step,
+            "the books are empty: restore them from a copy, or move the file away to start anew with none",
+        ));
+    }
     let backend = FileBackend::new(file).map_err(Broken::open)?;
     #[cfg(feature = "fault-points")]
     let backend = super::faulty::Faulty(backend);
@@ -157,6 +177,13 @@ pub(super) fn database(path: &Path, new: bool) -> Result<Database, Broken> {
         tracing::warn!(file = %shown.display(), progress = session.progress(), "the ledger was not closed cleanly; repairing");
     });
     builder.create_with_backend(backend).map_err(Broken::open)
+}
+
+/// Opens a ledger's file for a check or a repair; the caller holds the folder's lock.
+pub(super) fn existing(path: &Path) -> Result<Database, Broken> {
+    let db = database(path, false)?;
+    Layout::of(&db.begin_read().map_err(|error| Broken::new("read", error))?)?.known()?;
+    Ok(db)
 }
 
 /// Writes all tables of one ledger file into a new one: what can be read is what counts, and a new file holds nothing else.
@@ -213,15 +240,16 @@ fn copy_table<K: redb::Key + 'static, V: redb::Value + 'static>(
 
 /// Makes balances and the wallets' lists anew from the postings, which they must agree with.
 pub(super) fn rebuild_derived(path: &Path) -> Result<(), Broken> {
-    let db = database(path, false)?;
+    let db = existing(path)?;
     let mut sums: HashMap<Account, i64> = HashMap::new();
     let mut wallet_rows = Vec::new();
-    Snapshot(&db.begin_read().map_err(|error| Broken::new("read", error))?).postings(|seq, leg, posting| {
+    let _ = Snapshot(&db.begin_read().map_err(|error| Broken::new("read", error))?).postings(|seq, leg, posting| {
         if let Account::Wallet(wallet) = &posting.account {
             wallet_rows.push((wallet.to_bytes(), seq, leg));
         }
         let sum = sums.entry(posting.account).or_default();
         *sum = sum.saturating_add(posting.amount);
+        ControlFlow::Continue(())
     })?;
     let tx = db.begin_write().map_err(|error| Broken::new("begin", error))?;
     let tables = || -> Result<(), redb::Error> {
@@ -251,11 +279,43 @@ impl Snapshot<'_> {
         })
     }
 
-    pub fn postings(&self, mut visit: impl FnMut(u64, u8, Posting)) -> Result<(), Broken> {
-        for_each(self.0, POSTINGS, |(seq, leg), row| {
-            visit(seq, leg, Posting::from_bytes(row).ok_or_else(|| Broken::row("postings"))?);
-            Ok(())
-        })
+    /// All postings in their order, until `visit` breaks off; says whether it did.
+    pub fn postings(&self, mut visit: impl FnMut(u64, u8, Posting) -> ControlFlow<()>) -> Result<ControlFlow<()>, Broken> {
+        let failed = |error: redb::Error| Broken::new("read postings", error);
+        let rows = self.0.open_table(POSTINGS).map_err(|error| failed(error.into()))?;
+        for row in rows.iter().map_err(|error| failed(error.into()))? {
+            let (key, value) = row.map_err(|error| failed(error.into()))?;
+            let (seq, leg) = key.value();
+            let posting = Posting::from_bytes(value.value()).ok_or_else(|| Broken::row("postings"))?;
+            if visit(seq, leg, posting).is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    pub fn payment(&self, id: PaymentId) -> Result<Option<Payment>, Broken> {
+        let table = self.0.open_table(PAYMENTS).map_err(|error| Broken::new("read payments", error))?;
+        let row = table.get(&id.0).map_err(|error| Broken::new("read payments", error))?;
+        row.map(|row| json(row.value())).transpose()
+    }
+
+    /// Up to `limit` payments behind one in the order of their ids, without what was signed for them; whether each is listed
+    /// as open.
+    pub fn payments_after(&self, after: Option<PaymentId>, limit: usize) -> Result<Vec<(PaymentId, Payment, bool)>, Broken> {
+        let failed = |error: redb::Error| Broken::new("read payments", error);
+        let open = self.0.open_table(PAY_OPEN).map_err(|error| failed(error.into()))?;
+        let table = self.0.open_table(PAYMENTS).map_err(|error| failed(error.into()))?;
+        let begin = after.as_ref().map_or(Bound::Unbounded, |id| Bound::Excluded(&id.0));
+        let rows = table.range::<&[u8; 32]>((begin, Bound::Unbounded)).map_err(|error| failed(error.into()))?;
+        rows.take(limit)
+            .map(|row| {
+                let (id, row) = row.map_err(|error| failed(error.into()))?;
+                let listed = open.get(id.value()).map_err(|error| failed(error.into()))?.is_some();
+                let payment: Payment = json(row.value())?;
+                Ok((PaymentId(*id.value()), Payment { detail: Default::default(), attempts: Vec::new(), ..payment }, listed))
+            })
+            .collect()
     }
 
     pub fn payments(&self, mut visit: impl FnMut(PaymentId, Payment, bool)) -> Result<(), Broken> {
@@ -280,30 +340,47 @@ impl Snapshot<'_> {
     }
 }
 
-fn prepare(tx: &WriteTransaction) -> Result<(), Broken> {
-    let failed = |error: redb::Error| Broken::new("prepare", error);
-    let tables = || -> Result<(), redb::Error> {
-        tx.open_table(BALANCES)?;
-        tx.open_table(POSTINGS)?;
-        tx.open_table(BY_WALLET)?;
-        tx.open_table(PAYMENTS)?;
-        tx.open_table(PAY_OPEN)?;
-        tx.open_table(HOLDS)?;
-        Ok(())
-    };
-    tables().map_err(failed)?;
-    let mut meta = tx.open_table(META).map_err(|error| failed(error.into()))?;
-    let number = |meta: &redb::Table<&str, u64>, key: &str| -> Result<Option<u64>, redb::Error> {
-        Ok(meta.get(key)?.map(|value| value.value()))
-    };
-    match number(&meta, "schema").map_err(failed)? {
-        Some(SCHEMA) | None => {}
-        Some(other) => return Err(Broken::new("open", format!("the file has layout {other}; this program knows {SCHEMA}"))),
-    }
-    let boot = number(&meta, "boot").map_err(failed)?.unwrap_or(0) + 1;
-    meta.insert("schema", SCHEMA).map_err(|error| failed(error.into()))?;
-    meta.insert("boot", boot).map_err(|error| failed(error.into()))?;
+fn prepare(tx: &WriteTransaction) -> Result<(), redb::Error> {
+    tx.open_table(BALANCES)?;
+    tx.open_table(POSTINGS)?;
+    tx.open_table(BY_WALLET)?;
+    tx.open_table(PAYMENTS)?;
+    tx.open_table(PAY_OPEN)?;
+    tx.open_table(HOLDS)?;
+    let mut meta = tx.open_table(META)?;
+    let boot = meta.get("boot")?.map_or(0, |boot| boot.value()) + 1;
+    meta.insert("schema", SCHEMA)?;
+    meta.insert("boot", boot)?;
     Ok(())
+}
+
+/// The layout that a database says it has; none if it never was a ledger.
+struct Layout(Option<u64>);
+
+impl Layout {
+    fn of(tx: &ReadTransaction) -> Result<Layout, Broken> {
+        let failed = |error: redb::Error| Broken::new("read meta", error);
+        let meta = match tx.open_table(META) {
+            Ok(meta) => meta,
+            Err(redb::TableError::TableDoesNotExist(_)) => return Ok(Layout(None)),
+            Err(error) => return Err(failed(error.into())),
+        };
+        let schema = meta.get("schema").map_err(|error| failed(error.into()))?;
+        Ok(Layout(schema.map(|schema| schema.value())))
+    }
+
+    fn known(self) -> Result<(), Broken> {
+        match self.0 {
+            Some(SCHEMA) => Ok(()),
+            Some(other) => Err(Broken::change(
+                "open",
+                format!("the file has layout {other}, this program knows {SCHEMA}: start the version of farebox that wrote it"),
+            )),
+            None => {
+                Err(Broken::examine("open", "the file holds no books: restore them, or move it away to start anew with none"))
+            }
+        }
+    }
 }
 
 fn boot(tx: &ReadTransaction) -> Result<u64, Broken> {
@@ -372,7 +449,7 @@ fn for_each<K: redb::Key + 'static, V: redb::Value + 'static>(
 }
 
 fn json<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, Broken> {
-    serde_json::from_slice(bytes).map_err(|error| Broken::new("read a row", error))
+    serde_json::from_slice(bytes).map_err(|error| Broken::examine("read a row", error))
 }
 
 fn to_json(row: &impl serde::Serialize) -> Vec<u8> {

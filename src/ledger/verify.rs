@@ -1,14 +1,15 @@
 //! The check of the books: every rule they must keep, tested on one snapshot, every break named.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use redb::{ReadTransaction, ReadableDatabase as _};
 use serde::Serialize;
 
-use super::Broken;
-use super::rows::{Account, Fund, Hold, Kind, Outcome, Payment, Posting, Reference, State};
+use super::rows::{Account, Fund, Hold, Kind, Payment, Posting, Reference, State};
 use super::store::{self, Snapshot};
+use super::{Broken, reconcile, rescue};
 use crate::ids::{PaymentId, RequestId};
 
 /// What a check found.
@@ -42,62 +43,88 @@ pub struct Counted {
 }
 
 impl Report {
+    fn judged(self) -> Report {
+        Report { ok: self.problems.is_empty(), ..self }
+    }
+
     /// Checks a ledger file that no program has open. A file that was not closed cleanly is repaired first, as a start
-    /// would do it; calls and payments that were left open stay as they are.
-    pub fn of_file(path: &Path) -> Result<(Report, Vec<Counted>), Broken> {
-        let db = store::database(path, false)?;
+    /// would do it; calls and payments that were left open stay as they are. Every payment is shown to `visit`, none is kept.
+    pub fn of_file(path: &Path, mut visit: impl FnMut(Counted)) -> Result<Report, Broken> {
+        let _lock = rescue::lock(path)?;
+        let db = rescue::marked_on_failure(path, || store::existing(path))?;
         let tx = db.begin_read().map_err(|error| Broken::new("read", error))?;
-        let mut counted = Vec::new();
-        Snapshot(&tx).payments(|id, payment, _| counted.push(Counted { id, payment }))?;
-        Ok((check(&tx)?, counted))
+        Snapshot(&tx).payments(|id, payment, _| visit(Counted { id, payment }))?;
+        check(&tx, reconcile::PAYMENTS_IN_A_PASS)
     }
 }
 
 /// Makes what is derived from the postings anew: balances and the wallets' lists. Everything else stays as it is.
 pub fn repair_derived(path: &Path) -> Result<(), Broken> {
-    super::store::rebuild_derived(path)
+    let _lock = rescue::lock(path)?;
+    rescue::marked_on_failure(path, || store::rebuild_derived(path))
 }
+
+/// Postings after which a check asks whether it has to end.
+const ASK_EVERY: u64 = 1024;
 
 /// Everything a check adds up on its way through the postings.
 #[derive(Default)]
 struct Sums {
     balances: HashMap<Account, i64>,
     sum: i128,
-    /// Micros that came in for each payment, and how often.
-    arrived: HashMap<PaymentId, (i64, u32)>,
-    reversed: HashSet<PaymentId>,
-    /// What each call or payment brought to an account: charges to sales, credits to wallets.
-    brought: HashMap<(Reference, Account), i64>,
     wallet_rows: u64,
+    /// Postings that say that money came in for a payment.
+    arrivals: u64,
 }
 
-pub(super) fn check(tx: &ReadTransaction) -> Result<Report, Broken> {
+/// Every rule that needs no more memory than there are accounts and open calls: the hash chain, the sum, balances and
+/// holds. `None` when `stop` has ended it.
+pub(super) fn check_totals(tx: &ReadTransaction, stop: &dyn Fn() -> bool) -> Result<Option<Report>, Broken> {
+    let checked = totals(&Snapshot(tx), stop)?;
+    Ok(checked.map(|(report, _)| report.judged()))
+}
+
+/// All rules, those about each payment in passes over so many payments.
+pub(super) fn check(tx: &ReadTransaction, payments_in_a_pass: usize) -> Result<Report, Broken> {
     let snapshot = Snapshot(tx);
+    let Some((mut report, arrivals)) = totals(&snapshot, &|| false)? else { return Ok(Report::default()) };
+    reconcile::check(&snapshot, arrivals, payments_in_a_pass, &mut report)?;
+    Ok(report.judged())
+}
+
+fn totals(snapshot: &Snapshot, stop: &dyn Fn() -> bool) -> Result<Option<(Report, u64)>, Broken> {
     let mut report = Report::default();
     let mut problems = Vec::new();
-    let sums = check_postings(&snapshot, &mut report, &mut problems)?;
-    check_balances(&snapshot, &sums, &mut report, &mut problems)?;
+    let Some(sums) = check_postings(snapshot, stop, &mut report, &mut problems)? else { return Ok(None) };
+    check_balances(snapshot, &sums, &mut report, &mut problems)?;
     let mut holds = HashMap::new();
     snapshot.holds(|request, hold| {
         holds.insert(request, hold);
     })?;
     report.open_holds = holds.len();
-    check_payments(&snapshot, &sums, &holds, &mut report, &mut problems)?;
+    check_transit(snapshot, &sums, &holds, &mut problems)?;
     check_holds(&sums, &holds, &mut problems);
     if snapshot.wallet_rows()? != sums.wallet_rows {
         problems.push("the wallets' lists do not name every posting on a wallet".into());
     }
-    report.ok = problems.is_empty();
     report.problems = problems;
-    Ok(report)
+    Ok(Some((report, sums.arrivals)))
 }
 
-fn check_postings(snapshot: &Snapshot, report: &mut Report, problems: &mut Vec<String>) -> Result<Sums, Broken> {
+fn check_postings(
+    snapshot: &Snapshot,
+    stop: &dyn Fn() -> bool,
+    report: &mut Report,
+    problems: &mut Vec<String>,
+) -> Result<Option<Sums>, Broken> {
     let mut sums = Sums::default();
     let mut expected = (0u64, 0u8);
     let mut head = [0u8; 8];
     let mut debit = 0i64;
-    snapshot.postings(|seq, leg, posting| {
+    let ended = snapshot.postings(|seq, leg, posting| {
+        if report.postings.is_multiple_of(ASK_EVERY) && stop() {
+            return ControlFlow::Break(());
+        }
         if (seq, leg) != expected {
             problems.push(format!("posting {}.{} is missing", expected.0, expected.1));
         }
@@ -112,14 +139,18 @@ fn check_postings(snapshot: &Snapshot, report: &mut Report, problems: &mut Vec<S
         expected = if leg == 0 { (seq, 1) } else { (seq + 1, 0) };
         report.postings += 1;
         sums.add(posting);
+        ControlFlow::Continue(())
     })?;
+    if ended.is_break() {
+        return Ok(None);
+    }
     if expected.1 == 1 {
         problems.push(format!("transfer {} has one leg", expected.0));
     }
     if sums.sum != 0 {
         problems.push(format!("the sum of all postings is {} micros, not zero", sums.sum));
     }
-    Ok(sums)
+    Ok(Some(sums))
 }
 
 impl Sums {
@@ -127,17 +158,7 @@ impl Sums {
         self.sum += i128::from(posting.amount);
         *self.balances.entry(posting.account.clone()).or_default() += posting.amount;
         self.wallet_rows += u64::from(matches!(posting.account, Account::Wallet(_)));
-        if let (Kind::Payment, Reference::Payment(id), Account::Transit) = (posting.kind, posting.reference, &posting.account) {
-            let (amount, times) = self.arrived.entry(id).or_default();
-            *amount += posting.amount;
-            *times += 1;
-        }
-        if let (Kind::Charge, Account::Sales) | (Kind::Credit, Account::Wallet(_)) = (posting.kind, &posting.account) {
-            *self.brought.entry((posting.reference, posting.account.clone())).or_default() += posting.amount;
-        }
-        if let (Kind::Reversal, Reference::Payment(id)) = (posting.kind, posting.reference) {
-            self.reversed.insert(id);
-        }
+        self.arrivals += u64::from(arrival(&posting).is_some());
     }
 
     fn balance(&self, account: &Account) -> i64 {
@@ -167,72 +188,33 @@ fn check_balances(snapshot: &Snapshot, sums: &Sums, report: &mut Report, problem
     Ok(())
 }
 
-fn check_payments(
+/// What is in transit came for calls that run.
+fn check_transit(
     snapshot: &Snapshot,
     sums: &Sums,
     holds: &HashMap<RequestId, Hold>,
-    report: &mut Report,
     problems: &mut Vec<String>,
 ) -> Result<(), Broken> {
-    let mut in_transit = 0i64;
-    let mut known = HashSet::new();
-    snapshot.payments(|id, payment, listed| {
-        known.insert(id);
-        *report.payments.entry(format!("{:?}", payment.state).to_lowercase()).or_default() += 1;
-        if payment.is_open() != listed {
-            problems.push(format!("{id} is {:?}, but the list of open payments disagrees", payment.state));
+    let mut in_transit = 0i128;
+    for hold in holds.values() {
+        let Fund::Payment(id) = hold.fund else { continue };
+        if let Some(payment) = snapshot.payment(id)?.filter(|payment| payment.state == State::Confirmed) {
+            in_transit += i128::from(payment.amount);
         }
-        let (arrived, times) = sums.arrived.get(&id).copied().unwrap_or_default();
-        let counted = matches!(payment.state, State::Confirmed | State::Final) || sums.reversed.contains(&id);
-        // A payment of nothing, for a model that is free, moves nothing and leaves no posting.
-        let once = u32::from(payment.amount > 0);
-        if counted && (times != once || u64::try_from(arrived) != Ok(payment.amount)) {
-            problems.push(format!(
-                "{id} is {:?} over {} micros, but {arrived} were counted in {times} postings",
-                payment.state, payment.amount
-            ));
-        }
-        if !counted && times != 0 {
-            problems.push(format!("{id} is {:?}, but money was counted for it", payment.state));
-        }
-        let running = holds.get(&RequestId(payment.request)).is_some_and(|hold| hold.fund == Fund::Payment(id));
-        if payment.state == State::Confirmed && running {
-            in_transit += arrived;
-        }
-        problems.extend(outcome_problem(id, &payment, running, sums));
-    })?;
-    if in_transit != sums.balance(&Account::Transit) {
-        problems.push(format!("{} micros are in transit, running calls explain {in_transit}", sums.balance(&Account::Transit)));
     }
-    for id in sums.arrived.keys().filter(|id| !known.contains(id)) {
-        problems.push(format!("money was counted for {id}, which nobody knows"));
+    let balance = sums.balance(&Account::Transit);
+    if in_transit != i128::from(balance) {
+        problems.push(format!("{balance} micros are in transit, running calls explain {in_transit}"));
     }
     Ok(())
 }
 
-/// A payment that is counted and whose call has ended has an outcome that adds up to its amount, and the postings brought
-/// exactly that to the operator and to its payer.
-fn outcome_problem(id: PaymentId, payment: &Payment, running: bool, sums: &Sums) -> Option<String> {
-    if running || !matches!(payment.state, State::Confirmed | State::Final) {
-        return None;
+/// The payment that a posting says money came in for.
+pub(super) fn arrival(posting: &Posting) -> Option<PaymentId> {
+    match (posting.kind, posting.reference, &posting.account) {
+        (Kind::Payment, Reference::Payment(id), Account::Transit) => Some(id),
+        _ => None,
     }
-    let (charge, credited) = match payment.outcome {
-        Some(Outcome::Served { charge, credited }) => (charge, credited),
-        Some(Outcome::Credited { amount }) => (0, amount),
-        None => return Some(format!("{id} over {} micros has no outcome and no running call", payment.amount)),
-    };
-    if charge.checked_add(credited) != Some(payment.amount) {
-        return Some(format!("{id} over {} micros ended as {:?}", payment.amount, payment.outcome));
-    }
-    let references = [Reference::Payment(id), Reference::Request(RequestId(payment.request))];
-    let brought = |account: Account| -> i64 {
-        references.iter().filter_map(|reference| sums.brought.get(&(*reference, account.clone()))).sum()
-    };
-    let (charged, given) = (brought(Account::Sales), brought(Account::Wallet(payment.payer)));
-    let agrees = u64::try_from(charged) == Ok(charge) && u64::try_from(given) == Ok(credited);
-    (!agrees).then(|| {
-        format!("{id} ended as {:?}, but its postings charge {charged} micros and credit its payer {given}", payment.outcome)
-    })
 }
 
 fn check_holds(sums: &Sums, holds: &HashMap<RequestId, Hold>, problems: &mut Vec<String>) {

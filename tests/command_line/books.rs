@@ -22,11 +22,11 @@ fn sold_one() -> farebox_rig::server::Server {
 fn a_second_gateway_on_the_same_books_is_refused_and_the_first_goes_on() {
     let server = sold_one();
     let (code, stdout, stderr) = run(server.command(&["serve"]), "");
-    assert_eq!(code, 70, "{stderr}");
+    assert_eq!(code, 78, "no restart helps: {stderr}");
     assert!(!stdout.contains("listening"), "{stdout}");
     assert!(stderr.contains("another farebox has these books open"), "{stderr}");
     let (code, stdout, stderr) = run(server.command(&["verify"]), "");
-    assert_eq!((code, stdout.as_str()), (70, ""), "{stderr}");
+    assert_eq!((code, stdout.as_str()), (78, ""), "{stderr}");
     assert!(stderr.contains("stop it first"), "{stderr}");
     assert_eq!(server.send(&Request::get("/healthz")).status, 200);
     let (code, _, stderr) = run(server.command(&["pay", "--url", &server.url(), "hi"]), "");
@@ -47,6 +47,23 @@ fn books_that_somebody_changed_are_not_clean() {
         assert!(!books.clean, "{what}: {:#}", books.json);
         assert_eq!(books.json["ok"], false);
         assert!(books.json["problems"].to_string().contains(complaint), "{what}: {:#}", books.json);
+        let (code, stdout, stderr) = run(server.command(&["serve"]), "");
+        assert_eq!(code, 1, "{what}: no restart helps: {stderr}");
+        assert!(!stdout.contains("listening") && stderr.contains("run farebox verify"), "{what}: {stdout}{stderr}");
+    }
+}
+
+#[test]
+fn empty_books_are_neither_sold_on_nor_checked_nor_filled_in() {
+    let mut server = sold_one();
+    assert!(server.audit().clean);
+    let file = server.data_dir().join("ledger.redb");
+    std::fs::write(&file, "").unwrap();
+    for command in [&["serve"][..], &["verify"], &["verify", "--repair-derived"]] {
+        let (code, stdout, stderr) = run(server.command(command), "");
+        assert_eq!((code, stdout.as_str()), (1, ""), "{command:?}: {stderr}");
+        assert!(stderr.contains("the books are empty: restore them"), "{command:?}: {stderr}");
+        assert_eq!(std::fs::metadata(&file).unwrap().len(), 0, "{command:?} wrote into it");
     }
 }
 

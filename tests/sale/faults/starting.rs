@@ -30,6 +30,7 @@ enum Left {
 }
 
 const ANY: [Left; TIMES] = [Left::Nothing, Left::History, Left::Claimed, Left::Sent, Left::MidStream];
+const NOTHING: [Left; TIMES] = [Left::Nothing; TIMES];
 /// Each has a call that was not ended in the books.
 const OPEN_CALL: [Left; TIMES] = [Left::Claimed, Left::Signed, Left::Sent, Left::Confirmed, Left::MidStream];
 const PENDING: [Left; TIMES] = [Left::Pending(1), Left::Pending(2), Left::Pending(3), Left::Pending(4), Left::Pending(5)];
@@ -44,7 +45,9 @@ enum Cause {
     NewPrice,
 }
 
-const POINTS: [(&str, [Left; TIMES], Cause); 16] = [
+const POINTS: [(&str, [Left; TIMES], Cause); 18] = [
+    ("make.made", NOTHING, Cause::None),
+    ("make.placed", NOTHING, Cause::None),
     ("open.counted", ANY, Cause::None),
     ("money.before", ANY, Cause::None),
     ("money.after", ANY, Cause::None),
@@ -92,7 +95,7 @@ fn die(stand: &mut Stand, point: &str, left: Left, cause: Cause) {
     let fault = format!("{point}:{nth}");
     stand.server.restart_into_death(&fault);
     // Dying there again is the same as dying there once, except where the first start has left nothing to do.
-    let only_once = ["recover.after", "rescue.unmarked", "prices.after"].contains(&point);
+    let only_once = ["make.placed", "recover.after", "rescue.unmarked", "prices.after"].contains(&point);
     if !only_once {
         stand.server.restart_into_death(&fault);
     }
