@@ -316,6 +316,7 @@ fn an_authorization_has_ended_only_when_that_is_final_and_the_node_is_not_behind
     let mut paid = shop.chains.settle(overtaken.clone());
     head.store(shop.node.block_number(), SeqCst);
     let theirs = shop.overtake(&overtaken);
+    shop.node.wait_receipt(&theirs);
     assert_eq!(shop.received(), PRICE, "the stranger was in time");
     shop.node.rpc("evm_increaseTime", json!([120]));
     shop.node.mine(1);
