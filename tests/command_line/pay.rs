@@ -62,7 +62,7 @@ fn a_signed_offer_buys_with_a_plain_request_once() {
     assert_eq!(bought.status, 200, "{}", bought.text());
     assert_eq!(bought.json()["choices"][0]["message"]["content"], "You said: hi");
     assert_eq!(bought.decoded("payment-response").unwrap()["success"], true);
-    let again = server.send(&request);
+    let again = server.send_again(&request);
     assert_eq!((again.status, again.code().as_str()), (409, "payment_already_used"));
 
     // A wallet of one's own signs without asking anybody.

@@ -58,7 +58,7 @@ fn buys_once(shop: &Shop, client: Client, route: &str, stream: bool) {
 
     let header = &bought["payment"];
     let again = Request::post(route, body).header(header["name"].as_str().unwrap(), header["value"].as_str().unwrap());
-    let again = shop.server.send(&again);
+    let again = shop.server.send_again(&again);
     assert_eq!((again.status, again.code().as_str()), (409, "payment_already_used"), "a settled header buys nothing");
     assert_eq!(again.header("x-balance-remaining"), None, "it is public calldata and opens nobody's account");
     assert_eq!(shop.earned() - before, quote);

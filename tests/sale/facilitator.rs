@@ -43,7 +43,7 @@ fn a_call_is_bought_through_the_official_facilitator_and_the_receipt_is_its_tran
         let transfers = shop.chain.transfers();
         assert_eq!((transfers.len(), &transfers[number].transaction), (number + 1, &hash));
         assert_eq!(shop.chain.receipt(&hash).unwrap()["status"], "0x1");
-        let again = shop.buy(route, &body, &payment);
+        let again = shop.server.send_again(&paid(route, &body, &payment));
         assert_eq!((again.status, again.code().as_str()), (409, "payment_already_used"));
     }
     for (number, client) in [Client::FetchV1, Client::FetchV2].into_iter().enumerate() {
