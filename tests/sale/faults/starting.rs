@@ -75,7 +75,11 @@ pub fn points() -> Vec<&'static str> {
 fn a_death_while_starting_changes_nothing_of_what_the_last_death_left() {
     for_each(&POINTS, |(point, lefts, cause)| {
         let mut stand = Stand::open(&Settings::default());
-        for left in lefts {
+        for (round, left) in lefts.iter().enumerate() {
+            // A chain that remembers earlier sales agrees with no books that begin with nothing.
+            if *left == Left::Nothing && round > 0 {
+                stand = Stand::open(&Settings::default());
+            }
             stand.what = format!("{point} at a start that finds {left:?}, {cause:?}");
             let sales = leave(&mut stand, *left);
             die(&mut stand, point, *left, *cause);
