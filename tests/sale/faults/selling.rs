@@ -94,7 +94,7 @@ fn terms(calls: Calls, number: usize) -> Terms {
     let streamed = Terms { stream: true, route, ..Terms::default() };
     match calls {
         Calls::Mixed | Calls::Refused => Terms { stream: number.is_multiple_of(2), ..streamed },
-        Calls::Streams => Terms { upstream: "words=12 gap=30", ..streamed },
+        Calls::Streams => Terms { upstream: "words=80 gap=30", ..streamed },
         Calls::Ended => match number % 4 {
             0 => Terms { upstream: "gap=30", ..streamed },
             1 => Terms { stream: false, ..streamed },

@@ -14,8 +14,8 @@ use farebox_rig::upstream::Upstream;
 
 use crate::shop::{CHAT, MESSAGES, body, now};
 
-/// What a whole answer to any of these sales costs at the first price: 60 tokens in and 20 out, more than is ever estimated of a part.
-pub const USED: (u64, u64) = (60, 20);
+/// What a whole answer to any of these sales costs at the first price: 60 tokens in and 150 out, more than is ever estimated of a part.
+pub const USED: (u64, u64) = (60, 150);
 /// The order in which every shop here begins; [`Stand::order_of_settling`] changes it.
 const OVERLAP: &str = "payg_order = \"overlap\"";
 const SETTLE_FIRST: &str = "payg_order = \"settle-first\"";

@@ -130,7 +130,8 @@ fn leave(stand: &mut Stand, left: Left) -> Vec<(Sale, Seen)> {
         Left::MidStream => "stream.chunk:6",
     };
     stand.server.restart_armed(point);
-    let terms = Terms { stream: true, upstream: "words=12 gap=30", ..Terms::default() };
+    // Long, because all that waits for the chain leaves together: after it there must be pieces enough to die amid them.
+    let terms = Terms { stream: true, upstream: "words=80 gap=30", ..Terms::default() };
     let sale = stand.order(terms);
     let seen = stand.buy_in_turn(vec![sale]);
     stand.server.wait_death(point);
