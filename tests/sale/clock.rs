@@ -64,8 +64,8 @@ fn jump_amid_a_sale(seconds: i64, told: &str) {
     shop.chain.set_automine(true);
     assert_eq!((answer.status, answer.complete), (200, true), "{}", answer.text());
     assert_eq!((shop.served(), shop.chain.transactions_of(SETTLER.address)), (2, 2), "the third one reached nobody");
-    let log = shop.server.output();
-    assert!(log.contains(told), "the operator is told which way and by how much: {log}");
+    // The operator is told which way and by how much.
+    shop.server.has_said(told);
 
     shop.server.move_clock(0);
     shop.chain.mine(1);
@@ -102,7 +102,7 @@ fn a_restart_under_a_wrong_clock_loses_no_open_payment_and_sells_nothing_before_
 
         shop.server.move_clock(seconds);
         shop.server.restart();
-        assert!(shop.server.output().contains("NOT SOLD ON: clock"), "{}", shop.server.output());
+        shop.server.has_said("NOT SOLD ON: clock");
         let copy = shop.buy(CHAT, &body, &payment);
         assert_eq!((copy.status, &copy.json()["error"]["outcome"]), (409, &"pending".into()), "{}", copy.text());
         assert_clocks_disagree(&shop.buy(CHAT, &body, &later));
@@ -186,7 +186,7 @@ fn a_chain_clock_that_is_ahead_sells_nothing_until_ours_agrees() {
     assert_clocks_disagree(&shop.buy(CHAT, &body, &payment));
     assert_clocks_disagree(&shop.buy(CHAT, &body, &payment));
     shop.assert_untouched();
-    assert!(shop.server.output().contains("s behind the latest block of eip155:84532"));
+    shop.server.has_said("s behind the latest block of eip155:84532");
     shop.server.move_clock(1000);
     let asked = shop.requirements_when_sold(CHAT, &body);
     let payment = shop.sign_until(BUYER, asked, now() + 1300);
@@ -198,7 +198,7 @@ fn a_chain_clock_that_is_ahead_sells_nothing_until_ours_agrees() {
 #[test]
 fn a_chain_clock_that_is_behind_sells_nothing_from_the_start() {
     let mut shop = Shop::on(Anvil::start_ahead(84532, -HOUR), &Settings::default());
-    assert!(shop.server.output().contains("NOT SOLD ON: clock: this machine's clock is 36"), "{}", shop.server.output());
+    shop.server.has_said("NOT SOLD ON: clock: this machine's clock is 36");
     let body = body(USAGE, true);
     let unpaid = shop.server.send(&http::Request::post(CHAT, body.as_str()));
     assert_eq!((unpaid.status, unpaid.code().as_str()), (503, "network_unavailable"), "{}", unpaid.text());
@@ -221,7 +221,7 @@ fn a_test_chain_that_is_idle_is_sold_on_and_a_main_chain_that_stands_still_is_no
         let mut shop = Shop::on(chain, &Settings::default());
         let body = body(USAGE, true);
         if !sold {
-            assert!(shop.server.output().contains("NOT SOLD ON: clock"), "{}", shop.server.output());
+            shop.server.has_said("NOT SOLD ON: clock");
             assert_eq!(shop.server.send(&http::Request::post(CHAT, body.as_str())).status, 503);
             shop.assert_untouched();
             continue;

@@ -69,9 +69,9 @@ fn a_reorg_after_the_call_was_served_has_the_facilitator_settle_again() {
     assert_eq!(answer.status, 200, "{}", answer.text());
     shop.chain.reorg(1);
     assert_eq!(shop.earned(), 0, "the block is gone, and the money with it");
-    eventually("we notice", || shop.server.output().contains("a confirmed transfer vanished"));
+    shop.server.has_said("a confirmed transfer vanished");
     eventually("it is settled again", || shop.earned() == payment.amount);
-    eventually("the books know", || shop.server.output().contains("the facilitator's transfer is on the chain again"));
+    shop.server.has_said("the facilitator's transfer is on the chain again");
     assert_eq!((shop.served(), shop.chain.transfers().len()), (1, 1), "one call, one transfer");
     assert_eq!(shop.buy(CHAT, &body, &payment).status, 409);
     shop.close(CHARGE);
@@ -195,6 +195,6 @@ fn a_facilitator_that_does_not_serve_our_network_sells_nothing() {
     let shop = Shop::with(84532, &Settings { facilitator_url: Some(facilitator.url()), ..Settings::default() });
     let answer = shop.server.send(&Request::post(CHAT, body(USAGE, false)));
     assert_eq!((answer.status, answer.code().as_str()), (503, "network_unavailable"), "{}", answer.text());
-    assert!(shop.server.output().contains("NOT SOLD ON: the facilitator does not settle on eip155:84532"));
+    shop.server.has_said("NOT SOLD ON: the facilitator does not settle on eip155:84532");
     shop.assert_untouched();
 }

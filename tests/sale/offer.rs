@@ -9,14 +9,15 @@ use crate::shop::{CHAT, MESSAGES, Shop, USAGE, body};
 
 #[test]
 fn the_operator_is_warned_at_the_start_of_quotes_that_do_not_pay_for_their_gas() {
-    let warned = |coin: &str| {
-        let settings = Settings { network: vec![format!("coin_usd = {coin:?}")], ..Settings::default() };
-        let shop = Shop::with(84532, &settings);
-        shop.assert_untouched();
-        shop.server.output().contains("less than its settlement on eip155:84532 costs in gas")
-    };
-    assert!(warned("2500"), "a gas price of a gwei is dear for Base");
-    assert!(!warned("0.01"));
+    const WARNING: &str = "less than its settlement on eip155:84532 costs in gas";
+    let open = |coin: &str| Shop::with(84532, &Settings { network: vec![format!("coin_usd = {coin:?}")], ..Settings::default() });
+    // A gas price of a gwei is dear for Base.
+    let dear = open("2500");
+    dear.server.has_said(WARNING);
+    dear.assert_untouched();
+    let cheap = open("0.01");
+    cheap.assert_untouched();
+    assert!(!cheap.server.output().contains(WARNING));
 }
 
 #[test]

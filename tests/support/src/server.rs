@@ -194,6 +194,11 @@ impl Server {
         format!("{}{}", self.past_output, self.process.output())
     }
 
+    /// Waits until one of its processes has printed `text`: what is printed is read by a thread of the test's own.
+    pub fn has_said(&self, text: &str) {
+        eventually(text, || self.output().contains(text));
+    }
+
     pub fn data_dir(&self) -> PathBuf {
         self.folder.path().join("data")
     }
