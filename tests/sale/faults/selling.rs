@@ -1,9 +1,8 @@
 //! Death while a call is sold: claimed, opened, signed, sent, confirmed, answered, charged or given back.
 
+use farebox_rig::process::eventually;
 use farebox_rig::server::Settings;
 use serde_json::json;
-
-use farebox_rig::process::eventually;
 
 use super::stand::{Route, Stand, Terms};
 use super::{TIMES, for_each};
