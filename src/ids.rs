@@ -89,6 +89,26 @@ impl fmt::Debug for KeyId {
     }
 }
 
+/// Ids stand in JSON as they are printed.
+macro_rules! in_json_as_printed {
+    ($($id:ident),*) => {$(
+        impl serde::Serialize for $id {
+            fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+                to.collect_str(self)
+            }
+        }
+
+        impl<'de> serde::Deserialize<'de> for $id {
+            fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+                let text = <std::borrow::Cow<str> as serde::Deserialize>::deserialize(from)?;
+                $id::parse(&text).ok_or_else(|| serde::de::Error::custom(concat!("not a ", stringify!($id))))
+            }
+        }
+    )*};
+}
+
+in_json_as_printed!(KeyId, PaymentId);
+
 /// Proof that money stands for one call. Only the ledger's `Reservation` implements it (`tests/tidy.rs` holds that),
 /// and the upstream asks for one: a call nobody pays for cannot be expressed.
 pub trait Funds {

@@ -369,11 +369,11 @@ impl Pump {
         let (request, metered, owed) = (self.request, self.meter.usage(), self.owed(&paid));
         let charge = match end {
             // An answer that is complete and empty, with no word on usage, is none.
-            End::Complete if self.meter.has_output() || !metered.estimated => paid.post(owed),
+            End::Complete if self.meter.has_output() || !metered.estimated => paid.post(owed, metered.usage),
             // A client that leaves chose to: a flat price applies to what it took.
-            End::ClientGone | End::ClientStalled if self.meter.has_output() => paid.post(owed),
-            End::ClientGone | End::ClientStalled => paid.post_part(owed),
-            End::Broken(_) | End::Stopped if self.stream && self.meter.has_output() => paid.post_part(owed),
+            End::ClientGone | End::ClientStalled if self.meter.has_output() => paid.post(owed, metered.usage),
+            End::ClientGone | End::ClientStalled => paid.post_part(owed, metered.usage),
+            End::Broken(_) | End::Stopped if self.stream && self.meter.has_output() => paid.post_part(owed, metered.usage),
             End::Complete | End::Broken(_) | End::Stopped => {
                 paid.void();
                 Micros::ZERO

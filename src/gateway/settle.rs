@@ -86,7 +86,7 @@ pub(super) async fn claim(
         amount: payment.amount(),
         request,
         route: route.to_owned(),
-        model: model.to_owned(),
+        model: Some(model.to_owned()),
         detail: payment.to_bytes(),
     };
     gateway.ledger.claim(claim).await.map_err(|denied| match denied {

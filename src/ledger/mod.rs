@@ -6,6 +6,8 @@
 //! program must end, because recovery on start is what finds the truth.
 
 mod book;
+mod calls;
+mod commit;
 #[cfg(feature = "fault-points")]
 pub mod faulty;
 mod reconcile;
@@ -13,9 +15,13 @@ mod recover;
 mod rescue;
 mod reservation;
 mod rows;
+mod snapshot;
+mod statement;
 mod store;
+mod tables;
 mod verify;
 mod writer;
+mod written;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -26,15 +32,18 @@ use std::thread::JoinHandle;
 use tokio::sync::{oneshot, watch};
 
 use crate::account::AccountId;
-use crate::clock::Clock;
+use crate::clock::{Clock, Period};
 use crate::fault;
-use crate::ids::{PaymentId, RequestId};
+use crate::ids::{KeyId, PaymentId, RequestId};
 use crate::money::Micros;
+use crate::tariff::Usage;
 
 pub use book::{Claim, Close, Refused};
+pub use calls::{Draw, KeyDraw, Nonce, Standing};
 pub use recover::Recovered;
-pub use reservation::{Paid, Reservation};
-pub use rows::{Account, Attempt, Outcome, Payment, State};
+pub use reservation::{Deposit, Paid, Reservation};
+pub use rows::{Account, Attempt, Grant, Outcome, Payment, Receipt, Spending, State};
+pub use statement::{Entry, Movement, Used};
 pub use store::copy_on;
 pub use verify::{Counted, Report, repair_derived};
 
@@ -195,6 +204,8 @@ struct Inner {
     clock: Clock,
     options: Options,
     writer: Mutex<Option<JoinHandle<()>>>,
+    /// Refunds happen one by one.
+    refunds: tokio::sync::Mutex<()>,
     /// Where the file is, if it is one.
     path: Option<PathBuf>,
 }
@@ -235,6 +246,7 @@ impl Ledger {
             clock,
             options,
             writer: Mutex::new(None),
+            refunds: tokio::sync::Mutex::new(()),
             path,
         });
         let weak = Arc::downgrade(&inner);
@@ -291,18 +303,26 @@ impl Ledger {
         Ok(reservation)
     }
 
-    /// Holds `amount` of a wallet's balance for one call. Its record goes out un-awaited, unless the amount is above
-    /// [`Options::hold_durable_above`].
-    pub async fn reserve(
-        &self,
-        wallet: AccountId,
-        amount: Micros,
-        request: RequestId,
-        model: &str,
-    ) -> Result<Reservation, Denied> {
-        let command =
-            |ledger: &Inner, book: &mut Book| Ok(book.reserve(wallet, amount, request, model.to_owned(), ledger.clock.now())?);
+    /// Claims a payment that stands for no call. When this returns, the claim is durable.
+    pub async fn deposit(&self, claim: Claim) -> Result<Deposit, Denied> {
+        fault::point("deposit.before");
+        let (id, claim) = (claim.id, Claim { model: None, ..claim });
+        let durable = self.run(|ledger, book| {
+            let known = ledger.known_unless_remembered(book, id)?;
+            Ok(book.claim(claim, known, ledger.clock.now())?)
+        })?;
+        let deposit = Deposit::new(self.clone(), id);
+        durable.wait().await?;
+        fault::point("deposit.after");
+        Ok(deposit)
+    }
+
+    /// Holds what a call may cost, of its wallet's allowance and balance. Its record goes out un-awaited, unless the amount
+    /// is above [`Options::hold_durable_above`].
+    pub async fn reserve(&self, draw: Draw) -> Result<Reservation, Denied> {
         fault::point("hold.before");
+        let (amount, request) = (draw.amount, draw.request);
+        let command = |ledger: &Inner, book: &mut Book| Ok(book.reserve(draw, ledger.clock.now())?);
         if amount <= self.inner.options.hold_durable_above {
             self.note(command)?;
             fault::point("hold.noted");
@@ -313,6 +333,41 @@ impl Ledger {
         durable.wait().await?;
         fault::point("hold.after");
         Ok(reservation)
+    }
+
+    /// Uses a sign-in up without a call; durable once this resolves.
+    pub fn use_nonce(&self, nonce: Nonce) -> Result<Durable, Denied> {
+        self.run(|ledger, book| Ok(book.use_nonce(nonce, ledger.clock.now())?))
+    }
+
+    /// Writes one event into the keys' journal. Returns its number; it counts once it is durable.
+    pub fn journal_key(&self, event: Vec<u8>) -> Result<(u64, Durable), Denied> {
+        fault::point("key.before");
+        let mut number = 0;
+        let durable = self.run(|_, book| {
+            let (rows, seq) = book.key_event(event);
+            number = seq;
+            Ok(rows)
+        })?;
+        Ok((number, durable))
+    }
+
+    /// Grants a wallet an allowance for each day, or with `None` takes it away.
+    pub fn grant(&self, wallet: AccountId, grant: Option<Grant>) -> Result<Durable, Denied> {
+        self.run(|_, book| Ok(book.grant(wallet, grant)))
+    }
+
+    /// Gives a charge of a call back to its wallet, as much as was paid of it and not given back before; durable when this
+    /// returns. Refused as [`Refused::WrongState`] when no call of that name was charged.
+    pub async fn refund(&self, request: RequestId, amount: Micros) -> Result<(), Denied> {
+        // What was given back before is read from the disk, so the one before must be there.
+        let _one_by_one = self.inner.refunds.lock().await;
+        let receipt = self.receipt(request)?.ok_or(Refused::WrongState)?;
+        fault::point("refund.before");
+        let durable = self.run(|ledger, book| Ok(book.refund(request, receipt, amount, ledger.clock.now())?))?;
+        durable.wait().await?;
+        fault::point("refund.after");
+        Ok(())
     }
 
     /// Our settlement transaction is signed. Once this resolves it is durable and may be sent; an error means never.
@@ -351,6 +406,23 @@ impl Ledger {
     /// What a wallet can spend.
     pub fn available(&self, wallet: AccountId) -> Micros {
         self.inner.lock().map_or(Micros::ZERO, |book| book.available(wallet))
+    }
+
+    /// What a wallet has, holds and can spend, all from one moment.
+    pub fn standing(&self, wallet: AccountId) -> Result<Standing, Denied> {
+        Ok(self.inner.lock()?.standing(wallet, self.inner.clock.now()))
+    }
+
+    /// What a key has spent in the period that lasts.
+    pub fn key_spending(&self, id: KeyId, period: Period) -> Result<Spending, Denied> {
+        Ok(self.inner.lock()?.key_spending(id, period, self.inner.clock.now()))
+    }
+
+    /// The wallets that have an allowance.
+    pub fn grants(&self) -> Result<Vec<(AccountId, Grant)>, Denied> {
+        let mut grants: Vec<_> = self.inner.lock()?.grants.iter().map(|(wallet, grant)| (*wallet, grant.clone())).collect();
+        grants.sort_by_key(|(wallet, _)| *wallet);
+        Ok(grants)
     }
 
     /// A payment, whatever became of it.
@@ -393,14 +465,14 @@ impl Ledger {
         verify::check_totals(&self.inner.store.read()?, &|| self.inner.failed.borrow().is_some())
     }
 
-    fn close_call(&self, request: RequestId, close: Close) -> Micros {
+    fn close_call(&self, request: RequestId, close: Close, usage: Usage) -> Micros {
         match close {
             Close::Void => fault::point("void.before"),
             Close::Post(_) | Close::Partly(_) => fault::point("post.before"),
         }
         let mut charged = Micros::ZERO;
         let done = self.note(|ledger, book| {
-            let (rows, amount) = book.close(request, close, ledger.clock.now())?;
+            let (rows, amount) = book.close(request, close, usage, ledger.clock.now())?;
             charged = amount;
             Ok(rows)
         });

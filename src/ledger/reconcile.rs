@@ -4,8 +4,8 @@ use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
 
 use super::Broken;
-use super::rows::{Account, Fund, Hold, Kind, Outcome, Payment, Posting, Reference, State};
-use super::store::Snapshot;
+use super::rows::{Account, Fund, Hold, Kind, Outcome, Payment, Reference, State, Transfer};
+use super::snapshot::Snapshot;
 use super::verify::{Report, arrival};
 use crate::ids::{PaymentId, RequestId};
 
@@ -39,8 +39,8 @@ pub(super) fn check(snapshot: &Snapshot, arrivals: u64, in_a_pass: usize, report
         for (id, payment, _) in &payments {
             pass.wanted.extend([Reference::Payment(*id), Reference::Request(RequestId(payment.request))]);
         }
-        let _ = snapshot.postings(|_, _, posting| {
-            pass.add(&posting);
+        let _ = snapshot.transfers(|_, transfer| {
+            pass.add(&transfer);
             ControlFlow::Continue(())
         })?;
         for (id, payment, listed) in payments {
@@ -55,8 +55,8 @@ pub(super) fn check(snapshot: &Snapshot, arrivals: u64, in_a_pass: usize, report
 /// Looks each payment up: slow, and only done when it is known that one is missing.
 fn name_the_unknown(snapshot: &Snapshot, problems: &mut Vec<String>) -> Result<(), Broken> {
     let mut failed = None;
-    let _ = snapshot.postings(|_, _, posting| {
-        let Some(id) = arrival(&posting) else { return ControlFlow::Continue(()) };
+    let _ = snapshot.transfers(|_, transfer| {
+        let Some(id) = arrival(&transfer) else { return ControlFlow::Continue(()) };
         match snapshot.payment(id) {
             Ok(Some(_)) => {}
             Ok(None) => problems.push(format!("money was counted for {id}, which nobody knows")),
@@ -71,19 +71,22 @@ fn name_the_unknown(snapshot: &Snapshot, problems: &mut Vec<String>) -> Result<(
 }
 
 impl Pass {
-    fn add(&mut self, posting: &Posting) {
-        if !self.wanted.contains(&posting.reference) {
+    fn add(&mut self, transfer: &Transfer) {
+        if !self.wanted.contains(&transfer.reference) {
             return;
         }
-        if let Some(id) = arrival(posting) {
-            let (amount, times) = self.arrived.entry(id).or_default();
-            *amount += posting.amount;
+        let amount = i64::try_from(transfer.amount.get()).unwrap_or(i64::MAX);
+        if let Some(id) = arrival(transfer) {
+            let (sum, times) = self.arrived.entry(id).or_default();
+            *sum += amount;
             *times += 1;
         }
-        if let (Kind::Charge, Account::Sales) | (Kind::Credit, Account::Wallet(_)) = (posting.kind, &posting.account) {
-            *self.brought.entry((posting.reference, posting.account.clone())).or_default() += posting.amount;
+        // What a call took of a balance beside its payment is none of the payment's.
+        let is_of_payment = matches!((transfer.kind, &transfer.debit), (Kind::Charge | Kind::Credit, Account::Transit));
+        if is_of_payment && matches!(transfer.credit, Account::Sales | Account::Wallet(_)) {
+            *self.brought.entry((transfer.reference, transfer.credit.clone())).or_default() += amount;
         }
-        if let (Kind::Reversal, Reference::Payment(id)) = (posting.kind, posting.reference) {
+        if let (Kind::Reversal, Reference::Payment(id)) = (transfer.kind, transfer.reference) {
             self.reversed.insert(id);
         }
     }

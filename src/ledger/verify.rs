@@ -7,9 +7,11 @@ use std::path::Path;
 use redb::{ReadTransaction, ReadableDatabase as _};
 use serde::Serialize;
 
-use super::rows::{Account, Fund, Hold, Kind, Payment, Posting, Reference, State};
-use super::store::{self, Snapshot};
+use super::rows::{Account, Fund, Hold, Kind, Payment, Reference, State, Transfer};
+use super::snapshot::Snapshot;
+use super::store;
 use super::{Broken, reconcile, rescue};
+use crate::account::AccountId;
 use crate::ids::{PaymentId, RequestId};
 
 /// What a check found.
@@ -73,8 +75,10 @@ struct Sums {
     balances: HashMap<Account, i64>,
     sum: i128,
     wallet_rows: u64,
-    /// Postings that say that money came in for a payment.
+    /// Transfers that say that money came in for a payment.
     arrivals: u64,
+    /// What calls were charged.
+    charges: i128,
 }
 
 /// Every rule that needs no more memory than there are accounts and open calls: the hash chain, the sum, balances and
@@ -95,7 +99,7 @@ pub(super) fn check(tx: &ReadTransaction, payments_in_a_pass: usize) -> Result<R
 fn totals(snapshot: &Snapshot, stop: &dyn Fn() -> bool) -> Result<Option<(Report, u64)>, Broken> {
     let mut report = Report::default();
     let mut problems = Vec::new();
-    let Some(sums) = check_postings(snapshot, stop, &mut report, &mut problems)? else { return Ok(None) };
+    let Some(sums) = check_transfers(snapshot, stop, &mut report, &mut problems)? else { return Ok(None) };
     check_balances(snapshot, &sums, &mut report, &mut problems)?;
     let mut holds = HashMap::new();
     snapshot.holds(|request, hold| {
@@ -103,7 +107,8 @@ fn totals(snapshot: &Snapshot, stop: &dyn Fn() -> bool) -> Result<Option<(Report
     })?;
     report.open_holds = holds.len();
     check_transit(snapshot, &sums, &holds, &mut problems)?;
-    check_holds(&sums, &holds, &mut problems);
+    check_holds(&sums, &holds, &mut report, &mut problems);
+    check_receipts(snapshot, &sums, &mut problems)?;
     if snapshot.wallet_rows()? != sums.wallet_rows {
         problems.push("the wallets' lists do not name every posting on a wallet".into());
     }
@@ -111,41 +116,33 @@ fn totals(snapshot: &Snapshot, stop: &dyn Fn() -> bool) -> Result<Option<(Report
     Ok(Some((report, sums.arrivals)))
 }
 
-fn check_postings(
+fn check_transfers(
     snapshot: &Snapshot,
     stop: &dyn Fn() -> bool,
     report: &mut Report,
     problems: &mut Vec<String>,
 ) -> Result<Option<Sums>, Broken> {
     let mut sums = Sums::default();
-    let mut expected = (0u64, 0u8);
+    let mut expected = 0u64;
     let mut head = [0u8; 8];
-    let mut debit = 0i64;
-    let ended = snapshot.postings(|seq, leg, posting| {
-        if report.postings.is_multiple_of(ASK_EVERY) && stop() {
+    let ended = snapshot.transfers(|seq, transfer| {
+        if expected.is_multiple_of(ASK_EVERY) && stop() {
             return ControlFlow::Break(());
         }
-        if (seq, leg) != expected {
-            problems.push(format!("posting {}.{} is missing", expected.0, expected.1));
+        if seq != expected {
+            problems.push(format!("transfer {expected} is missing"));
         }
-        if posting.hash != posting.chained(head) {
-            problems.push(format!("posting {seq}.{leg} does not continue the hash chain"));
+        if transfer.hash != transfer.chained(head) {
+            problems.push(format!("transfer {seq} does not continue the hash chain"));
         }
-        if leg == 1 && posting.amount.checked_neg() != Some(debit) {
-            problems.push(format!("transfer {seq} does not balance"));
-        }
-        debit = posting.amount;
-        head = posting.hash;
-        expected = if leg == 0 { (seq, 1) } else { (seq + 1, 0) };
-        report.postings += 1;
-        sums.add(posting);
+        head = transfer.hash;
+        expected = seq + 1;
+        report.postings += 2;
+        sums.add(&transfer);
         ControlFlow::Continue(())
     })?;
     if ended.is_break() {
         return Ok(None);
-    }
-    if expected.1 == 1 {
-        problems.push(format!("transfer {} has one leg", expected.0));
     }
     if sums.sum != 0 {
         problems.push(format!("the sum of all postings is {} micros, not zero", sums.sum));
@@ -154,11 +151,17 @@ fn check_postings(
 }
 
 impl Sums {
-    fn add(&mut self, posting: Posting) {
-        self.sum += i128::from(posting.amount);
-        *self.balances.entry(posting.account.clone()).or_default() += posting.amount;
-        self.wallet_rows += u64::from(matches!(posting.account, Account::Wallet(_)));
-        self.arrivals += u64::from(arrival(&posting).is_some());
+    fn add(&mut self, transfer: &Transfer) {
+        for (account, amount) in transfer.postings() {
+            self.sum += i128::from(amount);
+            let balance = self.balances.entry(account.clone()).or_default();
+            *balance = balance.saturating_add(amount);
+            self.wallet_rows += u64::from(matches!(account, Account::Wallet(_)));
+        }
+        self.arrivals += u64::from(arrival(transfer).is_some());
+        if transfer.kind == Kind::Charge {
+            self.charges += i128::from(transfer.amount.get());
+        }
     }
 
     fn balance(&self, account: &Account) -> i64 {
@@ -177,7 +180,6 @@ fn check_balances(snapshot: &Snapshot, sums: &Sums, report: &mut Report, problem
         }
         match account {
             Account::Wallet(id) => report.wallets.entry(id.to_string()).or_default().available = balance,
-            Account::Held(id) => report.wallets.entry(id.to_string()).or_default().held = balance,
             _ => _ = report.house.insert(account.to_string(), balance),
         }
         seen.insert(account);
@@ -209,28 +211,39 @@ fn check_transit(
     Ok(())
 }
 
-/// The payment that a posting says money came in for.
-pub(super) fn arrival(posting: &Posting) -> Option<PaymentId> {
-    match (posting.kind, posting.reference, &posting.account) {
+/// The payment that a transfer says money came in for.
+pub(super) fn arrival(transfer: &Transfer) -> Option<PaymentId> {
+    match (transfer.kind, transfer.reference, &transfer.credit) {
         (Kind::Payment, Reference::Payment(id), Account::Transit) => Some(id),
         _ => None,
     }
 }
 
-fn check_holds(sums: &Sums, holds: &HashMap<RequestId, Hold>, problems: &mut Vec<String>) {
-    let mut held: HashMap<Account, i64> = HashMap::new();
+/// No wallet holds more for its open calls than it has. What it holds cannot be spent.
+fn check_holds(sums: &Sums, holds: &HashMap<RequestId, Hold>, report: &mut Report, problems: &mut Vec<String>) {
+    let mut held: HashMap<AccountId, i64> = HashMap::new();
     for hold in holds.values() {
         if let Fund::Wallet(wallet) = hold.fund {
-            *held.entry(Account::Held(wallet)).or_default() += i64::try_from(hold.amount).unwrap_or(i64::MAX);
+            let sum = held.entry(wallet).or_default();
+            *sum = sum.saturating_add(i64::try_from(hold.amount).unwrap_or(i64::MAX));
         }
     }
-    for (account, balance) in sums.balances.iter().filter(|(account, _)| matches!(account, Account::Held(_))) {
-        let explained = held.remove(account).unwrap_or(0);
-        if explained != *balance {
-            problems.push(format!("{account} has {balance} micros, open calls explain {explained}"));
+    for (wallet, amount) in held {
+        let balance = sums.balance(&Account::Wallet(wallet));
+        if amount > balance {
+            problems.push(format!("open calls hold {amount} micros of {wallet}, which has {balance}"));
         }
+        let shown = report.wallets.entry(wallet.to_string()).or_default();
+        (shown.held, shown.available) = (amount, shown.available.saturating_sub(amount));
     }
-    for (account, explained) in held.into_iter().filter(|(_, explained)| *explained != 0) {
-        problems.push(format!("open calls hold {explained} micros on {account}, which has none"));
+}
+
+/// The receipts of calls add up to what the transfers charged.
+fn check_receipts(snapshot: &Snapshot, sums: &Sums, problems: &mut Vec<String>) -> Result<(), Broken> {
+    let mut paid = 0i128;
+    snapshot.receipts(|_, receipt| paid += i128::from(receipt.charge) - i128::from(receipt.allowance))?;
+    if paid != sums.charges {
+        problems.push(format!("receipts say that calls cost {paid} micros, transfers charged {}", sums.charges));
     }
+    Ok(())
 }
