@@ -177,7 +177,7 @@ fn add_offer(body: &mut Map<String, Value>, shape: ErrorShape, offer: &Offer) {
             body.insert("x402Version".into(), 1.into());
             body.insert("accepts".into(), offer.v1_accepts().into());
         }
-        ErrorShape::Flat => {
+        ErrorShape::Flat | ErrorShape::TopUp => {
             let v2 = offer.v2("");
             body.insert("x402Version".into(), v2.version.into());
             body.insert("resource".into(), json!(v2.resource));
