@@ -191,6 +191,7 @@ pub(super) fn identity(chain_id: u64, asset: Address, authorization: &Authorizat
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::chain::Amounts;
     use crate::chain::evm::{buyer, key::PrivateKey};
 
     const PAY_TO: &str = "0x3C44CdDdB6a900fa2b585dd299e03d12FA4293BC";
@@ -208,7 +209,7 @@ mod tests {
         };
         let (key, now) = (PrivateKey::parse(&format!("0x{}", "11".repeat(32))).unwrap(), Timestamp::from_secs(1_763_640_000));
         let header = buyer::pay(&offer, None, &key, [7; 32], now).unwrap();
-        let payment = crate::chain::verify(&Payment::from_header(&header).unwrap(), &offer, now).unwrap();
+        let payment = crate::chain::verify(&Payment::from_header(&header).unwrap(), &offer, Amounts::Exact, now).unwrap();
         serde_json::from_slice(&payment.to_bytes()).unwrap()
     }
 
