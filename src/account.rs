@@ -12,6 +12,12 @@ pub enum AccountId {
 }
 
 impl AccountId {
+    /// The address as the wire writes it: in lower case for EVM.
+    pub fn address(self) -> String {
+        let text = self.to_string();
+        text.split_once(':').map_or_else(String::new, |(_, address)| address.to_owned())
+    }
+
     /// Fixed-width form for keys in a table: a family byte, then the address padded with zeros.
     pub fn to_bytes(self) -> [u8; 33] {
         let mut out = [0; 33];

@@ -129,6 +129,12 @@ impl VerifiedPayment {
         self.version
     }
 
+    /// Whether a payment, as it was presented, carries this very authorization. Who signed it is not looked at.
+    pub fn is_authorized_by(&self, payment: &Payment) -> bool {
+        let same_network = payment.network == self.requirements.network;
+        same_network && payload::parse(&payment.payload).is_ok_and(|(authorization, _)| authorization == self.authorization)
+    }
+
     /// For the ledger: everything that a restart needs to go on with. Contains the payer's signature.
     pub fn to_bytes(&self) -> Vec<u8> {
         let stored = Stored {

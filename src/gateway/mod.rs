@@ -7,6 +7,7 @@ mod quote;
 mod relay;
 mod serve;
 mod settle;
+mod topup;
 mod trust;
 
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use std::time::Duration;
 use crate::catalogue::Catalogue;
 use crate::chain::{ChainError, Chains};
 use crate::clock::Clock;
-use crate::config::{Config, Limits, Payments};
+use crate::config::{Config, Limits, Payments, Prepaid};
 use crate::error::{Code, Error};
 use crate::ledger::Ledger;
 use crate::upstream::Upstreams;
@@ -25,6 +26,7 @@ use crate::x402::{Offer, Receipt, Version};
 pub use payer::Credentials;
 pub use relay::{Piece, RelayBody};
 pub use serve::{Call, Served, model_not_found, serve};
+pub use topup::{TopUp, ToppedUp, top_up};
 
 /// What a buyer is told while the ledger is not admitting.
 const LEDGER_STOPPED: &str =
@@ -37,6 +39,7 @@ pub struct Gateway {
     pub chains: Chains,
     pub limits: Limits,
     pub payments: Payments,
+    pub prepaid: Prepaid,
     pub public_url: String,
     clock: Clock,
     /// Never jumps: what lasts a day or some minutes lasts as long, whatever happens to the machine's clock.
@@ -88,6 +91,7 @@ impl Gateway {
             chains,
             limits: config.limits.clone(),
             payments: config.payments.clone(),
+            prepaid: config.prepaid.clone(),
             public_url: config.public_url.clone(),
             earlier,
             trust: trust::Trust::new(config.payments.failed_settlements_per_day),

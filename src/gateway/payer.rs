@@ -30,6 +30,21 @@ impl Credentials {
     /// Reads the credentials. Keys cannot be minted yet, so every key is unknown; it never falls through to a quote,
     /// because a tool with a wrong key must hear about the key.
     pub(super) fn identify(&self) -> Result<Via, Error> {
+        if let Some(payment) = self.payment()? {
+            return Ok(Via::Payment(Box::new(payment)));
+        }
+        if self.key {
+            let message = "this API key is not known here; send no key, and pay for this call with PAYMENT-SIGNATURE";
+            return Err(Error::new(Code::InvalidKey, message));
+        }
+        Ok(Via::Nobody)
+    }
+
+    /// Reads the payment, if one came along. The same one may come under several names.
+    ///
+    /// # Errors
+    /// `invalid_payment`, when it cannot be read or when two different ones came.
+    pub(super) fn payment(&self) -> Result<Option<Payment>, Error> {
         if let [first, rest @ ..] = self.payments.as_slice() {
             if rest.iter().any(|other| other != first) {
                 let message =
@@ -39,13 +54,8 @@ impl Credentials {
             if first.len() > MAX_HEADER_BYTES {
                 return Err(malformed(&format!("the payment header has {} bytes, more than {MAX_HEADER_BYTES}", first.len())));
             }
-            let payment = Payment::from_header(first).map_err(|what| malformed(&what.to_string()))?;
-            return Ok(Via::Payment(Box::new(payment)));
+            return Payment::from_header(first).map(Some).map_err(|what| malformed(&what.to_string()));
         }
-        if self.key {
-            let message = "this API key is not known here; send no key, and pay for this call with PAYMENT-SIGNATURE";
-            return Err(Error::new(Code::InvalidKey, message));
-        }
-        Ok(Via::Nobody)
+        Ok(None)
     }
 }

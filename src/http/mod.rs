@@ -5,6 +5,7 @@ mod paid;
 mod public;
 mod respond;
 mod routes;
+mod topup;
 
 use std::any::Any;
 use std::net::SocketAddr;

@@ -17,7 +17,7 @@ use crate::error::{Code, Error};
 use crate::fault;
 use crate::gateway::{Gateway, Refusal, Served};
 use crate::ids::RequestId;
-use crate::x402::{self, OFFER_HEADER, Offer, RECEIPT_HEADERS};
+use crate::x402::{self, OFFER_HEADER, Offer, RECEIPT_HEADERS, Receipt, Version};
 
 /// What the edge knows about itself.
 pub struct Edge {
@@ -117,6 +117,9 @@ pub fn status(code: Code) -> StatusCode {
     StatusCode::from_u16(code.row().status).expect("every status of the table has three digits")
 }
 
+/// What is too much, when it is payments.
+pub const TOO_MANY_PAYMENTS: &str = "too many payments come from your address, and this one was not used";
+
 /// A 429 of ours: what is too much, and for how many seconds.
 pub fn slow_down(what: &str, seconds: u32) -> Error {
     Error::new(Code::RateLimited, format!("{what}; send this one again in {seconds} s")).retry_after(seconds)
@@ -133,14 +136,37 @@ pub fn refuse(request: &HttpRequest, refusal: Refusal) -> HttpResponse {
     }
     advise(&mut response, &error, receipt.is_some());
     if let Some((receipt, version)) = receipt {
-        let value = receipt.header(version);
-        RECEIPT_HEADERS.iter().for_each(|name| _ = response.insert_header((*name, value.as_str())));
+        insert_receipt(&mut response, &receipt, version);
     }
-    let mut body = error_body(shape, &error, id);
-    if let Some(offer) = offer {
-        add_offer(&mut body, shape, &offer);
+    match offer {
+        // Where a top-up begins, the body is the offer as it stands in the header: clients read either.
+        Some(offer) if shape == ErrorShape::TopUp && error.code == Code::PaymentRequired => {
+            response.json(top_up_offer(&offer, request.query_string()))
+        }
+        Some(offer) => {
+            let mut body = error_body(shape, &error, id);
+            add_offer(&mut body, shape, &offer);
+            response.json(body)
+        }
+        None => response.json(error_body(shape, &error, id)),
     }
-    response.json(body)
+}
+
+/// The body of an offer alone: of version 2, or of version 1 for who asks for that.
+fn top_up_offer(offer: &Offer, query: &str) -> Value {
+    match query.split('&').any(|pair| pair == "x402Version=1") {
+        true => json!({ "x402Version": 1, "error": PAYMENT_REQUIRED, "accepts": offer.v1_accepts() }),
+        false => json!(offer.v2(PAYMENT_REQUIRED)),
+    }
+}
+
+/// The `error` of an offer for whoever brought nothing, in the words that clients know.
+const PAYMENT_REQUIRED: &str = "Payment required";
+
+/// Puts a receipt under the names of both versions.
+pub fn insert_receipt(response: &mut HttpResponseBuilder, receipt: &Receipt, version: Version) {
+    let value = receipt.header(version);
+    RECEIPT_HEADERS.iter().for_each(|name| _ = response.insert_header((*name, value.as_str())));
 }
 
 /// Says whether to send the same request again. Never once a payment was settled or may be: an SDK that retries would
@@ -165,7 +191,7 @@ fn advise(response: &mut HttpResponseBuilder, error: &Error, settled: bool) {
 fn offer_error(error: &Error) -> &str {
     match error.reason {
         Some(reason) => reason,
-        None if error.code == Code::PaymentRequired => "Payment required",
+        None if error.code == Code::PaymentRequired => PAYMENT_REQUIRED,
         None => error.code.row().code,
     }
 }
@@ -201,8 +227,7 @@ pub fn served(served: Served) -> HttpResponse {
     fault::point("reply.before");
     let mut response = HttpResponse::Ok();
     if let Some((receipt, version)) = served.receipt {
-        let value = receipt.header(version);
-        RECEIPT_HEADERS.iter().for_each(|name| _ = response.insert_header((*name, value.as_str())));
+        insert_receipt(&mut response, &receipt, version);
     }
     match served.stream {
         true => event_stream(&mut response),

@@ -139,7 +139,13 @@ mod tests {
         let stored = VerifiedPayment::from_bytes(&verified.to_bytes()).unwrap();
         assert_eq!((stored.id(), stored.valid_before()), (verified.id(), verified.valid_before()));
         assert!(!format!("{verified:?}").contains("signature"));
-        assert!(verify(&payment, &offer, Amounts::Exact, now.plus(std::time::Duration::from_secs(295))).is_err(), "5 s are too short");
-        assert!(verify(&payment, &offer, Amounts::Exact, now.plus(std::time::Duration::from_secs(294))).is_ok(), "6 s are enough");
+        assert!(
+            verify(&payment, &offer, Amounts::Exact, now.plus(std::time::Duration::from_secs(295))).is_err(),
+            "5 s are too short"
+        );
+        assert!(
+            verify(&payment, &offer, Amounts::Exact, now.plus(std::time::Duration::from_secs(294))).is_ok(),
+            "6 s are enough"
+        );
     }
 }

@@ -173,13 +173,17 @@ fn within(amounts: &RangeInclusive<Word>, amount: Word) -> Result<(), Refused> {
     let (least, most) = (amounts.start(), amounts.end());
     let usdc = |units: &Word| Micros::new(units.as_u64().unwrap_or(u64::MAX));
     if amount < *least {
-        let message =
-            format!("the payment is over {amount} units of the token, and at least {least} ({} USDC) are taken; sign more", usdc(least));
+        let message = format!(
+            "the payment is over {amount} units of the token, and at least {least} ({} USDC) are taken; sign more",
+            usdc(least)
+        );
         return Err(invalid(reason::TOO_LOW, message));
     }
     if amount > *most {
-        let message =
-            format!("the payment is over {amount} units of the token, and at most {most} ({} USDC) are taken; sign less", usdc(most));
+        let message = format!(
+            "the payment is over {amount} units of the token, and at most {most} ({} USDC) are taken; sign less",
+            usdc(most)
+        );
         return Err(invalid(reason::TOO_HIGH, message));
     }
     Ok(())
