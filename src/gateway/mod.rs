@@ -2,6 +2,7 @@
 
 mod journal;
 mod payer;
+mod prepaid;
 
 mod prices;
 mod quote;

@@ -3,6 +3,7 @@
 mod credentials;
 mod limits;
 mod paid;
+mod payment_required;
 mod public;
 mod respond;
 mod routes;
