@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 use farebox_rig::account::Key;
 use farebox_rig::anvil::BUYER;
 use farebox_rig::http::{self, Request};
-use farebox_rig::process::eventually;
 use farebox_rig::provider::{After, Provider, Received, wait_gone};
 use farebox_rig::server::Settings;
 use serde_json::json;
@@ -154,7 +153,7 @@ fn leave_everywhere(usage: Usage, then: Then) -> (Shop, Vec<Left>) {
     let key = shop.buyer_with_key();
     let left: Vec<_> = (0..=LAST).map(|events| leave(&shop, &key, usage, events, &gone)).collect();
     assert_eq!(provider.requests().len(), left.len(), "nobody asked again");
-    eventually("every call is charged", || shop.account(BUYER).statement().of("CHARGE").len() == left.len());
+    shop.wait_charged(left.len());
     (shop, left)
 }
 

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use farebox_rig::account::{Account, Key, Statement};
+use farebox_rig::account::{Account, Key};
 use farebox_rig::anvil::{Anvil, BUYER, OTHER_BUYER, SETTLER, Wallet};
 use farebox_rig::process::eventually;
 use farebox_rig::server::{MODEL, Server, Settings};
@@ -87,6 +87,11 @@ impl Shop {
         owed
     }
 
+    /// Waits until so many calls have ended: one is charged when its last byte has passed, or its caller is gone.
+    pub fn wait_charged(&self, calls: usize) {
+        eventually("every call is charged", || self.server.output().matches("charged 0.").count() >= calls);
+    }
+
     /// Closes the shop and audits it. What the upstream logged for whole answers, and `broken` for those that were not, is
     /// what was charged, to the micro and call by call; the rows of each statement sum to its balance; what came in over the
     /// chain is either charged or somebody's balance; the books say the same, and nothing secret was logged or kept.
@@ -94,7 +99,8 @@ impl Shop {
         let mut owed = self.logged();
         owed.extend(broken);
         owed.sort_unstable();
-        let statements = self.settled(owed.len());
+        self.wait_charged(owed.len());
+        let statements = [BUYER, OTHER_BUYER].map(|wallet| (wallet, self.account(wallet).statement()));
         let mut charges: Vec<i64> = statements.iter().flat_map(|(_, statement)| statement.of("CHARGE")).map(|it| -it).collect();
         charges.sort_unstable();
         assert_eq!(charges, owed, "what was charged is what the upstream counted");
@@ -111,17 +117,6 @@ impl Shop {
             assert_eq!(i64::try_from(books.balance(wallet.address)).unwrap(), statement.balance, "{:#}", books.json);
         }
         self.assert_discreet();
-    }
-
-    /// The statements of both buyers, as soon as they have so many charges: a call is posted when its last byte has passed.
-    fn settled(&self, charges: usize) -> Vec<(Wallet, Statement)> {
-        let read = || [BUYER, OTHER_BUYER].map(|wallet| (wallet, self.account(wallet).statement()));
-        let mut statements = read();
-        eventually("every call is charged", || {
-            statements = read();
-            statements.iter().map(|(_, statement)| statement.of("CHARGE").len()).sum::<usize>() >= charges
-        });
-        statements.to_vec()
     }
 
     fn assert_discreet(&self) {

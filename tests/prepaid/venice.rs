@@ -3,7 +3,6 @@
 use farebox_rig::account::usd;
 use farebox_rig::anvil::{BUYER, OTHER_BUYER, SETTLER, Wallet};
 use farebox_rig::http::Request;
-use farebox_rig::process::eventually;
 use farebox_rig::sdk::Sdk;
 use farebox_rig::server::{MODEL, Settings};
 use serde_json::{Value, json};
@@ -23,10 +22,6 @@ fn venice_that_pays(shop: &Shop, wallet: Wallet, usd: &str, steps: &[Value]) -> 
 
 fn do_(word: &str) -> Value {
     json!({ "do": word })
-}
-
-fn wait_charges(shop: &Shop, wallet: Wallet, count: usize) {
-    eventually("the calls are charged", || shop.account(wallet).statement().of("CHARGE").len() == count);
 }
 
 #[test]
@@ -56,7 +51,7 @@ fn it_tops_up_chats_streams_and_reads_its_balance_and_its_statement() {
     assert_eq!((pieces.concat().as_str(), pieces.len()), (ANSWER, 2), "piece by piece");
     assert!(usd(&bought[4]["balance"]) < 5_000_000, "the balance is tracked from the headers: {}", bought[4]);
 
-    wait_charges(&shop, BUYER, 2);
+    shop.wait_charged(2);
     let page = |limit: u64, offset: u64| json!({ "do": "getTransactions", "options": { "limit": limit, "offset": offset } });
     let read = venice(&shop, BUYER, &[do_("getBalance"), page(2, 0), page(2, 2), do_("getTransactions")]);
     let left = i64::try_from(FIVE).unwrap() - 2 * CHARGE;
@@ -132,13 +127,13 @@ fn what_is_suggested_to_be_paid_suffices_also_for_a_call_that_costs_more_than_th
 fn an_amount_outside_the_limits_is_refused_and_any_amount_within_is_credited_whole() {
     let prepaid = vec!["top_up_maximum = \"20.00\"".to_owned()];
     let shop = Shop::with(8453, Settings { prepaid, ..Settings::default() });
-    let pay = |usd: f32| json!({ "do": "topUp", "usd": usd });
-    let outcomes = venice(&shop, BUYER, &[pay(0.5), pay(20.25)]);
+    let pay = |usd: Value| json!({ "do": "topUp", "usd": usd });
+    let outcomes = venice(&shop, BUYER, &[pay(json!(0.5)), pay(json!(20.25))]);
     assert_eq!(outcomes[0]["error"]["code"], "INVALID_AMOUNT", "the client knows the minimum from the offer: {outcomes:?}");
     let too_much = &outcomes[1]["error"];
     assert_eq!((&too_much["code"], &too_much["message"]), (&"TOP_UP_FAILED".into(), &"AMOUNT_TOO_HIGH".into()), "{outcomes:?}");
     shop.assert_untouched();
-    let outcomes = venice(&shop, BUYER, &[pay(1.0), pay(2.75)]);
+    let outcomes = venice(&shop, BUYER, &[pay(json!(1)), pay(json!(2.75))]);
     values(&outcomes);
     assert_eq!(shop.account(BUYER).statement().of("TOP_UP"), [1_000_000, 2_750_000]);
     shop.close(&[]);
@@ -190,7 +185,7 @@ fn a_stream_that_breaks_off_is_an_exception_costs_what_passed_and_is_not_paid_fo
     let fault = params("<<fake words=6 in=20 errev=4 gap=20>>");
     let bought = venice_that_pays(&shop, BUYER, "2", &[step("chatStream", fault)]);
     assert_eq!(bought[0]["error"]["class"], "TypeError", "never taken for a whole answer: {bought:?}");
-    wait_charges(&shop, BUYER, 1);
+    shop.wait_charged(1);
     let statement = shop.account(BUYER).statement();
     assert_eq!(statement.of("TOP_UP"), [2_000_000], "one payment");
     let charge = -statement.of("CHARGE")[0];
