@@ -17,14 +17,8 @@ def perform(actions):
 
 def told(error):
     """What a program sees that catches the error; `class` is what it would write after `except`."""
-    seen = {"class": type(error).__name__, "message": str(error)}
-    response = getattr(error, "response", None)
-    if response is not None:
-        seen["request_id"] = response.headers.get("x-request-id")
-    for name in ("code", "type"):
-        seen[name] = getattr(error, name, None)
-    seen["status"] = getattr(error, "status_code", None)
-    return seen
+    seen = {name: getattr(error, name, None) for name in ("code", "type", "request_id")}
+    return seen | {"class": type(error).__name__, "message": str(error), "status": getattr(error, "status_code", None)}
 
 
 def client(library, base_url, step):

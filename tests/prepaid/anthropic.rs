@@ -82,7 +82,7 @@ fn buys_everything(sdk: Sdk) {
         let headers = call["headers"].to_string().to_lowercase();
         assert!(!headers.contains("sk-x402-"), "the buyer's key stays here: {headers}");
     }
-    assert_eq!(shop.logged().iter().filter(|charge| **charge == CHARGE).count(), 6, "{:?}", shop.logged());
+    assert_eq!(shop.logged().iter().filter(|charge| **charge == CHARGE).count(), 7, "{:?}", shop.logged());
     shop.close(&[]);
 }
 

@@ -70,7 +70,7 @@ fn buys_everything(sdk: Sdk) {
     assert_passed_on(&shop);
     let answered = shop.logged();
     assert_eq!(answered.iter().filter(|charge| **charge == CACHED_CHARGE).count(), 1, "{answered:?}");
-    assert_eq!(answered.iter().filter(|charge| **charge == CHARGE).count(), 6, "{answered:?}");
+    assert_eq!(answered.iter().filter(|charge| **charge == CHARGE).count(), 7, "{answered:?}");
     shop.close(&[]);
 }
 
