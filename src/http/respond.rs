@@ -32,7 +32,7 @@ pub struct Edge {
 const ALLOWED: &str = "content-type, authorization, x-api-key, anthropic-version, anthropic-beta, payment-signature, x-payment, \
                        x-402-payment, sign-in-with-x, x-sign-in-with-x, access-control-expose-headers, payment-retry";
 /// Response headers a page may read.
-const EXPOSED: &str = "PAYMENT-REQUIRED, PAYMENT-RESPONSE, X-PAYMENT-RESPONSE, X-Request-Id, X-Balance-Remaining, \
+const EXPOSED: &str = "PAYMENT-REQUIRED, PAYMENT-RESPONSE, X-PAYMENT-RESPONSE, X-Request-Id, Request-Id, X-Balance-Remaining, \
                        X-Allowance-Remaining, Retry-After";
 /// What an answer depends on besides its URL.
 const VARY: &str = "Authorization, X-Api-Key, Payment-Signature, X-Payment, X-402-Payment, X-Sign-In-With-X, Sign-In-With-X";
@@ -41,7 +41,8 @@ const ALLOWANCE: HeaderName = HeaderName::from_static("x-allowance-remaining");
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 /// Seconds to wait for trouble that passes and names no time of its own.
 const RETRY_AFTER: u32 = 5;
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// The id of a request under the two names by which it is looked for: OpenAI's SDKs and ours read the first, Anthropic's the second.
+const REQUEST_ID: [HeaderName; 2] = [HeaderName::from_static("x-request-id"), HeaderName::from_static("request-id")];
 
 /// Names a request and takes its bucket. `Err` is the answer to a request that goes no further.
 pub fn enter(edge: &Rc<Edge>, request: &mut ServiceRequest) -> Result<RequestId, (RequestId, Box<ServiceResponse>)> {
@@ -76,7 +77,9 @@ where
 
 fn dress(headers: &mut HeaderMap, id: RequestId) {
     if let Ok(value) = HeaderValue::from_str(&id.to_string()) {
-        headers.insert(REQUEST_ID, value);
+        for name in REQUEST_ID {
+            headers.insert(name, value.clone());
+        }
     }
     headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
     headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED));
