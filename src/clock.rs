@@ -76,7 +76,21 @@ impl Period {
             Period::Month => Day(day.0.saturating_sub(since_the_first(day))).began(),
         }
     }
+
+    /// When the next period begins; never for [`Period::Ever`].
+    pub fn renews(self, at: Timestamp) -> Option<Timestamp> {
+        let began = self.began(at);
+        match self {
+            Period::Ever => None,
+            Period::Day => Some(began.plus(Duration::from_secs(SECONDS_A_DAY))),
+            Period::Week => Some(Day(at.day().0.saturating_add(7).saturating_sub(since_monday(at.day()))).began()),
+            Period::Month => Some(Period::Month.began(began.plus(A_MONTH_AND_MORE))),
+        }
+    }
 }
+
+/// Longer than any month, and shorter than two.
+const A_MONTH_AND_MORE: Duration = Duration::from_secs(31 * SECONDS_A_DAY);
 
 /// Days since the last Monday. The first day of 1970 was a Thursday; its week began before there were timestamps.
 const fn since_monday(day: Day) -> u32 {
@@ -133,6 +147,23 @@ mod tests {
             assert_eq!(Period::Day.began(at(now)), midnight(day), "the day of {now}");
             assert_eq!(Period::Week.began(at(now)), midnight(week), "the week of {now}");
             assert_eq!(Period::Month.began(at(now)), midnight(month), "the month of {now}");
+        }
+    }
+
+    #[test]
+    fn a_period_renews_when_the_next_one_begins() {
+        for (now, day, week, month) in [
+            ("2026-11-21T06:12:20.5Z", "2026-11-22", "2026-11-23", "2026-12-01"),
+            ("2026-11-16T00:00:00Z", "2026-11-17", "2026-11-23", "2026-12-01"),
+            ("2026-12-31T23:59:59.999Z", "2027-01-01", "2027-01-04", "2027-01-01"),
+            ("2027-02-28T12:00:00Z", "2027-03-01", "2027-03-01", "2027-03-01"),
+            ("2028-02-01T00:00:00Z", "2028-02-02", "2028-02-07", "2028-03-01"),
+        ] {
+            let midnight = |date: &str| Some(at(&format!("{date}T00:00:00Z")));
+            assert_eq!(Period::Ever.renews(at(now)), None);
+            assert_eq!(Period::Day.renews(at(now)), midnight(day), "the day of {now}");
+            assert_eq!(Period::Week.renews(at(now)), midnight(week), "the week of {now}");
+            assert_eq!(Period::Month.renews(at(now)), midnight(month), "the month of {now}");
         }
     }
 

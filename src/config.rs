@@ -193,6 +193,15 @@ impl Config {
         Ok(config)
     }
 
+    /// The same, now that the system has chosen the port where the operator wrote port 0.
+    pub fn bound_to(mut self, address: SocketAddr) -> Config {
+        if self.public_url == format!("http://{}", self.bind) {
+            self.public_url = format!("http://{address}");
+        }
+        self.bind = address;
+        self
+    }
+
     /// Whether any network only pretends to move money.
     pub fn is_simulated(&self) -> bool {
         self.networks.iter().any(|network| matches!(network.settlement, Settlement::Simulated))

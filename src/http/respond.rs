@@ -8,8 +8,8 @@ use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpMessage as _, HttpRequest, HttpResponse, HttpResponseBuilder};
-use serde_json::{Map, Value, json};
 
+use super::payment_required::PaymentRequired;
 use super::routes::error_shape;
 use super::{BodyMemory, RateLimits};
 use crate::dialect::{ErrorShape, error_body};
@@ -17,7 +17,9 @@ use crate::error::{Code, Error};
 use crate::fault;
 use crate::gateway::{Gateway, Refusal, Served};
 use crate::ids::RequestId;
-use crate::x402::{self, OFFER_HEADER, Offer, RECEIPT_HEADERS, Receipt, Version};
+use crate::ledger::Standing;
+use crate::x402::sign_in::Challenge;
+use crate::x402::{OFFER_HEADER, RECEIPT_HEADERS, Receipt, Version};
 
 /// What the edge knows about itself.
 pub struct Edge {
@@ -30,14 +32,17 @@ pub struct Edge {
 const ALLOWED: &str = "content-type, authorization, x-api-key, anthropic-version, anthropic-beta, payment-signature, x-payment, \
                        x-402-payment, sign-in-with-x, x-sign-in-with-x, access-control-expose-headers, payment-retry";
 /// Response headers a page may read.
-const EXPOSED: &str = "PAYMENT-REQUIRED, PAYMENT-RESPONSE, X-PAYMENT-RESPONSE, X-Request-Id, X-Balance-Remaining, \
+const EXPOSED: &str = "PAYMENT-REQUIRED, PAYMENT-RESPONSE, X-PAYMENT-RESPONSE, X-Request-Id, Request-Id, X-Balance-Remaining, \
                        X-Allowance-Remaining, Retry-After";
 /// What an answer depends on besides its URL.
 const VARY: &str = "Authorization, X-Api-Key, Payment-Signature, X-Payment, X-402-Payment, X-Sign-In-With-X, Sign-In-With-X";
+const BALANCE: HeaderName = HeaderName::from_static("x-balance-remaining");
+const ALLOWANCE: HeaderName = HeaderName::from_static("x-allowance-remaining");
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 /// Seconds to wait for trouble that passes and names no time of its own.
 const RETRY_AFTER: u32 = 5;
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// The id of a request under the two names by which it is looked for: OpenAI's SDKs and ours read the first, Anthropic's the second.
+const REQUEST_ID: [HeaderName; 2] = [HeaderName::from_static("x-request-id"), HeaderName::from_static("request-id")];
 
 /// Names a request and takes its bucket. `Err` is the answer to a request that goes no further.
 pub fn enter(edge: &Rc<Edge>, request: &mut ServiceRequest) -> Result<RequestId, (RequestId, Box<ServiceResponse>)> {
@@ -72,7 +77,9 @@ where
 
 fn dress(headers: &mut HeaderMap, id: RequestId) {
     if let Ok(value) = HeaderValue::from_str(&id.to_string()) {
-        headers.insert(REQUEST_ID, value);
+        for name in REQUEST_ID {
+            headers.insert(name, value.clone());
+        }
     }
     headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
     headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED));
@@ -128,45 +135,53 @@ pub fn slow_down(what: &str, seconds: u32) -> Error {
 /// A refusal as an answer, in the shape of the path it was asked on. The operator hears its cause here, once.
 pub fn refuse(request: &HttpRequest, refusal: Refusal) -> HttpResponse {
     let (id, shape) = (request_id(request), error_shape(request.path()));
-    let Refusal { error, offer, receipt } = refusal;
+    let Refusal { error, offer, receipt, remedy } = refusal;
     log(request, id, &error);
+    let edge = request.app_data::<Rc<Edge>>();
+    let required = edge.zip(offer.as_ref()).map(|(edge, offer)| PaymentRequired::new(edge, request.path(), offer, remedy));
     let mut response = HttpResponse::build(status(error.code));
-    if let Some(offer) = &offer {
-        response.insert_header((OFFER_HEADER, x402::encode(&offer.v2(offer_error(&error)))));
+    if let Some(required) = &required {
+        response.insert_header((OFFER_HEADER, required.header(&error)));
     }
     advise(&mut response, &error, receipt.is_some());
     if let Some((receipt, version)) = receipt {
         insert_receipt(&mut response, &receipt, version);
     }
-    match offer {
-        // Where a top-up begins, the body is the offer as it stands in the header: clients read either.
-        Some(offer) if shape == ErrorShape::TopUp && error.code == Code::PaymentRequired => {
-            response.json(top_up_offer(&offer, request.query_string()))
-        }
-        Some(offer) => {
-            let mut body = error_body(shape, &error, id);
-            add_offer(&mut body, shape, &offer);
-            response.json(body)
-        }
-        None => response.json(error_body(shape, &error, id)),
+    let top_up_begins = shape == ErrorShape::TopUp && error.code == Code::PaymentRequired;
+    if let Some(required) = required.as_ref().filter(|_| top_up_begins) {
+        return response.json(required.offer(&error, request.query_string()));
     }
-}
-
-/// The body of an offer alone: of version 2, or of version 1 for who asks for that.
-fn top_up_offer(offer: &Offer, query: &str) -> Value {
-    match query.split('&').any(|pair| pair == "x402Version=1") {
-        true => json!({ "x402Version": 1, "error": PAYMENT_REQUIRED, "accepts": offer.v1_accepts() }),
-        false => json!(offer.v2(PAYMENT_REQUIRED)),
+    let mut body = error_body(shape, &error, id);
+    if let Some(required) = &required {
+        required.add_to(&mut body, shape);
     }
+    response.json(body)
 }
-
-/// The `error` of an offer for whoever brought nothing, in the words that clients know.
-const PAYMENT_REQUIRED: &str = "Payment required";
 
 /// Puts a receipt under the names of both versions.
 pub fn insert_receipt(response: &mut HttpResponseBuilder, receipt: &Receipt, version: Version) {
     let value = receipt.header(version);
     RECEIPT_HEADERS.iter().for_each(|name| _ = response.insert_header((*name, value.as_str())));
+}
+
+/// An invitation to sign in for what is at `path`.
+pub fn challenge(edge: &Edge, path: &str) -> Challenge {
+    let gateway = &edge.gateway;
+    let mut nonce = [0; 16];
+    if let Err(error) = getrandom::fill(&mut nonce) {
+        // A wallet may sign any nonce that it has not used before, so this one serves one time less.
+        tracing::error!(%error, "no randomness for a sign-in");
+    }
+    let uri = format!("{}{path}", gateway.public_url);
+    Challenge::new(gateway.sign_in_rules(), &uri, &gateway.prepaid.sign_in_statement, nonce, gateway.clock().now())
+}
+
+/// Says what a wallet can spend, for an answer to its key or its sign-in: USD with six decimals.
+pub fn show_standing(response: &mut HttpResponseBuilder, standing: &Standing) {
+    response.insert_header((BALANCE, standing.available.to_string()));
+    if standing.has_allowance {
+        response.insert_header((ALLOWANCE, standing.allowance.to_string()));
+    }
 }
 
 /// Says whether to send the same request again. Never once a payment was settled or may be: an SDK that retries would
@@ -187,31 +202,6 @@ fn advise(response: &mut HttpResponseBuilder, error: &Error, settled: bool) {
     }
 }
 
-/// The `error` of a version 2 offer: the reason code of a refused payment, or the words clients know.
-fn offer_error(error: &Error) -> &str {
-    match error.reason {
-        Some(reason) => reason,
-        None if error.code == Code::PaymentRequired => PAYMENT_REQUIRED,
-        None => error.code.row().code,
-    }
-}
-
-/// Under `/v1` the body is at once version 1's offer and the dialect's error; under `/api/v1` it is version 2's offer.
-fn add_offer(body: &mut Map<String, Value>, shape: ErrorShape, offer: &Offer) {
-    match shape {
-        ErrorShape::OpenAi | ErrorShape::Anthropic => {
-            body.insert("x402Version".into(), 1.into());
-            body.insert("accepts".into(), offer.v1_accepts().into());
-        }
-        ErrorShape::Flat | ErrorShape::TopUp => {
-            let v2 = offer.v2("");
-            body.insert("x402Version".into(), v2.version.into());
-            body.insert("resource".into(), json!(v2.resource));
-            body.insert("accepts".into(), json!(v2.accepts));
-        }
-    }
-}
-
 fn log(request: &HttpRequest, id: RequestId, error: &Error) {
     let (code, status) = (error.code.row().code, error.status());
     let (method, path, reason) = (request.method().as_str(), request.path(), error.reason);
@@ -228,6 +218,9 @@ pub fn served(served: Served) -> HttpResponse {
     let mut response = HttpResponse::Ok();
     if let Some((receipt, version)) = served.receipt {
         insert_receipt(&mut response, &receipt, version);
+    }
+    if let Some(standing) = &served.standing {
+        show_standing(&mut response, standing);
     }
     match served.stream {
         true => event_stream(&mut response),

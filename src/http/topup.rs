@@ -6,7 +6,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use futures_util::StreamExt as _;
 use serde_json::{Map, Value};
 
-use super::paid::credentials;
+use super::credentials::credentials;
 use super::respond::{self, Edge};
 use crate::error::{Code, Error};
 use crate::gateway::{Refusal, TopUp, ToppedUp, top_up as take};
