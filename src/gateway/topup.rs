@@ -26,8 +26,9 @@ pub struct TopUp {
 pub struct ToppedUp {
     pub wallet: AccountId,
     pub credited: Micros,
-    /// What the wallet can spend now. Told to the first who brings the payment and not to those who repeat it: by then it
-    /// stands on its chain for everybody to copy, and is nobody's credential.
+    /// What the wallet can spend now. Told to the first who brings the payment, and of those who repeat it only to who shows
+    /// by a sign-in or a key to be that wallet: by then the payment stands on its chain for everybody to copy, and is nobody's
+    /// credential.
     pub balance: Option<Micros>,
     pub payment: PaymentId,
     pub receipt: (Receipt, Version),
@@ -76,7 +77,8 @@ async fn take(gateway: &Arc<Gateway>, call: &TopUp, quote: &Quote, payment: &Pay
     let told = |error: Error| told(gateway, quote, payment, error);
     let (turn, known) = settle::enter(gateway, quote, payment).map_err(told)?;
     if let Some(row) = known {
-        return again(turn.id, &row, payment);
+        let topped_up = again(turn.id, &row, payment)?;
+        return Ok(ToppedUp { balance: balance_of_known(gateway, &call.credentials, topped_up.wallet), ..topped_up });
     }
     let verified = match settle::verify(gateway, quote, payment, std::time::Duration::ZERO) {
         Ok(verified) => verified,
@@ -113,6 +115,12 @@ fn credited(
     tracing::info!(request.id = %call.request, account = %wallet, payment = %id, micros = amount, tx, "topped up");
     let receipt = settle::receipt(payment, confirmation);
     Ok(ToppedUp { wallet, credited: Micros::new(amount), balance: Some(standing.available), payment: id, receipt })
+}
+
+/// What a wallet can spend, for who has shown to be it. A sign-in or a key that is not good proves nothing, and is not needed.
+fn balance_of_known(gateway: &Gateway, credentials: &Credentials, wallet: AccountId) -> Option<Micros> {
+    let payer = gateway.identify(credentials).ok().flatten().filter(|payer| payer.account() == wallet)?;
+    gateway.ledger.standing(payer.account()).ok().map(|standing| standing.available)
 }
 
 /// The answer to a top-up that is known: the same as the first time. It says nothing that its chain does not say.

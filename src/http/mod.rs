@@ -8,6 +8,7 @@ mod public;
 mod respond;
 mod routes;
 mod topup;
+mod wallet;
 
 use std::any::Any;
 use std::net::TcpListener;
