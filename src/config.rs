@@ -1,6 +1,7 @@
 //! What the operator wrote in config.toml, checked once: every refusal names the key at fault and says why.
 
 mod file;
+mod prepaid;
 mod secret;
 
 use std::collections::HashSet;
@@ -15,6 +16,7 @@ use crate::tariff::{Ceiling, Tariff};
 use crate::x402::names;
 
 pub use file::Speaks;
+pub use prepaid::{NoncePolicy, Prepaid};
 pub use secret::Secret;
 
 /// A configuration that was checked as a whole.
@@ -30,6 +32,7 @@ pub struct Config {
     pub catalogue: Catalogue,
     pub limits: Limits,
     pub payments: Payments,
+    pub prepaid: Prepaid,
 }
 
 /// One network that payments are taken on.
@@ -92,6 +95,8 @@ pub struct Limits {
     pub per_ip_burst: u32,
     pub payments_per_ip_per_minute: u32,
     pub streams: usize,
+    /// Prepaid calls of one wallet at the same time.
+    pub streams_per_account: usize,
     pub max_body: usize,
     /// Bytes of all request bodies in memory together.
     pub max_bodies: usize,
@@ -177,9 +182,19 @@ impl Config {
             catalogue,
             limits: limits(&file.limits)?,
             payments,
+            prepaid: prepaid::prepaid(&file.prepaid)?,
         };
         config.check_networks()?;
         Ok(config)
+    }
+
+    /// The same, now that the system has chosen the port where the operator wrote port 0.
+    pub fn bound_to(mut self, address: SocketAddr) -> Config {
+        if self.public_url == format!("http://{}", self.bind) {
+            self.public_url = format!("http://{address}");
+        }
+        self.bind = address;
+        self
     }
 
     /// Whether any network only pretends to move money.
@@ -436,6 +451,7 @@ fn limits(row: &file::Limits) -> Result<Limits, ConfigError> {
         per_ip_burst: row.per_ip_burst,
         payments_per_ip_per_minute: row.payments_per_ip_per_minute,
         streams: row.streams,
+        streams_per_account: row.streams_per_account.max(1),
         max_body: row.max_body_mb.saturating_mul(1024 * 1024),
         max_bodies: row.max_bodies_mb.saturating_mul(1024 * 1024),
         body_time: Duration::from_secs(row.body_seconds),

@@ -10,22 +10,27 @@ pub enum Code {
     InvalidPayment,
     InvalidKey,
     KeyRevoked,
+    InvalidSignIn,
+    InvalidSession,
     PaymentRequired,
     PaymentInvalid,
     SettlementFailed,
     InsufficientBalance,
     ModelNotAllowed,
     SpendLimitExceeded,
+    WalletMismatch,
     NotFound,
     ModelNotFound,
     MethodNotAllowed,
     RequestTimeout,
     PaymentInProgress,
     PaymentAlreadyUsed,
+    TooManyKeys,
     RequestTooLarge,
     UnsupportedMediaType,
     UpgradeRequired,
     RateLimited,
+    TooManyCalls,
     Internal,
     UpstreamRejected,
     UpstreamError,
@@ -40,17 +45,19 @@ pub enum Code {
     SettlementPending,
 }
 
-/// One row of the table: HTTP status, code on the wire, `type` in OpenAI's and in Anthropic's error object.
+/// One row of the table: HTTP status, code on the wire, `type` in OpenAI's and in Anthropic's error object, and the code under
+/// `/api/v1`, whose clients know other names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Row {
     pub status: u16,
     pub code: &'static str,
     pub openai: &'static str,
     pub anthropic: &'static str,
+    pub flat: &'static str,
 }
 
 impl Code {
-    pub const ALL: [Code; 33] = {
+    pub const ALL: [Code; 38] = {
         use Code::*;
         [
             InvalidJson,
@@ -58,22 +65,27 @@ impl Code {
             InvalidPayment,
             InvalidKey,
             KeyRevoked,
+            InvalidSignIn,
+            InvalidSession,
             PaymentRequired,
             PaymentInvalid,
             SettlementFailed,
             InsufficientBalance,
             ModelNotAllowed,
             SpendLimitExceeded,
+            WalletMismatch,
             NotFound,
             ModelNotFound,
             MethodNotAllowed,
             RequestTimeout,
             PaymentInProgress,
             PaymentAlreadyUsed,
+            TooManyKeys,
             RequestTooLarge,
             UnsupportedMediaType,
             UpgradeRequired,
             RateLimited,
+            TooManyCalls,
             Internal,
             UpstreamRejected,
             UpstreamError,
@@ -91,42 +103,47 @@ impl Code {
 
     #[rustfmt::skip] // a table reads best as a table
     pub const fn row(self) -> Row {
-        let (status, code, openai, anthropic) = match self {
-            Code::InvalidJson          => (400, "invalid_json",           "invalid_request_error", "invalid_request_error"),
-            Code::InvalidRequest       => (400, "invalid_request",        "invalid_request_error", "invalid_request_error"),
-            Code::InvalidPayment       => (400, "invalid_payment",        "invalid_request_error", "invalid_request_error"),
-            Code::InvalidKey           => (401, "invalid_key",            "authentication_error",  "authentication_error"),
-            Code::KeyRevoked           => (401, "key_revoked",            "authentication_error",  "authentication_error"),
-            Code::PaymentRequired      => (402, "payment_required",       "payment_required",      "billing_error"),
-            Code::PaymentInvalid       => (402, "payment_invalid",        "payment_required",      "billing_error"),
-            Code::SettlementFailed     => (402, "settlement_failed",      "payment_required",      "billing_error"),
-            Code::InsufficientBalance  => (402, "insufficient_balance",   "insufficient_quota",    "billing_error"),
-            Code::ModelNotAllowed      => (403, "model_not_allowed",      "permission_error",      "permission_error"),
-            Code::SpendLimitExceeded   => (403, "spend_limit_exceeded",   "permission_error",      "permission_error"),
-            Code::NotFound             => (404, "not_found",              "invalid_request_error", "not_found_error"),
-            Code::ModelNotFound        => (404, "model_not_found",        "invalid_request_error", "not_found_error"),
-            Code::MethodNotAllowed     => (405, "method_not_allowed",     "invalid_request_error", "invalid_request_error"),
-            Code::RequestTimeout       => (408, "request_timeout",        "invalid_request_error", "timeout_error"),
-            Code::PaymentInProgress    => (409, "payment_in_progress",    "invalid_request_error", "invalid_request_error"),
-            Code::PaymentAlreadyUsed   => (409, "payment_already_used",   "invalid_request_error", "invalid_request_error"),
-            Code::RequestTooLarge      => (413, "request_too_large",      "invalid_request_error", "request_too_large"),
-            Code::UnsupportedMediaType => (415, "unsupported_media_type", "invalid_request_error", "invalid_request_error"),
-            Code::UpgradeRequired      => (426, "upgrade_required",       "invalid_request_error", "invalid_request_error"),
-            Code::RateLimited          => (429, "rate_limited",           "rate_limit_error",      "rate_limit_error"),
-            Code::Internal             => (500, "internal_error",         "server_error",          "api_error"),
-            Code::UpstreamRejected     => (400, "upstream_rejected",      "invalid_request_error", "invalid_request_error"),
-            Code::UpstreamError        => (502, "upstream_error",         "server_error",          "api_error"),
-            Code::UpstreamAuth         => (502, "upstream_auth",          "server_error",          "api_error"),
-            Code::UpstreamUnavailable  => (503, "upstream_unavailable",   "server_error",          "api_error"),
-            Code::UpstreamOverloaded   => (529, "upstream_overloaded",    "server_error",          "overloaded_error"),
-            Code::UpstreamTimeout      => (504, "upstream_timeout",       "server_error",          "timeout_error"),
-            Code::LedgerUnavailable    => (503, "ledger_unavailable",     "server_error",          "api_error"),
-            Code::NetworkUnavailable   => (503, "network_unavailable",    "server_error",          "api_error"),
-            Code::ClockSkew            => (503, "clock_skew",             "server_error",          "api_error"),
-            Code::Busy                 => (503, "busy",                   "server_error",          "overloaded_error"),
-            Code::SettlementPending    => (504, "settlement_pending",     "server_error",          "api_error"),
+        let (status, code, openai, anthropic, flat) = match self {
+            Code::InvalidJson          => (400, "invalid_json",           "invalid_request_error", "invalid_request_error", "INVALID_JSON"),
+            Code::InvalidRequest       => (400, "invalid_request",        "invalid_request_error", "invalid_request_error", "INVALID_REQUEST"),
+            Code::InvalidPayment       => (400, "invalid_payment",        "invalid_request_error", "invalid_request_error", "INVALID_PAYMENT_FORMAT"),
+            Code::InvalidKey           => (401, "invalid_key",            "authentication_error",  "authentication_error",  "INVALID_KEY"),
+            Code::KeyRevoked           => (401, "key_revoked",            "authentication_error",  "authentication_error",  "KEY_REVOKED"),
+            Code::InvalidSignIn        => (401, "invalid_sign_in",        "authentication_error",  "authentication_error",  "X402_SIGN_IN_INVALID"),
+            Code::InvalidSession       => (401, "invalid_session",        "authentication_error",  "authentication_error",  "INVALID_SESSION"),
+            Code::PaymentRequired      => (402, "payment_required",       "payment_required",      "billing_error",         "PAYMENT_REQUIRED"),
+            Code::PaymentInvalid       => (402, "payment_invalid",        "payment_required",      "billing_error",         "PAYMENT_VERIFICATION_FAILED"),
+            Code::SettlementFailed     => (402, "settlement_failed",      "payment_required",      "billing_error",         "SETTLEMENT_FAILED"),
+            Code::InsufficientBalance  => (402, "insufficient_balance",   "insufficient_quota",    "billing_error",         "PAYMENT_REQUIRED"),
+            Code::ModelNotAllowed      => (403, "model_not_allowed",      "permission_error",      "permission_error",      "MODEL_NOT_ALLOWED"),
+            Code::SpendLimitExceeded   => (403, "spend_limit_exceeded",   "permission_error",      "permission_error",      "SPEND_LIMIT_EXCEEDED"),
+            Code::WalletMismatch       => (403, "wallet_mismatch",        "permission_error",      "permission_error",      "X402_WALLET_MISMATCH"),
+            Code::NotFound             => (404, "not_found",              "invalid_request_error", "not_found_error",       "NOT_FOUND"),
+            Code::ModelNotFound        => (404, "model_not_found",        "invalid_request_error", "not_found_error",       "MODEL_NOT_FOUND"),
+            Code::MethodNotAllowed     => (405, "method_not_allowed",     "invalid_request_error", "invalid_request_error", "METHOD_NOT_ALLOWED"),
+            Code::RequestTimeout       => (408, "request_timeout",        "invalid_request_error", "timeout_error",         "REQUEST_TIMEOUT"),
+            Code::PaymentInProgress    => (409, "payment_in_progress",    "invalid_request_error", "invalid_request_error", "PAYMENT_IN_PROGRESS"),
+            Code::PaymentAlreadyUsed   => (409, "payment_already_used",   "invalid_request_error", "invalid_request_error", "PAYMENT_ALREADY_USED"),
+            Code::TooManyKeys          => (409, "key_limit",              "invalid_request_error", "invalid_request_error", "KEY_LIMIT"),
+            Code::RequestTooLarge      => (413, "request_too_large",      "invalid_request_error", "request_too_large",     "PAYLOAD_TOO_LARGE"),
+            Code::UnsupportedMediaType => (415, "unsupported_media_type", "invalid_request_error", "invalid_request_error", "UNSUPPORTED_MEDIA_TYPE"),
+            Code::UpgradeRequired      => (426, "upgrade_required",       "invalid_request_error", "invalid_request_error", "UPGRADE_REQUIRED"),
+            Code::RateLimited          => (429, "rate_limited",           "rate_limit_error",      "rate_limit_error",      "RATE_LIMITED"),
+            Code::TooManyCalls         => (429, "concurrency_limit",      "rate_limit_error",      "rate_limit_error",      "X402_CONCURRENCY_LIMIT"),
+            Code::Internal             => (500, "internal_error",         "server_error",          "api_error",             "INTERNAL_ERROR"),
+            Code::UpstreamRejected     => (400, "upstream_rejected",      "invalid_request_error", "invalid_request_error", "UPSTREAM_REJECTED"),
+            Code::UpstreamError        => (502, "upstream_error",         "server_error",          "api_error",             "UPSTREAM_ERROR"),
+            Code::UpstreamAuth         => (502, "upstream_auth",          "server_error",          "api_error",             "UPSTREAM_AUTH"),
+            Code::UpstreamUnavailable  => (503, "upstream_unavailable",   "server_error",          "api_error",             "UPSTREAM_UNAVAILABLE"),
+            Code::UpstreamOverloaded   => (529, "upstream_overloaded",    "server_error",          "overloaded_error",      "UPSTREAM_OVERLOADED"),
+            Code::UpstreamTimeout      => (504, "upstream_timeout",       "server_error",          "timeout_error",         "UPSTREAM_TIMEOUT"),
+            Code::LedgerUnavailable    => (503, "ledger_unavailable",     "server_error",          "api_error",             "LEDGER_UNAVAILABLE"),
+            Code::NetworkUnavailable   => (503, "network_unavailable",    "server_error",          "api_error",             "NETWORK_UNAVAILABLE"),
+            Code::ClockSkew            => (503, "clock_skew",             "server_error",          "api_error",             "CLOCK_SKEW"),
+            Code::Busy                 => (503, "busy",                   "server_error",          "overloaded_error",      "BUSY"),
+            Code::SettlementPending    => (504, "settlement_pending",     "server_error",          "api_error",             "SETTLEMENT_TIMEOUT"),
         };
-        Row { status, code, openai, anthropic }
+        Row { status, code, openai, anthropic, flat }
     }
 }
 
@@ -138,7 +155,7 @@ pub struct Error {
     pub message: String,
     /// The request field at fault.
     pub param: Option<&'static str>,
-    /// The x402 reason code of a payment that was refused.
+    /// The reason code of a payment (x402) or a sign-in that was refused.
     pub reason: Option<&'static str>,
     /// What this call needs, when money is what is missing.
     pub required: Option<Micros>,

@@ -49,6 +49,19 @@ impl Micros {
         let micros = decimal(text, 6).ok_or_else(|| BadAmount(text.chars().take(40).collect()))?;
         u64::try_from(micros).map(Micros).map_err(|_| BadAmount(text.to_owned()))
     }
+
+    /// USD as a number in JSON, for clients that expect one: the shortest decimal, `12.5`, exact up to nine billion.
+    pub fn as_usd(self) -> serde_json::Number {
+        signed_usd(i64::try_from(self.0).unwrap_or(i64::MAX))
+    }
+}
+
+/// Signed micros as USD in JSON; see [`Micros::as_usd`].
+pub fn signed_usd(micros: i64) -> serde_json::Number {
+    let (sign, amount) = (if micros < 0 { "-" } else { "" }, Micros(micros.unsigned_abs()));
+    let text = format!("{sign}{amount}");
+    let text = text.trim_end_matches('0').trim_end_matches('.');
+    text.parse().expect("digits with at most one point are a number in JSON")
 }
 
 impl fmt::Display for Micros {
@@ -149,6 +162,13 @@ mod tests {
         bill.add(u64::MAX, UnitPrice(u64::MAX));
         bill.add(u64::MAX, UnitPrice(u64::MAX));
         assert_eq!(bill.total(), Micros(u64::MAX));
+    }
+
+    #[test]
+    fn an_amount_is_a_short_number_in_json() {
+        let text = |micros: u64| Micros(micros).as_usd().to_string();
+        assert_eq!([text(12_500_000), text(1), text(0), text(10_000_000)], ["12.5", "0.000001", "0", "10"].map(String::from));
+        assert_eq!(signed_usd(-150_000).to_string(), "-0.15");
     }
 
     #[test]

@@ -18,6 +18,37 @@ pub(super) struct File {
     pub limits: Limits,
     #[serde(default)]
     pub payments: Payments,
+    #[serde(default)]
+    pub prepaid: Prepaid,
+}
+
+/// See `config::Prepaid`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Prepaid {
+    pub top_up_minimum: String,
+    pub top_up_suggested: String,
+    pub top_up_maximum: String,
+    pub hold_output: u64,
+    pub keys_per_account: usize,
+    pub sign_in_nonces: super::NoncePolicy,
+    pub sign_in_domains: Vec<String>,
+    pub sign_in_statement: String,
+}
+
+impl Default for Prepaid {
+    fn default() -> Self {
+        Prepaid {
+            top_up_minimum: "1.00".into(),
+            top_up_suggested: "10.00".into(),
+            top_up_maximum: "10000.00".into(),
+            hold_output: 4096,
+            keys_per_account: 100,
+            sign_in_nonces: super::NoncePolicy::PerCharge,
+            sign_in_domains: Vec::new(),
+            sign_in_statement: "Sign in to Farebox".into(),
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -187,6 +218,7 @@ pub(super) struct Limits {
     pub per_ip_burst: u32,
     pub payments_per_ip_per_minute: u32,
     pub streams: usize,
+    pub streams_per_account: usize,
     pub max_body_mb: usize,
     pub max_bodies_mb: usize,
     pub body_seconds: u64,
@@ -200,6 +232,7 @@ impl Default for Limits {
             per_ip_burst: 40,
             payments_per_ip_per_minute: 60,
             streams: 4096,
+            streams_per_account: 16,
             max_body_mb: 32,
             max_bodies_mb: 512,
             body_seconds: 120,

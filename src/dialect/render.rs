@@ -4,7 +4,7 @@ use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
 use super::Dialect;
-use crate::error::Error;
+use crate::error::{Code, Error};
 use crate::ids::RequestId;
 
 /// The shape of an error body, which follows the route.
@@ -16,6 +16,8 @@ pub enum ErrorShape {
     Anthropic,
     /// `{"error": "text", "code": "…"}`, everywhere under `/api/v1`.
     Flat,
+    /// `{"error": "CODE", "message": "text", "details": {…}}`, where top-ups are paid.
+    TopUp,
 }
 
 impl From<Dialect> for ErrorShape {
@@ -45,12 +47,20 @@ pub fn error_body(shape: ErrorShape, error: &Error, request: RequestId) -> Map<S
         ErrorShape::Anthropic => row.anthropic,
         ErrorShape::Flat => {
             body.insert("error".into(), error.message.as_str().into());
-            body.insert("code".into(), row.code.into());
+            body.insert("code".into(), flat_code(error).into());
             if let Some(param) = error.param {
                 body.insert("param".into(), param.into());
             }
             body.insert("request_id".into(), request.to_string().into());
             extras.into_iter().for_each(|(name, value)| _ = body.entry(name).or_insert(value));
+            return body;
+        }
+        ErrorShape::TopUp => {
+            body.insert("error".into(), flat_code(error).into());
+            body.insert("message".into(), error.message.as_str().into());
+            extras.insert("code".into(), row.code.into());
+            extras.insert("request_id".into(), request.to_string().into());
+            body.insert("details".into(), Value::Object(extras));
             return body;
         }
     };
@@ -70,6 +80,14 @@ pub fn error_body(shape: ErrorShape, error: &Error, request: RequestId) -> Map<S
     body
 }
 
+/// The code under `/api/v1`: of a sign-in that was refused, the reason says exactly why.
+fn flat_code(error: &Error) -> &'static str {
+    match (error.code, error.reason) {
+        (Code::InvalidSignIn, Some(reason)) => reason,
+        (code, _) => code.row().flat,
+    }
+}
+
 /// The last event of a stream that breaks. After it the connection is aborted, never ended cleanly: several clients
 /// take a clean end for a complete answer.
 pub fn broken_stream(dialect: Dialect, error: &Error, request: RequestId) -> Bytes {
@@ -83,7 +101,6 @@ pub fn broken_stream(dialect: Dialect, error: &Error, request: RequestId) -> Byt
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::Code;
     use crate::money::Micros;
 
     fn error() -> Error {
@@ -107,7 +124,7 @@ mod tests {
     #[test]
     fn under_api_v1_the_error_is_a_text() {
         let body = Value::Object(error_body(ErrorShape::Flat, &error(), RequestId(7)));
-        assert_eq!((&body["error"], &body["code"]), (&json!("top up at /topup"), &json!("insufficient_balance")));
+        assert_eq!((&body["error"], &body["code"]), (&json!("top up at /topup"), &json!("PAYMENT_REQUIRED")));
         assert_eq!((&body["required_micro"], &body["reason"]), (&json!(1234), &json!("why")));
     }
 

@@ -2,6 +2,8 @@
 
 mod journal;
 mod payer;
+mod prepaid;
+
 mod prices;
 mod quote;
 mod relay;
@@ -16,13 +18,15 @@ use std::time::Duration;
 use crate::catalogue::Catalogue;
 use crate::chain::{ChainError, Chains};
 use crate::clock::Clock;
-use crate::config::{Config, Limits, Payments};
+use crate::config::{Config, ConfigError, Limits, Payments, Prepaid};
 use crate::error::{Code, Error};
+use crate::keys::Keys;
 use crate::ledger::Ledger;
+use crate::money::Micros;
 use crate::upstream::Upstreams;
-use crate::x402::{Offer, Receipt, Version};
+use crate::x402::{Offer, Receipt, SignInRules, Version};
 
-pub use payer::Credentials;
+pub use payer::{Credentials, Payer, Purpose};
 pub use relay::{Piece, RelayBody};
 pub use serve::{Call, Served, model_not_found, serve};
 
@@ -34,10 +38,14 @@ const LEDGER_STOPPED: &str =
 pub struct Gateway {
     pub catalogue: Catalogue,
     pub ledger: Ledger,
+    pub keys: Keys,
     pub chains: Chains,
     pub limits: Limits,
     pub payments: Payments,
+    pub prepaid: Prepaid,
     pub public_url: String,
+    /// One for each domain that a wallet may sign in for; never empty, the published one first.
+    sign_in_rules: Vec<SignInRules>,
     clock: Clock,
     /// Never jumps: what lasts a day or some minutes lasts as long, whatever happens to the machine's clock.
     steady: Clock,
@@ -61,17 +69,49 @@ pub struct Refusal {
     pub offer: Option<Offer>,
     /// What became of a payment that was settled, or that failed to settle.
     pub receipt: Option<(Receipt, Version)>,
+    /// What would help beside another payment.
+    pub remedy: Option<Remedy>,
+}
+
+/// What a caller of a 402 can do, beside paying for this one call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Remedy {
+    /// Say who it is: its wallet may have a balance.
+    Identify,
+    /// Top its balance up.
+    TopUp(Shortage),
+}
+
+/// How much a wallet has too little for a call. Micros.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shortage {
+    /// What it can spend.
+    pub available: Micros,
+    /// What it must be able to spend for the call to begin.
+    pub needed: Micros,
+    /// A top-up after which it can pay the whole quote, within what the operator takes at once.
+    pub suggested: Micros,
+}
+
+/// Why the gateway cannot start: what the operator must change.
+#[derive(Debug, thiserror::Error)]
+pub enum CannotStart {
+    #[error(transparent)]
+    Chain(#[from] ChainError),
+    #[error(transparent)]
+    Config(#[from] ConfigError),
 }
 
 impl From<Error> for Refusal {
     fn from(error: Error) -> Self {
-        Refusal { error, offer: None, receipt: None }
+        Refusal { error, offer: None, receipt: None, remedy: None }
     }
 }
 
 impl Gateway {
     /// Starts settlement on every network and takes up what an earlier run left unsettled.
-    pub fn start(config: &Config, ledger: Ledger, clock: Clock) -> Result<Gateway, ChainError> {
+    pub fn start(config: &Config, ledger: Ledger, keys: Keys, clock: Clock) -> Result<Gateway, CannotStart> {
+        let sign_in_rules = payer::sign_in_rules(config)?;
         let journal = Arc::new(journal::LedgerJournal::new(ledger.clone()));
         let chains = Chains::start(&config.networks, journal, clock.clone())?;
         settle::resume(&ledger, &chains);
@@ -85,10 +125,13 @@ impl Gateway {
         Ok(Gateway {
             catalogue: config.catalogue.clone(),
             ledger,
+            keys,
             chains,
             limits: config.limits.clone(),
             payments: config.payments.clone(),
+            prepaid: config.prepaid.clone(),
             public_url: config.public_url.clone(),
+            sign_in_rules,
             earlier,
             trust: trust::Trust::new(config.payments.failed_settlements_per_day),
             clock,
@@ -100,6 +143,11 @@ impl Gateway {
 
     pub fn clock(&self) -> &Clock {
         &self.clock
+    }
+
+    /// What a sign-in must say, as our published address would have it.
+    pub fn sign_in_rules(&self) -> &SignInRules {
+        self.sign_in_rules.first().expect("there is one for public_url")
     }
 
     /// Takes one of the places for calls in flight; given back when the guard is dropped.

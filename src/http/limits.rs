@@ -152,6 +152,7 @@ mod tests {
             per_ip_burst: 3,
             payments_per_ip_per_minute: 1,
             streams: 1,
+            streams_per_account: 1,
             max_body: 1,
             max_bodies: 1,
             body_time: Duration::from_secs(1),

@@ -9,13 +9,13 @@ use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
 use tokio::time::Instant;
 
+use super::credentials::credentials;
 use super::respond::{self, Edge};
 use super::routes::Route;
 use crate::config::Limits;
 use crate::error::{Code, Error};
-use crate::gateway::{Call, Credentials, Refusal, Worker, serve};
+use crate::gateway::{Call, Refusal, Worker, serve};
 use crate::upstream::forwardable;
-use crate::x402::PAYMENT_HEADERS;
 
 pub async fn paid(route: Route, request: HttpRequest, payload: web::Payload) -> HttpResponse {
     match sell(route, &request, payload).await {
@@ -61,14 +61,6 @@ async fn sell(route: Route, request: &HttpRequest, payload: web::Payload) -> Res
 
 /// The part of its time for which a body may make no progress.
 const STALL: u32 = 4;
-
-fn credentials(headers: &HeaderMap) -> Credentials {
-    // A value that is not text can be no payment; it is kept as one that will not decode, never ignored.
-    let text = |value: &header::HeaderValue| value.to_str().unwrap_or("\u{fffd}").trim().to_owned();
-    let payments = PAYMENT_HEADERS.iter().flat_map(|name| headers.get_all(*name)).map(text).filter(|value| !value.is_empty());
-    let key = headers.contains_key(header::AUTHORIZATION) || headers.contains_key("x-api-key");
-    Credentials { payments: payments.collect(), key }
-}
 
 fn forwarded(headers: &HeaderMap) -> Vec<(String, String)> {
     let text = |(name, value): (&header::HeaderName, &header::HeaderValue)| {

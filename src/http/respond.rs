@@ -8,16 +8,18 @@ use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpMessage as _, HttpRequest, HttpResponse, HttpResponseBuilder};
-use serde_json::{Map, Value, json};
 
+use super::payment_required::PaymentRequired;
 use super::routes::error_shape;
 use super::{BodyMemory, RateLimits};
-use crate::dialect::{ErrorShape, error_body};
+use crate::dialect::error_body;
 use crate::error::{Code, Error};
 use crate::fault;
 use crate::gateway::{Gateway, Refusal, Served};
 use crate::ids::RequestId;
-use crate::x402::{self, OFFER_HEADER, Offer, RECEIPT_HEADERS};
+use crate::ledger::Standing;
+use crate::x402::sign_in::Challenge;
+use crate::x402::{OFFER_HEADER, RECEIPT_HEADERS};
 
 /// What the edge knows about itself.
 pub struct Edge {
@@ -34,6 +36,8 @@ const EXPOSED: &str = "PAYMENT-REQUIRED, PAYMENT-RESPONSE, X-PAYMENT-RESPONSE, X
                        X-Allowance-Remaining, Retry-After";
 /// What an answer depends on besides its URL.
 const VARY: &str = "Authorization, X-Api-Key, Payment-Signature, X-Payment, X-402-Payment, X-Sign-In-With-X, Sign-In-With-X";
+const BALANCE: HeaderName = HeaderName::from_static("x-balance-remaining");
+const ALLOWANCE: HeaderName = HeaderName::from_static("x-allowance-remaining");
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 /// Seconds to wait for trouble that passes and names no time of its own.
 const RETRY_AFTER: u32 = 5;
@@ -128,11 +132,13 @@ pub fn slow_down(what: &str, seconds: u32) -> Error {
 /// A refusal as an answer, in the shape of the path it was asked on. The operator hears its cause here, once.
 pub fn refuse(request: &HttpRequest, refusal: Refusal) -> HttpResponse {
     let (id, shape) = (request_id(request), error_shape(request.path()));
-    let Refusal { error, offer, receipt } = refusal;
+    let Refusal { error, offer, receipt, remedy } = refusal;
     log(request, id, &error);
+    let edge = request.app_data::<Rc<Edge>>();
+    let required = edge.zip(offer.as_ref()).map(|(edge, offer)| PaymentRequired::new(edge, request.path(), offer, remedy));
     let mut response = HttpResponse::build(status(error.code));
-    if let Some(offer) = &offer {
-        response.insert_header((OFFER_HEADER, x402::encode(&offer.v2(offer_error(&error)))));
+    if let Some(required) = &required {
+        response.insert_header((OFFER_HEADER, required.header(&error)));
     }
     advise(&mut response, &error, receipt.is_some());
     if let Some((receipt, version)) = receipt {
@@ -140,10 +146,30 @@ pub fn refuse(request: &HttpRequest, refusal: Refusal) -> HttpResponse {
         RECEIPT_HEADERS.iter().for_each(|name| _ = response.insert_header((*name, value.as_str())));
     }
     let mut body = error_body(shape, &error, id);
-    if let Some(offer) = offer {
-        add_offer(&mut body, shape, &offer);
+    if let Some(required) = &required {
+        required.add_to(&mut body, shape);
     }
     response.json(body)
+}
+
+/// An invitation to sign in for what is at `path`.
+pub fn challenge(edge: &Edge, path: &str) -> Challenge {
+    let gateway = &edge.gateway;
+    let mut nonce = [0; 16];
+    if let Err(error) = getrandom::fill(&mut nonce) {
+        // A wallet may sign any nonce that it has not used before, so this one serves one time less.
+        tracing::error!(%error, "no randomness for a sign-in");
+    }
+    let uri = format!("{}{path}", gateway.public_url);
+    Challenge::new(gateway.sign_in_rules(), &uri, &gateway.prepaid.sign_in_statement, nonce, gateway.clock().now())
+}
+
+/// Says what a wallet can spend, for an answer to its key or its sign-in: USD with six decimals.
+pub fn show_standing(response: &mut HttpResponseBuilder, standing: &Standing) {
+    response.insert_header((BALANCE, standing.available.to_string()));
+    if standing.has_allowance {
+        response.insert_header((ALLOWANCE, standing.allowance.to_string()));
+    }
 }
 
 /// Says whether to send the same request again. Never once a payment was settled or may be: an SDK that retries would
@@ -164,31 +190,6 @@ fn advise(response: &mut HttpResponseBuilder, error: &Error, settled: bool) {
     }
 }
 
-/// The `error` of a version 2 offer: the reason code of a refused payment, or the words clients know.
-fn offer_error(error: &Error) -> &str {
-    match error.reason {
-        Some(reason) => reason,
-        None if error.code == Code::PaymentRequired => "Payment required",
-        None => error.code.row().code,
-    }
-}
-
-/// Under `/v1` the body is at once version 1's offer and the dialect's error; under `/api/v1` it is version 2's offer.
-fn add_offer(body: &mut Map<String, Value>, shape: ErrorShape, offer: &Offer) {
-    match shape {
-        ErrorShape::OpenAi | ErrorShape::Anthropic => {
-            body.insert("x402Version".into(), 1.into());
-            body.insert("accepts".into(), offer.v1_accepts().into());
-        }
-        ErrorShape::Flat => {
-            let v2 = offer.v2("");
-            body.insert("x402Version".into(), v2.version.into());
-            body.insert("resource".into(), json!(v2.resource));
-            body.insert("accepts".into(), json!(v2.accepts));
-        }
-    }
-}
-
 fn log(request: &HttpRequest, id: RequestId, error: &Error) {
     let (code, status) = (error.code.row().code, error.status());
     let (method, path, reason) = (request.method().as_str(), request.path(), error.reason);
@@ -206,6 +207,9 @@ pub fn served(served: Served) -> HttpResponse {
     if let Some((receipt, version)) = served.receipt {
         let value = receipt.header(version);
         RECEIPT_HEADERS.iter().for_each(|name| _ = response.insert_header((*name, value.as_str())));
+    }
+    if let Some(standing) = &served.standing {
+        show_standing(&mut response, standing);
     }
     match served.stream {
         true => event_stream(&mut response),

@@ -43,9 +43,11 @@ where
     web::resource(path).route(route.to(handler)).default_service(web::to(public::get_only))
 }
 
-/// The shape of errors on a path: flat below `/api`, Anthropic's on messages, OpenAI's elsewhere.
+/// The shape of errors on a path: the wallet clients' on theirs, Anthropic's on messages, OpenAI's elsewhere.
 pub fn error_shape(path: &str) -> ErrorShape {
-    if path.starts_with("/api/") {
+    if path.ends_with("/x402/top-up") {
+        ErrorShape::TopUp
+    } else if path.starts_with("/api/v1/") || path.starts_with("/v1/x402/") {
         ErrorShape::Flat
     } else if path.starts_with("/v1/messages") {
         ErrorShape::Anthropic

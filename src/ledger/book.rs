@@ -2,19 +2,33 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use super::rows::{Account, Attempt, Fund, Hold, Kind, Outcome, Payment, Posting, Reference, State};
+use super::calls::{Held, Nonces};
+use super::rows::{Account, Attempt, Fund, Grant, Hold, Kind, Outcome, Payment, Receipt, Reference, Spending, State, Transfer};
 use crate::account::AccountId;
 use crate::clock::Timestamp;
-use crate::ids::{PaymentId, RequestId};
+use crate::ids::{KeyId, PaymentId, RequestId};
 use crate::money::Micros;
 
 /// One row to write. A command's rows go to disk together or not at all.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Write {
-    Posting(u64, u8, Posting),
+    /// With what the wallet has after it, if it is about one.
+    Transfer(u64, Transfer, Option<(AccountId, i64)>),
     Balance(Account, i64),
     Payment(PaymentId, Payment),
+    /// A hold that was not there before.
+    Opened(RequestId, Hold),
+    /// A hold in the place of the one before, or its end.
     Hold(RequestId, Option<Hold>),
+    Receipt(RequestId, Receipt),
+    /// An end of a call that is counted for the day on which it fell.
+    Usage(RequestId, Receipt),
+    KeySpending(KeyId, Spending),
+    Allowance(AccountId, Spending),
+    Grant(AccountId, Option<Grant>),
+    Nonce([u8; 16], Timestamp),
+    ForgetNonce([u8; 16], Timestamp),
+    KeyEvent(u64, Vec<u8>),
 }
 
 /// Why a command was refused. A refused command changes nothing.
@@ -22,8 +36,14 @@ pub enum Write {
 pub enum Refused {
     /// The payment is known already: its row says what became of it.
     Known(Box<Payment>),
-    /// The wallet has less than the call needs.
-    Insufficient { available: Micros },
+    /// The wallet has less than the call needs of it.
+    Insufficient { available: Micros, needed: Micros },
+    /// The key may spend no more than this in its period.
+    KeyLimit { left: Micros },
+    /// The wallet has as many calls open as it may.
+    TooManyCalls,
+    /// The sign-in has paid for a call before.
+    NonceUsed,
     /// The payment is not in a state in which this can happen to it, such as signing for a claim that was voided.
     WrongState,
     /// A call with this id is open.
@@ -54,7 +74,8 @@ pub struct Claim {
     pub amount: Micros,
     pub request: RequestId,
     pub route: String,
-    pub model: String,
+    /// The model of its call; none for a top-up.
+    pub model: Option<String>,
     /// For the chain module after a restart.
     pub detail: Vec<u8>,
 }
@@ -71,7 +92,16 @@ pub(super) struct Remembered {
 pub struct Book {
     pub(super) balances: HashMap<Account, i64>,
     pub(super) holds: HashMap<RequestId, Hold>,
+    /// What stands for open calls, wallet by wallet: derived from the holds.
+    pub(super) held: HashMap<AccountId, Held>,
+    pub(super) keys: HashMap<KeyId, Spending>,
+    pub(super) grants: HashMap<AccountId, Grant>,
+    pub(super) allowances: HashMap<AccountId, Spending>,
+    pub(super) nonces: Nonces,
+    pub(super) next_key_event: u64,
     pub(super) payments: HashMap<PaymentId, Remembered>,
+    /// Receipts of which something was given back and that are not durable yet, with the batch that wrote each.
+    pub(super) refunding: HashMap<RequestId, (Receipt, u64)>,
     /// Closed payments in the order in which they were written, to be forgotten once that is durable.
     pub(super) closed: VecDeque<(u64, PaymentId)>,
     pub(super) next_seq: u64,
@@ -83,11 +113,17 @@ pub struct Book {
     pub(super) keep_remainder: bool,
 }
 
-type Rows = Vec<Write>;
+pub(super) type Rows = Vec<Write>;
 
 impl Book {
-    pub fn available(&self, wallet: AccountId) -> Micros {
+    /// What a wallet has, with what stands for its open calls.
+    pub fn posted(&self, wallet: AccountId) -> Micros {
         self.balance(&Account::Wallet(wallet))
+    }
+
+    /// What a wallet can spend.
+    pub fn available(&self, wallet: AccountId) -> Micros {
+        self.posted(wallet).saturating_sub(Micros::new(self.held(wallet).amount))
     }
 
     /// Whether the money of an open call is really there: held from a balance, or confirmed by the chain.
@@ -99,7 +135,7 @@ impl Book {
         }
     }
 
-    /// Claims a payment for one call. `known` is its row on disk, for payments no longer in memory.
+    /// Claims a payment, for one call or as a top-up. `known` is its row on disk, for payments no longer in memory.
     pub fn claim(&mut self, claim: Claim, known: Option<Payment>, at: Timestamp) -> Result<Rows, Refused> {
         let known = self.payments.get(&claim.id).map(|payment| payment.row.clone()).or(known);
         // The same nonce over another amount is another authorization, of which the chain will take only one.
@@ -120,6 +156,7 @@ impl Book {
             payer: claim.payer,
             amount: claim.amount.get(),
             request: claim.request.0,
+            top_up: claim.model.is_none(),
             route: claim.route,
             detail: claim.detail.into(),
             attempts: Vec::new(),
@@ -131,9 +168,30 @@ impl Book {
             claimed_at: at.millis(),
         };
         let mut rows = Rows::new();
-        self.put_hold(&mut rows, claim.request, Fund::Payment(claim.id), claim.amount, claim.model);
+        if let Some(model) = claim.model {
+            let path = row.route.clone();
+            self.open_hold(&mut rows, claim.request, Hold::of_payment(claim.id, claim.amount, model, path, self.boot));
+        }
         self.put_payment(&mut rows, claim.id, row);
         Ok(rows)
+    }
+
+    /// Gives the claim of a top-up back, if nothing was signed for it.
+    pub fn give_back(&mut self, id: PaymentId) -> Result<Rows, Refused> {
+        let mut row = self.payment_in(id, &[State::Claimed])?;
+        if !row.top_up {
+            return Err(Refused::WrongState);
+        }
+        row.state = State::Voided;
+        Ok(self.payment_rows(id, row))
+    }
+
+    /// Top-ups that were claimed and never signed: after a crash nobody waits for them, and they may be sent again.
+    pub(super) fn unsigned_top_ups(&self) -> Vec<PaymentId> {
+        let unsigned = |row: &Payment| row.top_up && row.state == State::Claimed;
+        let mut ids: Vec<_> = self.payments.iter().filter(|(_, kept)| unsigned(&kept.row)).map(|(id, _)| *id).collect();
+        ids.sort();
+        ids
     }
 
     /// Our transaction for a payment is signed. Refused once the claim was given back: then it must not be sent.
@@ -176,7 +234,7 @@ impl Book {
             self.check_room(&[(&external, -1), (&Account::Transit, 1), (&Account::Wallet(row.payer), 1)], amount)?;
             self.transfer(
                 &mut rows,
-                Transfer {
+                Order {
                     debit: external,
                     credit: Account::Transit,
                     amount,
@@ -189,7 +247,7 @@ impl Book {
             if !self.holds.contains_key(&RequestId(row.request)) {
                 self.transfer(
                     &mut rows,
-                    Transfer {
+                    Order {
                         debit: Account::Transit,
                         credit: Account::Wallet(row.payer),
                         amount,
@@ -231,16 +289,14 @@ impl Book {
             let lost = row.amount().saturating_sub(back);
             self.transfer(
                 &mut rows,
-                Transfer { debit: source, credit: external.clone(), amount: back, kind: Kind::Reversal, reference, at },
+                Order { debit: source, credit: external.clone(), amount: back, kind: Kind::Reversal, reference, at },
             );
             self.transfer(
                 &mut rows,
-                Transfer { debit: Account::BadDebt, credit: external, amount: lost, kind: Kind::Reversal, reference, at },
+                Order { debit: Account::BadDebt, credit: external, amount: lost, kind: Kind::Reversal, reference, at },
             );
         }
-        if self.holds.remove(&request).is_some() {
-            rows.push(Write::Hold(request, None));
-        }
+        self.take_hold(&mut rows, request);
         row.state = State::Failed;
         row.reason = Some(reason);
         self.put_payment(&mut rows, id, row);
@@ -263,166 +319,12 @@ impl Book {
         Ok(self.payment_rows(id, row))
     }
 
-    /// Holds `amount` of a wallet's balance for one call.
-    pub fn reserve(
-        &mut self,
-        wallet: AccountId,
-        amount: Micros,
-        request: RequestId,
-        model: String,
-        at: Timestamp,
-    ) -> Result<Rows, Refused> {
-        if self.holds.contains_key(&request) {
-            return Err(Refused::Duplicate);
-        }
-        self.check_available(wallet, amount)?;
-        let mut rows = Rows::new();
-        self.transfer(
-            &mut rows,
-            Transfer {
-                debit: Account::Wallet(wallet),
-                credit: Account::Held(wallet),
-                amount,
-                kind: Kind::Hold,
-                reference: Reference::Request(request),
-                at,
-            },
-        );
-        self.put_hold(&mut rows, request, Fund::Wallet(wallet), amount, model);
-        Ok(rows)
-    }
-
-    /// Holds more of the same wallet's balance for a call that goes on.
-    pub fn extend(&mut self, request: RequestId, more: Micros, at: Timestamp) -> Result<Rows, Refused> {
-        let Some(hold) = self.holds.get(&request).cloned() else { return Err(Refused::WrongState) };
-        let Fund::Wallet(wallet) = hold.fund else { return Err(Refused::WrongState) };
-        let amount = hold.amount.checked_add(more.get()).ok_or(Refused::Overflow)?;
-        self.check_available(wallet, more)?;
-        let mut rows = Rows::new();
-        self.transfer(
-            &mut rows,
-            Transfer {
-                debit: Account::Wallet(wallet),
-                credit: Account::Held(wallet),
-                amount: more,
-                kind: Kind::Hold,
-                reference: Reference::Request(request),
-                at,
-            },
-        );
-        self.replace_hold(&mut rows, request, Hold { amount, ..hold });
-        Ok(rows)
-    }
-
-    /// Notes that bytes of the answer go out, and what the call owes so far.
-    pub fn checkpoint(&mut self, request: RequestId, owed: Micros) -> Result<Rows, Refused> {
-        let Some(hold) = self.holds.get(&request).cloned() else { return Err(Refused::WrongState) };
-        let checkpoint = owed.get().min(hold.amount);
-        let mut rows = Rows::new();
-        self.replace_hold(&mut rows, request, Hold { started: true, checkpoint, ..hold });
-        Ok(rows)
-    }
-
-    /// Ends a call exactly once; a second end finds nothing and is refused. Returns what was charged.
-    pub fn close(&mut self, request: RequestId, close: Close, at: Timestamp) -> Result<(Rows, Micros), Refused> {
-        let Some(hold) = self.holds.remove(&request) else { return Err(Refused::WrongState) };
-        let mut rows = vec![Write::Hold(request, None)];
-        let amount = Micros::new(hold.amount);
-        let owed = match close {
-            Close::Post(owed) | Close::Partly(owed) => owed.min(amount),
-            Close::Void => Micros::ZERO,
-        };
-        let charged = match hold.fund {
-            Fund::Wallet(wallet) => {
-                let (held, reference) = (Account::Held(wallet), Reference::Request(request));
-                self.transfer(
-                    &mut rows,
-                    Transfer { debit: held.clone(), credit: Account::Sales, amount: owed, kind: Kind::Charge, reference, at },
-                );
-                let rest = amount.saturating_sub(owed);
-                self.transfer(
-                    &mut rows,
-                    Transfer { debit: held, credit: Account::Wallet(wallet), amount: rest, kind: Kind::Release, reference, at },
-                );
-                owed
-            }
-            Fund::Payment(id) => self.close_paid(&mut rows, id, request, owed, close, at),
-        };
-        Ok((rows, charged))
-    }
-
-    fn close_paid(
-        &mut self,
-        rows: &mut Rows,
-        id: PaymentId,
-        request: RequestId,
-        owed: Micros,
-        close: Close,
-        at: Timestamp,
-    ) -> Micros {
-        let Some(mut row) = self.payments.get(&id).map(|payment| payment.row.clone()) else { return Micros::ZERO };
-        let amount = row.amount();
-        let charged = match (row.state, close) {
-            (State::Confirmed, Close::Post(_)) if self.keep_remainder => amount,
-            (State::Confirmed, _) => owed,
-            _ => Micros::ZERO,
-        };
-        match row.state {
-            State::Confirmed => {
-                let credited = amount.saturating_sub(charged);
-                self.transfer(
-                    rows,
-                    Transfer {
-                        debit: Account::Transit,
-                        credit: Account::Sales,
-                        amount: charged,
-                        kind: Kind::Charge,
-                        reference: Reference::Request(request),
-                        at,
-                    },
-                );
-                self.transfer(
-                    rows,
-                    Transfer {
-                        debit: Account::Transit,
-                        credit: Account::Wallet(row.payer),
-                        amount: credited,
-                        kind: Kind::Credit,
-                        reference: Reference::Request(request),
-                        at,
-                    },
-                );
-                row.outcome = Some(match close {
-                    Close::Post(_) | Close::Partly(_) => Outcome::Served { charge: charged.get(), credited: credited.get() },
-                    Close::Void => Outcome::Credited { amount: credited.get() },
-                });
-                if row.irreversible {
-                    row.state = State::Final;
-                }
-            }
-            State::Claimed => row.state = State::Voided,
-            // Its outcome is unknown: should the money arrive, it becomes the payer's balance.
-            State::Signed | State::Sent => {}
-            State::Final | State::Voided | State::Failed => return Micros::ZERO,
-        }
-        self.put_payment(rows, id, row);
-        charged
-    }
-
-    fn balance(&self, account: &Account) -> Micros {
+    pub(super) fn balance(&self, account: &Account) -> Micros {
         Micros::new(self.balances.get(account).copied().and_then(|balance| u64::try_from(balance).ok()).unwrap_or(0))
     }
 
-    fn check_available(&self, wallet: AccountId, amount: Micros) -> Result<(), Refused> {
-        let available = self.available(wallet);
-        if available < amount {
-            return Err(Refused::Insufficient { available });
-        }
-        self.check_room(&[(&Account::Held(wallet), 1)], amount)
-    }
-
     /// Whether the accounts can take `amount` with this sign without leaving i64.
-    fn check_room(&self, accounts: &[(&Account, i64)], amount: Micros) -> Result<(), Refused> {
+    pub(super) fn check_room(&self, accounts: &[(&Account, i64)], amount: Micros) -> Result<(), Refused> {
         let amount = i64::try_from(amount.get()).map_err(|_| Refused::Overflow)?;
         let fits = |(account, sign): &(&Account, i64)| {
             self.balances.get(account).copied().unwrap_or(0).checked_add(amount * sign).is_some()
@@ -441,7 +343,7 @@ impl Book {
         rows
     }
 
-    fn put_payment(&mut self, rows: &mut Rows, id: PaymentId, row: Payment) {
+    pub(super) fn put_payment(&mut self, rows: &mut Rows, id: PaymentId, row: Payment) {
         rows.push(Write::Payment(id, row.clone()));
         if !row.is_open() {
             self.closed.push_back((self.ticket, id));
@@ -449,8 +351,9 @@ impl Book {
         self.payments.insert(id, Remembered { row, ticket: self.ticket });
     }
 
-    /// Forgets payments that are closed and durable up to batch `ticket`: from then on the disk answers for them.
+    /// Forgets what is over and durable up to batch `ticket`: from then on the disk answers for it.
     pub(super) fn forget_closed(&mut self, ticket: u64) {
+        self.refunding.retain(|_, (_, written)| *written > ticket);
         while let Some((_, id)) = self.closed.front().copied().filter(|(written, _)| *written <= ticket) {
             self.closed.pop_front();
             if self.payments.get(&id).is_some_and(|payment| payment.ticket <= ticket && !payment.row.is_open()) {
@@ -459,45 +362,37 @@ impl Book {
         }
     }
 
-    fn put_hold(&mut self, rows: &mut Rows, request: RequestId, fund: Fund, amount: Micros, model: String) {
-        let hold = Hold { fund, amount: amount.get(), model, boot: self.boot, started: false, checkpoint: 0 };
-        self.replace_hold(rows, request, hold);
-    }
-
-    fn replace_hold(&mut self, rows: &mut Rows, request: RequestId, hold: Hold) {
-        rows.push(Write::Hold(request, Some(hold.clone())));
-        self.holds.insert(request, hold);
-    }
-
     /// Moves money: one debit, one credit, both balances. Callers have checked what could fail; a transfer of nothing
     /// leaves no rows.
-    fn transfer(&mut self, rows: &mut Rows, transfer: Transfer) {
-        let Transfer { debit, credit, amount, kind, reference, at } = transfer;
+    pub(super) fn transfer(&mut self, rows: &mut Rows, order: Order) {
+        let Order { debit, credit, amount, kind, reference, at } = order;
         if amount.is_zero() {
             return;
         }
-        let amount = i64::try_from(amount.get()).expect("every amount was checked against i64 when it entered the books");
-        let seq = self.next_seq;
-        self.next_seq += 1;
-        for (leg, account, amount) in [(0, debit, -amount), (1, credit, amount)] {
+        let mut transfer = Transfer { debit, credit, amount, kind, reference, at, hash: [0; 8] };
+        transfer.hash = transfer.chained(self.head);
+        self.head = transfer.hash;
+        let mut wallet = None;
+        for (account, amount) in transfer.postings() {
             let balance = self.balances.entry(account.clone()).or_default();
             *balance = balance.checked_add(amount).expect("room was checked before");
             assert!(*balance >= 0 || account.may_be_negative(), "{account} would go below zero");
             rows.push(Write::Balance(account.clone(), *balance));
-            let mut posting = Posting { account, amount, kind, reference, at, hash: [0; 8] };
-            posting.hash = posting.chained(self.head);
-            self.head = posting.hash;
-            rows.push(Write::Posting(seq, leg, posting));
+            if let Account::Wallet(id) = account {
+                wallet = Some((*id, *balance));
+            }
         }
+        rows.push(Write::Transfer(self.next_seq, transfer, wallet));
+        self.next_seq += 1;
     }
 }
 
-/// One movement of money between two accounts.
-struct Transfer {
-    debit: Account,
-    credit: Account,
-    amount: Micros,
-    kind: Kind,
-    reference: Reference,
-    at: Timestamp,
+/// One movement of money that was decided.
+pub(super) struct Order {
+    pub debit: Account,
+    pub credit: Account,
+    pub amount: Micros,
+    pub kind: Kind,
+    pub reference: Reference,
+    pub at: Timestamp,
 }

@@ -6,16 +6,25 @@
 //! program must end, because recovery on start is what finds the truth.
 
 mod book;
+mod calls;
+mod commit;
+mod compact;
+mod derived;
 #[cfg(feature = "fault-points")]
 pub mod faulty;
+mod rebuild;
 mod reconcile;
 mod recover;
 mod rescue;
 mod reservation;
 mod rows;
+mod snapshot;
+mod statement;
 mod store;
+mod tables;
 mod verify;
 mod writer;
+mod written;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -26,19 +35,23 @@ use std::thread::JoinHandle;
 use tokio::sync::{oneshot, watch};
 
 use crate::account::AccountId;
-use crate::clock::Clock;
+use crate::clock::{Clock, Period};
 use crate::fault;
-use crate::ids::{PaymentId, RequestId};
+use crate::ids::{KeyId, PaymentId, RequestId};
 use crate::money::Micros;
+use crate::tariff::Usage;
 
 pub use book::{Claim, Close, Refused};
+pub use calls::{Draw, KeyDraw, Nonce, Standing};
 pub use recover::Recovered;
-pub use reservation::{Paid, Reservation};
-pub use rows::{Account, Attempt, Outcome, Payment, State};
+pub use reservation::{Deposit, Paid, Reservation};
+pub use rows::{Account, Attempt, Grant, Outcome, Payment, Receipt, Spending, State};
+pub use statement::{Entry, Movement, Used};
 pub use store::copy_on;
 pub use verify::{Counted, Report, repair_derived};
 
 use book::{Book, Write};
+use snapshot::Snapshot;
 use store::Store;
 use writer::{Batch, Message};
 
@@ -291,18 +304,26 @@ impl Ledger {
         Ok(reservation)
     }
 
-    /// Holds `amount` of a wallet's balance for one call. Its record goes out un-awaited, unless the amount is above
-    /// [`Options::hold_durable_above`].
-    pub async fn reserve(
-        &self,
-        wallet: AccountId,
-        amount: Micros,
-        request: RequestId,
-        model: &str,
-    ) -> Result<Reservation, Denied> {
-        let command =
-            |ledger: &Inner, book: &mut Book| Ok(book.reserve(wallet, amount, request, model.to_owned(), ledger.clock.now())?);
+    /// Claims a payment that stands for no call. When this returns, the claim is durable.
+    pub async fn deposit(&self, claim: Claim) -> Result<Deposit, Denied> {
+        fault::point("deposit.before");
+        let (id, claim) = (claim.id, Claim { model: None, ..claim });
+        let durable = self.run(|ledger, book| {
+            let known = ledger.known_unless_remembered(book, id)?;
+            Ok(book.claim(claim, known, ledger.clock.now())?)
+        })?;
+        let deposit = Deposit::new(self.clone(), id);
+        durable.wait().await?;
+        fault::point("deposit.after");
+        Ok(deposit)
+    }
+
+    /// Holds what a call may cost, of its wallet's allowance and balance. Its record goes out un-awaited, unless the amount
+    /// is above [`Options::hold_durable_above`].
+    pub async fn reserve(&self, draw: Draw) -> Result<Reservation, Denied> {
         fault::point("hold.before");
+        let (amount, request) = (draw.amount, draw.request);
+        let command = |ledger: &Inner, book: &mut Book| Ok(book.reserve(draw, ledger.clock.now())?);
         if amount <= self.inner.options.hold_durable_above {
             self.note(command)?;
             fault::point("hold.noted");
@@ -313,6 +334,50 @@ impl Ledger {
         durable.wait().await?;
         fault::point("hold.after");
         Ok(reservation)
+    }
+
+    /// Uses a sign-in up without a call; durable once this resolves.
+    pub fn use_nonce(&self, nonce: Nonce) -> Result<Durable, Denied> {
+        self.run(|ledger, book| Ok(book.use_nonce(nonce, ledger.clock.now())?))
+    }
+
+    /// Writes one event into the keys' journal. Returns its number; it counts once it is durable.
+    pub fn journal_key(&self, event: Vec<u8>) -> Result<(u64, Durable), Denied> {
+        fault::point("key.before");
+        let mut number = 0;
+        let durable = self.run(|_, book| {
+            let (rows, seq) = book.key_event(event);
+            number = seq;
+            Ok(rows)
+        })?;
+        Ok((number, durable))
+    }
+
+    /// Grants a wallet an allowance for each day, or with `None` takes it away. Refused as [`Refused::Overflow`] above a
+    /// billion dollars a day.
+    pub fn grant(&self, wallet: AccountId, grant: Option<Grant>) -> Result<Durable, Denied> {
+        self.run(|_, book| Ok(book.grant(wallet, grant)?))
+    }
+
+    /// Gives a charge of a call back to its wallet, as much as was paid of it and not given back before; durable when this
+    /// returns. Refused as [`Refused::WrongState`] when no call of that name was charged, or its payment has vanished.
+    pub async fn refund(&self, request: RequestId, amount: Micros) -> Result<(), Denied> {
+        fault::point("refund.before");
+        let durable = self.run(|ledger, book| {
+            let receipt = match book.refunding.get(&request) {
+                Some((receipt, _)) => receipt.clone(),
+                None => ledger.on_disk(|disk| disk.receipt(request))?.ok_or(Refused::WrongState)?,
+            };
+            let paid_by = receipt.payment.map(|id| ledger.known_or_remembered(book, id)).transpose()?.flatten();
+            // The money of this call vanished from its chain: there is nothing to give back.
+            if paid_by.is_some_and(|payment| payment.state == State::Failed) {
+                return Err(Refused::WrongState.into());
+            }
+            Ok(book.refund(request, receipt, amount, ledger.clock.now())?)
+        })?;
+        durable.wait().await?;
+        fault::point("refund.after");
+        Ok(())
     }
 
     /// Our settlement transaction is signed. Once this resolves it is durable and may be sent; an error means never.
@@ -351,6 +416,23 @@ impl Ledger {
     /// What a wallet can spend.
     pub fn available(&self, wallet: AccountId) -> Micros {
         self.inner.lock().map_or(Micros::ZERO, |book| book.available(wallet))
+    }
+
+    /// What a wallet has, holds and can spend, all from one moment.
+    pub fn standing(&self, wallet: AccountId) -> Result<Standing, Denied> {
+        Ok(self.inner.lock()?.standing(wallet, self.inner.clock.now()))
+    }
+
+    /// What a key has spent in the period that lasts.
+    pub fn key_spending(&self, id: KeyId, period: Period) -> Result<Spending, Denied> {
+        Ok(self.inner.lock()?.key_spending(id, period, self.inner.clock.now()))
+    }
+
+    /// The wallets that have an allowance.
+    pub fn grants(&self) -> Result<Vec<(AccountId, Grant)>, Denied> {
+        let mut grants: Vec<_> = self.inner.lock()?.grants.iter().map(|(wallet, grant)| (*wallet, grant.clone())).collect();
+        grants.sort_by_key(|(wallet, _)| *wallet);
+        Ok(grants)
     }
 
     /// A payment, whatever became of it.
@@ -393,14 +475,14 @@ impl Ledger {
         verify::check_totals(&self.inner.store.read()?, &|| self.inner.failed.borrow().is_some())
     }
 
-    fn close_call(&self, request: RequestId, close: Close) -> Micros {
+    fn close_call(&self, request: RequestId, close: Close, usage: Usage) -> Micros {
         match close {
             Close::Void => fault::point("void.before"),
             Close::Post(_) | Close::Partly(_) => fault::point("post.before"),
         }
         let mut charged = Micros::ZERO;
         let done = self.note(|ledger, book| {
-            let (rows, amount) = book.close(request, close, ledger.clock.now())?;
+            let (rows, amount) = book.close(request, close, usage, ledger.clock.now())?;
             charged = amount;
             Ok(rows)
         });
@@ -458,13 +540,24 @@ impl Inner {
         })
     }
 
+    fn known_or_remembered(&self, book: &Book, id: PaymentId) -> Result<Option<Payment>, Denied> {
+        let remembered = book.payments.get(&id).map(|payment| payment.row.clone());
+        if remembered.is_some() { Ok(remembered) } else { self.known(id) }
+    }
+
     fn known_unless_remembered(&self, book: &Book, id: PaymentId) -> Result<Option<Payment>, Denied> {
         if book.payments.contains_key(&id) { Ok(None) } else { self.known(id) }
     }
 
     /// A payment that is no longer in memory. A read that fails stops the ledger: a payment must not look new by mistake.
     fn known(&self, id: PaymentId) -> Result<Option<Payment>, Denied> {
-        self.store.payment(id).map_err(|error| {
+        self.on_disk(|snapshot| snapshot.payment(id))
+    }
+
+    /// Reads what is durable. A read that fails stops the ledger.
+    fn on_disk<T>(&self, read: impl FnOnce(&Snapshot) -> Result<T, Broken>) -> Result<T, Denied> {
+        let answer = self.store.read().and_then(|tx| read(&Snapshot(&tx)));
+        answer.map_err(|error| {
             self.fail(&error.to_string());
             Denied::Stopped(Stopped)
         })

@@ -4,8 +4,9 @@ use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
 
 use super::Broken;
-use super::rows::{Account, Fund, Hold, Kind, Outcome, Payment, Posting, Reference, State};
-use super::store::Snapshot;
+use super::derived::{Fingerprint, add_served};
+use super::rows::{Account, Fund, Hold, Kind, Outcome, Payment, Reference, State, Transfer};
+use super::snapshot::Snapshot;
 use super::verify::{Report, arrival};
 use crate::ids::{PaymentId, RequestId};
 
@@ -24,8 +25,16 @@ struct Pass {
     brought: HashMap<(Reference, Account), i64>,
 }
 
-/// Adds what is wrong with payments to the report. `arrivals` is how many postings say that money came in for one.
-pub(super) fn check(snapshot: &Snapshot, arrivals: u64, in_a_pass: usize, report: &mut Report) -> Result<(), Broken> {
+/// Adds what is wrong with payments to the report. `arrivals` is how many transfers say that money came in for one, and
+/// `served` what the receipts say of those that paid for calls.
+pub(super) fn check(
+    snapshot: &Snapshot,
+    arrivals: u64,
+    served: Fingerprint,
+    in_a_pass: usize,
+    report: &mut Report,
+) -> Result<(), Broken> {
+    let mut own = Fingerprint::default();
     let mut running = HashMap::new();
     snapshot.holds(|request, hold| {
         running.insert(request, hold);
@@ -39,15 +48,21 @@ pub(super) fn check(snapshot: &Snapshot, arrivals: u64, in_a_pass: usize, report
         for (id, payment, _) in &payments {
             pass.wanted.extend([Reference::Payment(*id), Reference::Request(RequestId(payment.request))]);
         }
-        let _ = snapshot.postings(|_, _, posting| {
-            pass.add(&posting);
+        let _ = snapshot.transfers(|_, transfer| {
+            pass.add(&transfer);
             ControlFlow::Continue(())
         })?;
         for (id, payment, listed) in payments {
+            if let Some(Outcome::Served { charge, credited }) = payment.outcome {
+                add_served(&mut own, RequestId(payment.request), (id, payment.payer), charge, credited);
+            }
             explained += pass.arrived.get(&id).map_or(0, |(_, times)| u64::from(*times));
             *report.payments.entry(format!("{:?}", payment.state).to_lowercase()).or_default() += 1;
             pass.judge(id, &payment, listed, &running, &mut report.problems);
         }
+    }
+    if own != served {
+        report.problems.push("payments do not say of the calls that they paid for what the receipts say".into());
     }
     if explained != arrivals { name_the_unknown(snapshot, &mut report.problems) } else { Ok(()) }
 }
@@ -55,8 +70,8 @@ pub(super) fn check(snapshot: &Snapshot, arrivals: u64, in_a_pass: usize, report
 /// Looks each payment up: slow, and only done when it is known that one is missing.
 fn name_the_unknown(snapshot: &Snapshot, problems: &mut Vec<String>) -> Result<(), Broken> {
     let mut failed = None;
-    let _ = snapshot.postings(|_, _, posting| {
-        let Some(id) = arrival(&posting) else { return ControlFlow::Continue(()) };
+    let _ = snapshot.transfers(|_, transfer| {
+        let Some(id) = arrival(&transfer) else { return ControlFlow::Continue(()) };
         match snapshot.payment(id) {
             Ok(Some(_)) => {}
             Ok(None) => problems.push(format!("money was counted for {id}, which nobody knows")),
@@ -71,19 +86,22 @@ fn name_the_unknown(snapshot: &Snapshot, problems: &mut Vec<String>) -> Result<(
 }
 
 impl Pass {
-    fn add(&mut self, posting: &Posting) {
-        if !self.wanted.contains(&posting.reference) {
+    fn add(&mut self, transfer: &Transfer) {
+        if !self.wanted.contains(&transfer.reference) {
             return;
         }
-        if let Some(id) = arrival(posting) {
-            let (amount, times) = self.arrived.entry(id).or_default();
-            *amount += posting.amount;
+        let amount = i64::try_from(transfer.amount.get()).unwrap_or(i64::MAX);
+        if let Some(id) = arrival(transfer) {
+            let (sum, times) = self.arrived.entry(id).or_default();
+            *sum += amount;
             *times += 1;
         }
-        if let (Kind::Charge, Account::Sales) | (Kind::Credit, Account::Wallet(_)) = (posting.kind, &posting.account) {
-            *self.brought.entry((posting.reference, posting.account.clone())).or_default() += posting.amount;
+        // What a call took of a balance beside its payment is none of the payment's.
+        let is_of_payment = matches!((transfer.kind, &transfer.debit), (Kind::Charge | Kind::Credit, Account::Transit));
+        if is_of_payment && matches!(transfer.credit, Account::Sales | Account::Wallet(_)) {
+            *self.brought.entry((transfer.reference, transfer.credit.clone())).or_default() += amount;
         }
-        if let (Kind::Reversal, Reference::Payment(id)) = (posting.kind, posting.reference) {
+        if let (Kind::Reversal, Reference::Payment(id)) = (transfer.kind, transfer.reference) {
             self.reversed.insert(id);
         }
     }
@@ -128,7 +146,7 @@ fn outcome_problem(id: PaymentId, payment: &Payment, running: bool, pass: &Pass)
         Some(Outcome::Credited { amount }) => (0, amount),
         None => return Some(format!("{id} over {} micros has no outcome and no running call", payment.amount)),
     };
-    if charge.checked_add(credited) != Some(payment.amount) {
+    if charge.checked_add(credited) != Some(payment.amount) || (payment.top_up && charge > 0) {
         return Some(format!("{id} over {} micros ended as {:?}", payment.amount, payment.outcome));
     }
     let references = [Reference::Payment(id), Reference::Request(RequestId(payment.request))];

@@ -9,6 +9,7 @@ use crate::clock::Timestamp;
 use crate::fault;
 use crate::ids::RequestId;
 use crate::money::Micros;
+use crate::tariff::Usage;
 
 /// What a start found and resolved.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -52,7 +53,7 @@ pub(super) fn resolve(store: &Store, book: &mut Book, now: Timestamp) -> Result<
             true => Close::Partly(Micros::new(hold.checkpoint)),
             false => Close::Void,
         };
-        match book.close(request, close, now) {
+        match book.close(request, close, Usage::default(), now) {
             Ok((rows, _)) => writes.extend(rows),
             Err(Refused::WrongState) => continue,
             Err(refused) => return Err(Broken::examine("recover", format!("{request}: {refused:?}"))),
@@ -60,6 +61,11 @@ pub(super) fn resolve(store: &Store, book: &mut Book, now: Timestamp) -> Result<
         match hold.started {
             true => recovered.charged += 1,
             false => recovered.voided += 1,
+        }
+    }
+    for id in book.unsigned_top_ups() {
+        if let Ok(rows) = book.give_back(id) {
+            writes.extend(rows);
         }
     }
     if !writes.is_empty() {

@@ -2,8 +2,9 @@
 
 use super::{Close, Ledger};
 use crate::fault;
-use crate::ids::{Funds, RequestId};
+use crate::ids::{Funds, PaymentId, RequestId};
 use crate::money::Micros;
+use crate::tariff::Usage;
 
 /// Funds held for one call. Made only by the ledger; ends by [`Reservation::post`], [`Reservation::void`], or by being
 /// dropped, which voids it.
@@ -22,7 +23,7 @@ impl Reservation {
 
     /// Gives the money back: nothing was delivered. What a payment brought becomes balance of its payer.
     pub fn void(mut self) {
-        self.end(Close::Void);
+        self.end(Close::Void, Usage::default());
     }
 
     /// Turns into the right to relay, if the money is really there: held from a balance, or confirmed by the chain.
@@ -31,9 +32,9 @@ impl Reservation {
         if there { Ok(Paid(self)) } else { Err(self) }
     }
 
-    fn end(&mut self, close: Close) -> Micros {
+    fn end(&mut self, close: Close, usage: Usage) -> Micros {
         match std::mem::replace(&mut self.open, false) {
-            true => self.ledger.close_call(self.request, close),
+            true => self.ledger.close_call(self.request, close, usage),
             false => Micros::ZERO,
         }
     }
@@ -41,7 +42,7 @@ impl Reservation {
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        self.end(Close::Void);
+        self.end(Close::Void, Usage::default());
     }
 }
 
@@ -78,28 +79,60 @@ impl Paid {
         }
     }
 
-    /// Holds more of the wallet's balance for a call that goes on; payments have no more to give.
-    pub fn extend(&mut self, more: Micros) -> Result<(), super::Denied> {
+    /// Holds more for a call that goes on: up to `more`, as much as allowance, balance and the key's limit have. Returns how
+    /// much; an error means that there is nothing, and payments never have more to give.
+    pub fn extend(&mut self, more: Micros) -> Result<Micros, super::Denied> {
         let ledger = self.0.ledger.clone();
         let request = self.0.request;
-        let grown = self.0.ceiling.checked_add(more).ok_or(super::Refused::Overflow)?;
-        ledger.note(|inner, book| Ok(book.extend(request, more, inner.clock.now())?))?;
-        self.0.ceiling = grown;
-        Ok(())
+        let mut granted = Micros::ZERO;
+        fault::point("extend.before");
+        ledger.note(|inner, book| {
+            let (rows, amount) = book.extend(request, more, inner.clock.now())?;
+            granted = amount;
+            Ok(rows)
+        })?;
+        fault::point("extend.after");
+        self.0.ceiling = self.0.ceiling.checked_add(granted).ok_or(super::Refused::Overflow)?;
+        Ok(granted)
     }
 
-    /// Charges the call, at most what is held, and gives the rest back. Returns the charge.
-    pub fn post(mut self, owed: Micros) -> Micros {
-        self.0.end(Close::Post(owed))
+    /// Charges the call, at most what is held, and gives the rest back; `usage` goes into its receipt. Returns the charge.
+    pub fn post(mut self, owed: Micros, usage: Usage) -> Micros {
+        self.0.end(Close::Post(owed), usage)
     }
 
     /// Charges the part of a call that was delivered before it broke off. Returns the charge.
-    pub fn post_part(mut self, owed: Micros) -> Micros {
-        self.0.end(Close::Partly(owed))
+    pub fn post_part(mut self, owed: Micros, usage: Usage) -> Micros {
+        self.0.end(Close::Partly(owed), usage)
     }
 
     /// Gives all of it back: nothing was delivered.
     pub fn void(self) {
         self.0.void();
+    }
+}
+
+/// The claim of a top-up: a payment that stands for no call. Once the chain has confirmed it, all of it is balance of its
+/// payer, in the same transaction. Dropped before anything was signed, it gives the claim back.
+#[must_use = "dropping it gives the claim back"]
+pub struct Deposit {
+    ledger: Ledger,
+    id: PaymentId,
+}
+
+impl Deposit {
+    pub(super) fn new(ledger: Ledger, id: PaymentId) -> Self {
+        Deposit { ledger, id }
+    }
+}
+
+impl Drop for Deposit {
+    fn drop(&mut self) {
+        fault::point("deposit.back");
+        // Refused once something was signed: then the chain decides, and a watcher tells the books.
+        let given_back = self.ledger.note(|_, book| Ok(book.give_back(self.id)?));
+        if given_back.is_ok() {
+            tracing::debug!(payment = %self.id, "a top-up was given back before it was signed");
+        }
     }
 }

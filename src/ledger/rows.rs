@@ -7,17 +7,17 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::account::AccountId;
-use crate::clock::Timestamp;
-use crate::ids::{PaymentId, RequestId};
+use crate::clock::{Period, Timestamp};
+use crate::ids::{KeyId, PaymentId, RequestId};
 use crate::money::Micros;
+
+use super::written::{account_hex, base64_bytes};
 
 /// Who a posting belongs to. Every transfer takes from one account and gives to another.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Account {
-    /// A wallet's money that it may spend.
+    /// A wallet's money; what stands for its calls in flight is in it.
     Wallet(AccountId),
-    /// A wallet's money that stands for calls in flight.
-    Held(AccountId),
     /// USDC that came in over a network (CAIP-2 and asset); negative by what came in.
     External(String),
     /// Payments whose call is still running.
@@ -38,7 +38,6 @@ impl Account {
     pub fn to_key(&self) -> Vec<u8> {
         match self {
             Account::Wallet(id) => [&b"W"[..], &id.to_bytes()].concat(),
-            Account::Held(id) => [&b"H"[..], &id.to_bytes()].concat(),
             Account::External(name) => [b"X", name.as_bytes()].concat(),
             Account::Transit => b"T".to_vec(),
             Account::Sales => b"S".to_vec(),
@@ -52,7 +51,6 @@ impl Account {
         let wallet = || rest.try_into().ok().and_then(AccountId::from_bytes);
         match (kind, rest.is_empty()) {
             (b'W', _) => wallet().map(Account::Wallet),
-            (b'H', _) => wallet().map(Account::Held),
             (b'X', false) => String::from_utf8(rest.to_vec()).ok().map(Account::External),
             (b'T', true) => Some(Account::Transit),
             (b'S', true) => Some(Account::Sales),
@@ -66,7 +64,6 @@ impl fmt::Display for Account {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Account::Wallet(id) => write!(f, "wallet {id}"),
-            Account::Held(id) => write!(f, "held {id}"),
             Account::External(name) => write!(f, "external {name}"),
             Account::Transit => f.write_str("transit"),
             Account::Sales => f.write_str("sales"),
@@ -85,19 +82,15 @@ pub enum Kind {
     Charge = 2,
     /// The part of a payment that its call did not cost became balance.
     Credit = 3,
-    /// Balance was set aside for a call.
-    Hold = 4,
-    /// Balance that a call did not need came back.
-    Release = 5,
-    /// A transfer vanished from the chain after it had been counted.
+    /// A payment vanished from the chain after it had been counted.
     Reversal = 6,
+    /// The operator, or a job that failed, gave a charge back.
+    Refund = 7,
 }
 
 impl Kind {
     fn from_byte(byte: u8) -> Option<Kind> {
-        [Kind::Payment, Kind::Charge, Kind::Credit, Kind::Hold, Kind::Release, Kind::Reversal]
-            .into_iter()
-            .find(|kind| *kind as u8 == byte)
+        [Kind::Payment, Kind::Charge, Kind::Credit, Kind::Reversal, Kind::Refund].into_iter().find(|kind| *kind as u8 == byte)
     }
 }
 
@@ -108,12 +101,12 @@ pub enum Reference {
     Request(RequestId),
 }
 
-/// One leg of a transfer.
+/// One movement of money: a debit and a credit of the same amount, so that the sum of all postings is zero by its form.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Posting {
-    pub account: Account,
-    /// Micros; negative on the debit leg.
-    pub amount: i64,
+pub struct Transfer {
+    pub debit: Account,
+    pub credit: Account,
+    pub amount: Micros,
     pub kind: Kind,
     pub reference: Reference,
     pub at: Timestamp,
@@ -121,7 +114,7 @@ pub struct Posting {
     pub hash: [u8; 8],
 }
 
-impl Posting {
+impl Transfer {
     /// The hash this row must carry after `previous`.
     pub fn chained(&self, previous: [u8; 8]) -> [u8; 8] {
         let mut hasher = Sha256::new();
@@ -133,6 +126,12 @@ impl Posting {
         out
     }
 
+    /// What it does to each account, in micros; the amount fits i64 because every account does.
+    pub fn postings(&self) -> [(&Account, i64); 2] {
+        let amount = i64::try_from(self.amount.get()).unwrap_or(i64::MAX);
+        [(&self.debit, -amount), (&self.credit, amount)]
+    }
+
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut out = self.hash.to_vec();
         out.extend(self.body());
@@ -140,8 +139,8 @@ impl Posting {
     }
 
     fn body(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(96);
-        out.extend(self.amount.to_be_bytes());
+        let mut out = Vec::with_capacity(128);
+        out.extend(self.amount.get().to_be_bytes());
         out.extend(self.at.millis().to_be_bytes());
         out.push(self.kind as u8);
         match self.reference {
@@ -154,14 +153,18 @@ impl Posting {
                 out.extend(id.0.to_be_bytes());
             }
         }
-        out.extend(self.account.to_key());
+        let debit = self.debit.to_key();
+        // Account names are short: a wallet has 34 bytes, a network and its token fewer than a hundred.
+        out.push(u8::try_from(debit.len()).unwrap_or(u8::MAX));
+        out.extend(debit);
+        out.extend(self.credit.to_key());
         out
     }
 
-    /// The inverse of [`Posting::to_bytes`]; `None` for a row that is damaged.
-    pub fn from_bytes(bytes: &[u8]) -> Option<Posting> {
+    /// The inverse of [`Transfer::to_bytes`]; `None` for a row that is damaged.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Transfer> {
         let hash = bytes.get(..8)?.try_into().ok()?;
-        let amount = i64::from_be_bytes(bytes.get(8..16)?.try_into().ok()?);
+        let amount = Micros::new(u64::from_be_bytes(bytes.get(8..16)?.try_into().ok()?));
         let at = Timestamp::from_millis(u64::from_be_bytes(bytes.get(16..24)?.try_into().ok()?));
         let kind = Kind::from_byte(*bytes.get(24)?)?;
         let (reference, rest) = match bytes.get(25)? {
@@ -169,34 +172,143 @@ impl Posting {
             2 => (Reference::Request(RequestId(u128::from_be_bytes(bytes.get(26..42)?.try_into().ok()?))), 42),
             _ => return None,
         };
-        Some(Posting { account: Account::from_key(bytes.get(rest..)?)?, amount, kind, reference, at, hash })
+        let (length, accounts) = bytes.get(rest..)?.split_first()?;
+        let (debit, credit) = accounts.split_at_checked(usize::from(*length))?;
+        let (debit, credit) = (Account::from_key(debit)?, Account::from_key(credit)?);
+        Some(Transfer { debit, credit, amount, kind, reference, at, hash })
     }
 }
 
 /// Whose money stands for a call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fund {
-    /// The wallet's balance: the amount stands on its held account.
-    #[serde(with = "account_hex")]
+    /// The wallet's balance, and its allowance first.
     Wallet(AccountId),
     /// A payment of its own: the amount stands in transit once the chain has confirmed it.
-    #[serde(with = "payment_hex")]
     Payment(PaymentId),
 }
 
 /// Funds held for one call in flight.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hold {
     pub fund: Fund,
-    /// The most the call may cost.
+    /// The most the call may take of its fund.
     pub amount: u64,
+    /// What it may take of its wallet's allowance before that, and when the day of that allowance began.
+    pub allowance: u64,
+    pub allowance_began: u64,
+    pub key: Option<KeyHold>,
     pub model: String,
+    pub path: String,
     /// The run of the program that made it; a hold of an older run is resolved on start.
     pub boot: u64,
     /// Whether bytes of the answer were relayed.
     pub started: bool,
     /// What the call owed at the last checkpoint.
     pub checkpoint: u64,
+}
+
+impl Hold {
+    /// The most the call may cost.
+    pub fn ceiling(&self) -> Micros {
+        Micros::new(self.amount.saturating_add(self.allowance))
+    }
+}
+
+/// The key behind a call, and the limit that it counts against.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyHold {
+    pub id: KeyId,
+    pub period: Period,
+    /// When the limit's period began, in milliseconds since 1970.
+    pub began: u64,
+    pub limit: Option<u64>,
+}
+
+/// What one call cost, for whoever paid it. Written once, when the call has ended and something of it was delivered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Receipt {
+    pub account: AccountId,
+    /// The key that asked, if one did, and when the period began that it counted for.
+    pub key: Option<KeyId>,
+    pub key_began: u64,
+    /// The payment that paid for it, if one did, and its transaction.
+    pub payment: Option<PaymentId>,
+    pub tx: Option<String>,
+    pub model: String,
+    pub path: String,
+    /// When it ended, in milliseconds since 1970.
+    pub at: u64,
+    /// The most it might have cost, in micros.
+    pub ceiling: u64,
+    /// What it cost, and the part of that which the allowance paid.
+    pub charge: u64,
+    pub allowance: u64,
+    /// When the day of that allowance began.
+    pub allowance_began: u64,
+    /// What of its payment became balance.
+    pub credited: u64,
+    /// What was given back later.
+    pub refunded: u64,
+    /// Whether all of the answer was served.
+    pub whole: bool,
+    pub input: u64,
+    pub output: u64,
+    pub cache_read: u64,
+    pub cache_write: u64,
+}
+
+/// Money per day that the operator grants a wallet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Grant {
+    /// Micros for each UTC day.
+    pub per_day: u64,
+    /// From when and until when, in milliseconds since 1970.
+    pub from: Option<u64>,
+    pub until: Option<u64>,
+    pub note: String,
+}
+
+impl Grant {
+    /// What it gives on the day of `at`.
+    pub fn of(&self, at: Timestamp) -> Micros {
+        let begun = self.from.is_none_or(|from| from <= at.millis());
+        let over = self.until.is_some_and(|until| until <= at.millis());
+        if begun && !over { Micros::new(self.per_day) } else { Micros::ZERO }
+    }
+}
+
+/// What was spent of a limit since its period began, and what open calls may still spend of it. In micros.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Spending {
+    pub began: u64,
+    pub spent: u64,
+    pub held: u64,
+}
+
+impl Spending {
+    /// As it is in a period that began then. A new period starts with nothing; a clock that was set back starts none.
+    pub fn in_period(self, began: u64) -> Spending {
+        if began > self.began { Spending { began, spent: 0, held: 0 } } else { self }
+    }
+
+    /// What is left of `limit`.
+    pub fn left(self, limit: u64) -> u64 {
+        limit.saturating_sub(self.spent).saturating_sub(self.held)
+    }
+
+    /// With so much more held, of the period that began then.
+    pub fn holding(self, began: u64, more: u64) -> Spending {
+        if self.began == began { Spending { held: self.held.saturating_add(more), ..self } } else { self }
+    }
+
+    /// A call that held so much of the period that began then has ended; it counts for that period only.
+    pub fn ended(self, began: u64, held: u64, spent: u64) -> Spending {
+        if self.began != began {
+            return self;
+        }
+        Spending { began, spent: self.spent.saturating_add(spent), held: self.held.saturating_sub(held) }
+    }
 }
 
 /// Where a payment is on its way from a signature to money that cannot be taken back.
@@ -246,8 +358,11 @@ pub struct Payment {
     #[serde(with = "account_hex")]
     pub payer: AccountId,
     pub amount: u64,
-    /// The call it pays for.
+    /// The call it pays for, or the request that brought it as a top-up.
     pub request: u128,
+    /// It pays for no call: all of it is balance of its payer as soon as the chain has confirmed it.
+    #[serde(default)]
+    pub top_up: bool,
     pub route: String,
     /// What the chain module needs to go on after a restart; opaque here.
     #[serde(with = "base64_bytes")]
@@ -283,71 +398,6 @@ impl Payment {
     }
 }
 
-mod base64_bytes {
-    //! Bytes in JSON: base64, a third of what a list of numbers takes.
-    use base64::Engine as _;
-    use base64::engine::general_purpose::STANDARD_NO_PAD;
-    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
-
-    pub fn serialize<S: Serializer>(bytes: &impl AsRef<[u8]>, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_str(&STANDARD_NO_PAD.encode(bytes))
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>, B: From<Vec<u8>>>(from: D) -> Result<B, D::Error> {
-        let text = String::deserialize(from)?;
-        STANDARD_NO_PAD.decode(text).map(B::from).map_err(|_| D::Error::custom("not base64"))
-    }
-}
-
-mod account_hex {
-    //! An account in JSON: the hex of its table form.
-    use super::{AccountId, hex};
-    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
-
-    pub fn serialize<S: Serializer>(id: &AccountId, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_str(&hex::encode(&id.to_bytes()))
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<AccountId, D::Error> {
-        let text = String::deserialize(from)?;
-        hex::decode::<33>(&text).and_then(|bytes| AccountId::from_bytes(&bytes)).ok_or_else(|| D::Error::custom("not an account"))
-    }
-}
-
-mod payment_hex {
-    //! A payment id in JSON: hex.
-    use super::{PaymentId, hex};
-    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
-
-    pub fn serialize<S: Serializer>(id: &PaymentId, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_str(&hex::encode(&id.0))
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<PaymentId, D::Error> {
-        let text = String::deserialize(from)?;
-        hex::decode::<32>(&text).map(PaymentId).ok_or_else(|| D::Error::custom("not a payment id"))
-    }
-}
-
-mod hex {
-    //! Fixed-width hex for ids inside JSON rows.
-    pub fn encode(bytes: &[u8]) -> String {
-        let digit = |nibble: u8| char::from(b"0123456789abcdef"[usize::from(nibble)]);
-        bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 0xf)]).collect()
-    }
-
-    pub fn decode<const N: usize>(text: &str) -> Option<[u8; N]> {
-        let mut out = [0; N];
-        if text.len() != 2 * N || !text.is_ascii() {
-            return None;
-        }
-        for (byte, pair) in out.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
-            *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
-        }
-        Some(out)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -357,7 +407,6 @@ mod tests {
         let wallet = AccountId::Evm([3; 20]);
         for account in [
             Account::Wallet(wallet),
-            Account::Held(wallet),
             Account::External("eip155:1/0xabc".into()),
             Account::Transit,
             Account::Sales,
@@ -370,19 +419,20 @@ mod tests {
     }
 
     #[test]
-    fn a_posting_survives_its_bytes_and_a_changed_byte_breaks_its_hash() {
-        let mut posting = Posting {
-            account: Account::Sales,
-            amount: -5,
+    fn a_transfer_survives_its_bytes_and_a_changed_byte_breaks_its_hash() {
+        let mut transfer = Transfer {
+            debit: Account::Wallet(AccountId::Evm([3; 20])),
+            credit: Account::Sales,
+            amount: Micros::new(5),
             kind: Kind::Charge,
             reference: Reference::Request(RequestId(77)),
             at: Timestamp::from_millis(9),
             hash: [0; 8],
         };
-        posting.hash = posting.chained([1; 8]);
-        let read = Posting::from_bytes(&posting.to_bytes()).unwrap();
-        assert_eq!(read, posting);
-        let forged = Posting { amount: -4, ..read };
+        transfer.hash = transfer.chained([1; 8]);
+        let read = Transfer::from_bytes(&transfer.to_bytes()).unwrap();
+        assert_eq!(read, transfer);
+        let forged = Transfer { amount: Micros::new(4), ..read };
         assert_ne!(forged.chained([1; 8]), forged.hash);
     }
 }

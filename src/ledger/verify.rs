@@ -7,31 +7,41 @@ use std::path::Path;
 use redb::{ReadTransaction, ReadableDatabase as _};
 use serde::Serialize;
 
-use super::rows::{Account, Fund, Hold, Kind, Payment, Posting, Reference, State};
-use super::store::{self, Snapshot};
-use super::{Broken, reconcile, rescue};
+use super::derived::{Explained, Fingerprint};
+use super::rows::{Account, Fund, Hold, Kind, Payment, Reference, State, Transfer};
+use super::snapshot::Snapshot;
+use super::store;
+use super::{Broken, derived, rebuild, reconcile, rescue};
+use crate::account::AccountId;
 use crate::ids::{PaymentId, RequestId};
 
 /// What a check found.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Report {
     pub ok: bool,
-    /// One sentence for each rule that is broken.
+    /// One sentence for each rule that is broken; of a rule that is broken often, the first hundred.
     pub problems: Vec<String>,
+    /// Debits and credits: two for each transfer.
     pub postings: u64,
-    /// What each wallet has.
+    /// Calls that were charged, also those that the allowance paid or that cost nothing.
+    pub receipts: usize,
+    /// Events in the keys' journal.
+    pub key_events: u64,
+    /// What each wallet has that ever had something.
     pub wallets: BTreeMap<String, Wallet>,
     /// Micros on the accounts that are no wallet's.
     pub house: BTreeMap<String, i64>,
+    /// Calls that money stands for.
     pub open_holds: usize,
     /// How many payments are in each state.
     pub payments: BTreeMap<String, usize>,
 }
 
-/// Micros of one wallet.
+/// Micros of one wallet; both together are what its statement sums to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Wallet {
     pub available: i64,
+    /// What of its balance stands for open calls; allowances are no balance.
     pub held: i64,
 }
 
@@ -58,10 +68,11 @@ impl Report {
     }
 }
 
-/// Makes what is derived from the postings anew: balances and the wallets' lists. Everything else stays as it is.
+/// Makes what is derived anew: balances and statements from the transfers, usage and what limits have counted from the
+/// receipts. Everything else stays as it is.
 pub fn repair_derived(path: &Path) -> Result<(), Broken> {
     let _lock = rescue::lock(path)?;
-    rescue::marked_on_failure(path, || store::rebuild_derived(path))
+    rescue::marked_on_failure(path, || rebuild::rebuild(path))
 }
 
 /// Postings after which a check asks whether it has to end.
@@ -72,30 +83,38 @@ const ASK_EVERY: u64 = 1024;
 struct Sums {
     balances: HashMap<Account, i64>,
     sum: i128,
-    wallet_rows: u64,
-    /// Postings that say that money came in for a payment.
+    /// Transfers that say that money came in for a payment.
     arrivals: u64,
+    /// What other tables must say again.
+    explained: Explained,
 }
 
-/// Every rule that needs no more memory than there are accounts and open calls: the hash chain, the sum, balances and
-/// holds. `None` when `stop` has ended it.
+/// What a check goes on with when the totals are right or wrong: what is needed to look at each payment.
+struct Totals {
+    report: Report,
+    arrivals: u64,
+    served: Fingerprint,
+}
+
+/// Every rule that needs no more memory than there are accounts, keys and open calls: the hash chain, the sum, balances,
+/// holds, statements, receipts, usage, limits, the keys' journal. `None` when `stop` has ended it.
 pub(super) fn check_totals(tx: &ReadTransaction, stop: &dyn Fn() -> bool) -> Result<Option<Report>, Broken> {
     let checked = totals(&Snapshot(tx), stop)?;
-    Ok(checked.map(|(report, _)| report.judged()))
+    Ok(checked.map(|totals| totals.report.judged()))
 }
 
 /// All rules, those about each payment in passes over so many payments.
 pub(super) fn check(tx: &ReadTransaction, payments_in_a_pass: usize) -> Result<Report, Broken> {
     let snapshot = Snapshot(tx);
-    let Some((mut report, arrivals)) = totals(&snapshot, &|| false)? else { return Ok(Report::default()) };
-    reconcile::check(&snapshot, arrivals, payments_in_a_pass, &mut report)?;
+    let Some(Totals { mut report, arrivals, served }) = totals(&snapshot, &|| false)? else { return Ok(Report::default()) };
+    reconcile::check(&snapshot, arrivals, served, payments_in_a_pass, &mut report)?;
     Ok(report.judged())
 }
 
-fn totals(snapshot: &Snapshot, stop: &dyn Fn() -> bool) -> Result<Option<(Report, u64)>, Broken> {
+fn totals(snapshot: &Snapshot, stop: &dyn Fn() -> bool) -> Result<Option<Totals>, Broken> {
     let mut report = Report::default();
     let mut problems = Vec::new();
-    let Some(sums) = check_postings(snapshot, stop, &mut report, &mut problems)? else { return Ok(None) };
+    let Some(sums) = check_transfers(snapshot, stop, &mut report, &mut problems)? else { return Ok(None) };
     check_balances(snapshot, &sums, &mut report, &mut problems)?;
     let mut holds = HashMap::new();
     snapshot.holds(|request, hold| {
@@ -103,49 +122,40 @@ fn totals(snapshot: &Snapshot, stop: &dyn Fn() -> bool) -> Result<Option<(Report
     })?;
     report.open_holds = holds.len();
     check_transit(snapshot, &sums, &holds, &mut problems)?;
-    check_holds(&sums, &holds, &mut problems);
-    if snapshot.wallet_rows()? != sums.wallet_rows {
-        problems.push("the wallets' lists do not name every posting on a wallet".into());
-    }
-    report.problems = problems;
-    Ok(Some((report, sums.arrivals)))
+    check_holds(&sums, &holds, &mut report, &mut problems);
+    check_key_events(snapshot, &mut report, &mut problems)?;
+    let Some(receipts) = derived::check(snapshot, &sums.explained, stop, &mut problems)? else { return Ok(None) };
+    (report.receipts, report.problems) = (receipts.count, problems);
+    Ok(Some(Totals { report, arrivals: sums.arrivals, served: receipts.served }))
 }
 
-fn check_postings(
+fn check_transfers(
     snapshot: &Snapshot,
     stop: &dyn Fn() -> bool,
     report: &mut Report,
     problems: &mut Vec<String>,
 ) -> Result<Option<Sums>, Broken> {
     let mut sums = Sums::default();
-    let mut expected = (0u64, 0u8);
+    let mut expected = 0u64;
     let mut head = [0u8; 8];
-    let mut debit = 0i64;
-    let ended = snapshot.postings(|seq, leg, posting| {
-        if report.postings.is_multiple_of(ASK_EVERY) && stop() {
+    let ended = snapshot.transfers(|seq, transfer| {
+        if expected.is_multiple_of(ASK_EVERY) && stop() {
             return ControlFlow::Break(());
         }
-        if (seq, leg) != expected {
-            problems.push(format!("posting {}.{} is missing", expected.0, expected.1));
+        if seq != expected {
+            problems.push(format!("transfer {expected} is missing"));
         }
-        if posting.hash != posting.chained(head) {
-            problems.push(format!("posting {seq}.{leg} does not continue the hash chain"));
+        if transfer.hash != transfer.chained(head) {
+            problems.push(format!("transfer {seq} does not continue the hash chain"));
         }
-        if leg == 1 && posting.amount.checked_neg() != Some(debit) {
-            problems.push(format!("transfer {seq} does not balance"));
-        }
-        debit = posting.amount;
-        head = posting.hash;
-        expected = if leg == 0 { (seq, 1) } else { (seq + 1, 0) };
-        report.postings += 1;
-        sums.add(posting);
+        head = transfer.hash;
+        expected = seq + 1;
+        report.postings += 2;
+        sums.add(seq, &transfer);
         ControlFlow::Continue(())
     })?;
     if ended.is_break() {
         return Ok(None);
-    }
-    if expected.1 == 1 {
-        problems.push(format!("transfer {} has one leg", expected.0));
     }
     if sums.sum != 0 {
         problems.push(format!("the sum of all postings is {} micros, not zero", sums.sum));
@@ -154,11 +164,15 @@ fn check_postings(
 }
 
 impl Sums {
-    fn add(&mut self, posting: Posting) {
-        self.sum += i128::from(posting.amount);
-        *self.balances.entry(posting.account.clone()).or_default() += posting.amount;
-        self.wallet_rows += u64::from(matches!(posting.account, Account::Wallet(_)));
-        self.arrivals += u64::from(arrival(&posting).is_some());
+    fn add(&mut self, number: u64, transfer: &Transfer) {
+        for (account, amount) in transfer.postings() {
+            self.sum += i128::from(amount);
+            let balance = self.balances.entry(account.clone()).or_default();
+            *balance = balance.saturating_add(amount);
+        }
+        self.arrivals += u64::from(arrival(transfer).is_some());
+        let balances = &self.balances;
+        self.explained.add(number, transfer, |account| balances.get(account).copied().unwrap_or(0));
     }
 
     fn balance(&self, account: &Account) -> i64 {
@@ -177,7 +191,6 @@ fn check_balances(snapshot: &Snapshot, sums: &Sums, report: &mut Report, problem
         }
         match account {
             Account::Wallet(id) => report.wallets.entry(id.to_string()).or_default().available = balance,
-            Account::Held(id) => report.wallets.entry(id.to_string()).or_default().held = balance,
             _ => _ = report.house.insert(account.to_string(), balance),
         }
         seen.insert(account);
@@ -188,7 +201,19 @@ fn check_balances(snapshot: &Snapshot, sums: &Sums, report: &mut Report, problem
     Ok(())
 }
 
-/// What is in transit came for calls that run.
+/// The keys' journal counts from one, with no event missing: it is replayed by its numbers.
+fn check_key_events(snapshot: &Snapshot, report: &mut Report, problems: &mut Vec<String>) -> Result<(), Broken> {
+    let mut expected = 1;
+    snapshot.key_event_numbers(|number| {
+        if number != expected {
+            problems.push(format!("event {expected} of the keys' journal is missing"));
+        }
+        expected = number + 1;
+        report.key_events += 1;
+    })
+}
+
+/// What is in transit came for calls that run, and each of them has the payment that it was claimed with.
 fn check_transit(
     snapshot: &Snapshot,
     sums: &Sums,
@@ -196,10 +221,13 @@ fn check_transit(
     problems: &mut Vec<String>,
 ) -> Result<(), Broken> {
     let mut in_transit = 0i128;
-    for hold in holds.values() {
+    for (request, hold) in holds {
         let Fund::Payment(id) = hold.fund else { continue };
-        if let Some(payment) = snapshot.payment(id)?.filter(|payment| payment.state == State::Confirmed) {
-            in_transit += i128::from(payment.amount);
+        let own = |payment: &Payment| !payment.top_up && payment.is_open() && RequestId(payment.request) == *request;
+        match snapshot.payment(id)?.filter(own) {
+            Some(payment) if payment.state == State::Confirmed => in_transit += i128::from(payment.amount),
+            Some(_) => {}
+            None => problems.push(format!("{request} runs on {id}, which is not its payment")),
         }
     }
     let balance = sums.balance(&Account::Transit);
@@ -209,28 +237,29 @@ fn check_transit(
     Ok(())
 }
 
-/// The payment that a posting says money came in for.
-pub(super) fn arrival(posting: &Posting) -> Option<PaymentId> {
-    match (posting.kind, posting.reference, &posting.account) {
+/// The payment that a transfer says money came in for.
+pub(super) fn arrival(transfer: &Transfer) -> Option<PaymentId> {
+    match (transfer.kind, transfer.reference, &transfer.credit) {
         (Kind::Payment, Reference::Payment(id), Account::Transit) => Some(id),
         _ => None,
     }
 }
 
-fn check_holds(sums: &Sums, holds: &HashMap<RequestId, Hold>, problems: &mut Vec<String>) {
-    let mut held: HashMap<Account, i64> = HashMap::new();
+/// No wallet holds more for its open calls than it has. What it holds cannot be spent.
+fn check_holds(sums: &Sums, holds: &HashMap<RequestId, Hold>, report: &mut Report, problems: &mut Vec<String>) {
+    let mut held: HashMap<AccountId, i64> = HashMap::new();
     for hold in holds.values() {
         if let Fund::Wallet(wallet) = hold.fund {
-            *held.entry(Account::Held(wallet)).or_default() += i64::try_from(hold.amount).unwrap_or(i64::MAX);
+            let sum = held.entry(wallet).or_default();
+            *sum = sum.saturating_add(i64::try_from(hold.amount).unwrap_or(i64::MAX));
         }
     }
-    for (account, balance) in sums.balances.iter().filter(|(account, _)| matches!(account, Account::Held(_))) {
-        let explained = held.remove(account).unwrap_or(0);
-        if explained != *balance {
-            problems.push(format!("{account} has {balance} micros, open calls explain {explained}"));
+    for (wallet, amount) in held {
+        let balance = sums.balance(&Account::Wallet(wallet));
+        if amount > balance {
+            problems.push(format!("open calls hold {amount} micros of {wallet}, which has {balance}"));
         }
-    }
-    for (account, explained) in held.into_iter().filter(|(_, explained)| *explained != 0) {
-        problems.push(format!("open calls hold {explained} micros on {account}, which has none"));
+        let shown = report.wallets.entry(wallet.to_string()).or_default();
+        (shown.held, shown.available) = (amount, shown.available.saturating_sub(amount));
     }
 }

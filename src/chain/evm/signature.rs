@@ -3,6 +3,7 @@
 use k256::ecdsa::{RecoveryId, Signature as Ecdsa, VerifyingKey};
 
 use super::address::Address;
+use super::keccak;
 
 /// ERC-6492 marks a signature of a wallet that is not deployed yet with this suffix.
 const UNDEPLOYED_SUFFIX: [u8; 32] = [
@@ -71,6 +72,30 @@ pub fn recover(digest: &[u8; 32], r: &[u8; 32], s: &[u8; 32], v: u8) -> Option<A
     let parity = RecoveryId::from_byte(v.checked_sub(27)?)?;
     let key = VerifyingKey::recover_from_prehash(digest, &signature, parity).ok()?;
     Some(Address::of(&key))
+}
+
+/// The digest of a text that a wallet signs for a person: EIP-191, version `E`.
+pub fn text_digest(text: &str) -> [u8; 32] {
+    keccak(format!("\x19Ethereum Signed Message:\n{}{text}", text.len()).as_bytes())
+}
+
+/// Who signed a text. The same strictness as for payments: one wallet has one signature of one text.
+///
+/// # Errors
+/// What is wrong with the bytes, to be said after "the signature is".
+pub fn signer_of_text(text: &str, bytes: &[u8]) -> Result<Address, &'static str> {
+    match classify(bytes) {
+        Ok(Kind::Plain { r, s, v }) => recover(&text_digest(text), &r, &s, v).ok_or("nobody's"),
+        Ok(Kind::Wallet) => Err("not 65 bytes; wallets with code (EIP-1271) cannot sign in here, use the key of a plain wallet"),
+        Err(Unusable::Undeployed) => {
+            Err("of a wallet that is not deployed (ERC-6492), which cannot sign in here; use a plain wallet")
+        }
+        Err(Unusable::Empty) => Err("empty"),
+        Err(Unusable::Compact) => Err("in the 64-byte form of EIP-2098; send r, s and v, 65 bytes"),
+        Err(Unusable::HighS) => Err("the high-s twin of a good one (EIP-2)"),
+        Err(Unusable::Parity) => Err("without a v of 0, 1, 27 or 28 at its end"),
+        Err(Unusable::OutOfRange) => Err("out of the range of the curve"),
+    }
 }
 
 #[cfg(test)]

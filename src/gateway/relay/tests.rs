@@ -31,7 +31,7 @@ const LETTERS: usize = TOGETHER;
 async fn start(ledger: &Ledger, words: usize, stream: bool, seconds: u64) -> (JoinHandle<()>, RelayBody) {
     let (id, request) = (PaymentId([1; 32]), RequestId(1));
     let text = |text: &str| text.to_owned();
-    let (network, asset, route, model) = (text("eip155:84532"), text("0x01"), text("/v1/chat/completions"), text("m"));
+    let (network, asset, route, model) = (text("eip155:84532"), text("0x01"), text("/v1/chat/completions"), Some(text("m")));
     let detail = Vec::new();
     let claim = Claim { id, network, asset, payer: BUYER, amount: AMOUNT, request, route, model, detail };
     let reservation = ledger.claim(claim).await.unwrap();
@@ -51,7 +51,9 @@ async fn start(ledger: &Ledger, words: usize, stream: bool, seconds: u64) -> (Jo
     let paid = reservation.paid().unwrap_or_else(|_| panic!("the money is there"));
     let tariff = Tariff { output: UnitPrice::per_million("15").unwrap(), ..Tariff::default() };
     let meter = Meter::new(dialect, stream, false, 10);
-    let (pump, relayed) = Pump::new(Sale { paid, meter, tariff, dialect, stream, length: answer.content_length, deadline });
+    let ended: Ended = Box::pin(std::future::pending());
+    let (growth, flat, length) = (None, None, answer.content_length);
+    let (pump, relayed) = Pump::new(Sale { paid, meter, tariff, dialect, stream, length, deadline, growth, flat, ended });
     (spawn_local(pump.run(answer.body)), relayed)
 }
 

@@ -1,0 +1,65 @@
+//! What the operator says about prepaid: how much a top-up may be, what a call holds, how long a sign-in is good for.
+
+use serde::Deserialize;
+
+use super::{ConfigError, bad, file};
+use crate::money::Micros;
+
+/// Balances, keys and sign-ins.
+#[derive(Debug, Clone)]
+pub struct Prepaid {
+    pub top_up_minimum: Micros,
+    /// What a wallet that has too little is told to add, at least.
+    pub top_up_suggested: Micros,
+    pub top_up_maximum: Micros,
+    /// Tokens of output that a streamed call holds at first, and by which its hold grows.
+    pub hold_output: u64,
+    /// Keys that an account may have, revoked ones not counted.
+    pub keys_per_account: usize,
+    pub nonces: NoncePolicy,
+    /// Further authorities (`host` or `host:port`) that a sign-in may name, beside those of `public_url`.
+    pub sign_in_domains: Vec<String>,
+    /// The sentence that a wallet shows to its owner.
+    pub sign_in_statement: String,
+}
+
+/// How often one sign-in may be used while it lasts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NoncePolicy {
+    /// For one call that charges or one change; reading is free.
+    PerCharge,
+    /// Once.
+    Strict,
+    /// Until it expires: whoever reads one along may use it.
+    Session,
+}
+
+pub(super) fn prepaid(row: &file::Prepaid) -> Result<Prepaid, ConfigError> {
+    let usd = |key: &str, text: &str| Micros::parse_usd(text).map_err(|why| bad(format!("prepaid.{key}"), why));
+    let prepaid = Prepaid {
+        top_up_minimum: usd("top_up_minimum", &row.top_up_minimum)?,
+        top_up_suggested: usd("top_up_suggested", &row.top_up_suggested)?,
+        top_up_maximum: usd("top_up_maximum", &row.top_up_maximum)?,
+        hold_output: row.hold_output,
+        keys_per_account: row.keys_per_account,
+        nonces: row.sign_in_nonces,
+        sign_in_domains: row.sign_in_domains.clone(),
+        sign_in_statement: row.sign_in_statement.clone(),
+    };
+    let Prepaid { top_up_minimum: least, top_up_suggested: suggested, top_up_maximum: most, .. } = prepaid;
+    if least.is_zero() || least > suggested || suggested > most {
+        return Err(bad(
+            "prepaid.top_up_suggested",
+            "not between top_up_minimum, which is more than nothing, and top_up_maximum",
+        ));
+    }
+    if prepaid.hold_output == 0 {
+        return Err(bad("prepaid.hold_output", "a call holds at least one token"));
+    }
+    // It stands on a line of its own in what a wallet signs (EIP-4361).
+    if prepaid.sign_in_statement.is_empty() || prepaid.sign_in_statement.chars().any(|c| !c.is_ascii_graphic() && c != ' ') {
+        return Err(bad("prepaid.sign_in_statement", "one line of plain ASCII text"));
+    }
+    Ok(prepaid)
+}

@@ -1,0 +1,158 @@
+//! How the rows of one commit are written: everything that moved money in order, of everything else the last state only.
+
+use std::collections::{BTreeMap, HashMap};
+
+use redb::{ReadableTable as _, WriteTransaction};
+
+use super::book::Write;
+use super::rows::{Account, Grant, Hold, Payment, Receipt, Spending};
+use super::tables::{
+    ALLOWANCES, BALANCES, BY_WALLET, GRANTS, HOLDS, KEY_EVENTS, KEY_SPENDING, NONCES, PAY_OPEN, PAYMENTS, RECEIPTS, TRANSFERS,
+    USAGE, UsageSums,
+};
+use crate::account::AccountId;
+use crate::clock::Timestamp;
+use crate::ids::{KeyId, PaymentId, RequestId};
+
+/// Writes them; nothing is there before the transaction commits.
+pub fn apply<'a>(tx: &WriteTransaction, writes: impl Iterator<Item = &'a Write>) -> Result<(), redb::Error> {
+    let mut transfers = tx.open_table(TRANSFERS)?;
+    let mut by_wallet = tx.open_table(BY_WALLET)?;
+    // Within one commit only the last of each row matters: a call that ends is written once, however many steps it took.
+    let mut last = Last::default();
+    for write in writes {
+        match write {
+            Write::Transfer(seq, transfer, wallet) => {
+                transfers.insert(*seq, transfer.to_bytes().as_slice())?;
+                if let Some((wallet, after)) = wallet {
+                    by_wallet.insert((wallet.to_bytes().as_slice(), *seq), *after)?;
+                }
+            }
+            Write::Balance(account, balance) => _ = last.balances.insert(account, *balance),
+            Write::Payment(id, row) => _ = last.payments.insert(id, row),
+            Write::Opened(request, hold) => last.holds.entry(request).or_insert((true, None)).1 = Some(hold),
+            Write::Hold(request, hold) => last.holds.entry(request).or_insert((false, None)).1 = hold.as_ref(),
+            Write::Receipt(request, receipt) => _ = last.receipts.insert(request, receipt),
+            Write::Usage(request, receipt) => {
+                last.receipts.insert(request, receipt);
+                last.count(receipt);
+            }
+            Write::KeySpending(id, spending) => _ = last.keys.insert(id, spending),
+            Write::Allowance(wallet, spending) => _ = last.allowances.insert(wallet, spending),
+            Write::Grant(wallet, grant) => _ = last.grants.insert(wallet, grant),
+            Write::Nonce(id, forget_at) => _ = last.nonces.insert((forget_at.millis(), id), true),
+            Write::ForgetNonce(id, forget_at) => _ = last.nonces.insert((forget_at.millis(), id), false),
+            Write::KeyEvent(seq, event) => _ = tx.open_table(KEY_EVENTS)?.insert(*seq, event.as_slice())?,
+        }
+    }
+    last.write_money(tx)?;
+    last.write_limits(tx)
+}
+
+/// The last state of each row that one commit writes.
+#[derive(Default)]
+struct Last<'a> {
+    balances: HashMap<&'a Account, i64>,
+    payments: BTreeMap<&'a PaymentId, &'a Payment>,
+    /// Whether it was opened by this commit, and what it is now.
+    holds: BTreeMap<&'a RequestId, (bool, Option<&'a Hold>)>,
+    receipts: BTreeMap<&'a RequestId, &'a Receipt>,
+    usage: HashMap<UsageName<'a>, UsageSums>,
+    keys: HashMap<&'a KeyId, &'a Spending>,
+    allowances: HashMap<&'a AccountId, &'a Spending>,
+    grants: HashMap<&'a AccountId, &'a Option<Grant>>,
+    nonces: BTreeMap<(u64, &'a [u8; 16]), bool>,
+}
+
+impl<'a> Last<'a> {
+    fn count(&mut self, receipt: &'a Receipt) {
+        let (name, more) = sums_of(receipt);
+        let sums = self.usage.entry(name).or_default();
+        *sums = add(*sums, more);
+    }
+
+    fn write_money(&self, tx: &WriteTransaction) -> Result<(), redb::Error> {
+        let (mut payments, mut pay_open) = (tx.open_table(PAYMENTS)?, tx.open_table(PAY_OPEN)?);
+        for (id, row) in &self.payments {
+            payments.insert(&id.0, to_json(row).as_slice())?;
+            // Looking is cheaper than writing: most steps of a payment leave the list as it is.
+            let is_listed = pay_open.get(&id.0)?.is_some();
+            match row.is_open() {
+                true if !is_listed => _ = pay_open.insert(&id.0, ())?,
+                false if is_listed => _ = pay_open.remove(&id.0)?,
+                _ => {}
+            }
+        }
+        let mut holds = tx.open_table(HOLDS)?;
+        for (request, (opened_here, hold)) in &self.holds {
+            match hold {
+                Some(hold) => _ = holds.insert(request.0, hold.to_bytes().as_slice())?,
+                // It came and went: the disk never hears of it.
+                None if *opened_here => {}
+                None => _ = holds.remove(request.0)?,
+            }
+        }
+        let mut balances = tx.open_table(BALANCES)?;
+        for (account, balance) in &self.balances {
+            balances.insert(account.to_key().as_slice(), *balance)?;
+        }
+        let mut receipts = tx.open_table(RECEIPTS)?;
+        for (request, receipt) in &self.receipts {
+            receipts.insert(request.0, receipt.to_bytes().as_slice())?;
+        }
+        let mut usage = tx.open_table(USAGE)?;
+        for ((account, day, key, model), sums) in &self.usage {
+            let account = account.to_bytes();
+            let name = (account.as_slice(), *day, *key, *model);
+            let before = usage.get(name)?.map(|sums| sums.value()).unwrap_or_default();
+            usage.insert(name, add(before, *sums))?;
+        }
+        Ok(())
+    }
+
+    fn write_limits(&self, tx: &WriteTransaction) -> Result<(), redb::Error> {
+        let mut keys = tx.open_table(KEY_SPENDING)?;
+        for (id, spending) in &self.keys {
+            keys.insert(id.0, (spending.began, spending.spent))?;
+        }
+        let mut allowances = tx.open_table(ALLOWANCES)?;
+        for (wallet, spending) in &self.allowances {
+            allowances.insert(wallet.to_bytes().as_slice(), (spending.began, spending.spent))?;
+        }
+        let mut grants = tx.open_table(GRANTS)?;
+        for (wallet, grant) in &self.grants {
+            match grant {
+                Some(grant) => _ = grants.insert(wallet.to_bytes().as_slice(), to_json(grant).as_slice())?,
+                None => _ = grants.remove(wallet.to_bytes().as_slice())?,
+            }
+        }
+        let mut nonces = tx.open_table(NONCES)?;
+        for ((forget_at, id), used) in &self.nonces {
+            match used {
+                true => _ = nonces.insert((*forget_at, *id), ())?,
+                false => _ = nonces.remove((*forget_at, *id))?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A wallet, a day, a key or zero, a model.
+pub(super) type UsageName<'a> = (AccountId, u32, u128, &'a str);
+
+/// Where a receipt is counted, and what it counts.
+pub(super) fn sums_of(receipt: &Receipt) -> (UsageName<'_>, UsageSums) {
+    let day = Timestamp::from_millis(receipt.at).day();
+    let name = (receipt.account, day.0, receipt.key.map_or(0, |key| key.0), receipt.model.as_str());
+    (name, (1, receipt.charge, receipt.allowance, receipt.input, receipt.output))
+}
+
+/// Nothing leaves u64: what one call can bring is bounded. Should it all the same, the check counts in the same way.
+pub(super) fn add(a: UsageSums, b: UsageSums) -> UsageSums {
+    let sum = u64::wrapping_add;
+    (sum(a.0, b.0), sum(a.1, b.1), sum(a.2, b.2), sum(a.3, b.3), sum(a.4, b.4))
+}
+
+fn to_json(row: &impl serde::Serialize) -> Vec<u8> {
+    serde_json::to_vec(row).expect("rows have string keys and no failing serializers")
+}

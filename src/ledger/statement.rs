@@ -1,0 +1,78 @@
+//! What the ledger tells an owner: a wallet's statement, the receipt of one call, what was used day by day.
+
+use super::rows::{Kind, Receipt, Reference};
+use super::{Denied, Ledger};
+use crate::account::AccountId;
+use crate::clock::{Day, Timestamp};
+use crate::ids::{KeyId, RequestId};
+
+/// Why a line of a statement is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Movement {
+    TopUp,
+    Charge,
+    Refund,
+}
+
+/// One line of a wallet's statement. Amounts in micros.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Grows with every line of the whole ledger.
+    pub number: u64,
+    /// What it did to the balance: negative for a charge.
+    pub amount: i64,
+    pub balance_after: i64,
+    pub movement: Movement,
+    pub at: Timestamp,
+    /// The call it is about.
+    pub request: Option<RequestId>,
+    pub model: Option<String>,
+}
+
+/// What a wallet used of one model on one day, by one key or by none. Amounts in micros.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Used {
+    pub day: Day,
+    pub key: Option<KeyId>,
+    pub model: String,
+    pub calls: u64,
+    pub charge: u64,
+    /// The part of the charge that allowances paid.
+    pub allowance: u64,
+    pub input: u64,
+    pub output: u64,
+}
+
+impl Movement {
+    /// What came in for a payment is a top-up; what a call gave back is a refund, whoever had paid for it.
+    pub(super) fn of(kind: Kind, reference: Reference) -> Movement {
+        match (kind, reference) {
+            (Kind::Charge, _) => Movement::Charge,
+            (Kind::Credit | Kind::Reversal | Kind::Payment, Reference::Payment(_)) => Movement::TopUp,
+            (Kind::Credit | Kind::Reversal | Kind::Payment | Kind::Refund, _) => Movement::Refund,
+        }
+    }
+}
+
+impl Ledger {
+    /// The lines of a wallet's statement, the newest first, `limit` of them behind the first `offset`; and whether there are
+    /// more. It is what the disk has, at most some milliseconds behind.
+    pub fn statement(&self, wallet: AccountId, limit: usize, offset: usize) -> Result<(Vec<Entry>, bool), Denied> {
+        self.inner.on_disk(|snapshot| snapshot.statement(wallet, limit, offset))
+    }
+
+    /// The receipt of one call, once it is on disk.
+    pub fn receipt(&self, request: RequestId) -> Result<Option<Receipt>, Denied> {
+        self.inner.on_disk(|snapshot| snapshot.receipt(request))
+    }
+
+    /// What a wallet used since a day, oldest first.
+    pub fn usage(&self, wallet: AccountId, since: Day) -> Result<Vec<Used>, Denied> {
+        self.inner.on_disk(|snapshot| snapshot.usage(wallet, since))
+    }
+
+    /// The events of the keys' journal behind one number, in their order.
+    pub fn key_events_after(&self, number: u64) -> Result<Vec<(u64, Vec<u8>)>, Denied> {
+        self.inner.on_disk(|snapshot| snapshot.key_events_after(number))
+    }
+}

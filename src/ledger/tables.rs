@@ -1,0 +1,90 @@
+//! The tables of the ledger's file: their names, keys and values, how they are made and copied.
+
+use redb::{ReadTransaction, ReadableTable as _, TableDefinition, WriteTransaction};
+
+pub const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
+pub const BALANCES: TableDefinition<&[u8], i64> = TableDefinition::new("balances");
+pub const TRANSFERS: TableDefinition<u64, &[u8]> = TableDefinition::new("transfers");
+/// (wallet, transfer) of each transfer from or to a wallet, with what the wallet had after it: its statement.
+pub const BY_WALLET: TableDefinition<(&[u8], u64), i64> = TableDefinition::new("by_wallet");
+pub const PAYMENTS: TableDefinition<&[u8; 32], &[u8]> = TableDefinition::new("payments");
+/// Payments the chain may still change, so that a start need not read all of them.
+pub const PAY_OPEN: TableDefinition<&[u8; 32], ()> = TableDefinition::new("pay_open");
+pub const HOLDS: TableDefinition<u128, &[u8]> = TableDefinition::new("holds");
+/// What calls cost, by their names, which sort by time.
+pub const RECEIPTS: TableDefinition<u128, &[u8]> = TableDefinition::new("receipts");
+/// (wallet, day, key or zero, model): calls, charge, allowance, input, output; sums of the receipts.
+pub const USAGE: TableDefinition<UsageKey, UsageSums> = TableDefinition::new("usage");
+/// When the period began and what was spent in it.
+pub const KEY_SPENDING: TableDefinition<u128, (u64, u64)> = TableDefinition::new("key_spending");
+pub const ALLOWANCES: TableDefinition<&[u8], (u64, u64)> = TableDefinition::new("allowances");
+pub const GRANTS: TableDefinition<&[u8], &[u8]> = TableDefinition::new("grants");
+/// Sign-ins that were used, by when they are forgotten.
+pub const NONCES: TableDefinition<(u64, &[u8; 16]), ()> = TableDefinition::new("nonces");
+/// The keys' journal, which is replayed into their store.
+pub const KEY_EVENTS: TableDefinition<u64, &[u8]> = TableDefinition::new("key_events");
+
+pub type UsageKey = (&'static [u8], u32, u128, &'static str);
+pub type UsageSums = (u64, u64, u64, u64, u64);
+
+/// The layout of the tables above. A file with a newer one is not opened.
+pub const SCHEMA: u64 = 3;
+
+/// Makes what is missing, and counts a run of the program.
+pub fn prepare(tx: &WriteTransaction) -> Result<(), redb::Error> {
+    tx.open_table(BALANCES)?;
+    tx.open_table(TRANSFERS)?;
+    tx.open_table(BY_WALLET)?;
+    tx.open_table(PAYMENTS)?;
+    tx.open_table(PAY_OPEN)?;
+    tx.open_table(HOLDS)?;
+    tx.open_table(RECEIPTS)?;
+    tx.open_table(USAGE)?;
+    tx.open_table(KEY_SPENDING)?;
+    tx.open_table(ALLOWANCES)?;
+    tx.open_table(GRANTS)?;
+    tx.open_table(NONCES)?;
+    tx.open_table(KEY_EVENTS)?;
+    let mut meta = tx.open_table(META)?;
+    let boot = meta.get("boot")?.map_or(0, |boot| boot.value()) + 1;
+    meta.insert("schema", SCHEMA)?;
+    meta.insert("boot", boot)?;
+    Ok(())
+}
+
+/// Writes all tables of one ledger into another one.
+pub fn copy(read: &ReadTransaction, write: &WriteTransaction) -> Result<(), redb::Error> {
+    copy_table(read, write, META)?;
+    copy_table(read, write, BALANCES)?;
+    copy_table(read, write, TRANSFERS)?;
+    copy_table(read, write, BY_WALLET)?;
+    copy_table(read, write, PAYMENTS)?;
+    copy_table(read, write, PAY_OPEN)?;
+    copy_table(read, write, HOLDS)?;
+    copy_table(read, write, RECEIPTS)?;
+    copy_table(read, write, USAGE)?;
+    copy_table(read, write, KEY_SPENDING)?;
+    copy_table(read, write, ALLOWANCES)?;
+    copy_table(read, write, GRANTS)?;
+    copy_table(read, write, NONCES)?;
+    copy_table(read, write, KEY_EVENTS)
+}
+
+fn copy_table<K: redb::Key + 'static, V: redb::Value + 'static>(
+    read: &ReadTransaction,
+    write: &WriteTransaction,
+    table: TableDefinition<K, V>,
+) -> Result<(), redb::Error> {
+    let mut to = write.open_table(table)?;
+    let from = match read.open_table(table) {
+        Ok(from) => from,
+        // The first write of all had failed.
+        Err(redb::TableError::TableDoesNotExist(_)) => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
+    for row in from.iter()? {
+        let (key, value) = row?;
+        to.insert(key.value(), value.value())?;
+    }
+    Ok(())
+}
