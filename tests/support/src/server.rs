@@ -332,7 +332,14 @@ price = {{ input = "{INPUT_PRICE}", output = "{OUTPUT_PRICE}"{prices} }}
 "#
         );
     }
-    let wide = ["per_ip_per_second = 100000", "per_ip_burst = 100000", "payments_per_ip_per_minute = 100000"];
+    let wide = [
+        "per_ip_per_second = 100000",
+        "per_ip_burst = 100000",
+        "payments_per_ip_per_minute = 100000",
+        "top_ups_per_ip_per_minute = 100000",
+        "balance_reads_per_minute = 100000",
+        "statement_reads_per_minute = 100000",
+    ];
     let wide = wide.map(str::to_owned).to_vec();
     let limits = if settings.limits.is_empty() { &wide } else { &settings.limits };
     // Writing to a String cannot fail.
