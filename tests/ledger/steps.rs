@@ -170,9 +170,10 @@ impl By {
     fn choose(pick: &mut impl FnMut(u64) -> u64) -> By {
         let small = |number: u64| u8::try_from(number).unwrap_or(0);
         let chosen = pick(64);
+        let limit = chosen / 8 % 4;
         By {
             key: (chosen % 2 == 1).then(|| small(chosen / 2 % 4)),
-            limit: (chosen / 8 % 4 > 0).then(|| chosen / 8 % 4 * 1_500),
+            limit: (limit > 0).then_some(limit * 1_500),
             nonce: (chosen >= 40).then(|| small(chosen % u64::from(NONCES))),
             most_calls: [usize::MAX, usize::MAX, 2, usize::MAX][usize::from(small(chosen / 16))],
         }
@@ -330,8 +331,8 @@ fn reserve(ledger: &Ledger, in_hand: &mut InHand, (payer, amount): (u8, u64), by
 
 fn refund(ledger: &Ledger, in_hand: &InHand, call: usize, amount: u64) -> Said {
     let Some(request) = in_hand.ended.get(call) else { return Said::Refused };
-    // A receipt can be given back once it is durable; something that changes nothing is a way to wait for that.
-    match ledger.grant(wallet(WALLETS), None).map(Durable::wait_blocking) {
+    // A receipt is there once it is durable.
+    match ledger.flush().map(Durable::wait_blocking) {
         Ok(Ok(())) => {}
         Ok(Err(_)) => return Said::Stopped,
         Err(denied) => return said(denied),
