@@ -7,4 +7,8 @@ mod leaving;
 mod openai;
 mod refusal;
 mod shop;
+mod topping;
+mod topup;
+mod topup_trouble;
 mod venice;
+mod wallet_routes;
