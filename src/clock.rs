@@ -1,5 +1,7 @@
 //! Timestamp, and the clock that is passed in from the edge so that every rule about time can be tested.
 
+mod rfc3339;
+
 use std::sync::Arc;
 use std::time::Duration;
 

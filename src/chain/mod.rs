@@ -1,4 +1,5 @@
-//! Payments: verified against what we asked for, simulated on their chain, settled there and watched until final.
+//! Payments: verified against what we asked for, simulated on their chain, settled there and watched until final. And
+//! sign-ins, which are judged by the same signatures.
 //!
 //! Nothing here knows a ledger: what must be durable before the next step is handed to a [`Journal`].
 //!
@@ -17,6 +18,7 @@ pub mod networks;
 mod open;
 mod payment;
 pub mod reason;
+mod sign_in;
 mod simulated;
 mod worker;
 
@@ -30,6 +32,7 @@ pub use evm::verify::verify;
 pub use handle::{Chains, NetworkStatus};
 pub use judge::judge;
 pub use payment::{Unreadable, VerifiedPayment, identify};
+pub use sign_in::{SignedIn, judge_sign_in, verify_sign_in};
 
 /// Why a payment is not taken.
 #[derive(Debug, Clone, PartialEq, Eq)]

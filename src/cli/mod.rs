@@ -38,7 +38,7 @@ enum Command {
     Serve,
     /// Buy one call: ask, show the quote, sign, stream the answer, print the receipt.
     Pay(pay::Arguments),
-    /// Decode and judge a payment without asking anybody.
+    /// Decode and judge a payment or a sign-in without asking anybody.
     Inspect {
         #[command(subcommand)]
         what: inspect::What,

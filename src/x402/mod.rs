@@ -4,10 +4,12 @@ pub mod names;
 mod offer;
 mod payment;
 mod receipt;
+pub mod sign_in;
 
 pub use offer::{Offer, Requirements, Resource};
 pub use payment::{MAX_HEADER_BYTES, Payment, Version};
 pub use receipt::Receipt;
+pub use sign_in::{SIGN_IN_HEADERS, SignIn, SignInFault, SignInRules};
 
 use base64::alphabet::{STANDARD, URL_SAFE};
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};

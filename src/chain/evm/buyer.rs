@@ -7,9 +7,11 @@ use super::eip712;
 use super::hex;
 use super::key::PrivateKey;
 use super::payload::Authorization;
+use super::signature;
 use super::word::Word;
 use crate::chain::networks;
 use crate::clock::Timestamp;
+use crate::x402::sign_in::{Family, Message};
 use crate::x402::{Requirements, Resource, encode};
 
 /// Why a requirement cannot be paid by this buyer.
@@ -73,6 +75,48 @@ pub fn sign(offer: &Requirements, authorization: &Authorization, key: &PrivateKe
     let domain = eip712::domain_separator(field("name")?, field("version")?, chain_id, asset);
     let (r, s, parity) = key.sign(&eip712::digest(&domain, authorization));
     Ok([&r[..], &s[..], &[27 + parity]].concat())
+}
+
+/// Signs in as `venice-x402-client` does and returns the header (`X-Sign-In-With-X`): for `domain` and `uri` on EVM chain
+/// `chain_id`, from `issued` until `expires`. `nonce` must be 8 or more fresh letters and digits.
+pub fn sign_in(
+    key: &PrivateKey,
+    domain: &str,
+    uri: &str,
+    chain_id: u64,
+    nonce: &str,
+    issued: Timestamp,
+    expires: Timestamp,
+) -> String {
+    let message = Message {
+        family: Family::Evm,
+        scheme: None,
+        domain: domain.to_owned(),
+        address: key.address().to_string(),
+        statement: Some("Sign in to an AI gateway".to_owned()),
+        uri: uri.to_owned(),
+        chain: chain_id.to_string(),
+        nonce: Some(nonce.to_owned()),
+        issued_at: issued.into(),
+        expiration_time: Some(expires.into()),
+        not_before: None,
+        request_id: None,
+        resources: None,
+    };
+    let text = message.text();
+    encode(&json!({
+        "address": message.address,
+        "signature": hex::encode(&sign_text(key, &text)),
+        "message": text,
+        "timestamp": issued.millis(),
+        "chainId": chain_id,
+    }))
+}
+
+/// The 65 bytes with which `key` signs a text for a person to read (EIP-191).
+pub fn sign_text(key: &PrivateKey, text: &str) -> Vec<u8> {
+    let (r, s, parity) = key.sign(&signature::text_digest(text));
+    [&r[..], &s[..], &[27 + parity]].concat()
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use k256::ecdsa::{RecoveryId, Signature as Ecdsa, VerifyingKey};
 
 use super::address::Address;
+use super::keccak;
 
 /// ERC-6492 marks a signature of a wallet that is not deployed yet with this suffix.
 const UNDEPLOYED_SUFFIX: [u8; 32] = [
@@ -73,9 +74,58 @@ pub fn recover(digest: &[u8; 32], r: &[u8; 32], s: &[u8; 32], v: u8) -> Option<A
     Some(Address::of(&key))
 }
 
+/// The digest of a text that a wallet signs for a person: EIP-191, version `E`.
+pub fn text_digest(text: &str) -> [u8; 32] {
+    keccak(format!("\x19Ethereum Signed Message:\n{}{text}", text.len()).as_bytes())
+}
+
+/// Who signed a text. The same strictness as for payments: one wallet has one signature of one text.
+///
+/// # Errors
+/// What is wrong with the bytes, to be said after "the signature is".
+pub fn signer_of_text(text: &str, bytes: &[u8]) -> Result<Address, &'static str> {
+    match classify(bytes) {
+        Ok(Kind::Plain { r, s, v }) => recover(&text_digest(text), &r, &s, v).ok_or("nobody's"),
+        Ok(Kind::Wallet) => Err("not 65 bytes; wallets with code (EIP-1271) cannot sign in here, use the key of a plain wallet"),
+        Err(Unusable::Undeployed) => {
+            Err("of a wallet that is not deployed (ERC-6492), which cannot sign in here; use a plain wallet")
+        }
+        Err(Unusable::Empty) => Err("empty"),
+        Err(Unusable::Compact) => Err("in the 64-byte form of EIP-2098; send r, s and v, 65 bytes"),
+        Err(Unusable::HighS) => Err("the high-s twin of a good one (EIP-2)"),
+        Err(Unusable::Parity) => Err("without a v of 0, 1, 27 or 28 at its end"),
+        Err(Unusable::OutOfRange) => Err("out of the range of the curve"),
+    }
+}
+
 #[cfg(test)]
-mod tests {
+pub(in crate::chain) mod tests {
+    use k256::Scalar;
+    use k256::elliptic_curve::PrimeField as _;
+
     use super::*;
+
+    /// `r` and the other `s` that recovers, with the other parity, to the same wallet.
+    pub(in crate::chain) fn high_s_twin(signature: [u8; 64]) -> [u8; 64] {
+        let (r, s) = signature.split_at(32);
+        let s = Scalar::from_repr(<[u8; 32]>::try_from(s).unwrap().into()).unwrap();
+        [r, &(-s).to_bytes()[..]].concat().try_into().unwrap()
+    }
+
+    #[test]
+    fn the_twin_of_a_signature_is_refused_although_it_recovers() {
+        let key = crate::chain::evm::key::PrivateKey::parse(&"11".repeat(32)).unwrap();
+        let digest = text_digest("hello");
+        let (r, s, parity) = key.sign(&digest);
+        let twin = high_s_twin([r, s].concat().try_into().unwrap());
+        let high: [u8; 32] = twin[32..].try_into().unwrap();
+        assert_eq!(recover(&digest, &r, &s, 27 + parity), Some(key.address()));
+        assert_eq!(recover(&digest, &r, &high, 28 - parity), Some(key.address()), "so it would be a second signature");
+        let bytes = |s: &[u8; 32], v| [&r[..], s, &[v]].concat();
+        assert_eq!(signer_of_text("hello", &bytes(&s, 27 + parity)), Ok(key.address()));
+        assert_eq!(classify(&bytes(&high, 28 - parity)).err(), Some(Unusable::HighS));
+        assert!(signer_of_text("hello", &bytes(&high, 28 - parity)).is_err());
+    }
 
     #[test]
     fn only_what_the_token_would_take_is_a_plain_signature() {
