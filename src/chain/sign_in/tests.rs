@@ -116,6 +116,29 @@ fn the_real_clients_text_is_digested_and_recovered_as_the_client_does() {
     assert_eq!(outcome(&solana, &rules, NOW), Err("UNSUPPORTED_CHAIN"));
 }
 
+#[test]
+fn wallets_of_solana_are_refused_whatever_they_say() {
+    let honest = file(WALLET)["solana"].clone();
+    let (address, text) = (honest["address"].as_str().unwrap(), honest["message"].as_str().unwrap());
+    let mainnet = "solana:5eykt4UsFv8P8NJdTREpY1vzqKqZKvdp";
+    for (json, code) in [
+        (json!({ "message": text, "chainId": mainnet, "type": "ed25519" }), "UNSUPPORTED_CHAIN"),
+        (json!({ "message": text, "chainId": mainnet }), "UNSUPPORTED_CHAIN"),
+        (json!({ "message": text, "type": "ed25519" }), "UNSUPPORTED_CHAIN"),
+        (json!({ "message": text }), "INVALID_MESSAGE"),
+        (json!({ "message": text, "chainId": 8453 }), "INVALID_MESSAGE"),
+        (json!({ "message": text, "chainId": mainnet, "type": "eip191" }), "CHAIN_MISMATCH"),
+        (json!({ "message": text, "chainId": "solana:EtWTRABZaYq6iMfeYKouRu166VU2xqa1" }), "CHAIN_MISMATCH"),
+        (json!({ "message": text.replace("Solana account", "Ethereum account"), "chainId": mainnet }), "INVALID_MESSAGE"),
+        (json!({ "message": text.replace("Solana account", "Ethereum account") }), "INVALID_MESSAGE"),
+    ] {
+        let mut json = json;
+        json["address"] = json!(address);
+        json["signature"] = honest["signatureBase58"].clone();
+        assert_eq!(outcome(&encode(&json), &here(), NOW), Err(code), "{json}");
+    }
+}
+
 fn key() -> PrivateKey {
     PrivateKey::parse(KEY).unwrap()
 }

@@ -12,6 +12,7 @@ pub mod process;
 pub mod provider;
 pub mod secure;
 pub mod server;
+pub mod sign_in;
 pub mod stub;
 pub mod upstream;
 
