@@ -1,4 +1,4 @@
-//! The names of one call and of one payment, and the proof that somebody stands for a call.
+//! The names of one call, one payment and one API key, and the proof that somebody stands for a call.
 
 use std::fmt;
 
@@ -64,6 +64,31 @@ impl fmt::Debug for PaymentId {
     }
 }
 
+/// The name of an API key, which is no secret: lists show it, and the key is changed and revoked by it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct KeyId(pub u128);
+
+impl KeyId {
+    /// Reads the form that [`fmt::Display`] writes, and no other.
+    pub fn parse(text: &str) -> Option<KeyId> {
+        let hex = text.strip_prefix("key_")?;
+        let plain = hex.len() == 32 && hex.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        plain.then(|| u128::from_str_radix(hex, 16).ok().map(KeyId))?
+    }
+}
+
+impl fmt::Display for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "key_{:032x}", self.0)
+    }
+}
+
+impl fmt::Debug for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
 /// Proof that money stands for one call. Only the ledger's `Reservation` implements it (`tests/tidy.rs` holds that),
 /// and the upstream asks for one: a call nobody pays for cannot be expressed.
 pub trait Funds {
@@ -90,5 +115,16 @@ mod tests {
         let id = PaymentId([0xa5; 32]);
         assert_eq!(PaymentId::parse(&id.to_string()), Some(id));
         assert_eq!(PaymentId::parse("pay_zz"), None);
+    }
+
+    #[test]
+    fn a_key_id_reads_back_what_it_prints_and_nothing_else() {
+        for id in [KeyId(0), KeyId(0xa5), KeyId(u128::MAX)] {
+            assert_eq!(KeyId::parse(&id.to_string()), Some(id));
+        }
+        let upper = KeyId(0xa5).to_string().replace("a5", "A5");
+        for other in ["", "key_", "key_a5", &upper, &"key_+".replace('+', &"+".repeat(32)), &format!("{}0", KeyId(1))] {
+            assert_eq!(KeyId::parse(other), None, "{other}");
+        }
     }
 }
