@@ -11,7 +11,7 @@
 //! x402 tariff catalogue        the wire of payments; quotes and charges; the models on sale
 //! dialect                      what a request says, what an answer used, how an error reads
 //! config fault tls             what the operator typed; where a test build may be made to die; whom we believe
-//! ledger chain upstream        four strangers (keys is the fourth) that do not know each other
+//! ledger keys chain upstream   four strangers that do not know each other
 //! gateway                      the sale
 //! http cli                     the edge
 //! main
@@ -29,6 +29,7 @@ pub mod fault;
 pub mod gateway;
 pub mod http;
 pub mod ids;
+pub mod keys;
 pub mod ledger;
 pub mod money;
 pub mod tariff;
