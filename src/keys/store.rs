@@ -116,7 +116,7 @@ impl Store {
         replace(&mut batch, before, record);
         self.write(batch, Some(seq))?;
         fault::point("keys.inserted");
-        self.flush(Some(seq))
+        self.flush(seq)
     }
 
     /// Puts all keys into an index that is empty.
@@ -128,23 +128,23 @@ impl Store {
             self.write(batch, None)?;
         }
         self.write(Batch::default(), Some(history.last))?;
-        self.flush(Some(history.last))
+        self.flush(history.last)
     }
 
     /// Puts in the events after the last one that the index has, and says how many.
     pub fn catch_up<B: AsRef<[u8]>>(&self, journal: &[(u64, B)]) -> Result<usize, Broken> {
-        let mut last = None;
-        let mut count = 0;
+        let (mut last, mut count) = (0, 0);
         for (seq, bytes) in journal.iter().filter(|(seq, _)| *seq > self.applied()) {
             let record = Record::from_bytes(bytes.as_ref()).map_err(|error| Broken::examine("journal", error))?;
             let mut batch = Batch::default();
             replace(&mut batch, self.get(record.id)?.as_ref(), &record);
             self.write(batch, Some(*seq))?;
-            last = Some(*seq);
-            count += 1;
+            (last, count) = (*seq, count + 1);
         }
-        fault::point("keys.caught.up");
-        self.flush(last)?;
+        if count > 0 {
+            fault::point("keys.index.caught");
+            self.flush(last)?;
+        }
         Ok(count)
     }
 
@@ -207,14 +207,13 @@ impl Store {
         guarded("write", || self.db.apply_batch(batch))
     }
 
-    fn flush(&self, applied: Option<u64>) -> Result<(), Broken> {
+    /// Makes durable what was written, up to this event.
+    fn flush(&self, applied: u64) -> Result<(), Broken> {
         guarded("flush", || self.db.flush())?;
         fault::point("keys.flushed");
         self.file.sync_all().map_err(|error| Broken::new("sync", error))?;
         fault::point("keys.synced");
-        if let Some(seq) = applied {
-            self.applied.store(seq, Ordering::Release);
-        }
+        self.applied.store(applied, Ordering::Release);
         Ok(())
     }
 }
