@@ -10,15 +10,16 @@ use std::time::Instant;
 use farebox::account::AccountId;
 use farebox::clock::{Clock, Timestamp};
 use farebox::ids::{PaymentId, RequestId};
-use farebox::ledger::{Attempt, Claim, FILE, Ledger, Options, Report};
+use farebox::ledger::{Attempt, Claim, Draw, FILE, Ledger, Options, Report};
 use farebox::money::Micros;
+use farebox::tariff::Usage;
 use serde_json::{Value, json};
 
 /// Buyers at the same time while the ledger is built.
 const AT_ONCE: u64 = 512;
 const WALLETS: u64 = 10_000;
-/// A paid call and a call from the balance leave six postings each.
-const POSTINGS_OF_A_PAIR: u64 = 12;
+/// A paid call leaves three transfers, and a call from the balance one; each is two postings.
+const POSTINGS_OF_A_PAIR: u64 = 8;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -137,18 +138,29 @@ async fn sell(ledger: &Ledger, n: u64) {
         amount: Micros::new(10_000),
         request: RequestId(u128::from(n)),
         route: "/v1/chat/completions".into(),
-        model: "echo".into(),
+        model: Some("echo".into()),
         detail: vec![7; 400],
     };
+    let usage = Usage { input: 900, output: 300, ..Usage::default() };
     let reservation = ledger.claim(claim).await.expect("a new payment");
     let attempt = Attempt { tx: format!("0x{n:064x}"), raw: vec![7; 420], gas_nonce: n };
     ledger.signed(id, attempt).expect("claimed").wait().await.expect("durable");
     ledger.confirmed(id, &format!("0x{n:064x}"), n).expect("signed").wait().await.expect("durable");
     let paid = reservation.paid().unwrap_or_else(|_| panic!("the money is there"));
-    assert_eq!(paid.post(Micros::new(4_000)), Micros::new(4_000));
+    assert_eq!(paid.post(Micros::new(4_000), usage), Micros::new(4_000));
     ledger.finalized(id).expect("confirmed");
     let request = RequestId(u128::from(n) | 1 << 100);
-    let reservation = ledger.reserve(payer, Micros::new(5_000), request, "echo").await.expect("there is balance");
+    let draw = Draw {
+        wallet: payer,
+        amount: Micros::new(5_000),
+        request,
+        model: "echo".into(),
+        path: "/v1/chat/completions".into(),
+        key: None,
+        nonce: None,
+        most_calls: 16,
+    };
+    let reservation = ledger.reserve(draw).await.expect("there is balance");
     let paid = reservation.paid().unwrap_or_else(|_| panic!("the money is there"));
-    assert_eq!(paid.post(Micros::new(3_000)), Micros::new(3_000));
+    assert_eq!(paid.post(Micros::new(3_000), usage), Micros::new(3_000));
 }

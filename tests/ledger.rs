@@ -22,7 +22,7 @@ mod sample;
 mod steps;
 
 use proptest::prelude::*;
-use sample::{attempt, claim, clock, payment, wait, wallet};
+use sample::{attempt, claim, clock, draw, payment, wait, wallet};
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]

@@ -11,7 +11,7 @@ pub mod sample;
 #[path = "../../tests/ledger/steps.rs"]
 pub mod steps;
 
-use sample::{attempt, claim, clock, payment, wait, wallet};
+use sample::{attempt, claim, clock, draw, payment, wait, wallet};
 
 /// The bytes spell commands.
 pub fn check(data: &[u8]) {

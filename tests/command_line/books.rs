@@ -8,7 +8,7 @@ use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition}
 
 use crate::shipped;
 
-const POSTINGS: TableDefinition<(u64, u8), &[u8]> = TableDefinition::new("postings");
+const TRANSFERS: TableDefinition<u64, &[u8]> = TableDefinition::new("transfers");
 const BALANCES: TableDefinition<&[u8], i64> = TableDefinition::new("balances");
 
 fn sold_one() -> farebox_rig::server::Server {
@@ -36,9 +36,9 @@ fn a_second_gateway_on_the_same_books_is_refused_and_the_first_goes_on() {
 #[test]
 fn books_that_somebody_changed_are_not_clean() {
     for (what, change, complaint) in [
-        ("an amount in the journal", change_a_posting as fn(&Path), "hash chain"),
+        ("an amount in the journal", change_a_transfer as fn(&Path), "hash chain"),
         ("a balance", change_a_balance as fn(&Path), "its postings sum to"),
-        ("a row is gone", remove_a_posting as fn(&Path), "missing"),
+        ("a row is gone", remove_a_transfer as fn(&Path), "missing"),
     ] {
         let mut server = sold_one();
         assert!(server.audit().clean);
@@ -67,19 +67,19 @@ fn empty_books_are_neither_sold_on_nor_checked_nor_filled_in() {
     }
 }
 
-/// One micro more in one leg; the amount stands after the eight bytes of the row's hash.
-fn change_a_posting(file: &Path) {
-    let (key, mut row) = first_posting(file);
+/// One micro more or less; the amount stands after the eight bytes of the row's hash.
+fn change_a_transfer(file: &Path) {
+    let (key, mut row) = first_transfer(file);
     row[15] ^= 1;
     edit(file, |tx| {
-        tx.open_table(POSTINGS).unwrap().insert(key, row.as_slice()).unwrap();
+        tx.open_table(TRANSFERS).unwrap().insert(key, row.as_slice()).unwrap();
     });
 }
 
-fn remove_a_posting(file: &Path) {
-    let (key, _) = first_posting(file);
+fn remove_a_transfer(file: &Path) {
+    let (key, _) = first_transfer(file);
     edit(file, |tx| {
-        tx.open_table(POSTINGS).unwrap().remove(key).unwrap();
+        tx.open_table(TRANSFERS).unwrap().remove(key).unwrap();
     });
 }
 
@@ -92,9 +92,9 @@ fn change_a_balance(file: &Path) {
     });
 }
 
-fn first_posting(file: &Path) -> ((u64, u8), Vec<u8>) {
+fn first_transfer(file: &Path) -> (u64, Vec<u8>) {
     let db = Database::open(file).unwrap();
-    let table = db.begin_read().unwrap().open_table(POSTINGS).unwrap();
+    let table = db.begin_read().unwrap().open_table(TRANSFERS).unwrap();
     let (key, row) = table.first().unwrap().unwrap();
     (key.value(), row.value().to_vec())
 }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use farebox::ledger::{FILE, Ledger, Options, Remedy, Report, repair_derived};
 use farebox::money::Micros;
+use farebox::tariff::Usage;
 use redb::{Database, ReadableTable as _, TableDefinition};
 use tempfile::TempDir;
 
@@ -11,7 +12,7 @@ use super::{attempt, claim, clock, payment, wait, wallet};
 
 const BALANCES: TableDefinition<&[u8], i64> = TableDefinition::new("balances");
 const PAYMENTS: TableDefinition<&[u8; 32], &[u8]> = TableDefinition::new("payments");
-const POSTINGS: TableDefinition<(u64, u8), &[u8]> = TableDefinition::new("postings");
+const TRANSFERS: TableDefinition<u64, &[u8]> = TableDefinition::new("transfers");
 
 /// A ledger with one served call, closed.
 fn books(folder: &TempDir) -> PathBuf {
@@ -20,7 +21,7 @@ fn books(folder: &TempDir) -> PathBuf {
     let reservation = wait(ledger.claim(claim(payment(1), wallet(1), 1000, 1))).unwrap();
     ledger.signed(payment(1), attempt()).unwrap().wait_blocking().unwrap();
     ledger.confirmed(payment(1), "0xaa", 7).unwrap().wait_blocking().unwrap();
-    let _ = reservation.paid().ok().unwrap().post(Micros::new(300));
+    let _ = reservation.paid().ok().unwrap().post(Micros::new(300), Usage::default());
     ledger.close();
     path
 }
@@ -52,35 +53,35 @@ fn a_changed_balance_is_noticed_never_sold_on_and_made_anew_from_the_postings() 
 }
 
 #[test]
-fn a_changed_posting_breaks_the_hash_chain_and_no_repair_hides_it() {
+fn a_changed_transfer_breaks_the_hash_chain_and_no_repair_hides_it() {
     let folder = TempDir::new().unwrap();
     let path = books(&folder);
     let db = Database::open(&path).unwrap();
     let tx = db.begin_write().unwrap();
     {
-        let mut postings = tx.open_table(POSTINGS).unwrap();
-        let mut row = postings.get((1, 0)).unwrap().unwrap().value().to_vec();
+        let mut transfers = tx.open_table(TRANSFERS).unwrap();
+        let mut row = transfers.get(1).unwrap().unwrap().value().to_vec();
         // The last byte of the time: no sum notices.
         row[23] ^= 1;
-        postings.insert((1, 0), row.as_slice()).unwrap();
+        transfers.insert(1, row.as_slice()).unwrap();
     }
     tx.commit().unwrap();
     drop(db);
     repair_derived(&path).unwrap();
-    assert!(problems(&path).iter().any(|problem| problem.contains("posting 1.0 does not continue the hash chain")));
+    assert!(problems(&path).iter().any(|problem| problem.contains("transfer 1 does not continue the hash chain")));
     assert!(is_refused(&path));
 }
 
 #[test]
-fn a_missing_posting_is_noticed() {
+fn a_missing_transfer_is_noticed() {
     let folder = TempDir::new().unwrap();
     let path = books(&folder);
     let db = Database::open(&path).unwrap();
     let tx = db.begin_write().unwrap();
-    tx.open_table(POSTINGS).unwrap().remove((1, 1)).unwrap().unwrap();
+    tx.open_table(TRANSFERS).unwrap().remove(1).unwrap().unwrap();
     tx.commit().unwrap();
     drop(db);
-    assert!(problems(&path).iter().any(|problem| problem.contains("posting 1.1 is missing")));
+    assert!(problems(&path).iter().any(|problem| problem.contains("transfer 1 is missing")));
     assert!(is_refused(&path));
 }
 

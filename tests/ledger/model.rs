@@ -259,11 +259,13 @@ impl Model {
     fn extend(&mut self, call: usize, more: u64) -> bool {
         let Some(request) = self.paid_call(call) else { return false };
         let Some(Open { fund: Fund::Wallet(payer), .. }) = self.open(request) else { return false };
-        if self.balance_of(payer) < more {
+        // As much as there is; nothing at all is a refusal.
+        let granted = self.balance_of(payer).min(more);
+        if granted == 0 && more > 0 {
             return false;
         }
-        self.balance[usize::from(payer)] -= more;
-        self.open_mut(request).into_iter().for_each(|open| open.amount += more);
+        self.balance[usize::from(payer)] -= granted;
+        self.open_mut(request).into_iter().for_each(|open| open.amount += granted);
         true
     }
 

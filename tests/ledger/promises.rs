@@ -1,11 +1,12 @@
 //! One promise per test, on a disk without trouble unless the test says so.
 
-use farebox::ids::{Funds as _, RequestId};
+use farebox::ids::Funds as _;
 use farebox::ledger::{Denied, Ledger, Money, Options, Outcome, Refused, State};
 use farebox::money::Micros;
+use farebox::tariff::Usage;
 
 use super::disk::{Disk, Trouble};
-use super::{attempt, claim, clock, payment, wait, wallet};
+use super::{attempt, claim, clock, draw, payment, wait, wallet};
 
 fn open(disk: &Disk) -> Ledger {
     Ledger::open_on(disk.clone(), clock(), Options::default()).unwrap().0
@@ -30,7 +31,7 @@ fn a_paid_call_is_charged_and_the_remainder_becomes_balance() {
     let reservation = wait(ledger.claim(claim(payment(1), wallet(1), 1000, 1))).unwrap();
     confirm(&ledger, 1);
     let Ok(paid) = reservation.paid() else { panic!("confirmed money lets bytes out") };
-    assert_eq!(paid.post(Micros::new(300)), Micros::new(300));
+    assert_eq!(paid.post(Micros::new(300), Usage::default()), Micros::new(300));
     assert_eq!(ledger.available(wallet(1)), Micros::new(700));
     let row = ledger.payment(payment(1)).unwrap().unwrap();
     assert_eq!(row.outcome, Some(Outcome::Served { charge: 300, credited: 700 }));
@@ -51,7 +52,7 @@ fn a_charge_is_never_above_what_was_held() {
     let ledger = open(&Disk::new(Trouble::None));
     let reservation = wait(ledger.claim(claim(payment(1), wallet(1), 1000, 1))).unwrap();
     confirm(&ledger, 1);
-    assert_eq!(reservation.paid().ok().unwrap().post(Micros::new(u64::MAX)), Micros::new(1000));
+    assert_eq!(reservation.paid().ok().unwrap().post(Micros::new(u64::MAX), Usage::default()), Micros::new(1000));
     assert_eq!(ledger.available(wallet(1)), Micros::ZERO);
 }
 
@@ -75,7 +76,7 @@ fn a_copy_of_a_payment_is_known_while_it_runs_and_ever_after() {
     };
     assert_eq!(copy(&ledger, 2), State::Claimed);
     confirm(&ledger, 1);
-    let _ = reservation.paid().ok().unwrap().post(Micros::new(1));
+    let _ = reservation.paid().ok().unwrap().post(Micros::new(1), Usage::default());
     ledger.finalized(payment(1)).unwrap();
     assert_eq!(copy(&ledger, 3), State::Final);
     ledger.close();
@@ -132,8 +133,8 @@ fn a_flat_price_does_not_apply_to_a_part() {
         confirm(&ledger, n);
         reservation.paid().ok().unwrap()
     };
-    assert_eq!(call(1).post(Micros::new(300)), Micros::new(1000), "a whole answer costs its flat price");
-    assert_eq!(call(2).post_part(Micros::new(300)), Micros::new(300));
+    assert_eq!(call(1).post(Micros::new(300), Usage::default()), Micros::new(1000), "a whole answer costs its flat price");
+    assert_eq!(call(2).post_part(Micros::new(300), Usage::default()), Micros::new(300));
     let crashed = call(3);
     crashed.checkpoint(Micros::new(200));
     std::mem::forget(crashed);
@@ -166,7 +167,7 @@ fn a_transfer_that_a_reorg_removed_for_good_is_the_operators_loss_not_another_wa
     with_balance(&ledger, 9, 500);
     let reservation = wait(ledger.claim(claim(payment(1), wallet(1), 1000, 1))).unwrap();
     confirm(&ledger, 1);
-    let _ = reservation.paid().ok().unwrap().post(Micros::new(300));
+    let _ = reservation.paid().ok().unwrap().post(Micros::new(300), Usage::default());
     assert!(ledger.failed(payment(1), "gone").is_err(), "what the chain has confirmed does not fail unseen");
     ledger.reorged(payment(1)).unwrap();
     ledger.failed(payment(1), "gone").unwrap().wait_blocking().unwrap();
@@ -184,7 +185,7 @@ fn concurrent_calls_cannot_spend_a_balance_twice() {
         let threads: Vec<_> = (0..64u128)
             .map(|n| {
                 let ledger = ledger.clone();
-                scope.spawn(move || wait(ledger.reserve(wallet(1), Micros::new(100), RequestId(n), "echo")).ok())
+                scope.spawn(move || wait(ledger.reserve(draw(wallet(1), 100, n))).ok())
             })
             .collect();
         threads.into_iter().filter_map(|thread| thread.join().unwrap()).collect()
@@ -200,11 +201,13 @@ fn concurrent_calls_cannot_spend_a_balance_twice() {
 fn a_hold_grows_while_a_call_goes_on_and_ends_once() {
     let ledger = open(&Disk::new(Trouble::None));
     with_balance(&ledger, 1, 1000);
-    let mut paid = wait(ledger.reserve(wallet(1), Micros::new(400), RequestId(5), "echo")).unwrap().paid().ok().unwrap();
-    paid.extend(Micros::new(400)).unwrap();
-    assert!(paid.extend(Micros::new(400)).is_err(), "only what the wallet has");
+    let mut paid = wait(ledger.reserve(draw(wallet(1), 400, 5))).unwrap().paid().ok().unwrap();
+    assert_eq!(paid.extend(Micros::new(400)).unwrap(), Micros::new(400));
     assert_eq!(paid.ceiling(), Micros::new(800));
-    assert_eq!(paid.post(Micros::new(700)), Micros::new(700));
+    assert_eq!(paid.extend(Micros::new(400)).unwrap(), Micros::new(200), "only what the wallet has");
+    assert!(paid.extend(Micros::new(400)).is_err(), "which is nothing now");
+    assert_eq!((paid.ceiling(), ledger.available(wallet(1))), (Micros::new(1000), Micros::ZERO));
+    assert_eq!(paid.post(Micros::new(700), Usage::default()), Micros::new(700));
     assert_eq!(ledger.available(wallet(1)), Micros::new(300));
     assert!(is_clean(&ledger));
 }
@@ -214,8 +217,8 @@ fn a_start_voids_calls_that_relayed_nothing_and_charges_the_checkpoint_of_the_ot
     let disk = Disk::new(Trouble::None);
     let ledger = open(&disk);
     with_balance(&ledger, 1, 1000);
-    let idle = wait(ledger.reserve(wallet(1), Micros::new(100), RequestId(1), "echo")).unwrap();
-    let busy = wait(ledger.reserve(wallet(1), Micros::new(500), RequestId(2), "echo")).unwrap().paid().ok().unwrap();
+    let idle = wait(ledger.reserve(draw(wallet(1), 100, 1))).unwrap();
+    let busy = wait(ledger.reserve(draw(wallet(1), 500, 2))).unwrap().paid().ok().unwrap();
     busy.checkpoint(Micros::new(200));
     let paid = wait(ledger.claim(claim(payment(1), wallet(2), 900, 3))).unwrap();
     confirm(&ledger, 1);

@@ -3,7 +3,7 @@
 use farebox::account::AccountId;
 use farebox::clock::{Clock, Timestamp};
 use farebox::ids::{PaymentId, RequestId};
-use farebox::ledger::{Attempt, Claim};
+use farebox::ledger::{Attempt, Claim, Draw};
 use farebox::money::Micros;
 use tokio::runtime::{Builder, Runtime};
 
@@ -32,8 +32,22 @@ pub fn claim(id: PaymentId, payer: AccountId, amount: u64, request: u128) -> Cla
         amount: Micros::new(amount),
         request: RequestId(request),
         route: "/v1/chat/completions".into(),
-        model: "echo".into(),
+        model: Some("echo".into()),
         detail: vec![1, 2, 3],
+    }
+}
+
+/// A call that asks for so much of its wallet's balance, with no key and no sign-in.
+pub fn draw(wallet: AccountId, amount: u64, request: u128) -> Draw {
+    Draw {
+        wallet,
+        amount: Micros::new(amount),
+        request: RequestId(request),
+        model: "echo".into(),
+        path: "/v1/chat/completions".into(),
+        key: None,
+        nonce: None,
+        most_calls: usize::MAX,
     }
 }
 

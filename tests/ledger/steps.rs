@@ -1,10 +1,10 @@
 //! What can be asked of a ledger, as plain data: chosen at random, performed on a real ledger, foretold by the model.
 
-use farebox::ids::RequestId;
 use farebox::ledger::{Denied, Durable, Ledger, Paid, Reservation};
 use farebox::money::Micros;
+use farebox::tariff::Usage;
 
-use super::{attempt, claim, payment, wait, wallet};
+use super::{attempt, claim, draw, payment, wait, wallet};
 
 /// Payments, by number, that a life can be about.
 pub const PAYMENTS: u8 = 10;
@@ -114,7 +114,7 @@ pub fn perform(ledger: &Ledger, calls: &mut Vec<Call>, step: Step, n: u128) -> S
         Step::Reorg { payment: p } => ledger.reorged(payment(p)).map_or_else(said, |()| Said::Done),
         Step::Fail { payment: p } => ledger.failed(payment(p), "proof").map_or_else(said, Said::Promised),
         Step::Finalize { payment: p } => ledger.finalized(payment(p)).map_or_else(said, |()| Said::Done),
-        Step::Reserve { payer, amount } => match wait(ledger.reserve(wallet(payer), Micros::new(amount), RequestId(n), "echo")) {
+        Step::Reserve { payer, amount } => match wait(ledger.reserve(draw(wallet(payer), amount, n))) {
             Ok(reservation) => {
                 calls.push(Call::Reserved(reservation));
                 Said::Done
@@ -131,7 +131,7 @@ pub fn perform(ledger: &Ledger, calls: &mut Vec<Call>, step: Step, n: u128) -> S
             Said::Refused
         }
         Step::Extend { call, more } => with_paid(calls, call, |paid| match paid.extend(Micros::new(more)) {
-            Ok(()) => Said::Done,
+            Ok(_) => Said::Done,
             Err(denied) => said(denied),
         }),
         // A note that nobody waits for says nothing, even if the call is not paid, or was ended from elsewhere.
@@ -142,8 +142,8 @@ pub fn perform(ledger: &Ledger, calls: &mut Vec<Call>, step: Step, n: u128) -> S
             });
             Said::Done
         }
-        Step::Post { call, owed } => end(calls, call, |paid| _ = paid.post(Micros::new(owed))),
-        Step::Part { call, owed } => end(calls, call, |paid| _ = paid.post_part(Micros::new(owed))),
+        Step::Post { call, owed } => end(calls, call, |paid| _ = paid.post(Micros::new(owed), Usage::default())),
+        Step::Part { call, owed } => end(calls, call, |paid| _ = paid.post_part(Micros::new(owed), Usage::default())),
         Step::Drop { call } => {
             drop(calls.swap_remove(call));
             Said::Done

@@ -31,7 +31,7 @@ const LETTERS: usize = TOGETHER;
 async fn start(ledger: &Ledger, words: usize, stream: bool, seconds: u64) -> (JoinHandle<()>, RelayBody) {
     let (id, request) = (PaymentId([1; 32]), RequestId(1));
     let text = |text: &str| text.to_owned();
-    let (network, asset, route, model) = (text("eip155:84532"), text("0x01"), text("/v1/chat/completions"), text("m"));
+    let (network, asset, route, model) = (text("eip155:84532"), text("0x01"), text("/v1/chat/completions"), Some(text("m")));
     let detail = Vec::new();
     let claim = Claim { id, network, asset, payer: BUYER, amount: AMOUNT, request, route, model, detail };
     let reservation = ledger.claim(claim).await.unwrap();

@@ -9,7 +9,7 @@ use farebox::account::AccountId;
 use farebox::clock::{Clock, Timestamp};
 use farebox::fault;
 use farebox::ids::{PaymentId, RequestId};
-use farebox::ledger::{Attempt, Claim, FILE, Ledger, Options, Report};
+use farebox::ledger::{Attempt, Claim, Draw, FILE, Ledger, Options, Report};
 use farebox::money::Micros;
 
 use super::TIMES;
@@ -73,7 +73,7 @@ fn hold_and_die(order: &str) {
             amount: CREDIT,
             request: RequestId(1),
             route: "/v1/messages".into(),
-            model: "m".into(),
+            model: Some("m".into()),
             detail: Vec::new(),
         };
         let reservation = ledger.claim(claim).await.unwrap_or_else(|denied| panic!("{denied}"));
@@ -85,7 +85,17 @@ fn hold_and_die(order: &str) {
         let mut held = Vec::new();
         for call in 0..12 {
             let amount = Micros::new(if call % 2 == 0 { 500 } else { 20_000 });
-            held.push(ledger.reserve(WALLET, amount, RequestId(100 + call), "m").await);
+            let draw = Draw {
+                wallet: WALLET,
+                amount,
+                request: RequestId(100 + call),
+                model: "m".into(),
+                path: "/v1/messages".into(),
+                key: None,
+                nonce: None,
+                most_calls: 100,
+            };
+            held.push(ledger.reserve(draw).await);
         }
     });
 }
