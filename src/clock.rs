@@ -76,6 +76,19 @@ impl Period {
             Period::Month => Day(day.0.saturating_sub(since_the_first(day))).began(),
         }
     }
+
+    /// When the period that `at` falls into is over and the next one begins; never, for [`Period::Ever`].
+    pub fn ends(self, at: Timestamp) -> Option<Timestamp> {
+        let days = match self {
+            Period::Ever => return None,
+            Period::Day => 1,
+            Period::Week => 7,
+            // From the first of a month into the next one, however long this one is.
+            Period::Month => 31,
+        };
+        let into_the_next = Day(self.began(at).day().0.saturating_add(days)).began();
+        Some(self.began(into_the_next))
+    }
 }
 
 /// Days since the last Monday. The first day of 1970 was a Thursday; its week began before there were timestamps.
@@ -147,6 +160,21 @@ mod tests {
                 assert_eq!(period.began(began), began, "{period:?} at {millis}");
             }
         }
+    }
+
+    #[test]
+    fn a_period_ends_where_the_next_one_begins() {
+        let at = |text: &str| Timestamp::from_rfc3339(text).unwrap();
+        for (period, now, end) in [
+            (Period::Day, "2026-02-28T23:59:59.999Z", "2026-03-01T00:00:00Z"),
+            (Period::Day, "2026-03-01T00:00:00Z", "2026-03-02T00:00:00Z"),
+            (Period::Week, "2026-11-21T06:00:00Z", "2026-11-23T00:00:00Z"),
+            (Period::Month, "2026-02-01T00:00:00Z", "2026-03-01T00:00:00Z"),
+            (Period::Month, "2026-12-31T12:00:00Z", "2027-01-01T00:00:00Z"),
+        ] {
+            assert_eq!(period.ends(at(now)), Some(at(end)), "{period:?} of {now}");
+        }
+        assert_eq!(Period::Ever.ends(at("2026-02-28T23:59:59Z")), None);
     }
 
     #[test]

@@ -1,11 +1,14 @@
 //! The sale: one paid call from its request to the last byte of its answer and the last posting in the books.
 
+pub mod account;
 mod journal;
+mod keyring;
 mod payer;
 mod prices;
 mod quote;
 mod relay;
 mod serve;
+mod sessions;
 mod settle;
 mod trust;
 
@@ -22,8 +25,10 @@ use crate::ledger::Ledger;
 use crate::upstream::Upstreams;
 use crate::x402::{Offer, Receipt, Version};
 
+pub use keyring::{Change, Fresh, Keyring, Minted, Rotation, Whose, Wish};
 pub use payer::Credentials;
 pub use relay::{Piece, RelayBody};
+pub use sessions::{Opened, Sessions};
 pub use serve::{Call, Served, model_not_found, serve};
 
 /// What a buyer is told while the ledger is not admitting.
