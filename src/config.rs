@@ -94,6 +94,7 @@ pub struct Limits {
     pub per_ip_per_second: u32,
     pub per_ip_burst: u32,
     pub payments_per_ip_per_minute: u32,
+    pub key_changes_per_ip_per_minute: u32,
     pub streams: usize,
     /// Prepaid calls of one wallet at the same time.
     pub streams_per_account: usize,
@@ -186,6 +187,15 @@ impl Config {
         };
         config.check_networks()?;
         Ok(config)
+    }
+
+    /// The same, now that the system has chosen the port where the operator wrote port 0.
+    pub fn bound_to(mut self, address: SocketAddr) -> Config {
+        if self.public_url == format!("http://{}", self.bind) {
+            self.public_url = format!("http://{address}");
+        }
+        self.bind = address;
+        self
     }
 
     /// Whether any network only pretends to move money.
@@ -430,7 +440,8 @@ fn limits(row: &file::Limits) -> Result<Limits, ConfigError> {
     if row.streams == 0 || !(1..=1024).contains(&row.max_body_mb) {
         return Err(bad("limits", "streams is at least 1, max_body_mb between 1 and 1024"));
     }
-    if row.per_ip_per_second == 0 || row.per_ip_burst == 0 || row.payments_per_ip_per_minute == 0 {
+    let buckets = [row.per_ip_per_second, row.per_ip_burst, row.payments_per_ip_per_minute, row.key_changes_per_ip_per_minute];
+    if buckets.contains(&0) {
         return Err(bad("limits", "a bucket of zero would refuse everybody"));
     }
     // A quarter for one address, and a body is in memory twice.
@@ -441,6 +452,7 @@ fn limits(row: &file::Limits) -> Result<Limits, ConfigError> {
         per_ip_per_second: row.per_ip_per_second,
         per_ip_burst: row.per_ip_burst,
         payments_per_ip_per_minute: row.payments_per_ip_per_minute,
+        key_changes_per_ip_per_minute: row.key_changes_per_ip_per_minute,
         streams: row.streams,
         streams_per_account: row.streams_per_account.max(1),
         max_body: row.max_body_mb.saturating_mul(1024 * 1024),

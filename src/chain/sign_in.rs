@@ -61,7 +61,9 @@ pub fn judge_sign_in(header: &str, rules: &SignInRules, now: Timestamp) -> Value
         Err(fault) => (Err(fault), Value::Null),
     };
     let (account, code, message) = match outcome {
-        Ok(signed_in) => (Some(signed_in.account.to_string()), None, "this signs in, unless its nonce was used before".to_owned()),
+        Ok(signed_in) => {
+            (Some(signed_in.account.to_string()), None, "this signs in, unless its nonce was used before".to_owned())
+        }
         Err(fault) => (None, Some(fault.code), fault.message),
     };
     json!({ "valid": code.is_none(), "account": account, "code": code, "message": message, "fields": fields })
@@ -76,7 +78,8 @@ fn verify(sign_in: &SignIn, rules: &SignInRules, now: Timestamp) -> Result<Signe
     let wallet = Wallet::named(sign_in)?;
     rules.check_place(sign_in.message())?;
     let nonce = sign_in.message().nonce.clone();
-    let nonce = nonce.ok_or_else(|| SignInFault::new(fault::MISSING_NONCE, "the signed message has no nonce; sign one with a fresh one"))?;
+    let nonce = nonce
+        .ok_or_else(|| SignInFault::new(fault::MISSING_NONCE, "the signed message has no nonce; sign one with a fresh one"))?;
     let forget_at = check_times(sign_in, now)?;
     wallet.check_signature(sign_in)?;
     // Nothing below can fail.
@@ -153,7 +156,8 @@ fn check_times(sign_in: &SignIn, now: Timestamp) -> Result<Timestamp, SignInFaul
     }
     let apart = |timestamp: Timestamp| timestamp > issued.plus(SKEW) || issued > timestamp.plus(SKEW);
     if sign_in.timestamp().is_some_and(apart) {
-        let say = "`timestamp` and the signed Issued At are more than 30 s apart; leave it out or send the time of signing, in ms";
+        let say =
+            "`timestamp` and the signed Issued At are more than 30 s apart; leave it out or send the time of signing, in ms";
         return Err(SignInFault::new(fault::TIMESTAMP_MISMATCH, say));
     }
     Ok(expires.min(issued.plus(LIFE)).plus(SKEW))

@@ -1,6 +1,6 @@
 //! `farebox serve`: open the books, start settlement, serve until a signal, close the books last.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::{BAD_CONFIGURATION, FAIL_STOP, code_of, machine_clock};
+use super::{BAD_CONFIGURATION, FAIL_STOP, FOUND_A_PROBLEM, code_of, machine_clock};
 use crate::config::{Config, Remainder};
 use crate::gateway::Gateway;
 use crate::http;
+use crate::keys::{self, Keys};
 use crate::ledger::{Ledger, Money, Options};
 use crate::upstream::Upstreams;
 
@@ -51,16 +52,24 @@ async fn serve(config: Config) -> Result<ExitCode, Trouble> {
     raise_open_files(config.limits.streams);
     let clock = machine_clock();
     let ledger = open_ledger(&config, clock.clone())?;
-    let gateway =
-        Gateway::start(&config, ledger.clone(), clock).map_err(|error| trouble(BAD_CONFIGURATION)(error.to_string()))?;
-    let gateway = Arc::new(gateway);
+    let keys = open_keys(&config, &ledger)?;
+    // Before the gateway, which says in its offers and sign-ins where it is. Who connects from now on waits a moment.
+    let listen = || {
+        let listener = TcpListener::bind(config.bind)?;
+        listener.local_addr().map(|address| (listener, address))
+    };
+    let (listener, address) =
+        listen().map_err(|error| trouble(BAD_CONFIGURATION)(format!("cannot listen on {}: {error}", config.bind)))?;
+    let config = config.bound_to(address);
+    let gateway = Gateway::start(&config, ledger.clone(), keys, clock);
+    let gateway = Arc::new(gateway.map_err(|error| trouble(BAD_CONFIGURATION)(error.to_string()))?);
     // Before anybody is told that we listen: from then on a signal is a stop in good order.
     let signals = Signals::listen()?;
-    let (server, addresses) = http::start(&config, Arc::clone(&gateway))
-        .map_err(|error| trouble(BAD_CONFIGURATION)(format!("cannot listen on {}: {error}", config.bind)))?;
-    introduce(&config, &gateway, &addresses);
+    let server = http::start(&config, Arc::clone(&gateway), listener)
+        .map_err(|error| trouble(FAIL_STOP)(format!("cannot serve on {address}: {error}")))?;
+    introduce(&config, &gateway, address);
     actix_web::rt::spawn(check_the_books(ledger.clone()));
-    let code = until_the_end(server, &ledger, signals).await?;
+    let code = until_the_end(server, &gateway, signals).await?;
     // The books are closed after the last call: its reservation ended with it.
     ledger.close();
     // Also when the last write of a stop in good order failed.
@@ -93,6 +102,29 @@ fn open_ledger(config: &Config, clock: crate::clock::Clock) -> Result<Ledger, Tr
     Ok(ledger)
 }
 
+/// The keys of the journal, in an index next to the books.
+fn open_keys(config: &Config, ledger: &Ledger) -> Result<Keys, Trouble> {
+    let journal = ledger.key_events_after(0).map_err(|denied| trouble(FAIL_STOP)(denied.to_string()))?;
+    // For a pepper, if there is none yet.
+    let mut random = [0; 32];
+    getrandom::fill(&mut random).map_err(|error| trouble(FAIL_STOP)(format!("no randomness: {error}")))?;
+    let (folder, pepper) = (config.data_dir.join(keys::FOLDER), config.data_dir.join(keys::PEPPER));
+    let (keys, opened) = Keys::open(&folder, &pepper, random, &journal).map_err(|broken| {
+        let code = match broken.remedy {
+            keys::Remedy::StartAgain => FAIL_STOP,
+            keys::Remedy::Change => BAD_CONFIGURATION,
+            keys::Remedy::Examine => FOUND_A_PROBLEM,
+        };
+        trouble(code)(broken.to_string())
+    })?;
+    if let Some(cause) = &opened.rebuilt {
+        let moved_to = opened.moved_to.as_ref().map(|path| path.display().to_string());
+        tracing::warn!(cause, moved_to, "the index of keys was made anew from the journal");
+    }
+    tracing::info!(keys = opened.keys, caught_up = opened.caught_up, "the keys are open");
+    Ok(keys)
+}
+
 /// A call in flight is two open sockets. Says so when the system allows fewer than the configuration promises.
 fn raise_open_files(streams: usize) {
     let needed = u64::try_from(streams).unwrap_or(u64::MAX).saturating_mul(2).saturating_add(SPARE_FILES);
@@ -118,7 +150,7 @@ fn only_for_us(path: &Path) -> std::io::Result<()> {
 }
 
 /// Says what is sold, where, and whether the money is real. Plain lines on stdout; everything later goes to the log.
-fn introduce(config: &Config, gateway: &Gateway, addresses: &[SocketAddr]) {
+fn introduce(config: &Config, gateway: &Gateway, address: SocketAddr) {
     println!("farebox {}", env!("CARGO_PKG_VERSION"));
     for model in gateway.catalogue.models() {
         let upstreams: Vec<_> = model.upstreams.iter().map(|serving| serving.upstream.as_str()).collect();
@@ -136,9 +168,7 @@ fn introduce(config: &Config, gateway: &Gateway, addresses: &[SocketAddr]) {
         println!("  MONEY IS SIMULATED: signatures are checked for real, no USDC moves");
     }
     println!("  try it    farebox pay \"Hello\"");
-    for address in addresses {
-        println!("listening on http://{address}");
-    }
+    println!("listening on http://{address}");
 }
 
 /// Tells of calls whose quote does not pay for the gas of their settlement.
@@ -168,16 +198,18 @@ impl Signals {
     }
 }
 
-/// Serves until a signal, or until the ledger fails.
-async fn until_the_end(server: actix_web::dev::Server, ledger: &Ledger, signals: Signals) -> Result<ExitCode, Trouble> {
+/// Serves until a signal, or until the ledger or the index of keys fails.
+async fn until_the_end(server: actix_web::dev::Server, gateway: &Gateway, signals: Signals) -> Result<ExitCode, Trouble> {
     let handle = server.handle();
     let mut running = actix_web::rt::spawn(server);
-    let mut failure = ledger.failure();
+    let ledger = &gateway.ledger;
+    let (mut ledger_failed, mut keys_failed) = (ledger.failure(), gateway.keys.failure());
     let Signals { mut terminate, mut interrupt } = signals;
     let code = tokio::select! {
         _ = terminate.recv() => ExitCode::SUCCESS,
         _ = interrupt.recv() => ExitCode::SUCCESS,
-        _ = failure.wait_for(Option::is_some) => ExitCode::from(FAIL_STOP),
+        _ = ledger_failed.wait_for(Option::is_some) => ExitCode::from(FAIL_STOP),
+        _ = keys_failed.wait_for(Option::is_some) => ExitCode::from(FAIL_STOP),
     };
     let graceful = code == ExitCode::SUCCESS;
     tracing::info!(graceful, "stopping; running calls may finish");

@@ -11,11 +11,13 @@ use crate::ledger::{Denied, Entry, Grant, Ledger, Movement, Receipt, Used};
 use crate::money::{Micros, signed_usd};
 
 /// Days of usage that are shown when nobody says how many, and at most.
-pub const DAYS: u32 = 30;
-pub const MOST_DAYS: u32 = 366;
+pub const DAYS: usize = 30;
+pub const MOST_DAYS: usize = 366;
 /// Lines of a statement that are shown when nobody says how many, and at most.
 pub const LINES: usize = 50;
 pub const MOST_LINES: usize = 100;
+/// Lines that may be passed over, at most: each is read.
+pub const MOST_OFFSET: usize = 1_000_000;
 
 fn stopped(denied: &Denied) -> Error {
     ledger_unavailable(&denied.to_string())
@@ -59,8 +61,9 @@ fn allowance(grant: &Grant, left: Micros, now: Timestamp) -> Value {
 ///
 /// # Errors
 /// `ledger_unavailable`.
-pub fn usage(ledger: &Ledger, account: AccountId, days: u32, now: Timestamp) -> Result<Value, Error> {
-    let since = Day(now.day().0.saturating_sub(days.saturating_sub(1)));
+pub fn usage(ledger: &Ledger, account: AccountId, days: usize, now: Timestamp) -> Result<Value, Error> {
+    let before_today = u32::try_from(days.saturating_sub(1)).unwrap_or(u32::MAX);
+    let since = Day(now.day().0.saturating_sub(before_today));
     let used = ledger.usage(account, since).map_err(|denied| stopped(&denied))?;
     let sum = |of: fn(&Used) -> u64| used.iter().fold(0u64, |sum, row| sum.saturating_add(of(row)));
     let row = |row: &Used| {

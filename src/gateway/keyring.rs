@@ -13,6 +13,7 @@ use super::settle::ledger_unavailable;
 use crate::account::AccountId;
 use crate::catalogue::Catalogue;
 use crate::clock::{Clock, Timestamp};
+use crate::config::Config;
 use crate::error::{Code, Error};
 use crate::ids::KeyId;
 use crate::keys::{Broken, Keys, PlainKey, Previous, Record};
@@ -67,10 +68,10 @@ impl fmt::Debug for Minted {
 /// fine, and where a caller who leaves does not cancel them.
 #[derive(Clone)]
 pub struct Keyring {
-    ledger: Ledger,
+    pub ledger: Ledger,
+    pub clock: Clock,
     keys: Arc<Keys>,
     catalogue: Arc<Catalogue>,
-    clock: Clock,
     /// Keys that an account may have, revoked ones not counted.
     most: usize,
 }
@@ -113,8 +114,10 @@ fn unknown_key() -> Error {
 }
 
 impl Keyring {
-    pub fn new(ledger: Ledger, keys: Arc<Keys>, catalogue: Arc<Catalogue>, clock: Clock, most: usize) -> Keyring {
-        Keyring { ledger, keys, catalogue, clock, most }
+    /// Over books and keys that are open.
+    pub fn new(config: &Config, ledger: Ledger, keys: Arc<Keys>, clock: Clock) -> Keyring {
+        let catalogue = Arc::new(config.catalogue.clone());
+        Keyring { ledger, clock, keys, catalogue, most: config.prepaid.keys_per_account }
     }
 
     /// What a wish comes to here and now.
@@ -192,6 +195,15 @@ impl Keyring {
             record.revoked_at.is_none() || revoked <= REVOKED_SHOWN
         });
         shown.map(|record| self.facts(record)).collect()
+    }
+
+    /// How many keys an account has that are not revoked.
+    ///
+    /// # Errors
+    /// `ledger_unavailable`.
+    pub fn live(&self, account: AccountId) -> Result<usize, Error> {
+        let keys = self.keys.of(account).map_err(|broken| unusable(&broken))?;
+        Ok(keys.iter().filter(|record| record.revoked_at.is_none()).count())
     }
 
     /// Changes what a key may do from the next call on.

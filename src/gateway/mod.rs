@@ -19,17 +19,19 @@ use std::time::Duration;
 use crate::catalogue::Catalogue;
 use crate::chain::{ChainError, Chains};
 use crate::clock::Clock;
-use crate::config::{Config, Limits, Payments};
+use crate::config::{Config, ConfigError, Limits, Payments, Prepaid};
 use crate::error::{Code, Error};
+use crate::keys::Keys;
 use crate::ledger::Ledger;
+use crate::money::Micros;
 use crate::upstream::Upstreams;
-use crate::x402::{Offer, Receipt, Version};
+use crate::x402::{Offer, Receipt, SignInRules, Version};
 
 pub use keyring::{Change, Fresh, Keyring, Minted, Rotation, Whose, Wish};
-pub use payer::Credentials;
+pub use payer::{Credentials, Payer, Purpose};
 pub use relay::{Piece, RelayBody};
-pub use sessions::{Opened, Sessions};
 pub use serve::{Call, Served, model_not_found, serve};
+pub use sessions::{Opened, Sessions};
 
 /// What a buyer is told while the ledger is not admitting.
 const LEDGER_STOPPED: &str =
@@ -39,10 +41,17 @@ const LEDGER_STOPPED: &str =
 pub struct Gateway {
     pub catalogue: Catalogue,
     pub ledger: Ledger,
+    pub keys: Arc<Keys>,
+    /// Who is signed in for longer than one request.
+    pub sessions: Sessions,
     pub chains: Chains,
     pub limits: Limits,
     pub payments: Payments,
+    pub prepaid: Prepaid,
     pub public_url: String,
+    /// One for each domain that a wallet may sign in for; never empty, the published one first.
+    sign_in_rules: Vec<SignInRules>,
+    keyring: Keyring,
     clock: Clock,
     /// Never jumps: what lasts a day or some minutes lasts as long, whatever happens to the machine's clock.
     steady: Clock,
@@ -66,17 +75,49 @@ pub struct Refusal {
     pub offer: Option<Offer>,
     /// What became of a payment that was settled, or that failed to settle.
     pub receipt: Option<(Receipt, Version)>,
+    /// What would help beside another payment.
+    pub remedy: Option<Remedy>,
+}
+
+/// What a caller of a 402 can do, beside paying for this one call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Remedy {
+    /// Say who it is: its wallet may have a balance.
+    Identify,
+    /// Top its balance up.
+    TopUp(Shortage),
+}
+
+/// How much a wallet has too little for a call. Micros.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shortage {
+    /// What it can spend.
+    pub available: Micros,
+    /// What it must be able to spend for the call to begin.
+    pub needed: Micros,
+    /// A top-up after which it can pay the whole quote, within what the operator takes at once.
+    pub suggested: Micros,
+}
+
+/// Why the gateway cannot start: what the operator must change.
+#[derive(Debug, thiserror::Error)]
+pub enum CannotStart {
+    #[error(transparent)]
+    Chain(#[from] ChainError),
+    #[error(transparent)]
+    Config(#[from] ConfigError),
 }
 
 impl From<Error> for Refusal {
     fn from(error: Error) -> Self {
-        Refusal { error, offer: None, receipt: None }
+        Refusal { error, offer: None, receipt: None, remedy: None }
     }
 }
 
 impl Gateway {
     /// Starts settlement on every network and takes up what an earlier run left unsettled.
-    pub fn start(config: &Config, ledger: Ledger, clock: Clock) -> Result<Gateway, ChainError> {
+    pub fn start(config: &Config, ledger: Ledger, keys: Keys, clock: Clock) -> Result<Gateway, CannotStart> {
+        let sign_in_rules = payer::sign_in_rules(config)?;
         let journal = Arc::new(journal::LedgerJournal::new(ledger.clone()));
         let chains = Chains::start(&config.networks, journal, clock.clone())?;
         settle::resume(&ledger, &chains);
@@ -87,13 +128,20 @@ impl Gateway {
             tracing::warn!(%error, "prices.json cannot be used; quotes made before a change of price are not honoured");
             prices::Earlier::default()
         });
+        let keys = Arc::new(keys);
+        let keyring = Keyring::new(config, ledger.clone(), Arc::clone(&keys), clock.clone());
         Ok(Gateway {
             catalogue: config.catalogue.clone(),
             ledger,
+            keys,
+            keyring,
+            sessions: Sessions::default(),
             chains,
             limits: config.limits.clone(),
             payments: config.payments.clone(),
+            prepaid: config.prepaid.clone(),
             public_url: config.public_url.clone(),
+            sign_in_rules,
             earlier,
             trust: trust::Trust::new(config.payments.failed_settlements_per_day),
             clock,
@@ -105,6 +153,16 @@ impl Gateway {
 
     pub fn clock(&self) -> &Clock {
         &self.clock
+    }
+
+    /// What a sign-in must say, as our published address would have it.
+    pub fn sign_in_rules(&self) -> &SignInRules {
+        self.sign_in_rules.first().expect("there is one for public_url")
+    }
+
+    /// What changes keys; a handle that may be taken to another thread.
+    pub fn keyring(&self) -> Keyring {
+        self.keyring.clone()
     }
 
     /// Takes one of the places for calls in flight; given back when the guard is dropped.

@@ -1,15 +1,50 @@
-//! Who pays for a call: a payment that brings its own money first, then a key; nobody means that the quote is the answer.
+//! Who pays for a call: a payment that brings its own money, else a wallet that signed in, else one whose key it is.
 
+use std::fmt;
+use std::sync::Arc;
+
+use sha2::{Digest as _, Sha256};
+
+use super::Gateway;
+use super::settle::ledger_unavailable;
+use crate::account::AccountId;
+use crate::chain::{SignedIn, verify_sign_in};
+use crate::clock::Timestamp;
+use crate::config::{Config, ConfigError, NoncePolicy};
 use crate::error::{Code, Error};
-use crate::x402::{MAX_HEADER_BYTES, Payment};
+use crate::keys::{Ended, Key};
+use crate::ledger::{Denied, Nonce, Refused};
+use crate::x402::sign_in::fault;
+use crate::x402::{MAX_HEADER_BYTES, Payment, SignInFault, SignInRules};
 
-/// The credentials of one request as they came, not yet believed.
-#[derive(Debug, Default)]
+/// The credentials of one request as they came, not yet believed. A value that is no text is there as one that will not
+/// be read, never left out.
+#[derive(Default)]
 pub struct Credentials {
-    /// Values of the payment headers that were present and not empty, in order of preference.
+    /// Payment headers that are not empty, in order of preference.
     pub payments: Vec<String>,
-    /// Whether `Authorization` or `x-api-key` was sent at all.
-    pub key: bool,
+    /// Sign-in headers that are not empty.
+    pub sign_ins: Vec<String>,
+    /// Every `Authorization`, also an empty one.
+    pub authorizations: Vec<String>,
+    /// Every `x-api-key`, also an empty one.
+    pub api_keys: Vec<String>,
+}
+
+impl fmt::Debug for Credentials {
+    /// Blind: these are secrets of the caller.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Credentials")
+    }
+}
+
+/// A wallet, and what speaks for its balance.
+#[derive(Debug)]
+pub enum Payer {
+    /// It signed in with this very request.
+    SignIn(SignedIn),
+    /// Its key came along; it was live a moment ago.
+    Key(Arc<Key>),
 }
 
 /// How a payer identified itself for this call.
@@ -18,6 +53,160 @@ pub(super) enum Via {
     Nobody,
     /// It brought its own money.
     Payment(Box<Payment>),
+    /// It pays from its balance.
+    Balance(Payer),
+}
+
+/// What a wallet that is known by now asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// To see something.
+    Read,
+    /// To change something that lasts, or to be let in for longer than this request.
+    Change,
+}
+
+impl Payer {
+    /// Whose money it is.
+    pub fn account(&self) -> AccountId {
+        match self {
+            Payer::SignIn(signed_in) => signed_in.account(),
+            Payer::Key(key) => key.record.account,
+        }
+    }
+}
+
+impl Gateway {
+    /// Whose wallet a request speaks for, by sign-in, else by key; `None` when it carries neither. A payment says nothing
+    /// about that: once settled it is public.
+    ///
+    /// # Errors
+    /// [`Code::InvalidSignIn`] with its reason, [`Code::InvalidKey`], [`Code::KeyRevoked`]: a credential that is not good is
+    /// never passed over for another. [`Code::LedgerUnavailable`] when keys cannot be looked up.
+    pub fn identify(&self, credentials: &Credentials) -> Result<Option<Payer>, Error> {
+        if let Some(header) = credentials.sign_in()? {
+            return self.signed_in(header).map(|signed_in| Some(Payer::SignIn(signed_in)));
+        }
+        credentials.key()?.map(|text| self.key(text).map(Payer::Key)).transpose()
+    }
+
+    /// Uses up the sign-in of a request that is no call, as the operator's policy says: with `per_charge` a change does,
+    /// with `strict` every request, with `session` none. Durable when this returns. A key is not used up.
+    ///
+    /// # Errors
+    /// [`Code::InvalidSignIn`] with `X402_SIGN_IN_NONCE_REUSED`: it was used before.
+    pub async fn consume(&self, payer: &Payer, purpose: Purpose) -> Result<(), Error> {
+        let Payer::SignIn(signed_in) = payer else { return Ok(()) };
+        let once = match self.prepaid.nonces {
+            NoncePolicy::PerCharge => purpose == Purpose::Change,
+            NoncePolicy::Strict => true,
+            NoncePolicy::Session => false,
+        };
+        if !once {
+            return Ok(());
+        }
+        let durable = self.ledger.use_nonce(nonce(signed_in)).map_err(nonce_denied)?;
+        durable.wait().await.map_err(|stopped| ledger_unavailable(&stopped.to_string()))
+    }
+
+    /// The nonce that a call uses up together with what it holds, if it was paid for by a sign-in that is good for one call.
+    pub(super) fn nonce_for_call(&self, payer: &Payer) -> Result<Option<Nonce>, Error> {
+        let Payer::SignIn(signed_in) = payer else { return Ok(None) };
+        match self.prepaid.nonces {
+            NoncePolicy::PerCharge => Ok(Some(nonce(signed_in))),
+            NoncePolicy::Session => Ok(None),
+            NoncePolicy::Strict => {
+                // Whatever becomes of the call, the sign-in is used up. Its row goes out before that of the call.
+                drop(self.ledger.use_nonce(nonce(signed_in)).map_err(nonce_denied)?);
+                Ok(None)
+            }
+        }
+    }
+
+    fn signed_in(&self, header: &str) -> Result<SignedIn, Error> {
+        let now = self.clock.now();
+        let mut first: Option<SignInFault> = None;
+        for rules in &self.sign_in_rules {
+            match verify_sign_in(header, rules, now) {
+                Ok(signed_in) => return Ok(signed_in),
+                // It may have been signed for another of our domains; what our own address says is the better advice.
+                Err(fault) if fault.code == fault::DOMAIN_MISMATCH => _ = first.get_or_insert(fault),
+                Err(fault) => return Err(faulty(fault)),
+            }
+        }
+        Err(first.map_or_else(|| Error::new(Code::Internal, "no domain to sign in for is configured"), faulty))
+    }
+
+    fn key(&self, text: &str) -> Result<Arc<Key>, Error> {
+        let found = self.keys.find(text).map_err(|broken| {
+            let message = "keys cannot be looked up at the moment; send this one again later";
+            Error::new(Code::LedgerUnavailable, message).retry_after(5).because(broken.to_string())
+        })?;
+        let key = found.ok_or_else(|| {
+            let message = "this API key is not known here; check it, or send no key and pay for this call with PAYMENT-SIGNATURE";
+            Error::new(Code::InvalidKey, message)
+        })?;
+        match key.ended(self.clock.now()) {
+            None => Ok(key),
+            Some(ended) => Err(key_ended(ended, key.record.expires_at)),
+        }
+    }
+}
+
+/// The rules for sign-ins of each domain that is ours, the published one first.
+pub(super) fn sign_in_rules(config: &Config) -> Result<Vec<SignInRules>, ConfigError> {
+    let bad = |key: &str, problem: &str| ConfigError { key: key.into(), problem: problem.into() };
+    // Wallets of buyers' clients sign in for Base, whatever network they pay on.
+    let mut chains = vec!["eip155:8453".to_owned()];
+    let ours = config.networks.iter().map(|network| &network.id).filter(|id| *id != "eip155:8453");
+    chains.extend(ours.cloned());
+    let loopback_port = config.bind.ip().is_loopback().then(|| config.bind.port());
+    let main = SignInRules::new(&config.public_url, loopback_port, chains.clone());
+    let mut rules = vec![main.ok_or_else(|| bad("server.public_url", "it has no host that a wallet could sign in for"))?];
+    for domain in &config.prepaid.sign_in_domains {
+        let more = SignInRules::for_domain(domain, chains.clone());
+        rules.push(more.ok_or_else(|| bad("prepaid.sign_in_domains", "write domains as host or host:port"))?);
+    }
+    Ok(rules)
+}
+
+/// A sign-in's fingerprint: what tells it from every other, of any wallet.
+fn nonce(signed_in: &SignedIn) -> Nonce {
+    let digest = Sha256::new().chain_update(signed_in.account().to_bytes()).chain_update(signed_in.nonce()).finalize();
+    let mut id = [0; 16];
+    id.iter_mut().zip(digest).for_each(|(to, from)| *to = from);
+    Nonce { id, forget_at: signed_in.forget_at() }
+}
+
+fn nonce_denied(denied: Denied) -> Error {
+    match denied {
+        Denied::Refused(Refused::NonceUsed) => nonce_used(),
+        other => ledger_unavailable(&other.to_string()),
+    }
+}
+
+pub(super) fn nonce_used() -> Error {
+    let message = "this sign-in was used before, and is good for once; sign a new one, with a new nonce";
+    Error::new(Code::InvalidSignIn, message).reason(fault::NONCE_REUSED)
+}
+
+fn faulty(fault: SignInFault) -> Error {
+    Error::new(Code::InvalidSignIn, fault.message).reason(fault.code)
+}
+
+/// Why a key does not speak for its wallet any more.
+pub(super) fn key_ended(ended: Ended, expired_at: Option<Timestamp>) -> Error {
+    match (ended, expired_at) {
+        (Ended::Revoked, _) => Error::new(Code::KeyRevoked, "this API key was revoked; use another one, or mint a new one"),
+        (Ended::Replaced, _) => {
+            Error::new(Code::InvalidKey, "this API key was rotated, and its old secret is not taken any more; use the new one")
+        }
+        (Ended::Expired, Some(at)) => Error::new(
+            Code::InvalidKey,
+            format!("this API key expired at {}; use another one, or mint a new one", at.to_rfc3339()),
+        ),
+        (Ended::Expired, None) => Error::new(Code::InvalidKey, "this API key has expired; use another one, or mint a new one"),
+    }
 }
 
 /// A payment header that cannot be read.
@@ -27,25 +216,54 @@ pub(super) fn malformed(what: &str) -> Error {
 }
 
 impl Credentials {
-    /// Reads the credentials. Keys cannot be minted yet, so every key is unknown; it never falls through to a quote,
-    /// because a tool with a wrong key must hear about the key.
-    pub(super) fn identify(&self) -> Result<Via, Error> {
-        if let [first, rest @ ..] = self.payments.as_slice() {
-            if rest.iter().any(|other| other != first) {
-                let message =
-                    "two different payments came with one request, and neither was used; send one, as PAYMENT-SIGNATURE";
-                return Err(Error::new(Code::InvalidPayment, message));
-            }
-            if first.len() > MAX_HEADER_BYTES {
-                return Err(malformed(&format!("the payment header has {} bytes, more than {MAX_HEADER_BYTES}", first.len())));
-            }
-            let payment = Payment::from_header(first).map_err(|what| malformed(&what.to_string()))?;
+    /// Who pays for a call. The first that is there counts, good or not: a tool with a wrong key must hear about the key, and
+    /// never gets a quote instead.
+    pub(super) fn payer(&self, gateway: &Gateway) -> Result<Via, Error> {
+        if let Some(payment) = self.payment()? {
             return Ok(Via::Payment(Box::new(payment)));
         }
-        if self.key {
-            let message = "this API key is not known here; send no key, and pay for this call with PAYMENT-SIGNATURE";
+        Ok(gateway.identify(self)?.map_or(Via::Nobody, Via::Balance))
+    }
+
+    fn payment(&self) -> Result<Option<Payment>, Error> {
+        let Some(first) = self.payments.first() else { return Ok(None) };
+        if self.payments.iter().any(|other| other != first) {
+            let message = "two different payments came with one request, and neither was used; send one, as PAYMENT-SIGNATURE";
+            return Err(Error::new(Code::InvalidPayment, message));
+        }
+        if first.len() > MAX_HEADER_BYTES {
+            return Err(malformed(&format!("the payment header has {} bytes, more than {MAX_HEADER_BYTES}", first.len())));
+        }
+        Payment::from_header(first).map(Some).map_err(|what| malformed(&what.to_string()))
+    }
+
+    fn sign_in(&self) -> Result<Option<&str>, Error> {
+        let Some(first) = self.sign_ins.first() else { return Ok(None) };
+        if self.sign_ins.iter().any(|other| other != first) {
+            let message = "two different sign-ins came with one request; send one, as X-Sign-In-With-X";
+            return Err(Error::new(Code::InvalidSignIn, message).reason(fault::INVALID_PAYLOAD));
+        }
+        Ok(Some(first))
+    }
+
+    /// The one key that came, in `Authorization` or in `x-api-key` or in both.
+    fn key(&self) -> Result<Option<&str>, Error> {
+        let mut keys = Vec::with_capacity(2);
+        for value in &self.authorizations {
+            let key = value.split_once(' ').filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+            keys.push(key.map(|(_, key)| key.trim()).unwrap_or_default());
+        }
+        keys.extend(self.api_keys.iter().map(|value| value.trim()));
+        let Some(first) = keys.first().copied() else { return Ok(None) };
+        if keys.iter().any(|other| other.is_empty()) {
+            let message =
+                "there is no key in Authorization or x-api-key; send Authorization: Bearer sk-x402-…, or neither of them";
             return Err(Error::new(Code::InvalidKey, message));
         }
-        Ok(Via::Nobody)
+        if keys.iter().any(|other| *other != first) {
+            let message = "two different API keys came with one request; send one, as Authorization: Bearer or as x-api-key";
+            return Err(Error::new(Code::InvalidKey, message));
+        }
+        Ok(Some(first))
     }
 }

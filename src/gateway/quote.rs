@@ -1,6 +1,6 @@
 //! What a call may cost and how it can be paid: the offer of a 402, and our own requirement to hold a payment against.
 
-use super::{Gateway, Refusal};
+use super::{Gateway, Refusal, Remedy};
 use crate::catalogue::Model;
 use crate::chain::reason;
 use crate::error::{Code, Error};
@@ -45,7 +45,7 @@ impl Quote {
              request again with PAYMENT-SIGNATURE."
         );
         let error = Error::new(Code::PaymentRequired, message).requiring(amount);
-        self.refuse(error)
+        Refusal { remedy: Some(Remedy::Identify), ..self.refuse(error) }
     }
 
     /// A refusal that another payment would fix: it carries the offer. Without a network to pay on nothing would.
@@ -54,7 +54,7 @@ impl Quote {
             let error = Error::new(Code::NetworkUnavailable, "no payment network can settle at the moment; nothing was charged");
             return error.retry_after(30).into();
         }
-        Refusal { error, offer: Some(self.offer), receipt: None }
+        Refusal { offer: Some(self.offer), ..error.into() }
     }
 }
 

@@ -54,8 +54,9 @@ pub async fn serve(worker: &Worker, call: Call) -> Result<Served, Refusal> {
     let model = gateway.catalogue.find(request.model()).ok_or_else(|| model_not_found(request.model()))?;
     worker.upstreams.check(&model.upstreams, call.dialect)?;
     let quote = Quote::new(gateway, &call.path, model, model.quote(&request.bound(model)));
-    match call.credentials.identify() {
+    match call.credentials.payer(gateway) {
         Ok(Via::Nobody) => Err(quote.required()),
+        Ok(Via::Balance(_)) => Err(Error::new(Code::Internal, "not yet").into()),
         Ok(Via::Payment(payment)) => sell(worker, &call, &request, model, quote, &payment).await,
         Err(error) if error.code == Code::InvalidPayment => Err(quote.refuse(error)),
         Err(error) => Err(error.into()),
@@ -272,7 +273,7 @@ impl Unserved {
                     error.message
                 );
                 let error = Error { message, ..error }.detail("credited_micro", amount.get()).detail("wallet", wallet);
-                Refusal { error, offer: None, receipt: Some(settle::receipt(payment, &confirmation)) }
+                Refusal { receipt: Some(settle::receipt(payment, &confirmation)), ..error.into() }
             }
         }
     }

@@ -190,7 +190,7 @@ pub(super) fn failed(payment: &VerifiedPayment, reason: &'static str, message: &
         amount: None,
         error_reason: Some(reason.to_owned()),
     };
-    Refusal { error, offer: None, receipt: Some((receipt, payment.version())) }
+    Refusal { receipt: Some((receipt, payment.version())), ..error.into() }
 }
 
 /// The answer when the chain has the money and the ledger stopped before it could say so: the next start credits it.
@@ -198,7 +198,7 @@ pub(super) fn not_in_the_books(payment: &VerifiedPayment, confirmation: &Confirm
     let message =
         "the payment settled and the ledger stopped at that moment; do not sign another one: it becomes balance of its payer";
     let error = Error::new(Code::SettlementPending, message).detail("payment_id", payment.id().to_string());
-    Refusal { error, offer: None, receipt: Some(receipt(payment, confirmation)) }
+    Refusal { receipt: Some(receipt(payment, confirmation)), ..error.into() }
 }
 
 /// Whether a claim that was given back left nothing behind that may still settle.

@@ -1,8 +1,8 @@
 //! The routes of an account's owner, in JSON: sessions, keys, usage, statement and receipts; and what a key may know of itself.
 
+use std::ops::RangeInclusive;
 use std::rc::Rc;
 
-use actix_web::http::header;
 use actix_web::web::{self, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use serde::de::{DeserializeOwned, IgnoredAny};
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::credentials::credentials;
 use super::respond::{self, Edge};
-use super::{paid, public};
+use super::paid;
 use crate::account::AccountId;
 use crate::config::Limits;
 use crate::error::{Code, Error};
@@ -176,14 +176,14 @@ pub async fn rotate_key(request: HttpRequest, id: web::Path<String>, payload: Pa
 }
 
 pub async fn usage(request: HttpRequest) -> HttpResponse {
-    let days = number(&request, "days", 1, account::MOST_DAYS, account::DAYS);
+    let days = number(&request, "days", 1..=account::MOST_DAYS, account::DAYS);
     let used = seen(&request, |keyring, owner| account::usage(&keyring.ledger, owner, days?, keyring.clock.now()));
     answer(&request, used.await)
 }
 
 pub async fn transactions(request: HttpRequest) -> HttpResponse {
-    let limit = number(&request, "limit", 1, account::MOST_LINES, account::LINES);
-    let offset = number(&request, "offset", 0, u32::MAX, 0);
+    let limit = number(&request, "limit", 1..=account::MOST_LINES, account::LINES);
+    let offset = number(&request, "offset", 0..=account::MOST_OFFSET, 0);
     let lines = seen(&request, |keyring, owner| account::transactions(&keyring.ledger, owner, limit?, offset?));
     answer(&request, lines.await)
 }
@@ -259,20 +259,17 @@ fn key_id(text: &str) -> Result<KeyId, Error> {
     KeyId::parse(text).ok_or_else(|| Error::new(Code::NotFound, "a key's id is key_ and 32 digits of hex, as GET /api/keys lists it"))
 }
 
-/// A whole number in the query.
-fn number<T: std::str::FromStr + PartialOrd + std::fmt::Display>(
-    request: &HttpRequest,
-    name: &'static str,
-    least: T,
-    most: T,
-    usual: T,
-) -> Result<T, Error> {
-    let wrong = || Error::new(Code::InvalidRequest, format!("{name} is a whole number from {least} to {most}")).param(name);
-    let mut said = request.query_string().split('&').filter_map(|pair| pair.split_once('=')).filter(|(key, _)| *key == name);
-    let Some((_, text)) = said.next() else { return Ok(usual) };
-    let digits = text.bytes().all(|byte| byte.is_ascii_digit()) && said.next().is_none();
-    let number = digits.then(|| text.parse().ok())?.filter(|number| *number >= least && *number <= most);
-    number.ok_or_else(wrong)
+/// A whole number in the query; `usual` where there is none.
+fn number(request: &HttpRequest, name: &'static str, range: RangeInclusive<usize>, usual: usize) -> Result<usize, Error> {
+    let said = request.query_string().split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+    let said: Vec<_> = said.filter(|(key, _)| *key == name).map(|(_, text)| text).collect();
+    let number = match said.as_slice() {
+        [] => Some(usual),
+        [text] if text.bytes().all(|byte| byte.is_ascii_digit()) => text.parse().ok().filter(|number| range.contains(number)),
+        _ => None,
+    };
+    let (least, most) = range.into_inner();
+    number.ok_or_else(|| Error::new(Code::InvalidRequest, format!("{name} is a whole number from {least} to {most}")).param(name))
 }
 
 fn fresh() -> Result<Fresh, Error> {

@@ -16,8 +16,12 @@ const HOPS: usize = 16;
 pub struct RateLimits {
     requests: DefaultKeyedRateLimiter<IpAddr>,
     payments: DefaultKeyedRateLimiter<IpAddr>,
+    /// Each change of a key stays in the journal for ever, and wallets cost nothing.
+    key_changes: DefaultKeyedRateLimiter<IpAddr>,
     /// Seconds until a caller that has used up its payments has another one.
     pub payment_every: u32,
+    /// The same for changes of keys.
+    pub key_change_every: u32,
     trusted: Vec<Cidr>,
 }
 
@@ -26,8 +30,16 @@ impl RateLimits {
         let at_least_one = |n: u32| NonZeroU32::new(n).unwrap_or(NonZeroU32::MIN);
         let requests = Quota::per_second(at_least_one(limits.per_ip_per_second)).allow_burst(at_least_one(limits.per_ip_burst));
         let payments = Quota::per_minute(at_least_one(limits.payments_per_ip_per_minute));
-        let payment_every = 60u32.div_ceil(limits.payments_per_ip_per_minute.max(1));
-        RateLimits { requests: RateLimiter::keyed(requests), payments: RateLimiter::keyed(payments), payment_every, trusted }
+        let key_changes = Quota::per_minute(at_least_one(limits.key_changes_per_ip_per_minute));
+        let every = |per_minute: u32| 60u32.div_ceil(per_minute.max(1));
+        RateLimits {
+            requests: RateLimiter::keyed(requests),
+            payments: RateLimiter::keyed(payments),
+            key_changes: RateLimiter::keyed(key_changes),
+            payment_every: every(limits.payments_per_ip_per_minute),
+            key_change_every: every(limits.key_changes_per_ip_per_minute),
+            trusted,
+        }
     }
 
     pub fn request(&self, from: IpAddr) -> bool {
@@ -38,10 +50,15 @@ impl RateLimits {
         self.payments.check_key(&bucket(from)).is_ok()
     }
 
+    pub fn key_change(&self, from: IpAddr) -> bool {
+        self.key_changes.check_key(&bucket(from)).is_ok()
+    }
+
     /// Forgets addresses that have been quiet, so that memory does not grow with the number of callers ever seen.
     pub fn forget_quiet(&self) {
         self.requests.retain_recent();
         self.payments.retain_recent();
+        self.key_changes.retain_recent();
     }
 
     /// Who sent a request: the peer, or, behind trusted proxies, the last address that none of them is. A proxy may add a
@@ -151,6 +168,7 @@ mod tests {
             per_ip_per_second: 1,
             per_ip_burst: 3,
             payments_per_ip_per_minute: 1,
+            key_changes_per_ip_per_minute: 1,
             streams: 1,
             streams_per_account: 1,
             max_body: 1,

@@ -1,5 +1,7 @@
 //! The edge: the routes, the one handler behind every paid route, and what every answer carries.
 
+mod accounts;
+mod credentials;
 mod limits;
 mod paid;
 mod public;
@@ -7,7 +9,7 @@ mod respond;
 mod routes;
 
 use std::any::Any;
-use std::net::SocketAddr;
+use std::net::TcpListener;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,8 +39,8 @@ const LINGER: Duration = Duration::from_secs(5);
 /// How often quiet callers are forgotten.
 const FORGET_EVERY: Duration = Duration::from_secs(60);
 
-/// Binds and starts to serve. The server runs until it is stopped; running calls may then finish within their time limit.
-pub fn start(config: &Config, gateway: Arc<Gateway>) -> std::io::Result<(Server, Vec<SocketAddr>)> {
+/// Starts to serve. The server runs until it is stopped; running calls may then finish within their time limit.
+pub fn start(config: &Config, gateway: Arc<Gateway>, listener: TcpListener) -> std::io::Result<Server> {
     let limits = Arc::new(RateLimits::new(&config.limits, config.trusted_proxies.clone()));
     actix_web::rt::spawn(forget_quiet_callers(Arc::clone(&limits)));
     let bodies = Arc::new(BodyMemory::new(config.limits.max_bodies));
@@ -70,9 +72,8 @@ pub fn start(config: &Config, gateway: Arc<Gateway>) -> std::io::Result<(Server,
     .max_connections(CONNECTIONS)
     .shutdown_timeout(config.limits.wall_clock.as_secs() + LINGER.as_secs())
     .disable_signals()
-    .bind(config.bind)?;
-    let addresses = server.addrs();
-    Ok((server.run(), addresses))
+    .listen(listener)?;
+    Ok(server.run())
 }
 
 /// Has the system cut a connection when the other side takes nothing of what was sent to it for this long. The server

@@ -9,13 +9,13 @@ use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
 use tokio::time::Instant;
 
+use super::credentials::credentials;
 use super::respond::{self, Edge};
 use super::routes::Route;
 use crate::config::Limits;
 use crate::error::{Code, Error};
-use crate::gateway::{Call, Credentials, Refusal, Worker, serve};
+use crate::gateway::{Call, Refusal, Worker, serve};
 use crate::upstream::forwardable;
-use crate::x402::PAYMENT_HEADERS;
 
 pub async fn paid(route: Route, request: HttpRequest, payload: web::Payload) -> HttpResponse {
     match sell(route, &request, payload).await {
@@ -35,15 +35,9 @@ async fn sell(route: Route, request: &HttpRequest, payload: web::Payload) -> Res
         let what = "too many payments come from your address, and this one was not used";
         return Err(respond::slow_down(what, edge.limits.payment_every).into());
     }
-    check_encoding(request.headers())?;
     // Held until the answer's head: from then on the body is on its way to the upstream.
     let mut memory = edge.bodies.share(respond::source(edge, request));
-    let reading = read(request.headers(), payload, limits, |length| memory.grow(length));
-    let body = tokio::time::timeout(limits.body_time, reading).await.map_err(|_| {
-        let seconds = limits.body_time.as_secs();
-        Error::new(Code::RequestTimeout, format!("the body did not arrive within {seconds} s; send the request again"))
-    })??;
-    check_media_type(request.headers(), &body)?;
+    let body = body(request.headers(), payload, limits, |length| memory.grow(length)).await?;
     let call = Call {
         request: respond::request_id(request),
         dialect: route.dialect,
@@ -62,19 +56,27 @@ async fn sell(route: Route, request: &HttpRequest, payload: web::Payload) -> Res
 /// The part of its time for which a body may make no progress.
 const STALL: u32 = 4;
 
-fn credentials(headers: &HeaderMap) -> Credentials {
-    // A value that is not text can be no payment; it is kept as one that will not decode, never ignored.
-    let text = |value: &header::HeaderValue| value.to_str().unwrap_or("\u{fffd}").trim().to_owned();
-    let payments = PAYMENT_HEADERS.iter().flat_map(|name| headers.get_all(*name)).map(text).filter(|value| !value.is_empty());
-    let key = headers.contains_key(header::AUTHORIZATION) || headers.contains_key("x-api-key");
-    Credentials { payments: payments.collect(), key }
-}
-
 fn forwarded(headers: &HeaderMap) -> Vec<(String, String)> {
     let text = |(name, value): (&header::HeaderName, &header::HeaderValue)| {
         Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned()))
     };
     headers.iter().filter(|(name, _)| forwardable(name.as_str())).filter_map(text).collect()
+}
+
+/// The body of a request, within its bounds of size, time and memory, if it can be JSON.
+pub async fn body(
+    headers: &HeaderMap,
+    payload: web::Payload,
+    limits: &Limits,
+    has_room: impl FnMut(usize) -> bool,
+) -> Result<Bytes, Error> {
+    check_encoding(headers)?;
+    let body = tokio::time::timeout(limits.body_time, read(headers, payload, limits, has_room)).await.map_err(|_| {
+        let seconds = limits.body_time.as_secs();
+        Error::new(Code::RequestTimeout, format!("the body did not arrive within {seconds} s; send the request again"))
+    })??;
+    check_media_type(headers, &body)?;
+    Ok(body)
 }
 
 /// The body must come as it is: an encoding would hide its size.

@@ -17,6 +17,8 @@ use crate::error::{Code, Error};
 use crate::fault;
 use crate::gateway::{Gateway, Refusal, Served};
 use crate::ids::RequestId;
+use crate::ledger::Standing;
+use crate::x402::sign_in::Challenge;
 use crate::x402::{self, OFFER_HEADER, Offer, RECEIPT_HEADERS};
 
 /// What the edge knows about itself.
@@ -34,6 +36,8 @@ const EXPOSED: &str = "PAYMENT-REQUIRED, PAYMENT-RESPONSE, X-PAYMENT-RESPONSE, X
                        X-Allowance-Remaining, Retry-After";
 /// What an answer depends on besides its URL.
 const VARY: &str = "Authorization, X-Api-Key, Payment-Signature, X-Payment, X-402-Payment, X-Sign-In-With-X, Sign-In-With-X";
+const BALANCE: HeaderName = HeaderName::from_static("x-balance-remaining");
+const ALLOWANCE: HeaderName = HeaderName::from_static("x-allowance-remaining");
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 /// Seconds to wait for trouble that passes and names no time of its own.
 const RETRY_AFTER: u32 = 5;
@@ -85,7 +89,7 @@ fn dress(headers: &mut HeaderMap, id: RequestId) {
 
 fn preflight() -> HttpResponse {
     HttpResponse::NoContent()
-        .insert_header((header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST, PATCH, OPTIONS"))
+        .insert_header((header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST, PATCH, DELETE, OPTIONS"))
         .insert_header((header::ACCESS_CONTROL_ALLOW_HEADERS, ALLOWED))
         .insert_header((header::ACCESS_CONTROL_MAX_AGE, "86400"))
         .finish()
@@ -125,7 +129,7 @@ pub fn slow_down(what: &str, seconds: u32) -> Error {
 /// A refusal as an answer, in the shape of the path it was asked on. The operator hears its cause here, once.
 pub fn refuse(request: &HttpRequest, refusal: Refusal) -> HttpResponse {
     let (id, shape) = (request_id(request), error_shape(request.path()));
-    let Refusal { error, offer, receipt } = refusal;
+    let Refusal { error, offer, receipt, remedy } = refusal;
     log(request, id, &error);
     let mut response = HttpResponse::build(status(error.code));
     if let Some(offer) = &offer {
@@ -141,6 +145,26 @@ pub fn refuse(request: &HttpRequest, refusal: Refusal) -> HttpResponse {
         add_offer(&mut body, shape, &offer);
     }
     response.json(body)
+}
+
+/// An invitation to sign in for what is at `path`.
+pub fn challenge(edge: &Edge, path: &str) -> Challenge {
+    let gateway = &edge.gateway;
+    let mut nonce = [0; 16];
+    if let Err(error) = getrandom::fill(&mut nonce) {
+        // A wallet may sign any nonce that it has not used before, so this one serves one time less.
+        tracing::error!(%error, "no randomness for a sign-in");
+    }
+    let uri = format!("{}{path}", gateway.public_url);
+    Challenge::new(gateway.sign_in_rules(), &uri, &gateway.prepaid.sign_in_statement, nonce, gateway.clock().now())
+}
+
+/// Says what a wallet can spend, for an answer to its key or its sign-in: USD with six decimals.
+pub fn show_standing(response: &mut HttpResponseBuilder, standing: &Standing) {
+    response.insert_header((BALANCE, standing.available.to_string()));
+    if standing.has_allowance {
+        response.insert_header((ALLOWANCE, standing.allowance.to_string()));
+    }
 }
 
 /// Says whether to send the same request again. Never once a payment was settled or may be: an SDK that retries would

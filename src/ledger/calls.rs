@@ -53,6 +53,8 @@ pub struct Standing {
     pub available: Micros,
     /// What is left of today's allowance, beside that.
     pub allowance: Micros,
+    /// Whether it has one at all.
+    pub has_allowance: bool,
     pub open_calls: usize,
 }
 
@@ -122,6 +124,7 @@ impl Book {
             held: Micros::new(held.amount),
             available: self.available(wallet),
             allowance: self.allowance_left(wallet, at).0,
+            has_allowance: self.grants.contains_key(&wallet),
             open_calls: held.calls,
         }
     }

@@ -20,8 +20,8 @@ use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 
 pub use challenge::{Challenge, EXTENSION};
-use fault::shown;
 pub use fault::SignInFault;
+use fault::shown;
 pub use message::{Family, Message, Time};
 pub use site::SignInRules;
 pub use text::is_statement;
@@ -185,12 +185,15 @@ impl Wire {
     fn family(&self, chain: Option<&str>) -> Result<Family, SignInFault> {
         let solana = chain.is_some_and(|chain| chain.starts_with("solana:"));
         match (self.r#type.as_deref(), solana) {
-            (Some("eip191"), true) => {
-                Err(SignInFault::new(fault::CHAIN_MISMATCH, "`type` is eip191 and `chainId` is a chain of Solana, which has ed25519"))
-            }
+            (Some("eip191"), true) => Err(SignInFault::new(
+                fault::CHAIN_MISMATCH,
+                "`type` is eip191 and `chainId` is a chain of Solana, which has ed25519",
+            )),
             (Some("ed25519"), _) | (None, true) => Ok(Family::Solana),
             (None | Some("eip191"), false) => Ok(Family::Evm),
-            (Some(_), _) => Err(SignInFault::new(fault::INVALID_PAYLOAD, "`type` is eip191 for EVM wallets or ed25519 for Solana's")),
+            (Some(_), _) => {
+                Err(SignInFault::new(fault::INVALID_PAYLOAD, "`type` is eip191 for EVM wallets or ed25519 for Solana's"))
+            }
         }
     }
 

@@ -87,7 +87,9 @@ pub fn signer_of_text(text: &str, bytes: &[u8]) -> Result<Address, &'static str>
     match classify(bytes) {
         Ok(Kind::Plain { r, s, v }) => recover(&text_digest(text), &r, &s, v).ok_or("nobody's"),
         Ok(Kind::Wallet) => Err("not 65 bytes; wallets with code (EIP-1271) cannot sign in here, use the key of a plain wallet"),
-        Err(Unusable::Undeployed) => Err("of a wallet that is not deployed (ERC-6492), which cannot sign in here; use a plain wallet"),
+        Err(Unusable::Undeployed) => {
+            Err("of a wallet that is not deployed (ERC-6492), which cannot sign in here; use a plain wallet")
+        }
         Err(Unusable::Empty) => Err("empty"),
         Err(Unusable::Compact) => Err("in the 64-byte form of EIP-2098; send r, s and v, 65 bytes"),
         Err(Unusable::HighS) => Err("the high-s twin of a good one (EIP-2)"),

@@ -22,7 +22,8 @@ impl Origin {
         let (scheme, rest) = url.split_once("://")?;
         let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
         let scheme = scheme.to_ascii_lowercase();
-        text::is_scheme(&scheme).then(|| Some(Origin { authority: authority_of(authority, Some(&scheme))?, scheme: Some(scheme) }))?
+        text::is_scheme(&scheme)
+            .then(|| Some(Origin { authority: authority_of(authority, Some(&scheme))?, scheme: Some(scheme) }))?
     }
 
     fn url(&self) -> String {
@@ -113,7 +114,8 @@ impl SignInRules {
         if self.origins.iter().any(ours) {
             return Ok(());
         }
-        let host_only = |origin: &Origin| origin.authority.rsplit_once(':').is_some_and(|(host, _)| domain.eq_ignore_ascii_case(host));
+        let host_only =
+            |origin: &Origin| origin.authority.rsplit_once(':').is_some_and(|(host, _)| domain.eq_ignore_ascii_case(host));
         let advice = if domain.eq_ignore_ascii_case(CLIENTS_HOME) {
             format!(" — pass {{ apiUrl: '{}' }}", self.public_url)
         } else if self.origins.iter().any(host_only) {

@@ -234,7 +234,8 @@ fn a_header_has_every_field_once_and_of_its_type() {
             assert_eq!(refusal(&changed), INVALID_PAYLOAD, "{changed}");
         }
     }
-    for (field, value) in [("timestamp", json!("1")), ("timestamp", json!(-1)), ("timestamp", json!(1.5)), ("type", json!("eip712"))]
+    for (field, value) in
+        [("timestamp", json!("1")), ("timestamp", json!(-1)), ("timestamp", json!(1.5)), ("type", json!("eip712"))]
     {
         let mut changed = signed();
         changed[field] = value;
