@@ -7,7 +7,7 @@ use crate::account::AccountId;
 use crate::clock::{Day, Period, Timestamp};
 use crate::error::{Code, Error};
 use crate::ids::RequestId;
-use crate::ledger::{Denied, Entry, Grant, Ledger, Movement, Receipt, Used};
+use crate::ledger::{Denied, Entry, Grant, Ledger, Movement, Receipt, Standing, Used};
 use crate::money::{Micros, signed_usd};
 
 /// Days of usage that are shown when nobody says how many, and at most.
@@ -27,12 +27,20 @@ fn usd(micros: u64) -> serde_json::Number {
     Micros::new(micros).as_usd()
 }
 
+/// What an account can spend now.
+///
+/// # Errors
+/// `ledger_unavailable`.
+pub fn now(ledger: &Ledger, account: AccountId) -> Result<Standing, Error> {
+    ledger.standing(account).map_err(|denied| stopped(&denied))
+}
+
 /// What an account has now, all from one moment. Money is USD, times are RFC 3339.
 ///
 /// # Errors
 /// `ledger_unavailable`.
 pub fn standing(ledger: &Ledger, account: AccountId, now: Timestamp) -> Result<Value, Error> {
-    let standing = ledger.standing(account).map_err(|denied| stopped(&denied))?;
+    let standing = self::now(ledger, account)?;
     let grants = ledger.grants().map_err(|denied| stopped(&denied))?;
     let grant = grants.into_iter().find(|(wallet, _)| *wallet == account).map(|(_, grant)| grant);
     Ok(json!({

@@ -3,6 +3,7 @@
 pub mod account;
 mod journal;
 mod keyring;
+pub mod operator;
 mod payer;
 mod prices;
 mod quote;

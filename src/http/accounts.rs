@@ -9,8 +9,8 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::{Value, json};
 
 use super::credentials::credentials;
-use super::respond::{self, Edge};
 use super::paid;
+use super::respond::{self, Edge};
 use crate::account::AccountId;
 use crate::config::Limits;
 use crate::error::{Code, Error};
@@ -137,7 +137,7 @@ pub async fn mint_key(request: HttpRequest, payload: Payload) -> HttpResponse {
         let terms = keyring.terms(&body::<Wish>(&request, payload, edge).await?)?;
         let fresh = fresh()?;
         let account = owner.spend(edge, Purpose::Change).await?;
-        apart(move || Ok(keyring.mint(account, terms, fresh)?.reveal())).await
+        apart(edge, account, move || Ok(keyring.mint(account, terms, fresh)?.reveal())).await
     };
     answer(&request, minted.await)
 }
@@ -147,8 +147,8 @@ pub async fn change_key(request: HttpRequest, id: web::Path<String>, payload: Pa
         let (edge, owner) = change_of(&request)?;
         let (keyring, id) = (edge.gateway.keyring(), key_id(&id)?);
         let amendment = keyring.amendment(&body::<Change>(&request, payload, edge).await?)?;
-        let whose = Whose::Of(owner.spend(edge, Purpose::Change).await?);
-        apart(move || keyring.change(whose, id, amendment)).await
+        let account = owner.spend(edge, Purpose::Change).await?;
+        apart(edge, account, move || keyring.change(Whose::Of(account), id, amendment)).await
     };
     answer(&request, changed.await)
 }
@@ -157,8 +157,8 @@ pub async fn revoke_key(request: HttpRequest, id: web::Path<String>) -> HttpResp
     let revoked = async {
         let (edge, owner) = change_of(&request)?;
         let (keyring, id) = (edge.gateway.keyring(), key_id(&id)?);
-        let whose = Whose::Of(owner.spend(edge, Purpose::Change).await?);
-        apart(move || keyring.revoke(whose, id)).await
+        let account = owner.spend(edge, Purpose::Change).await?;
+        apart(edge, account, move || keyring.revoke(Whose::Of(account), id)).await
     };
     answer(&request, revoked.await)
 }
@@ -169,8 +169,8 @@ pub async fn rotate_key(request: HttpRequest, id: web::Path<String>, payload: Pa
         let (keyring, id) = (edge.gateway.keyring(), key_id(&id)?);
         let grace = body::<Rotation>(&request, payload, edge).await?.grace()?;
         let fresh = fresh()?;
-        let whose = Whose::Of(owner.spend(edge, Purpose::Change).await?);
-        apart(move || Ok(keyring.rotate(whose, id, grace, fresh)?.reveal())).await
+        let account = owner.spend(edge, Purpose::Change).await?;
+        apart(edge, account, move || Ok(keyring.rotate(Whose::Of(account), id, grace, fresh)?.reveal())).await
     };
     answer(&request, rotated.await)
 }
@@ -206,11 +206,14 @@ pub async fn own_key(request: HttpRequest) -> HttpResponse {
             return Err(Error::new(Code::InvalidKey, "send the key as Authorization: Bearer sk-x402-… or as x-api-key"));
         };
         let keyring = edge.gateway.keyring();
-        let mut told = keyring.facts(&key.record)?;
-        let standing = account::standing(&keyring.ledger, key.record.account, keyring.clock.now())?;
-        told["available_usd"] = standing["available_usd"].clone();
-        told["allowance"] = standing["allowance"].clone();
-        Ok(HttpResponse::Ok().json(told))
+        let account = key.record.account;
+        apart(edge, account, move || {
+            let mut told = keyring.facts(&key.record)?;
+            let mut standing = account::standing(&keyring.ledger, account, keyring.clock.now())?;
+            ["available_usd", "allowance"].into_iter().for_each(|name| told[name] = standing[name].take());
+            Ok(told)
+        })
+        .await
     };
     answer(&request, told.await)
 }
@@ -221,7 +224,7 @@ async fn seen(request: &HttpRequest, look: impl FnOnce(Keyring, AccountId) -> Re
     let owner = Owner::of(edge, &credentials(request.headers()))?;
     let account = owner.spend(edge, Purpose::Read).await?;
     let keyring = edge.gateway.keyring();
-    apart(move || look(keyring, account)).await
+    apart(edge, account, move || look(keyring, account)).await
 }
 
 /// The beginning of every change: who asks, and that it is not too often.
@@ -235,10 +238,13 @@ fn change_of(request: &HttpRequest) -> Result<(&Rc<Edge>, Owner), Error> {
     Ok((edge, owner))
 }
 
-/// Does what blocks on a thread for it, to its end, also when the caller leaves.
-async fn apart(work: impl FnOnce() -> Result<Value, Error> + Send + 'static) -> Answer {
+/// Does what blocks on a thread for it, to its end, also when the caller leaves; the answer says what `account` can spend.
+async fn apart(edge: &Edge, account: AccountId, work: impl FnOnce() -> Result<Value, Error> + Send + 'static) -> Answer {
     let stopping = |_| Error::new(Code::Busy, "the gateway is stopping; ask again in a moment").retry_after(5);
-    Ok(HttpResponse::Ok().json(web::block(work).await.map_err(stopping)??))
+    let done = web::block(work).await.map_err(stopping)??;
+    let mut response = HttpResponse::Ok();
+    respond::show_standing(&mut response, &account::now(&edge.gateway.ledger, account)?);
+    Ok(response.json(done))
 }
 
 /// Reads a small JSON object, whatever it is called. An empty body is an empty object. Fields that nobody knows are refused:
@@ -256,7 +262,8 @@ async fn body<T: DeserializeOwned>(request: &HttpRequest, payload: Payload, edge
 }
 
 fn key_id(text: &str) -> Result<KeyId, Error> {
-    KeyId::parse(text).ok_or_else(|| Error::new(Code::NotFound, "a key's id is key_ and 32 digits of hex, as GET /api/keys lists it"))
+    KeyId::parse(text)
+        .ok_or_else(|| Error::new(Code::NotFound, "a key's id is key_ and 32 digits of hex, as GET /api/keys lists it"))
 }
 
 /// A whole number in the query; `usual` where there is none.

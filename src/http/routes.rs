@@ -37,7 +37,8 @@ pub fn configure(app: &mut ServiceConfig) {
 
 /// What an account's owner may do, signed in.
 fn owners(app: &mut ServiceConfig) {
-    let only = |allowed: &'static str| web::to(move |request: HttpRequest| async move { public::wrong_method(&request, allowed) });
+    let only =
+        |allowed: &'static str| web::to(move |request: HttpRequest| async move { public::wrong_method(&request, allowed) });
     let session = web::resource("/api/session").route(web::post().to(accounts::open_session));
     app.service(session.route(web::delete().to(accounts::close_session)).default_service(only("POST, DELETE, OPTIONS")));
     let keys = web::resource("/api/keys").route(web::route().guard(reading()).to(accounts::list_keys));

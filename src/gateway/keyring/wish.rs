@@ -23,7 +23,7 @@ const LONGEST_GRACE: u64 = 7 * 24 * 60 * 60;
 const LAST_SECOND: u64 = 253_402_300_799;
 
 /// A new key, as it is asked for: `{name, spend_limit_usd, reset, models, expires_at}`. All but the name may be left out.
-#[derive(Deserialize, Serialize)]
+#[derive(Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Wish {
     name: String,
@@ -84,11 +84,6 @@ fn refuse(message: impl Into<String>) -> Error {
 }
 
 impl Wish {
-    /// A wish for a key of this name that may do whatever its wallet may.
-    pub fn named(name: impl Into<String>) -> Wish {
-        Wish { name: name.into(), spend_limit_usd: None, reset: None, models: None, expires_at: None }
-    }
-
     /// What is wished, once it is sure that it makes sense.
     pub(super) fn terms(&self, catalogue: &Catalogue, now: Timestamp) -> Result<Terms, Error> {
         Ok(Terms {
@@ -109,7 +104,10 @@ impl Change {
             name: named.as_deref().map(name).transpose()?,
             limit: spend_limit_usd.as_ref().map(|raw| raw.as_deref().map(limit).transpose()).transpose()?,
             reset: period.as_ref().map(|raw| raw.as_deref().map_or(Ok(Period::Ever), reset)).transpose()?,
-            models: allowed.as_ref().map(|raw| raw.as_deref().map_or(Ok(Vec::new()), |raw| models(raw, catalogue))).transpose()?,
+            models: allowed
+                .as_ref()
+                .map(|raw| raw.as_deref().map_or(Ok(Vec::new()), |raw| models(raw, catalogue)))
+                .transpose()?,
             expires_at: expires_at.as_ref().map(|raw| raw.as_deref().map(|raw| future(raw, now)).transpose()).transpose()?,
         })
     }
@@ -172,8 +170,8 @@ fn reset(raw: &RawValue) -> Result<Period, Error> {
 
 fn models(raw: &RawValue, catalogue: &Catalogue) -> Result<Vec<String>, Error> {
     let wrong = |message: String| refuse(message).param("models");
-    let named: Vec<String> =
-        serde_json::from_str(raw.get()).map_err(|_| wrong("models is a list of the ids of models; leave it out for all".into()))?;
+    let named: Vec<String> = serde_json::from_str(raw.get())
+        .map_err(|_| wrong("models is a list of the ids of models; leave it out for all".into()))?;
     // A misspelt one would lock the key, or open what somebody sells later.
     if let Some(unknown) = named.iter().find(|id| catalogue.find(id).is_none()) {
         let unknown: String = unknown.chars().take(80).collect();
