@@ -77,19 +77,20 @@ impl Period {
         }
     }
 
-    /// When the period that `at` falls into is over and the next one begins; never, for [`Period::Ever`].
-    pub fn ends(self, at: Timestamp) -> Option<Timestamp> {
-        let days = match self {
-            Period::Ever => return None,
-            Period::Day => 1,
-            Period::Week => 7,
-            // From the first of a month into the next one, however long this one is.
-            Period::Month => 31,
-        };
-        let into_the_next = Day(self.began(at).day().0.saturating_add(days)).began();
-        Some(self.began(into_the_next))
+    /// When the next period begins; never for [`Period::Ever`].
+    pub fn renews(self, at: Timestamp) -> Option<Timestamp> {
+        let began = self.began(at);
+        match self {
+            Period::Ever => None,
+            Period::Day => Some(began.plus(Duration::from_secs(SECONDS_A_DAY))),
+            Period::Week => Some(Day(at.day().0.saturating_add(7).saturating_sub(since_monday(at.day()))).began()),
+            Period::Month => Some(Period::Month.began(began.plus(A_MONTH_AND_MORE))),
+        }
     }
 }
+
+/// Longer than any month, and shorter than two.
+const A_MONTH_AND_MORE: Duration = Duration::from_secs(31 * SECONDS_A_DAY);
 
 /// Days since the last Monday. The first day of 1970 was a Thursday; its week began before there were timestamps.
 const fn since_monday(day: Day) -> u32 {
@@ -150,6 +151,23 @@ mod tests {
     }
 
     #[test]
+    fn a_period_renews_when_the_next_one_begins() {
+        for (now, day, week, month) in [
+            ("2026-11-21T06:12:20.5Z", "2026-11-22", "2026-11-23", "2026-12-01"),
+            ("2026-11-16T00:00:00Z", "2026-11-17", "2026-11-23", "2026-12-01"),
+            ("2026-12-31T23:59:59.999Z", "2027-01-01", "2027-01-04", "2027-01-01"),
+            ("2027-02-28T12:00:00Z", "2027-03-01", "2027-03-01", "2027-03-01"),
+            ("2028-02-01T00:00:00Z", "2028-02-02", "2028-02-07", "2028-03-01"),
+        ] {
+            let midnight = |date: &str| Some(at(&format!("{date}T00:00:00Z")));
+            assert_eq!(Period::Ever.renews(at(now)), None);
+            assert_eq!(Period::Day.renews(at(now)), midnight(day), "the day of {now}");
+            assert_eq!(Period::Week.renews(at(now)), midnight(week), "the week of {now}");
+            assert_eq!(Period::Month.renews(at(now)), midnight(month), "the month of {now}");
+        }
+    }
+
+    #[test]
     fn no_instant_is_before_the_period_it_is_in() {
         let odd = [0, 1, 3 * 86_400_000, 4 * 86_400_000, 253_402_207_200_000, u64::MAX / 1000, u64::MAX];
         for millis in odd.into_iter().chain((0..40_000).map(|day| day * 86_400_000 + 1)) {
@@ -160,21 +178,6 @@ mod tests {
                 assert_eq!(period.began(began), began, "{period:?} at {millis}");
             }
         }
-    }
-
-    #[test]
-    fn a_period_ends_where_the_next_one_begins() {
-        let at = |text: &str| Timestamp::from_rfc3339(text).unwrap();
-        for (period, now, end) in [
-            (Period::Day, "2026-02-28T23:59:59.999Z", "2026-03-01T00:00:00Z"),
-            (Period::Day, "2026-03-01T00:00:00Z", "2026-03-02T00:00:00Z"),
-            (Period::Week, "2026-11-21T06:00:00Z", "2026-11-23T00:00:00Z"),
-            (Period::Month, "2026-02-01T00:00:00Z", "2026-03-01T00:00:00Z"),
-            (Period::Month, "2026-12-31T12:00:00Z", "2027-01-01T00:00:00Z"),
-        ] {
-            assert_eq!(period.ends(at(now)), Some(at(end)), "{period:?} of {now}");
-        }
-        assert_eq!(Period::Ever.ends(at("2026-02-28T23:59:59Z")), None);
     }
 
     #[test]

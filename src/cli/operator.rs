@@ -11,6 +11,7 @@ use serde_json::json;
 use super::socket::{Answer, ask};
 use super::{FAIL_STOP, FOUND_A_PROBLEM, USAGE, machine_clock, serve};
 use crate::config::Config;
+use crate::error::Code;
 use crate::gateway::operator::{Command, perform};
 use crate::gateway::{Fresh, Keyring};
 use crate::ledger::Ledger;
@@ -118,7 +119,10 @@ pub fn run(command: Result<Command, String>, config: &Config) -> ExitCode {
             println!("{value:#}");
             ExitCode::SUCCESS
         }
-        Ok(Ok(Answer::Refused { message, .. })) => fail(&message, FOUND_A_PROBLEM),
+        Ok(Ok(Answer::Refused { code, message })) => {
+            let code = if code == Code::InvalidRequest.row().code { USAGE } else { FOUND_A_PROBLEM };
+            fail(&message, code)
+        }
         Ok(Err(serve::Trouble { message, code, .. })) => fail(&message, code),
         Err(message) => fail(&message, USAGE),
     }

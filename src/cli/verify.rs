@@ -14,7 +14,7 @@ pub struct Arguments {
     /// Also look every payment up on its chain.
     #[arg(long)]
     chain: bool,
-    /// First make balances and the wallets' lists anew from the postings.
+    /// First make what is derived anew: balances and statements from the transfers, usage and limits from the receipts.
     #[arg(long)]
     repair_derived: bool,
 }
@@ -46,6 +46,8 @@ pub fn run(arguments: &Arguments, config: Config) -> ExitCode {
         "ok": ok,
         "problems": problems,
         "postings": report.postings,
+        "receipts": report.receipts,
+        "key_events": report.key_events,
         "accounts": report.wallets,
         "house": report.house,
         "open_holds": report.open_holds,

@@ -108,7 +108,8 @@ impl Meter {
         self.answer_bytes() > 0
     }
 
-    fn answer_bytes(&self) -> u64 {
+    /// UTF-8 bytes of the answer itself that have passed.
+    pub fn answer_bytes(&self) -> u64 {
         self.unstreamed.as_ref().map_or(self.text_bytes, Unstreamed::text_bytes)
     }
 

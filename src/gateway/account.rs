@@ -59,7 +59,7 @@ fn allowance(grant: &Grant, left: Micros, now: Timestamp) -> Value {
         "usd_per_day": usd(grant.per_day),
         "today_usd": grant.of(now).as_usd(),
         "left_usd": left.as_usd(),
-        "renews_at": Period::Day.ends(now).map(Timestamp::to_rfc3339),
+        "renews_at": Period::Day.renews(now).map(Timestamp::to_rfc3339),
         "valid_from": grant.from.map(|from| Timestamp::from_millis(from).to_rfc3339()),
         "valid_until": grant.until.map(|until| Timestamp::from_millis(until).to_rfc3339()),
     })

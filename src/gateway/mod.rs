@@ -5,6 +5,7 @@ mod journal;
 mod keyring;
 pub mod operator;
 mod payer;
+mod prepaid;
 mod prices;
 mod quote;
 mod relay;

@@ -74,6 +74,14 @@ impl Payer {
             Payer::Key(key) => key.record.account,
         }
     }
+
+    /// The key that speaks for it, if one does.
+    pub fn key(&self) -> Option<&Arc<Key>> {
+        match self {
+            Payer::SignIn(_) => None,
+            Payer::Key(key) => Some(key),
+        }
+    }
 }
 
 impl Gateway {

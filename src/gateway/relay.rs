@@ -1,6 +1,9 @@
 //! The answer on its way: bytes pass through, the meter reads them, and whatever ends the stream ends the call once.
 
+mod growth;
+
 use std::cell::Cell;
+use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -15,7 +18,7 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::time::{Instant, MissedTickBehavior, Sleep, interval_at, sleep, sleep_until};
 
 use super::Place;
-use crate::dialect::{Dialect, Event, Meter, Pass, Splitter, broken_stream};
+use crate::dialect::{Dialect, Event, Meter, Metered, Pass, Splitter, broken_stream};
 use crate::error::{Code, Error};
 use crate::fault;
 use crate::ids::RequestId;
@@ -23,6 +26,8 @@ use crate::ledger::Paid;
 use crate::money::Micros;
 use crate::tariff::Tariff;
 use crate::upstream::{AnswerBody, Broken};
+
+pub(super) use growth::Growth;
 
 /// One piece of the body, or the sign that the connection must be aborted because the answer is not complete.
 pub type Piece = Result<Bytes, Incomplete>;
@@ -109,6 +114,11 @@ enum End {
     ClientStalled,
     /// It broke off; this error says so in-band.
     Broken(Error),
+    /// The next piece would have owed more than there is to hold: this error says so in-band, and what had passed is charged.
+    Spent {
+        error: Error,
+        passed: Metered,
+    },
     /// The program stops and does not wait for this call.
     Stopped,
 }
@@ -124,7 +134,16 @@ pub(super) struct Sale {
     pub length: Option<u64>,
     /// When the answer must have ended.
     pub deadline: Instant,
+    /// How its hold grows, if it does not stand for the whole quote from the start.
+    pub growth: Option<Growth>,
+    /// What it costs if it is delivered, whatever it used.
+    pub flat: Option<Micros>,
+    /// Resolves when who pays for it may not any more, with what it is told.
+    pub ended: Ended,
 }
+
+/// The word that a payer may not go on, once it comes.
+pub(super) type Ended = Pin<Box<dyn Future<Output = Error>>>;
 
 /// Starts to relay. The pump is a task of its own, so that the deadline and a client that left are noticed even while
 /// nobody reads.
@@ -146,7 +165,12 @@ struct Pump {
     dialect: Dialect,
     stream: bool,
     length: Option<u64>,
+    growth: Option<Growth>,
+    flat: Option<Micros>,
+    /// What had been used when the last event passed that is paid for, and the bytes of the answer up to there.
+    passed: (Metered, u64),
     until: Pin<Box<Sleep>>,
+    ended: Ended,
     out: mpsc::Sender<Bytes>,
     /// What the body goes by when there is nothing more to take.
     complete: Rc<Cell<bool>>,
@@ -166,13 +190,27 @@ struct Books {
 impl Pump {
     fn new(sale: Sale) -> (Pump, RelayBody) {
         let (out, pieces) = mpsc::channel(AHEAD);
-        let Sale { paid, meter, tariff, dialect, stream, length, deadline } = sale;
-        let request = paid.request();
-        let until = Box::pin(sleep_until(deadline));
-        let books = Books { noted: None, owed: None, end: None };
+        let Sale { paid, meter, tariff, dialect, stream, length, deadline, growth, flat, ended } = sale;
         let complete = Rc::new(Cell::new(false));
         let relayed = RelayBody { pieces, complete: Rc::clone(&complete), breaking: false };
-        (Pump { request, paid: Some(paid), meter, tariff, dialect, stream, length, until, out, complete, books }, relayed)
+        let pump = Pump {
+            request: paid.request(),
+            paid: Some(paid),
+            meter,
+            tariff,
+            dialect,
+            stream,
+            length,
+            growth,
+            flat,
+            passed: (Metered::default(), 0),
+            until: Box::pin(sleep_until(deadline)),
+            ended,
+            out,
+            complete,
+            books: Books { noted: None, owed: None, end: None },
+        };
+        (pump, relayed)
     }
 
     async fn run(mut self, mut body: AnswerBody) {
@@ -188,10 +226,12 @@ impl Pump {
         drop(body);
         self.complete.set(matches!(end, End::Complete));
         let last_words = match &end {
-            End::Broken(error) if self.stream => Some(broken_stream(self.dialect, error, self.request)),
+            End::Broken(error) | End::Spent { error, .. } if self.stream => {
+                Some(broken_stream(self.dialect, error, self.request))
+            }
             _ => None,
         };
-        let is_waiting = matches!(end, End::Complete | End::Broken(_));
+        let is_waiting = matches!(end, End::Complete | End::Broken(_) | End::Spent { .. });
         self.books.end = Some(end);
         if is_waiting {
             self.taken().await;
@@ -213,6 +253,7 @@ impl Pump {
                 biased;
                 () = self.out.closed() => return End::ClientGone,
                 () = &mut self.until => return End::Broken(too_long()),
+                error = &mut self.ended => return End::Broken(error),
                 chunk = body.next() => chunk,
                 _ = silence.tick() => {
                     match self.send(Bytes::from_static(b": keep-alive\n\n")).await {
@@ -264,12 +305,30 @@ impl Pump {
             Pass::Error(error) => return Some(End::Broken(error)),
             Pass::Done => Some(End::Complete),
         };
+        if let Some(spent) = self.cover() {
+            return Some(spent);
+        }
         if let (Some(End::Complete), Some(usage)) = (&end, self.meter.owed_usage()) {
             // The caller asked for usage and the upstream never reported any: it gets our count, before the terminator.
             together.add(usage);
         }
         together.add(event.bytes);
         end
+    }
+
+    /// Sees to it that what was metered is held before it passes; `Some` when there is nothing left to hold.
+    fn cover(&mut self) -> Option<End> {
+        let (Some(growth), Some(paid)) = (&self.growth, &mut self.paid) else { return None };
+        let (metered, bytes) = (self.meter.usage(), self.meter.answer_bytes());
+        match growth.cover(paid, self.tariff.charge(&metered.usage, growth.most)) {
+            Ok(()) => {
+                self.passed = (metered, bytes);
+                None
+            }
+            // What brings nothing of the answer itself says what the rest has cost: all that is held for that is charged.
+            Err(error) if bytes == self.passed.1 => Some(End::Spent { error, passed: metered }),
+            Err(error) => Some(End::Spent { error, passed: self.passed.0 }),
+        }
     }
 
     /// A plain answer: bytes as they come. Where its length was promised it is whole when all of them have passed, and
@@ -281,6 +340,7 @@ impl Pump {
                 biased;
                 () = self.out.closed() => return End::ClientGone,
                 () = &mut self.until => return if whole { End::Complete } else { End::Broken(too_long()) },
+                error = &mut self.ended => return End::Broken(error),
                 chunk = body.next() => chunk,
                 // An upstream that keeps the connection open without a word on the end may never say more.
                 () = sleep(LAST_BYTES), if whole => return End::Complete,
@@ -315,6 +375,7 @@ impl Pump {
                 biased;
                 sent = self.out.send(piece) => sent.err().map(|_| End::ClientGone),
                 () = &mut self.until => Some(End::ClientStalled),
+                error = &mut self.ended => Some(End::Broken(error)),
                 () = sleep(STALL) => Some(End::ClientStalled),
             };
             if end.is_some() {
@@ -366,15 +427,22 @@ impl Pump {
     fn finish(&mut self) {
         let Some(paid) = self.paid.take() else { return };
         let end = self.books.end.take().unwrap_or(End::Stopped);
-        let (request, metered, owed) = (self.request, self.meter.usage(), self.owed(&paid));
+        let metered = match &end {
+            End::Spent { passed, .. } => *passed,
+            _ => self.meter.usage(),
+        };
+        let (request, usage) = (self.request, metered.usage);
+        let owed = self.tariff.charge(&usage, paid.ceiling());
+        let whole = self.flat.unwrap_or(owed);
         let charge = match end {
             // An answer that is complete and empty, with no word on usage, is none.
-            End::Complete if self.meter.has_output() || !metered.estimated => paid.post(owed, metered.usage),
+            End::Complete if self.meter.has_output() || !metered.estimated => paid.post(whole, usage),
             // A client that leaves chose to: a flat price applies to what it took.
-            End::ClientGone | End::ClientStalled if self.meter.has_output() => paid.post(owed, metered.usage),
-            End::ClientGone | End::ClientStalled => paid.post_part(owed, metered.usage),
-            End::Broken(_) | End::Stopped if self.stream && self.meter.has_output() => paid.post_part(owed, metered.usage),
-            End::Complete | End::Broken(_) | End::Stopped => {
+            End::ClientGone | End::ClientStalled if self.meter.has_output() => paid.post(whole, usage),
+            End::ClientGone | End::ClientStalled => paid.post_part(owed, usage),
+            End::Broken(_) | End::Stopped if self.stream && self.meter.has_output() => paid.post_part(owed, usage),
+            End::Spent { .. } if self.passed.1 > 0 => paid.post_part(owed, usage),
+            End::Complete | End::Broken(_) | End::Spent { .. } | End::Stopped => {
                 paid.void();
                 Micros::ZERO
             }
@@ -385,7 +453,7 @@ impl Pump {
             End::ClientGone | End::ClientStalled => {
                 tracing::info!(request.id = %request, %charge, input, output, estimated, "the client left; charged {charge} for what passed");
             }
-            End::Broken(error) => {
+            End::Broken(error) | End::Spent { error, .. } => {
                 let (code, cause) = (error.code.row().code, error.cause.unwrap_or_default());
                 tracing::warn!(request.id = %request, %charge, code, cause, "the answer broke off; charged {charge}");
             }

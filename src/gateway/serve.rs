@@ -1,4 +1,4 @@
-//! One paid call from start to finish: read, quote, identify, claim, open and settle, relay.
+//! One paid call from start to finish: read, quote, identify, and for one that brings its own money claim, open and settle, relay.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use super::quote::Quote;
 use super::relay::{RelayBody, Sale, relay};
 use super::settle::{self, Waited};
 use super::trust::Watch;
-use super::{Credentials, Gateway, Refusal, Worker};
+use super::{Credentials, Gateway, Refusal, Worker, prepaid};
 use crate::catalogue::Model;
 use crate::chain::{self, Confirmation, VerifiedPayment};
 use crate::clock::Timestamp;
@@ -18,7 +18,7 @@ use crate::config::Order;
 use crate::dialect::{Dialect, Meter, Request};
 use crate::error::{Code, Error};
 use crate::ids::RequestId;
-use crate::ledger::Reservation;
+use crate::ledger::{Reservation, Standing};
 use crate::upstream::{self, Answer};
 use crate::x402::{Payment, Receipt, Version};
 
@@ -44,6 +44,8 @@ pub struct Served {
     /// Bytes of the body, when the upstream said so and they pass unchanged.
     pub content_length: Option<u64>,
     pub receipt: Option<(Receipt, Version)>,
+    /// What the wallet has that paid from its balance, this call's hold taken off.
+    pub standing: Option<Standing>,
     pub body: RelayBody,
 }
 
@@ -53,12 +55,12 @@ pub async fn serve(worker: &Worker, call: Call) -> Result<Served, Refusal> {
     let request = Request::read(call.dialect, &call.body)?;
     let model = gateway.catalogue.find(request.model()).ok_or_else(|| model_not_found(request.model()))?;
     worker.upstreams.check(&model.upstreams, call.dialect)?;
-    let quote = Quote::new(gateway, &call.path, model, model.quote(&request.bound(model)));
+    let quote = || Quote::new(gateway, &call.path, model, model.quote(&request.bound(model)));
     match call.credentials.payer(gateway) {
-        Ok(Via::Nobody) => Err(quote.required()),
-        Ok(Via::Balance(_)) => Err(Error::new(Code::Internal, "not yet").into()),
-        Ok(Via::Payment(payment)) => sell(worker, &call, &request, model, quote, &payment).await,
-        Err(error) if error.code == Code::InvalidPayment => Err(quote.refuse(error)),
+        Ok(Via::Nobody) => Err(quote().required()),
+        Ok(Via::Payment(payment)) => sell(worker, &call, &request, model, quote(), &payment).await,
+        Ok(Via::Balance(payer)) => prepaid::sell(worker, &call, &request, model, payer).await,
+        Err(error) if error.code == Code::InvalidPayment => Err(quote().refuse(error)),
         Err(error) => Err(error.into()),
     }
 }
@@ -106,10 +108,21 @@ async fn sell(
     let content_length = answer.content_length.filter(|_| !stream);
     let meter = Meter::new(call.dialect, stream, request.wants_usage(), request.estimate(model));
     tracing::info!(request.id = %call.request, account = %verified.payer(), model = model.id, upstream = answer.upstream, tx = confirmation.tx, settled_in_us = settled_in.as_micros(), "serving a paid call");
-    let (length, deadline) = (content_length, call.deadline);
-    let sale = Sale { paid, meter, tariff: model.tariff, dialect: call.dialect, stream, length, deadline };
+    let sale = Sale {
+        paid,
+        meter,
+        tariff: model.tariff,
+        dialect: call.dialect,
+        stream,
+        length: content_length,
+        deadline: call.deadline,
+        growth: None,
+        flat: None,
+        ended: Box::pin(std::future::pending()),
+    };
     let body = relay(answer.body, sale, place);
-    Ok(Served { stream, content_type, content_length, receipt: Some(settle::receipt(&verified, &confirmation)), body })
+    let receipt = Some(settle::receipt(&verified, &confirmation));
+    Ok(Served { stream, content_type, content_length, receipt, standing: None, body })
 }
 
 /// Holds a payment against what we asked for. It must live long enough to be settled after the upstream had its time.
@@ -176,6 +189,27 @@ enum Unserved {
     Late(Confirmation, Error),
 }
 
+/// Sends a call to the upstreams that serve its model, and waits for the head of a good answer.
+pub(super) async fn open(
+    worker: &Worker,
+    call: &Call,
+    request: &Request<'_>,
+    model: &Model,
+    reservation: &Reservation,
+) -> Result<Answer, Error> {
+    let limit = request.output_limit(model);
+    let sending = upstream::Call {
+        servings: &model.upstreams,
+        dialect: call.dialect,
+        body: &|upstream_model: &str, field| request.forward(upstream_model, limit, field),
+        headers: &call.headers,
+        query: call.query.as_deref(),
+        stream: request.stream(),
+        deadline: call.deadline,
+    };
+    worker.upstreams.send(reservation, sending).await
+}
+
 /// Both sides of a sale are there: the upstream answers, and the money has arrived.
 struct Opened {
     answer: Answer,
@@ -194,18 +228,7 @@ async fn open_and_settle(
     reservation: &Reservation,
 ) -> Result<Opened, Unserved> {
     let gateway = &worker.gateway;
-    let limit = request.output_limit(model);
-    let body = |upstream_model: &str, field| request.forward(upstream_model, limit, field);
-    let sending = upstream::Call {
-        servings: &model.upstreams,
-        dialect: call.dialect,
-        body: &body,
-        headers: &call.headers,
-        query: call.query.as_deref(),
-        stream: request.stream(),
-        deadline: call.deadline,
-    };
-    let mut sending = Box::pin(worker.upstreams.send(reservation, sending));
+    let mut sending = Box::pin(open(worker, call, request, model, reservation));
     let mut answer = None;
     // With a head start the upstream may work for money that never comes, also when this future is dropped.
     let mut watch = match gateway.payments.order {

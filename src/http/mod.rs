@@ -4,6 +4,7 @@ mod accounts;
 mod credentials;
 mod limits;
 mod paid;
+mod payment_required;
 mod public;
 mod respond;
 mod routes;

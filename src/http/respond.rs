@@ -8,18 +8,18 @@ use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpMessage as _, HttpRequest, HttpResponse, HttpResponseBuilder};
-use serde_json::{Map, Value, json};
 
+use super::payment_required::PaymentRequired;
 use super::routes::error_shape;
 use super::{BodyMemory, RateLimits};
-use crate::dialect::{ErrorShape, error_body};
+use crate::dialect::error_body;
 use crate::error::{Code, Error};
 use crate::fault;
 use crate::gateway::{Gateway, Refusal, Served};
 use crate::ids::RequestId;
 use crate::ledger::Standing;
 use crate::x402::sign_in::Challenge;
-use crate::x402::{self, OFFER_HEADER, Offer, RECEIPT_HEADERS};
+use crate::x402::{OFFER_HEADER, RECEIPT_HEADERS};
 
 /// What the edge knows about itself.
 pub struct Edge {
@@ -32,7 +32,7 @@ pub struct Edge {
 const ALLOWED: &str = "content-type, authorization, x-api-key, anthropic-version, anthropic-beta, payment-signature, x-payment, \
                        x-402-payment, sign-in-with-x, x-sign-in-with-x, access-control-expose-headers, payment-retry";
 /// Response headers a page may read.
-const EXPOSED: &str = "PAYMENT-REQUIRED, PAYMENT-RESPONSE, X-PAYMENT-RESPONSE, X-Request-Id, X-Balance-Remaining, \
+const EXPOSED: &str = "PAYMENT-REQUIRED, PAYMENT-RESPONSE, X-PAYMENT-RESPONSE, X-Request-Id, Request-Id, X-Balance-Remaining, \
                        X-Allowance-Remaining, Retry-After";
 /// What an answer depends on besides its URL.
 const VARY: &str = "Authorization, X-Api-Key, Payment-Signature, X-Payment, X-402-Payment, X-Sign-In-With-X, Sign-In-With-X";
@@ -41,7 +41,8 @@ const ALLOWANCE: HeaderName = HeaderName::from_static("x-allowance-remaining");
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 /// Seconds to wait for trouble that passes and names no time of its own.
 const RETRY_AFTER: u32 = 5;
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// The id of a request under the two names by which it is looked for: OpenAI's SDKs and ours read the first, Anthropic's the second.
+const REQUEST_ID: [HeaderName; 2] = [HeaderName::from_static("x-request-id"), HeaderName::from_static("request-id")];
 
 /// Names a request and takes its bucket. `Err` is the answer to a request that goes no further.
 pub fn enter(edge: &Rc<Edge>, request: &mut ServiceRequest) -> Result<RequestId, (RequestId, Box<ServiceResponse>)> {
@@ -76,7 +77,9 @@ where
 
 fn dress(headers: &mut HeaderMap, id: RequestId) {
     if let Ok(value) = HeaderValue::from_str(&id.to_string()) {
-        headers.insert(REQUEST_ID, value);
+        for name in REQUEST_ID {
+            headers.insert(name, value.clone());
+        }
     }
     headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
     headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED));
@@ -131,9 +134,11 @@ pub fn refuse(request: &HttpRequest, refusal: Refusal) -> HttpResponse {
     let (id, shape) = (request_id(request), error_shape(request.path()));
     let Refusal { error, offer, receipt, remedy } = refusal;
     log(request, id, &error);
+    let edge = request.app_data::<Rc<Edge>>();
+    let required = edge.zip(offer.as_ref()).map(|(edge, offer)| PaymentRequired::new(edge, request.path(), offer, remedy));
     let mut response = HttpResponse::build(status(error.code));
-    if let Some(offer) = &offer {
-        response.insert_header((OFFER_HEADER, x402::encode(&offer.v2(offer_error(&error)))));
+    if let Some(required) = &required {
+        response.insert_header((OFFER_HEADER, required.header(&error)));
     }
     advise(&mut response, &error, receipt.is_some());
     if let Some((receipt, version)) = receipt {
@@ -141,8 +146,8 @@ pub fn refuse(request: &HttpRequest, refusal: Refusal) -> HttpResponse {
         RECEIPT_HEADERS.iter().for_each(|name| _ = response.insert_header((*name, value.as_str())));
     }
     let mut body = error_body(shape, &error, id);
-    if let Some(offer) = offer {
-        add_offer(&mut body, shape, &offer);
+    if let Some(required) = &required {
+        required.add_to(&mut body, shape);
     }
     response.json(body)
 }
@@ -185,31 +190,6 @@ fn advise(response: &mut HttpResponseBuilder, error: &Error, settled: bool) {
     }
 }
 
-/// The `error` of a version 2 offer: the reason code of a refused payment, or the words clients know.
-fn offer_error(error: &Error) -> &str {
-    match error.reason {
-        Some(reason) => reason,
-        None if error.code == Code::PaymentRequired => "Payment required",
-        None => error.code.row().code,
-    }
-}
-
-/// Under `/v1` the body is at once version 1's offer and the dialect's error; under `/api/v1` it is version 2's offer.
-fn add_offer(body: &mut Map<String, Value>, shape: ErrorShape, offer: &Offer) {
-    match shape {
-        ErrorShape::OpenAi | ErrorShape::Anthropic => {
-            body.insert("x402Version".into(), 1.into());
-            body.insert("accepts".into(), offer.v1_accepts().into());
-        }
-        ErrorShape::Flat | ErrorShape::TopUp => {
-            let v2 = offer.v2("");
-            body.insert("x402Version".into(), v2.version.into());
-            body.insert("resource".into(), json!(v2.resource));
-            body.insert("accepts".into(), json!(v2.accepts));
-        }
-    }
-}
-
 fn log(request: &HttpRequest, id: RequestId, error: &Error) {
     let (code, status) = (error.code.row().code, error.status());
     let (method, path, reason) = (request.method().as_str(), request.path(), error.reason);
@@ -227,6 +207,9 @@ pub fn served(served: Served) -> HttpResponse {
     if let Some((receipt, version)) = served.receipt {
         let value = receipt.header(version);
         RECEIPT_HEADERS.iter().for_each(|name| _ = response.insert_header((*name, value.as_str())));
+    }
+    if let Some(standing) = &served.standing {
+        show_standing(&mut response, standing);
     }
     match served.stream {
         true => event_stream(&mut response),

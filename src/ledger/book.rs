@@ -16,6 +16,9 @@ pub enum Write {
     Transfer(u64, Transfer, Option<(AccountId, i64)>),
     Balance(Account, i64),
     Payment(PaymentId, Payment),
+    /// A hold that was not there before.
+    Opened(RequestId, Hold),
+    /// A hold in the place of the one before, or its end.
     Hold(RequestId, Option<Hold>),
     Receipt(RequestId, Receipt),
     /// An end of a call that is counted for the day on which it fell.
@@ -97,6 +100,8 @@ pub struct Book {
     pub(super) nonces: Nonces,
     pub(super) next_key_event: u64,
     pub(super) payments: HashMap<PaymentId, Remembered>,
+    /// Receipts of which something was given back and that are not durable yet, with the batch that wrote each.
+    pub(super) refunding: HashMap<RequestId, (Receipt, u64)>,
     /// Closed payments in the order in which they were written, to be forgotten once that is durable.
     pub(super) closed: VecDeque<(u64, PaymentId)>,
     pub(super) next_seq: u64,
@@ -165,7 +170,7 @@ impl Book {
         let mut rows = Rows::new();
         if let Some(model) = claim.model {
             let path = row.route.clone();
-            self.put_hold(&mut rows, claim.request, Hold::of_payment(claim.id, claim.amount, model, path, self.boot));
+            self.open_hold(&mut rows, claim.request, Hold::of_payment(claim.id, claim.amount, model, path, self.boot));
         }
         self.put_payment(&mut rows, claim.id, row);
         Ok(rows)
@@ -346,8 +351,9 @@ impl Book {
         self.payments.insert(id, Remembered { row, ticket: self.ticket });
     }
 
-    /// Forgets payments that are closed and durable up to batch `ticket`: from then on the disk answers for them.
+    /// Forgets what is over and durable up to batch `ticket`: from then on the disk answers for it.
     pub(super) fn forget_closed(&mut self, ticket: u64) {
+        self.refunding.retain(|_, (_, written)| *written > ticket);
         while let Some((_, id)) = self.closed.front().copied().filter(|(written, _)| *written <= ticket) {
             self.closed.pop_front();
             if self.payments.get(&id).is_some_and(|payment| payment.ticket <= ticket && !payment.row.is_open()) {

@@ -74,6 +74,12 @@ pub(super) struct Nonces {
 
 /// How much longer than it could be used a nonce is remembered.
 const REMEMBERED: Duration = Duration::from_secs(3600);
+/// Nonces that one command forgets at most: more than it adds, and never so many that others wait.
+const FORGOTTEN_AT_ONCE: usize = 4;
+/// The most that an allowance may be a day: a billion dollars, so that no sum of them leaves its number.
+const MOST_A_DAY: u64 = 1_000_000_000_000_000;
+/// The most tokens that a receipt counts, whatever an upstream says: no sum of them leaves its number.
+const MOST_TOKENS: u64 = u32::MAX as u64;
 
 impl Nonces {
     pub fn insert(&mut self, id: [u8; 16], forget_at: Timestamp) {
@@ -86,7 +92,8 @@ impl Nonces {
         let forget_at = nonce.forget_at.plus(REMEMBERED);
         self.insert(nonce.id, forget_at);
         rows.push(Write::Nonce(nonce.id, forget_at));
-        while let Some((at, id)) = self.by_time.first().copied().filter(|(at, _)| *at < now) {
+        for _ in 0..FORGOTTEN_AT_ONCE {
+            let Some((at, id)) = self.by_time.first().copied().filter(|(at, _)| *at < now) else { break };
             self.by_time.pop_first();
             self.used.remove(&id);
             rows.push(Write::ForgetNonce(id, at));
@@ -173,7 +180,7 @@ impl Book {
             started: false,
             checkpoint: 0,
         };
-        self.put_hold(&mut rows, request, hold);
+        self.open_hold(&mut rows, request, hold);
         if let Some(nonce) = nonce {
             self.nonces.note(&mut rows, nonce, at);
         }
@@ -188,7 +195,16 @@ impl Book {
                 return Err(Refused::KeyLimit { left });
             }
         }
-        Ok(KeyHold { id: key.id, began: spending.began, limit: key.limit.map(Micros::get) })
+        Ok(KeyHold { id: key.id, period: key.period, began: spending.began, limit: key.limit.map(Micros::get) })
+    }
+
+    /// A hold's key in the period that lasts, and what is left of its limit. A call that goes on into a new period counts
+    /// for that one as a whole as soon as it wants more: no period's limit is exceeded.
+    fn key_now(&self, key: KeyHold, held: Micros, at: Timestamp) -> (KeyHold, Option<Micros>) {
+        let spending = self.key_spending(key.id, key.period, at);
+        let moved = if spending.began == key.began { 0 } else { held.get() };
+        let left = key.limit.map(|limit| Micros::new(spending.left(limit).saturating_sub(moved)));
+        (KeyHold { began: spending.began, ..key }, left)
     }
 
     /// Uses a sign-in up without a call.
@@ -205,11 +221,8 @@ impl Book {
     pub fn extend(&mut self, request: RequestId, more: Micros, at: Timestamp) -> Result<(Rows, Micros), Refused> {
         let Some(hold) = self.holds.get(&request).cloned() else { return Err(Refused::WrongState) };
         let Fund::Wallet(wallet) = hold.fund else { return Err(Refused::WrongState) };
-        let key_left = hold.key.and_then(|key| {
-            let spending = self.keys.get(&key.id).copied().unwrap_or_default();
-            key.limit.map(|limit| Micros::new(spending.left(limit)))
-        });
-        let wanted = key_left.map_or(more, |left| left.min(more));
+        let (key, key_left) = hold.key.map(|key| self.key_now(key, hold.ceiling(), at)).unzip();
+        let wanted = key_left.flatten().map_or(more, |left| left.min(more));
         if wanted.is_zero() && !more.is_zero() {
             return Err(Refused::KeyLimit { left: Micros::ZERO });
         }
@@ -227,7 +240,7 @@ impl Book {
         }
         let allowance_began = if allowance.is_zero() { hold.allowance_began } else { today.began };
         let mut rows = Rows::new();
-        self.put_hold(&mut rows, request, Hold { amount, allowance: sum, allowance_began, ..hold });
+        self.put_hold(&mut rows, request, Hold { amount, allowance: sum, allowance_began, key, ..hold });
         Ok((rows, Micros::new(granted)))
     }
 
@@ -331,11 +344,12 @@ impl Book {
         }
     }
 
-    /// Gives a charge of a call back, as much as was paid of it and not given back before.
+    /// Gives a charge of a call back, as much as was paid of it and not given back before; `receipt` is its last one.
     pub fn refund(&mut self, request: RequestId, receipt: Receipt, amount: Micros, at: Timestamp) -> Result<Rows, Refused> {
         let paid = receipt.charge.saturating_sub(receipt.allowance).saturating_sub(receipt.refunded);
-        if amount.get() > paid || amount > self.balance(&Account::Sales) {
-            return Err(Refused::Insufficient { available: Micros::new(paid), needed: amount });
+        let available = Micros::new(paid).min(self.balance(&Account::Sales));
+        if amount > available {
+            return Err(Refused::Insufficient { available, needed: amount });
         }
         let wallet = Account::Wallet(receipt.account);
         self.check_room(&[(&wallet, 1)], amount)?;
@@ -343,17 +357,22 @@ impl Book {
         let reference = Reference::Request(request);
         self.transfer(&mut rows, Order { debit: Account::Sales, credit: wallet, amount, kind: Kind::Refund, reference, at });
         let refunded = receipt.refunded.saturating_add(amount.get());
-        rows.push(Write::Receipt(request, Receipt { refunded, ..receipt }));
+        let receipt = Receipt { refunded, ..receipt };
+        self.refunding.insert(request, (receipt.clone(), self.ticket));
+        rows.push(Write::Receipt(request, receipt));
         Ok(rows)
     }
 
     /// Grants a wallet an allowance, or takes it away. Open calls keep what they hold.
-    pub fn grant(&mut self, wallet: AccountId, grant: Option<Grant>) -> Rows {
+    pub fn grant(&mut self, wallet: AccountId, grant: Option<Grant>) -> Result<Rows, Refused> {
+        if grant.as_ref().is_some_and(|grant| grant.per_day > MOST_A_DAY) {
+            return Err(Refused::Overflow);
+        }
         match &grant {
             Some(grant) => _ = self.grants.insert(wallet, grant.clone()),
             None => _ = self.grants.remove(&wallet),
         }
-        vec![Write::Grant(wallet, grant)]
+        Ok(vec![Write::Grant(wallet, grant)])
     }
 
     /// The next entry of the keys' journal.
@@ -362,8 +381,14 @@ impl Book {
         (vec![Write::KeyEvent(self.next_key_event, event)], self.next_key_event)
     }
 
+    /// Puts a hold where none was, and counts it.
+    pub(super) fn open_hold(&mut self, rows: &mut Rows, request: RequestId, hold: Hold) {
+        rows.push(Write::Opened(request, hold.clone()));
+        self.count(request, hold);
+    }
+
     /// Puts a hold in the place of the one before, and counts it.
-    pub(super) fn put_hold(&mut self, rows: &mut Rows, request: RequestId, hold: Hold) {
+    fn put_hold(&mut self, rows: &mut Rows, request: RequestId, hold: Hold) {
         rows.push(Write::Hold(request, Some(hold.clone())));
         self.count(request, hold);
     }
@@ -419,6 +444,7 @@ fn receipt(account: AccountId, hold: &Hold, charge: Micros, usage: Usage, close:
     Receipt {
         account,
         key: hold.key.map(|key| key.id),
+        key_began: hold.key.map_or(0, |key| key.began),
         payment: None,
         tx: None,
         model: hold.model.clone(),
@@ -427,12 +453,13 @@ fn receipt(account: AccountId, hold: &Hold, charge: Micros, usage: Usage, close:
         ceiling: hold.ceiling().get(),
         charge: charge.get(),
         allowance: 0,
+        allowance_began: hold.allowance_began,
         credited: 0,
         refunded: 0,
         whole: matches!(close, Close::Post(_)),
-        input: usage.input,
-        output: usage.output,
-        cache_read: usage.cache_read,
-        cache_write: usage.cache_write_5m.saturating_add(usage.cache_write_1h),
+        input: usage.input.min(MOST_TOKENS),
+        output: usage.output.min(MOST_TOKENS),
+        cache_read: usage.cache_read.min(MOST_TOKENS),
+        cache_write: usage.cache_write_5m.saturating_add(usage.cache_write_1h).min(MOST_TOKENS),
     }
 }

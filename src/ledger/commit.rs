@@ -30,7 +30,8 @@ pub fn apply<'a>(tx: &WriteTransaction, writes: impl Iterator<Item = &'a Write>)
             }
             Write::Balance(account, balance) => _ = last.balances.insert(account, *balance),
             Write::Payment(id, row) => _ = last.payments.insert(id, row),
-            Write::Hold(request, hold) => _ = last.holds.insert(request, hold),
+            Write::Opened(request, hold) => last.holds.entry(request).or_insert((true, None)).1 = Some(hold),
+            Write::Hold(request, hold) => last.holds.entry(request).or_insert((false, None)).1 = hold.as_ref(),
             Write::Receipt(request, receipt) => _ = last.receipts.insert(request, receipt),
             Write::Usage(request, receipt) => {
                 last.receipts.insert(request, receipt);
@@ -53,9 +54,10 @@ pub fn apply<'a>(tx: &WriteTransaction, writes: impl Iterator<Item = &'a Write>)
 struct Last<'a> {
     balances: HashMap<&'a Account, i64>,
     payments: BTreeMap<&'a PaymentId, &'a Payment>,
-    holds: BTreeMap<&'a RequestId, &'a Option<Hold>>,
+    /// Whether it was opened by this commit, and what it is now.
+    holds: BTreeMap<&'a RequestId, (bool, Option<&'a Hold>)>,
     receipts: BTreeMap<&'a RequestId, &'a Receipt>,
-    usage: HashMap<(AccountId, u32, u128, &'a str), UsageSums>,
+    usage: HashMap<UsageName<'a>, UsageSums>,
     keys: HashMap<&'a KeyId, &'a Spending>,
     allowances: HashMap<&'a AccountId, &'a Spending>,
     grants: HashMap<&'a AccountId, &'a Option<Grant>>,
@@ -64,10 +66,9 @@ struct Last<'a> {
 
 impl<'a> Last<'a> {
     fn count(&mut self, receipt: &'a Receipt) {
-        let day = Timestamp::from_millis(receipt.at).day();
-        let name = (receipt.account, day.0, receipt.key.map_or(0, |key| key.0), receipt.model.as_str());
+        let (name, more) = sums_of(receipt);
         let sums = self.usage.entry(name).or_default();
-        *sums = add(*sums, (1, receipt.charge, receipt.allowance, receipt.input, receipt.output));
+        *sums = add(*sums, more);
     }
 
     fn write_money(&self, tx: &WriteTransaction) -> Result<(), redb::Error> {
@@ -83,9 +84,11 @@ impl<'a> Last<'a> {
             }
         }
         let mut holds = tx.open_table(HOLDS)?;
-        for (request, hold) in &self.holds {
+        for (request, (opened_here, hold)) in &self.holds {
             match hold {
-                Some(hold) => _ = holds.insert(request.0, to_json(hold).as_slice())?,
+                Some(hold) => _ = holds.insert(request.0, hold.to_bytes().as_slice())?,
+                // It came and went: the disk never hears of it.
+                None if *opened_here => {}
                 None => _ = holds.remove(request.0)?,
             }
         }
@@ -95,7 +98,7 @@ impl<'a> Last<'a> {
         }
         let mut receipts = tx.open_table(RECEIPTS)?;
         for (request, receipt) in &self.receipts {
-            receipts.insert(request.0, to_json(receipt).as_slice())?;
+            receipts.insert(request.0, receipt.to_bytes().as_slice())?;
         }
         let mut usage = tx.open_table(USAGE)?;
         for ((account, day, key, model), sums) in &self.usage {
@@ -134,8 +137,19 @@ impl<'a> Last<'a> {
     }
 }
 
-fn add(a: UsageSums, b: UsageSums) -> UsageSums {
-    let sum = u64::saturating_add;
+/// A wallet, a day, a key or zero, a model.
+pub(super) type UsageName<'a> = (AccountId, u32, u128, &'a str);
+
+/// Where a receipt is counted, and what it counts.
+pub(super) fn sums_of(receipt: &Receipt) -> (UsageName<'_>, UsageSums) {
+    let day = Timestamp::from_millis(receipt.at).day();
+    let name = (receipt.account, day.0, receipt.key.map_or(0, |key| key.0), receipt.model.as_str());
+    (name, (1, receipt.charge, receipt.allowance, receipt.input, receipt.output))
+}
+
+/// Nothing leaves u64: what one call can bring is bounded. Should it all the same, the check counts in the same way.
+pub(super) fn add(a: UsageSums, b: UsageSums) -> UsageSums {
+    let sum = u64::wrapping_add;
     (sum(a.0, b.0), sum(a.1, b.1), sum(a.2, b.2), sum(a.3, b.3), sum(a.4, b.4))
 }
 

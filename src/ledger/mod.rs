@@ -8,8 +8,11 @@
 mod book;
 mod calls;
 mod commit;
+mod compact;
+mod derived;
 #[cfg(feature = "fault-points")]
 pub mod faulty;
+mod rebuild;
 mod reconcile;
 mod recover;
 mod rescue;
@@ -48,6 +51,7 @@ pub use store::copy_on;
 pub use verify::{Counted, Report, repair_derived};
 
 use book::{Book, Write};
+use snapshot::Snapshot;
 use store::Store;
 use writer::{Batch, Message};
 
@@ -209,8 +213,6 @@ struct Inner {
     clock: Clock,
     options: Options,
     writer: Mutex<Option<JoinHandle<()>>>,
-    /// Refunds happen one by one.
-    refunds: tokio::sync::Mutex<()>,
     /// Where the file is, if it is one.
     path: Option<PathBuf>,
 }
@@ -251,7 +253,6 @@ impl Ledger {
             clock,
             options,
             writer: Mutex::new(None),
-            refunds: tokio::sync::Mutex::new(()),
             path,
         });
         let weak = Arc::downgrade(&inner);
@@ -357,19 +358,28 @@ impl Ledger {
         Ok((number, durable))
     }
 
-    /// Grants a wallet an allowance for each day, or with `None` takes it away.
+    /// Grants a wallet an allowance for each day, or with `None` takes it away. Refused as [`Refused::Overflow`] above a
+    /// billion dollars a day.
     pub fn grant(&self, wallet: AccountId, grant: Option<Grant>) -> Result<Durable, Denied> {
-        self.run(|_, book| Ok(book.grant(wallet, grant)))
+        self.run(|_, book| Ok(book.grant(wallet, grant)?))
     }
 
     /// Gives a charge of a call back to its wallet, as much as was paid of it and not given back before; durable when this
-    /// returns. Refused as [`Refused::WrongState`] when no call of that name was charged.
+    /// returns. Refused as [`Refused::WrongState`] when no call of that name was charged, or its payment has vanished.
     pub async fn refund(&self, request: RequestId, amount: Micros) -> Result<(), Denied> {
-        // What was given back before is read from the disk, so the one before must be there.
-        let _one_by_one = self.inner.refunds.lock().await;
-        let receipt = self.receipt(request)?.ok_or(Refused::WrongState)?;
         fault::point("refund.before");
-        let durable = self.run(|ledger, book| Ok(book.refund(request, receipt, amount, ledger.clock.now())?))?;
+        let durable = self.run(|ledger, book| {
+            let receipt = match book.refunding.get(&request) {
+                Some((receipt, _)) => receipt.clone(),
+                None => ledger.on_disk(|disk| disk.receipt(request))?.ok_or(Refused::WrongState)?,
+            };
+            let paid_by = receipt.payment.map(|id| ledger.known_or_remembered(book, id)).transpose()?.flatten();
+            // The money of this call vanished from its chain: there is nothing to give back.
+            if paid_by.is_some_and(|payment| payment.state == State::Failed) {
+                return Err(Refused::WrongState.into());
+            }
+            Ok(book.refund(request, receipt, amount, ledger.clock.now())?)
+        })?;
         durable.wait().await?;
         fault::point("refund.after");
         Ok(())
@@ -535,13 +545,24 @@ impl Inner {
         })
     }
 
+    fn known_or_remembered(&self, book: &Book, id: PaymentId) -> Result<Option<Payment>, Denied> {
+        let remembered = book.payments.get(&id).map(|payment| payment.row.clone());
+        if remembered.is_some() { Ok(remembered) } else { self.known(id) }
+    }
+
     fn known_unless_remembered(&self, book: &Book, id: PaymentId) -> Result<Option<Payment>, Denied> {
         if book.payments.contains_key(&id) { Ok(None) } else { self.known(id) }
     }
 
     /// A payment that is no longer in memory. A read that fails stops the ledger: a payment must not look new by mistake.
     fn known(&self, id: PaymentId) -> Result<Option<Payment>, Denied> {
-        self.store.payment(id).map_err(|error| {
+        self.on_disk(|snapshot| snapshot.payment(id))
+    }
+
+    /// Reads what is durable. A read that fails stops the ledger.
+    fn on_disk<T>(&self, read: impl FnOnce(&Snapshot) -> Result<T, Broken>) -> Result<T, Denied> {
+        let answer = self.store.read().and_then(|tx| read(&Snapshot(&tx)));
+        answer.map_err(|error| {
             self.fail(&error.to_string());
             Denied::Stopped(Stopped)
         })

@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
 
 use super::Broken;
+use super::derived::{Fingerprint, add_served};
 use super::rows::{Account, Fund, Hold, Kind, Outcome, Payment, Reference, State, Transfer};
 use super::snapshot::Snapshot;
 use super::verify::{Report, arrival};
@@ -24,8 +25,16 @@ struct Pass {
     brought: HashMap<(Reference, Account), i64>,
 }
 
-/// Adds what is wrong with payments to the report. `arrivals` is how many postings say that money came in for one.
-pub(super) fn check(snapshot: &Snapshot, arrivals: u64, in_a_pass: usize, report: &mut Report) -> Result<(), Broken> {
+/// Adds what is wrong with payments to the report. `arrivals` is how many transfers say that money came in for one, and
+/// `served` what the receipts say of those that paid for calls.
+pub(super) fn check(
+    snapshot: &Snapshot,
+    arrivals: u64,
+    served: Fingerprint,
+    in_a_pass: usize,
+    report: &mut Report,
+) -> Result<(), Broken> {
+    let mut own = Fingerprint::default();
     let mut running = HashMap::new();
     snapshot.holds(|request, hold| {
         running.insert(request, hold);
@@ -44,10 +53,16 @@ pub(super) fn check(snapshot: &Snapshot, arrivals: u64, in_a_pass: usize, report
             ControlFlow::Continue(())
         })?;
         for (id, payment, listed) in payments {
+            if let Some(Outcome::Served { charge, credited }) = payment.outcome {
+                add_served(&mut own, RequestId(payment.request), (id, payment.payer), charge, credited);
+            }
             explained += pass.arrived.get(&id).map_or(0, |(_, times)| u64::from(*times));
             *report.payments.entry(format!("{:?}", payment.state).to_lowercase()).or_default() += 1;
             pass.judge(id, &payment, listed, &running, &mut report.problems);
         }
+    }
+    if own != served {
+        report.problems.push("payments do not say of the calls that they paid for what the receipts say".into());
     }
     if explained != arrivals { name_the_unknown(snapshot, &mut report.problems) } else { Ok(()) }
 }
@@ -131,7 +146,7 @@ fn outcome_problem(id: PaymentId, payment: &Payment, running: bool, pass: &Pass)
         Some(Outcome::Credited { amount }) => (0, amount),
         None => return Some(format!("{id} over {} micros has no outcome and no running call", payment.amount)),
     };
-    if charge.checked_add(credited) != Some(payment.amount) {
+    if charge.checked_add(credited) != Some(payment.amount) || (payment.top_up && charge > 0) {
         return Some(format!("{id} over {} micros ended as {:?}", payment.amount, payment.outcome));
     }
     let references = [Reference::Payment(id), Reference::Request(RequestId(payment.request))];

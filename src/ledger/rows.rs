@@ -7,11 +7,11 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::account::AccountId;
-use crate::clock::Timestamp;
+use crate::clock::{Period, Timestamp};
 use crate::ids::{KeyId, PaymentId, RequestId};
 use crate::money::Micros;
 
-use super::written::{account_hex, base64_bytes, payment_hex};
+use super::written::{account_hex, base64_bytes};
 
 /// Who a posting belongs to. Every transfer takes from one account and gives to another.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -180,18 +180,16 @@ impl Transfer {
 }
 
 /// Whose money stands for a call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fund {
     /// The wallet's balance, and its allowance first.
-    #[serde(with = "account_hex")]
     Wallet(AccountId),
     /// A payment of its own: the amount stands in transit once the chain has confirmed it.
-    #[serde(with = "payment_hex")]
     Payment(PaymentId),
 }
 
 /// Funds held for one call in flight.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hold {
     pub fund: Fund,
     /// The most the call may take of its fund.
@@ -218,21 +216,22 @@ impl Hold {
 }
 
 /// The key behind a call, and the limit that it counts against.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeyHold {
     pub id: KeyId,
+    pub period: Period,
     /// When the limit's period began, in milliseconds since 1970.
     pub began: u64,
     pub limit: Option<u64>,
 }
 
 /// What one call cost, for whoever paid it. Written once, when the call has ended and something of it was delivered.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Receipt {
-    #[serde(with = "account_hex")]
     pub account: AccountId,
-    /// The key that asked, if one did.
+    /// The key that asked, if one did, and when the period began that it counted for.
     pub key: Option<KeyId>,
+    pub key_began: u64,
     /// The payment that paid for it, if one did, and its transaction.
     pub payment: Option<PaymentId>,
     pub tx: Option<String>,
@@ -245,6 +244,8 @@ pub struct Receipt {
     /// What it cost, and the part of that which the allowance paid.
     pub charge: u64,
     pub allowance: u64,
+    /// When the day of that allowance began.
+    pub allowance_began: u64,
     /// What of its payment became balance.
     pub credited: u64,
     /// What was given back later.

@@ -2,12 +2,16 @@
 
 use std::ops::{Bound, ControlFlow};
 
-use redb::{ReadTransaction, ReadableTable as _, ReadableTableMetadata as _, TableDefinition};
+use redb::{ReadTransaction, ReadableTable as _, TableDefinition};
 
 use super::Broken;
-use super::rows::{Account, Hold, Payment, Receipt, Reference, Transfer};
+use super::commit::UsageName;
+use super::rows::{Account, Grant, Hold, Payment, Receipt, Reference, Transfer};
 use super::statement::{Entry, Movement, Used};
-use super::tables::{BALANCES, BY_WALLET, HOLDS, KEY_EVENTS, PAY_OPEN, PAYMENTS, RECEIPTS, TRANSFERS, USAGE};
+use super::tables::{
+    ALLOWANCES, BALANCES, BY_WALLET, GRANTS, HOLDS, KEY_EVENTS, KEY_SPENDING, PAY_OPEN, PAYMENTS, RECEIPTS, TRANSFERS, USAGE,
+    UsageSums,
+};
 use crate::account::AccountId;
 use crate::clock::Day;
 use crate::ids::{KeyId, PaymentId, RequestId};
@@ -72,22 +76,29 @@ impl Snapshot<'_> {
 
     pub fn holds(&self, mut visit: impl FnMut(RequestId, Hold)) -> Result<(), Broken> {
         for_each(self.0, HOLDS, |request, row| {
-            visit(RequestId(request), json(row)?);
+            visit(RequestId(request), Hold::from_bytes(row).ok_or_else(|| Broken::row("holds"))?);
             Ok(())
         })
     }
 
-    pub fn receipts(&self, mut visit: impl FnMut(RequestId, Receipt)) -> Result<(), Broken> {
-        for_each(self.0, RECEIPTS, |request, row| {
-            visit(RequestId(request), json(row)?);
-            Ok(())
-        })
+    /// All receipts in the order of their calls, until `visit` breaks off; says whether it did.
+    pub fn receipts(&self, mut visit: impl FnMut(RequestId, Receipt) -> ControlFlow<()>) -> Result<ControlFlow<()>, Broken> {
+        let failed = |error: redb::Error| Broken::new("read receipts", error);
+        let rows = self.0.open_table(RECEIPTS).map_err(|error| failed(error.into()))?;
+        for row in rows.iter().map_err(|error| failed(error.into()))? {
+            let (request, value) = row.map_err(|error| failed(error.into()))?;
+            let receipt = Receipt::from_bytes(value.value()).ok_or_else(|| Broken::row("receipts"))?;
+            if visit(RequestId(request.value()), receipt).is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+        Ok(ControlFlow::Continue(()))
     }
 
     pub fn receipt(&self, request: RequestId) -> Result<Option<Receipt>, Broken> {
         let table = self.0.open_table(RECEIPTS).map_err(|error| Broken::new("read receipts", error))?;
         let row = table.get(request.0).map_err(|error| Broken::new("read receipts", error))?;
-        row.map(|row| json(row.value())).transpose()
+        row.map(|row| Receipt::from_bytes(row.value()).ok_or_else(|| Broken::row("receipts"))).transpose()
     }
 
     /// Lines of a wallet's statement, the newest first; whether there are more.
@@ -150,9 +161,56 @@ impl Snapshot<'_> {
             .collect()
     }
 
-    pub fn wallet_rows(&self) -> Result<u64, Broken> {
-        let table = self.0.open_table(BY_WALLET).map_err(|error| Broken::new("read by_wallet", error))?;
-        table.len().map_err(|error| Broken::new("read by_wallet", error))
+    /// Every line of every statement: its wallet, its transfer, and the balance after it.
+    pub fn lines(&self, mut visit: impl FnMut(AccountId, u64, i64)) -> Result<(), Broken> {
+        for_each(self.0, BY_WALLET, |(wallet, number), after| {
+            visit(account(wallet, "by_wallet")?, number, after);
+            Ok(())
+        })
+    }
+
+    /// What a wallet's statement says the balance was after a transfer.
+    pub fn line(&self, wallet: AccountId, number: u64) -> Result<Option<i64>, Broken> {
+        let failed = |error: redb::Error| Broken::new("read by_wallet", error);
+        let lines = self.0.open_table(BY_WALLET).map_err(|error| failed(error.into()))?;
+        let line = lines.get((wallet.to_bytes().as_slice(), number)).map_err(|error| failed(error.into()))?;
+        Ok(line.map(|line| line.value()))
+    }
+
+    pub fn usage_sums(&self, mut visit: impl FnMut(UsageName<'_>, UsageSums)) -> Result<(), Broken> {
+        for_each(self.0, USAGE, |(wallet, day, key, model), sums| {
+            visit((account(wallet, "usage")?, day, key, model), sums);
+            Ok(())
+        })
+    }
+
+    pub fn key_spending(&self, mut visit: impl FnMut(KeyId, (u64, u64))) -> Result<(), Broken> {
+        for_each(self.0, KEY_SPENDING, |key, spending| {
+            visit(KeyId(key), spending);
+            Ok(())
+        })
+    }
+
+    pub fn allowance_spending(&self, mut visit: impl FnMut(AccountId, (u64, u64))) -> Result<(), Broken> {
+        for_each(self.0, ALLOWANCES, |wallet, spending| {
+            visit(account(wallet, "allowances")?, spending);
+            Ok(())
+        })
+    }
+
+    pub fn grants(&self, mut visit: impl FnMut(AccountId, Grant)) -> Result<(), Broken> {
+        for_each(self.0, GRANTS, |wallet, row| {
+            visit(account(wallet, "grants")?, json(row)?);
+            Ok(())
+        })
+    }
+
+    /// The numbers of the keys' journal, which count from one.
+    pub fn key_event_numbers(&self, mut visit: impl FnMut(u64)) -> Result<(), Broken> {
+        for_each(self.0, KEY_EVENTS, |number, _| {
+            visit(number);
+            Ok(())
+        })
     }
 }
 
@@ -168,6 +226,11 @@ pub fn for_each<K: redb::Key + 'static, V: redb::Value + 'static>(
         visit(key.value(), value.value())?;
     }
     Ok(())
+}
+
+/// The account that a row of `table` names.
+fn account(bytes: &[u8], table: &'static str) -> Result<AccountId, Broken> {
+    bytes.try_into().ok().and_then(AccountId::from_bytes).ok_or_else(|| Broken::row(table))
 }
 
 pub fn json<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, Broken> {

@@ -1,8 +1,7 @@
 //! What the ledger tells an owner: a wallet's statement, the receipt of one call, what was used day by day.
 
 use super::rows::{Kind, Receipt, Reference};
-use super::snapshot::Snapshot;
-use super::{Broken, Denied, Ledger, Stopped};
+use super::{Denied, Ledger};
 use crate::account::AccountId;
 use crate::clock::{Day, Timestamp};
 use crate::ids::{KeyId, RequestId};
@@ -59,30 +58,21 @@ impl Ledger {
     /// The lines of a wallet's statement, the newest first, `limit` of them behind the first `offset`; and whether there are
     /// more. It is what the disk has, at most some milliseconds behind.
     pub fn statement(&self, wallet: AccountId, limit: usize, offset: usize) -> Result<(Vec<Entry>, bool), Denied> {
-        self.on_disk(|snapshot| snapshot.statement(wallet, limit, offset))
+        self.inner.on_disk(|snapshot| snapshot.statement(wallet, limit, offset))
     }
 
     /// The receipt of one call, once it is on disk.
     pub fn receipt(&self, request: RequestId) -> Result<Option<Receipt>, Denied> {
-        self.on_disk(|snapshot| snapshot.receipt(request))
+        self.inner.on_disk(|snapshot| snapshot.receipt(request))
     }
 
     /// What a wallet used since a day, oldest first.
     pub fn usage(&self, wallet: AccountId, since: Day) -> Result<Vec<Used>, Denied> {
-        self.on_disk(|snapshot| snapshot.usage(wallet, since))
+        self.inner.on_disk(|snapshot| snapshot.usage(wallet, since))
     }
 
     /// The events of the keys' journal behind one number, in their order.
     pub fn key_events_after(&self, number: u64) -> Result<Vec<(u64, Vec<u8>)>, Denied> {
-        self.on_disk(|snapshot| snapshot.key_events_after(number))
-    }
-
-    /// Reads what is durable. A read that fails stops the ledger, as everywhere.
-    fn on_disk<T>(&self, read: impl FnOnce(&Snapshot) -> Result<T, Broken>) -> Result<T, Denied> {
-        let answer = self.inner.store.read().and_then(|tx| read(&Snapshot(&tx)));
-        answer.map_err(|error| {
-            self.inner.fail(&error.to_string());
-            Denied::Stopped(Stopped)
-        })
+        self.inner.on_disk(|snapshot| snapshot.key_events_after(number))
     }
 }

@@ -1,8 +1,6 @@
 //! The ledger's file: its tables, how a batch of rows is written, and how all of it is read back.
 
-use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
-use std::ops::ControlFlow;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
@@ -11,17 +9,13 @@ use redb::{Database, ReadTransaction, ReadableDatabase as _, ReadableTable as _,
 
 use super::book::{Book, Remembered, Write};
 use super::commit::apply;
-use super::rows::{Account, Hold, Payment, Spending, Transfer};
+use super::rows::{Account, Hold, Spending, Transfer};
 use super::snapshot::{Snapshot, for_each, json};
-use super::tables::{
-    self, ALLOWANCES, BALANCES, BY_WALLET, GRANTS, HOLDS, KEY_EVENTS, KEY_SPENDING, META, NONCES, PAY_OPEN, PAYMENTS, SCHEMA,
-    TRANSFERS,
-};
+use super::tables::{self, BALANCES, HOLDS, KEY_EVENTS, META, NONCES, PAY_OPEN, PAYMENTS, SCHEMA, TRANSFERS};
 use super::{Broken, Money};
-use crate::account::AccountId;
 use crate::clock::Timestamp;
 use crate::fault;
-use crate::ids::{KeyId, PaymentId, RequestId};
+use crate::ids::{PaymentId, RequestId};
 
 /// Pages of the file that are kept in memory. What decides is in the book; the file is read for payments that are over and
 /// by checks, and by default one check of a large ledger would keep a gigabyte.
@@ -113,11 +107,6 @@ impl Store {
         self.db.begin_read().map_err(|error| Broken::new("read", error))
     }
 
-    /// One payment, open or not.
-    pub fn payment(&self, id: PaymentId) -> Result<Option<Payment>, Broken> {
-        Snapshot(&self.read()?).payment(id)
-    }
-
     /// Everything that decides: balances, holds, open payments, the end of the hash chain, the number of this run.
     pub fn load(&self) -> Result<Book, Broken> {
         let tx = self.read()?;
@@ -128,7 +117,7 @@ impl Store {
         })?;
         load_limits(&tx, &mut book)?;
         for_each(&tx, HOLDS, |request, row| {
-            book.count(RequestId(request), json::<Hold>(row)?);
+            book.count(RequestId(request), Hold::from_bytes(row).ok_or_else(|| Broken::row("holds"))?);
             Ok(())
         })?;
         let payments = tx.open_table(PAYMENTS).map_err(|error| Broken::new("read payments", error))?;
@@ -153,26 +142,15 @@ impl Store {
 
 /// What was spent of limits, what was granted, and which sign-ins were used.
 fn load_limits(tx: &ReadTransaction, book: &mut Book) -> Result<(), Broken> {
-    for_each(tx, KEY_SPENDING, |id, (began, spent)| {
-        book.keys.insert(KeyId(id), Spending { began, spent, held: 0 });
-        Ok(())
-    })?;
-    for_each(tx, ALLOWANCES, |wallet, (began, spent)| {
-        book.allowances.insert(account(wallet)?, Spending { began, spent, held: 0 });
-        Ok(())
-    })?;
-    for_each(tx, GRANTS, |wallet, row| {
-        book.grants.insert(account(wallet)?, json(row)?);
-        Ok(())
-    })?;
+    let spending = |(began, spent)| Spending { began, spent, held: 0 };
+    let disk = Snapshot(tx);
+    disk.key_spending(|key, spent| _ = book.keys.insert(key, spending(spent)))?;
+    disk.allowance_spending(|wallet, spent| _ = book.allowances.insert(wallet, spending(spent)))?;
+    disk.grants(|wallet, grant| _ = book.grants.insert(wallet, grant))?;
     for_each(tx, NONCES, |(forget_at, id), ()| {
         book.nonces.insert(*id, Timestamp::from_millis(forget_at));
         Ok(())
     })
-}
-
-fn account(bytes: &[u8]) -> Result<AccountId, Broken> {
-    bytes.try_into().ok().and_then(AccountId::from_bytes).ok_or_else(|| Broken::row("allowances"))
 }
 
 /// Opens a ledger's file as it is, or one that is new and empty.
@@ -229,38 +207,6 @@ fn copy_tables(source: &Database, target: &Database) -> Result<(), Broken> {
     );
     tables::copy(&read, &write).map_err(|error| Broken::new("copy", error))?;
     write.commit().map_err(|error| Broken::new("commit", error))
-}
-
-/// Makes balances and the wallets' statements anew from the transfers, which they must agree with.
-pub(super) fn rebuild_derived(path: &Path) -> Result<(), Broken> {
-    let db = existing(path)?;
-    let mut sums: HashMap<Account, i64> = HashMap::new();
-    let mut lines = Vec::new();
-    let _ = Snapshot(&db.begin_read().map_err(|error| Broken::new("read", error))?).transfers(|seq, transfer| {
-        for (account, amount) in transfer.postings() {
-            let sum = sums.entry(account.clone()).or_default();
-            *sum = sum.saturating_add(amount);
-            if let Account::Wallet(wallet) = account {
-                lines.push((wallet.to_bytes(), seq, *sum));
-            }
-        }
-        ControlFlow::Continue(())
-    })?;
-    let tx = db.begin_write().map_err(|error| Broken::new("begin", error))?;
-    let tables = || -> Result<(), redb::Error> {
-        tx.delete_table(BALANCES)?;
-        tx.delete_table(BY_WALLET)?;
-        let (mut balances, mut by_wallet) = (tx.open_table(BALANCES)?, tx.open_table(BY_WALLET)?);
-        for (account, sum) in &sums {
-            balances.insert(account.to_key().as_slice(), *sum)?;
-        }
-        for (wallet, seq, after) in &lines {
-            by_wallet.insert((wallet.as_slice(), *seq), *after)?;
-        }
-        Ok(())
-    };
-    tables().map_err(|error| Broken::new("rebuild", error))?;
-    tx.commit().map_err(|error| Broken::new("commit", error))
 }
 
 /// The layout that a database says it has; none if it never was a ledger.

@@ -7,10 +7,11 @@ use std::path::Path;
 use redb::{ReadTransaction, ReadableDatabase as _};
 use serde::Serialize;
 
+use super::derived::{Explained, Fingerprint};
 use super::rows::{Account, Fund, Hold, Kind, Payment, Reference, State, Transfer};
 use super::snapshot::Snapshot;
 use super::store;
-use super::{Broken, reconcile, rescue};
+use super::{Broken, derived, rebuild, reconcile, rescue};
 use crate::account::AccountId;
 use crate::ids::{PaymentId, RequestId};
 
@@ -18,22 +19,29 @@ use crate::ids::{PaymentId, RequestId};
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Report {
     pub ok: bool,
-    /// One sentence for each rule that is broken.
+    /// One sentence for each rule that is broken; of a rule that is broken often, the first hundred.
     pub problems: Vec<String>,
+    /// Debits and credits: two for each transfer.
     pub postings: u64,
-    /// What each wallet has.
+    /// Calls that were charged, also those that the allowance paid or that cost nothing.
+    pub receipts: usize,
+    /// Events in the keys' journal.
+    pub key_events: u64,
+    /// What each wallet has that ever had something.
     pub wallets: BTreeMap<String, Wallet>,
     /// Micros on the accounts that are no wallet's.
     pub house: BTreeMap<String, i64>,
+    /// Calls that money stands for.
     pub open_holds: usize,
     /// How many payments are in each state.
     pub payments: BTreeMap<String, usize>,
 }
 
-/// Micros of one wallet.
+/// Micros of one wallet; both together are what its statement sums to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Wallet {
     pub available: i64,
+    /// What of its balance stands for open calls; allowances are no balance.
     pub held: i64,
 }
 
@@ -60,10 +68,11 @@ impl Report {
     }
 }
 
-/// Makes what is derived from the postings anew: balances and the wallets' lists. Everything else stays as it is.
+/// Makes what is derived anew: balances and statements from the transfers, usage and what limits have counted from the
+/// receipts. Everything else stays as it is.
 pub fn repair_derived(path: &Path) -> Result<(), Broken> {
     let _lock = rescue::lock(path)?;
-    rescue::marked_on_failure(path, || store::rebuild_derived(path))
+    rescue::marked_on_failure(path, || rebuild::rebuild(path))
 }
 
 /// Postings after which a check asks whether it has to end.
@@ -74,29 +83,35 @@ const ASK_EVERY: u64 = 1024;
 struct Sums {
     balances: HashMap<Account, i64>,
     sum: i128,
-    wallet_rows: u64,
     /// Transfers that say that money came in for a payment.
     arrivals: u64,
-    /// What calls were charged.
-    charges: i128,
+    /// What other tables must say again.
+    explained: Explained,
 }
 
-/// Every rule that needs no more memory than there are accounts and open calls: the hash chain, the sum, balances and
-/// holds. `None` when `stop` has ended it.
+/// What a check goes on with when the totals are right or wrong: what is needed to look at each payment.
+struct Totals {
+    report: Report,
+    arrivals: u64,
+    served: Fingerprint,
+}
+
+/// Every rule that needs no more memory than there are accounts, keys and open calls: the hash chain, the sum, balances,
+/// holds, statements, receipts, usage, limits, the keys' journal. `None` when `stop` has ended it.
 pub(super) fn check_totals(tx: &ReadTransaction, stop: &dyn Fn() -> bool) -> Result<Option<Report>, Broken> {
     let checked = totals(&Snapshot(tx), stop)?;
-    Ok(checked.map(|(report, _)| report.judged()))
+    Ok(checked.map(|totals| totals.report.judged()))
 }
 
 /// All rules, those about each payment in passes over so many payments.
 pub(super) fn check(tx: &ReadTransaction, payments_in_a_pass: usize) -> Result<Report, Broken> {
     let snapshot = Snapshot(tx);
-    let Some((mut report, arrivals)) = totals(&snapshot, &|| false)? else { return Ok(Report::default()) };
-    reconcile::check(&snapshot, arrivals, payments_in_a_pass, &mut report)?;
+    let Some(Totals { mut report, arrivals, served }) = totals(&snapshot, &|| false)? else { return Ok(Report::default()) };
+    reconcile::check(&snapshot, arrivals, served, payments_in_a_pass, &mut report)?;
     Ok(report.judged())
 }
 
-fn totals(snapshot: &Snapshot, stop: &dyn Fn() -> bool) -> Result<Option<(Report, u64)>, Broken> {
+fn totals(snapshot: &Snapshot, stop: &dyn Fn() -> bool) -> Result<Option<Totals>, Broken> {
     let mut report = Report::default();
     let mut problems = Vec::new();
     let Some(sums) = check_transfers(snapshot, stop, &mut report, &mut problems)? else { return Ok(None) };
@@ -108,12 +123,10 @@ fn totals(snapshot: &Snapshot, stop: &dyn Fn() -> bool) -> Result<Option<(Report
     report.open_holds = holds.len();
     check_transit(snapshot, &sums, &holds, &mut problems)?;
     check_holds(&sums, &holds, &mut report, &mut problems);
-    check_receipts(snapshot, &sums, &mut problems)?;
-    if snapshot.wallet_rows()? != sums.wallet_rows {
-        problems.push("the wallets' lists do not name every posting on a wallet".into());
-    }
-    report.problems = problems;
-    Ok(Some((report, sums.arrivals)))
+    check_key_events(snapshot, &mut report, &mut problems)?;
+    let Some(receipts) = derived::check(snapshot, &sums.explained, stop, &mut problems)? else { return Ok(None) };
+    (report.receipts, report.problems) = (receipts.count, problems);
+    Ok(Some(Totals { report, arrivals: sums.arrivals, served: receipts.served }))
 }
 
 fn check_transfers(
@@ -138,7 +151,7 @@ fn check_transfers(
         head = transfer.hash;
         expected = seq + 1;
         report.postings += 2;
-        sums.add(&transfer);
+        sums.add(seq, &transfer);
         ControlFlow::Continue(())
     })?;
     if ended.is_break() {
@@ -151,17 +164,15 @@ fn check_transfers(
 }
 
 impl Sums {
-    fn add(&mut self, transfer: &Transfer) {
+    fn add(&mut self, number: u64, transfer: &Transfer) {
         for (account, amount) in transfer.postings() {
             self.sum += i128::from(amount);
             let balance = self.balances.entry(account.clone()).or_default();
             *balance = balance.saturating_add(amount);
-            self.wallet_rows += u64::from(matches!(account, Account::Wallet(_)));
         }
         self.arrivals += u64::from(arrival(transfer).is_some());
-        if transfer.kind == Kind::Charge {
-            self.charges += i128::from(transfer.amount.get());
-        }
+        let balances = &self.balances;
+        self.explained.add(number, transfer, |account| balances.get(account).copied().unwrap_or(0));
     }
 
     fn balance(&self, account: &Account) -> i64 {
@@ -190,7 +201,19 @@ fn check_balances(snapshot: &Snapshot, sums: &Sums, report: &mut Report, problem
     Ok(())
 }
 
-/// What is in transit came for calls that run.
+/// The keys' journal counts from one, with no event missing: it is replayed by its numbers.
+fn check_key_events(snapshot: &Snapshot, report: &mut Report, problems: &mut Vec<String>) -> Result<(), Broken> {
+    let mut expected = 1;
+    snapshot.key_event_numbers(|number| {
+        if number != expected {
+            problems.push(format!("event {expected} of the keys' journal is missing"));
+        }
+        expected = number + 1;
+        report.key_events += 1;
+    })
+}
+
+/// What is in transit came for calls that run, and each of them has the payment that it was claimed with.
 fn check_transit(
     snapshot: &Snapshot,
     sums: &Sums,
@@ -198,10 +221,13 @@ fn check_transit(
     problems: &mut Vec<String>,
 ) -> Result<(), Broken> {
     let mut in_transit = 0i128;
-    for hold in holds.values() {
+    for (request, hold) in holds {
         let Fund::Payment(id) = hold.fund else { continue };
-        if let Some(payment) = snapshot.payment(id)?.filter(|payment| payment.state == State::Confirmed) {
-            in_transit += i128::from(payment.amount);
+        let own = |payment: &Payment| !payment.top_up && payment.is_open() && RequestId(payment.request) == *request;
+        match snapshot.payment(id)?.filter(own) {
+            Some(payment) if payment.state == State::Confirmed => in_transit += i128::from(payment.amount),
+            Some(_) => {}
+            None => problems.push(format!("{request} runs on {id}, which is not its payment")),
         }
     }
     let balance = sums.balance(&Account::Transit);
@@ -236,14 +262,4 @@ fn check_holds(sums: &Sums, holds: &HashMap<RequestId, Hold>, report: &mut Repor
         let shown = report.wallets.entry(wallet.to_string()).or_default();
         (shown.held, shown.available) = (amount, shown.available.saturating_sub(amount));
     }
-}
-
-/// The receipts of calls add up to what the transfers charged.
-fn check_receipts(snapshot: &Snapshot, sums: &Sums, problems: &mut Vec<String>) -> Result<(), Broken> {
-    let mut paid = 0i128;
-    snapshot.receipts(|_, receipt| paid += i128::from(receipt.charge) - i128::from(receipt.allowance))?;
-    if paid != sums.charges {
-        problems.push(format!("receipts say that calls cost {paid} micros, transfers charged {}", sums.charges));
-    }
-    Ok(())
 }

@@ -80,6 +80,9 @@ pub struct Offer {
 pub struct OfferV2<'a> {
     pub accepts: &'a [Requirements],
     pub error: &'a str,
+    /// By name, such as `sign-in-with-x`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub extensions: Option<&'a Value>,
     pub resource: &'a Resource,
     #[serde(rename = "x402Version")]
     pub version: u8,
@@ -87,8 +90,8 @@ pub struct OfferV2<'a> {
 
 impl Offer {
     /// The version 2 object, which goes base64 into `PAYMENT-REQUIRED`. `error` is the machine's or human's reason.
-    pub fn v2<'a>(&'a self, error: &'a str) -> OfferV2<'a> {
-        OfferV2 { accepts: &self.accepts, error, resource: &self.resource, version: 2 }
+    pub fn v2<'a>(&'a self, error: &'a str, extensions: Option<&'a Value>) -> OfferV2<'a> {
+        OfferV2 { accepts: &self.accepts, error, extensions, resource: &self.resource, version: 2 }
     }
 
     /// The `accepts` array of version 1, which stands in the body.
@@ -129,7 +132,7 @@ mod tests {
     fn requirements_of_both_versions_read_the_same() {
         let offer = offer();
         let mut v1 = Requirements::from_json(&offer.v1_accepts()[0]).unwrap();
-        let v2 = Requirements::from_json(&serde_json::to_value(offer.v2("")).unwrap()["accepts"][0]).unwrap();
+        let v2 = Requirements::from_json(&serde_json::to_value(offer.v2("", None)).unwrap()["accepts"][0]).unwrap();
         v1.extra = None;
         assert_eq!(v1, v2);
     }

@@ -51,7 +51,9 @@ async fn start(ledger: &Ledger, words: usize, stream: bool, seconds: u64) -> (Jo
     let paid = reservation.paid().unwrap_or_else(|_| panic!("the money is there"));
     let tariff = Tariff { output: UnitPrice::per_million("15").unwrap(), ..Tariff::default() };
     let meter = Meter::new(dialect, stream, false, 10);
-    let (pump, relayed) = Pump::new(Sale { paid, meter, tariff, dialect, stream, length: answer.content_length, deadline });
+    let ended: Ended = Box::pin(std::future::pending());
+    let (growth, flat, length) = (None, None, answer.content_length);
+    let (pump, relayed) = Pump::new(Sale { paid, meter, tariff, dialect, stream, length, deadline, growth, flat, ended });
     (spawn_local(pump.run(answer.body)), relayed)
 }
 

@@ -60,7 +60,7 @@ CONTROL  (later wins): built-in < --set < POST /__config < POST /__script (queue
 
 INTROSPECTION
   GET  /__log?limit=&path=&since=ID&raw=1  recorded requests (newest last): method, path, query, ordered raw headers, body,
-                                     conn id, what was sent, `outcome` = done|client_gone|cut|hang|error:NNN, events, ms
+                                     conn id, what was sent, `outcome` = done|client_gone|cut|hang|errev|error:NNN, events, ms
   POST /__reset     clear log, script, config, cache, videos     POST /__config {..}   PUT-like merge; {} clears
   POST /__script [{..},{..}]   queue of behaviours, one per request      GET /__stats   counters    GET /__health
 """

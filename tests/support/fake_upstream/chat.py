@@ -8,7 +8,8 @@ from state import REPORTED, T0, _str, dumps
 def chat_usage(b, i, o):
     if b.get("usage") == "zero":
         i = o = 0
-    REPORTED[0] = {"input": i - int(b.get("cached", 0)), "cached": int(b.get("cached", 0)), "output": o}
+    cached, written = int(b.get("cached", 0)), int(b.get("cw", 0))
+    REPORTED[0] = {"input": i - cached - written, "cached": cached, "cache_write_5m": written, "output": o}
     return {
         "prompt_tokens": i,
         "completion_tokens": o,

@@ -319,6 +319,8 @@ class Conn(asyncio.Protocol):
             STATS["bytes_out"] += len(x)
             tr.write(x)
 
+        ended = "done"
+
         async def put(x):
             if gz:
                 x = gz.compress(x) + gz.flush(zlib.Z_SYNC_FLUSH)
@@ -381,7 +383,7 @@ class Conn(asyncio.Protocol):
                     else:
                         x = sse(eo)
                     await put(x)
-                    r.events = j + 1
+                    r.events, ended = j + 1, "errev"
                     break
                 await put(x)
                 r.events = j + 1
@@ -392,7 +394,7 @@ class Conn(asyncio.Protocol):
                 w(b"%x\r\n%s\r\n" % (len(x), x) if chunked else x)
             if chunked:
                 w(b"0\r\n\r\n")
-        r.outcome, r.ms = "done" if rep.status < 400 else f"error:{rep.status}", round((time.time() - r.t) * 1000, 2)
+        r.outcome, r.ms = ended if rep.status < 400 else f"error:{rep.status}", round((time.time() - r.t) * 1000, 2)
         self.rec = None
         if not keep:
             tr.close()

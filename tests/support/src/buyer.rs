@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::anvil::Wallet;
 use crate::http::Request;
 use crate::process::run;
-use crate::{installed, tests_dir};
+use crate::{installed, sdk, tests_dir};
 
 /// A published client library, unmodified.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,9 +100,5 @@ pub fn send_copies(address: &str, request: &Request, count: usize) -> Vec<(u16, 
 }
 
 fn node(script: &str) -> Command {
-    let clients = tests_dir().join("clients");
-    installed(clients.join("node_modules/x402-fetch"));
-    let mut command = Command::new("node");
-    command.arg(clients.join(script));
-    command
+    sdk::node(script, "x402-fetch")
 }

@@ -3,6 +3,7 @@
 //! What is missing on the machine is a panic that names the command which installs it, never a test that quietly passes.
 //! Ports are chosen by the programs themselves, and every program is killed when its handle is dropped.
 
+pub mod account;
 pub mod anvil;
 pub mod buyer;
 pub mod facilitator;
@@ -10,6 +11,7 @@ pub mod http;
 pub mod line;
 pub mod process;
 pub mod provider;
+pub mod sdk;
 pub mod secure;
 pub mod server;
 pub mod stub;

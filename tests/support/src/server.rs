@@ -1,6 +1,7 @@
 //! The farebox binary as an operator runs it: a configuration in a folder, a process, its log, its books.
 
 use std::fmt::Write as _;
+use std::iter;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -44,6 +45,10 @@ pub struct Settings {
     pub upstream_url: Option<String>,
     /// Lines for the one `[[upstream]]`.
     pub upstream: Vec<String>,
+    /// Lines for `[prepaid]`.
+    pub prepaid: Vec<String>,
+    /// Models sold beside [`MODEL`], at its prices and from the same upstream.
+    pub models: Vec<String>,
 }
 
 /// The file in a server's folder that moves its clock.
@@ -286,6 +291,7 @@ fn listening(command: Command) -> (Process, String) {
 }
 
 fn config(chain: &Anvil, upstream: &Upstream, settings: &Settings) -> String {
+    let prices = settings.prices.iter().map(|price| format!(", {price}")).collect::<String>();
     let speaks = settings.speaks.as_ref().map_or(vec!["chat", "messages"], |dialect| vec![dialect.as_str()]);
     let mut text = format!(
         r#"
@@ -305,11 +311,6 @@ base_url = "{upstream}"
 api_key = "env:TEST_UPSTREAM_KEY"
 speaks = {speaks:?}
 {upstream_lines}
-
-[[model]]
-id = "{MODEL}"
-upstreams = [{{ name = "fake", model = "{UPSTREAM_MODEL}" }}]
-price = {{ input = "{INPUT_PRICE}", output = "{OUTPUT_PRICE}"{prices} }}
 "#,
         network = chain.network(),
         pay_to = PAY_TO.address,
@@ -318,13 +319,27 @@ price = {{ input = "{INPUT_PRICE}", output = "{OUTPUT_PRICE}"{prices} }}
         upstream = settings.upstream_url.clone().unwrap_or_else(|| upstream.url()),
         upstream_lines = settings.upstream.join("\n"),
         speaks = speaks,
-        prices = settings.prices.iter().map(|price| format!(", {price}")).collect::<String>(),
     );
+    for id in iter::once(MODEL).chain(settings.models.iter().map(String::as_str)) {
+        // Writing to a String cannot fail.
+        let _ = write!(
+            text,
+            r#"
+[[model]]
+id = "{id}"
+upstreams = [{{ name = "fake", model = "{UPSTREAM_MODEL}" }}]
+price = {{ input = "{INPUT_PRICE}", output = "{OUTPUT_PRICE}"{prices} }}
+"#
+        );
+    }
     let wide = ["per_ip_per_second", "per_ip_burst", "payments_per_ip_per_minute", "key_changes_per_ip_per_minute"];
     let wide = wide.map(|limit| format!("{limit} = 100000")).to_vec();
     let limits = if settings.limits.is_empty() { &wide } else { &settings.limits };
     // Writing to a String cannot fail.
     let _ = write!(text, "\n[limits]\n{}\n\n[payments]\n{}\n", limits.join("\n"), settings.payments.join("\n"));
+    if !settings.prepaid.is_empty() {
+        let _ = write!(text, "\n[prepaid]\n{}\n", settings.prepaid.join("\n"));
+    }
     text
 }
 

@@ -1,0 +1,102 @@
+//! What is derived from transfers and receipts, made anew: balances, statements, usage, and what limits have counted.
+
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use redb::{ReadableDatabase as _, ReadableTable as _, WriteTransaction};
+
+use super::commit::{add, sums_of};
+use super::rows::{Account, Receipt, Transfer};
+use super::snapshot::Snapshot;
+use super::tables::{ALLOWANCES, BALANCES, BY_WALLET, KEY_SPENDING, USAGE};
+use super::{Broken, store};
+use crate::account::AccountId;
+use crate::ids::KeyId;
+
+/// All of it, in one transaction, with memory for accounts and keys alone.
+pub(super) fn rebuild(path: &Path) -> Result<(), Broken> {
+    let db = store::existing(path)?;
+    let read = db.begin_read().map_err(|error| Broken::new("read", error))?;
+    let tx = db.begin_write().map_err(|error| Broken::new("begin", error))?;
+    from_transfers(&Snapshot(&read), &tx)?;
+    from_receipts(&Snapshot(&read), &tx)?;
+    tx.commit().map_err(|error| Broken::new("commit", error))
+}
+
+fn failed(error: impl Into<redb::Error>) -> Broken {
+    Broken::new("rebuild", error.into())
+}
+
+/// Writes rows for each row that is read, until a write fails.
+fn each<T>(wrote: &mut Result<(), redb::Error>, row: T, write: impl FnOnce(T) -> Result<(), redb::Error>) -> ControlFlow<()> {
+    *wrote = write(row);
+    if wrote.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+}
+
+fn from_transfers(snapshot: &Snapshot, tx: &WriteTransaction) -> Result<(), Broken> {
+    tx.delete_table(BALANCES).and_then(|_| tx.delete_table(BY_WALLET)).map_err(failed)?;
+    let mut by_wallet = tx.open_table(BY_WALLET).map_err(failed)?;
+    let mut sums: HashMap<Account, i64> = HashMap::new();
+    let mut wrote = Ok(());
+    let mut post = |(number, transfer): (u64, Transfer)| -> Result<(), redb::Error> {
+        for (account, amount) in transfer.postings() {
+            let sum = sums.entry(account.clone()).or_default();
+            *sum = sum.saturating_add(amount);
+            if let Account::Wallet(wallet) = account {
+                by_wallet.insert((wallet.to_bytes().as_slice(), number), *sum)?;
+            }
+        }
+        Ok(())
+    };
+    let _ = snapshot.transfers(|number, transfer| each(&mut wrote, (number, transfer), &mut post))?;
+    wrote.map_err(failed)?;
+    let mut balances = tx.open_table(BALANCES).map_err(failed)?;
+    for (account, sum) in &sums {
+        balances.insert(account.to_key().as_slice(), *sum).map_err(failed)?;
+    }
+    Ok(())
+}
+
+fn from_receipts(snapshot: &Snapshot, tx: &WriteTransaction) -> Result<(), Broken> {
+    tx.delete_table(USAGE).and_then(|_| tx.delete_table(KEY_SPENDING)).map_err(failed)?;
+    tx.delete_table(ALLOWANCES).map_err(failed)?;
+    let mut usage = tx.open_table(USAGE).map_err(failed)?;
+    let mut keys: HashMap<KeyId, (u64, u64)> = HashMap::new();
+    let mut allowances: HashMap<AccountId, (u64, u64)> = HashMap::new();
+    let mut wrote = Ok(());
+    let mut count = |receipt: Receipt| -> Result<(), redb::Error> {
+        if let Some(key) = receipt.key {
+            spend(keys.entry(key).or_default(), receipt.key_began, receipt.charge);
+        }
+        if receipt.allowance > 0 {
+            spend(allowances.entry(receipt.account).or_default(), receipt.allowance_began, receipt.allowance);
+        }
+        let ((wallet, day, key, model), sums) = sums_of(&receipt);
+        let wallet = wallet.to_bytes();
+        let name = (wallet.as_slice(), day, key, model);
+        let before = usage.get(name)?.map(|sums| sums.value()).unwrap_or_default();
+        usage.insert(name, add(before, sums))?;
+        Ok(())
+    };
+    let _ = snapshot.receipts(|_, receipt| each(&mut wrote, receipt, &mut count))?;
+    wrote.map_err(failed)?;
+    let mut spending = tx.open_table(KEY_SPENDING).map_err(failed)?;
+    for (key, spent) in &keys {
+        spending.insert(key.0, *spent).map_err(failed)?;
+    }
+    let mut spending = tx.open_table(ALLOWANCES).map_err(failed)?;
+    for (wallet, spent) in &allowances {
+        spending.insert(wallet.to_bytes().as_slice(), *spent).map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// Of the last period only.
+fn spend(limit: &mut (u64, u64), began: u64, amount: u64) {
+    match began.cmp(&limit.0) {
+        std::cmp::Ordering::Less => {}
+        std::cmp::Ordering::Equal => limit.1 = limit.1.saturating_add(amount),
+        std::cmp::Ordering::Greater => *limit = (began, amount),
+    }
+}

@@ -1,0 +1,48 @@
+// Does what a test orders with npm @anthropic-ai/sdk 1.11. Environment: BASE_URL, API_KEY, ORDER (see steps.mjs); a step may have
+// a key and a number of retries of its own.
+import Anthropic from "@anthropic-ai/sdk";
+import { perform } from "./steps.mjs";
+
+const { BASE_URL, API_KEY } = process.env;
+const anthropic = ({ key = API_KEY, retries }) => new Anthropic({ baseURL: BASE_URL, apiKey: key, maxRetries: retries });
+
+/** What the caller of a whole message has. */
+function seen({ content, stop_reason, usage }) {
+  const text = content.filter((block) => block.type === "text").map((block) => block.text).join("");
+  const calls = content.filter((block) => block.type === "tool_use").map((block) => [block.name, JSON.stringify(block.input)]);
+  return { text, calls, finish: stop_reason, usage };
+}
+
+/** The same from events, put together by hand. */
+async function gathered(stream) {
+  const blocks = [];
+  const outcome = { finish: null, usage: {}, events: 0 };
+  for await (const event of stream) {
+    outcome.events += 1;
+    if (event.type === "message_start") outcome.usage = event.message.usage;
+    if (event.type === "content_block_start") blocks[event.index] = { ...event.content_block, json: "" };
+    if (event.type === "content_block_delta") {
+      blocks[event.index].text += event.delta.text ?? "";
+      blocks[event.index].json += event.delta.partial_json ?? "";
+    }
+    if (event.type === "message_delta") {
+      outcome.finish = event.delta.stop_reason;
+      outcome.usage = { ...outcome.usage, ...event.usage };
+    }
+  }
+  const content = blocks.map((block) => (block.type === "tool_use" ? { ...block, input: JSON.parse(block.json || "{}") } : block));
+  return { ...seen({ content, stop_reason: outcome.finish, usage: outcome.usage }), events: outcome.events };
+}
+
+const actions = {
+  models: async (step) => (await anthropic(step).models.list()).data.map((model) => model.id),
+  create: async (step) => {
+    const { data, response } = await anthropic(step).messages.create(step.params).withResponse();
+    const outcome = step.params.stream ? await gathered(data) : seen(data);
+    const [request_id, balance_remaining] = ["x-request-id", "x-balance-remaining"].map((name) => response.headers.get(name));
+    return { ...outcome, request_id, balance_remaining };
+  },
+  /** The SDK's own way of putting a stream together. */
+  helper: async (step) => seen(await anthropic(step).messages.stream(step.params).finalMessage()),
+};
+await perform(actions);

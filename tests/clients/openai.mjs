@@ -1,0 +1,46 @@
+// Does what a test orders with npm openai 6.49. Environment: BASE_URL, API_KEY, ORDER (see steps.mjs); a step may have a key and
+// a number of retries of its own.
+import OpenAI from "openai";
+import { perform } from "./steps.mjs";
+
+const { BASE_URL, API_KEY } = process.env;
+const openai = ({ key = API_KEY, retries }) => new OpenAI({ baseURL: `${BASE_URL}/v1`, apiKey: key, maxRetries: retries });
+
+/** What the caller of a whole completion has. */
+function seen({ choices: [choice], usage }) {
+  const calls = (choice.message.tool_calls ?? []).map((call) => [call.function.name, call.function.arguments]);
+  return { text: choice.message.content, calls, finish: choice.finish_reason, usage: usage ?? null };
+}
+
+/** The same from chunks, put together as the documentation of the SDK shows it. */
+async function gathered(stream) {
+  const outcome = { text: "", calls: [], finish: null, usage: null, chunks: 0, without_choice: 0 };
+  for await (const { choices, usage } of stream) {
+    outcome.chunks += 1;
+    outcome.usage = usage ?? outcome.usage;
+    if (choices.length === 0) outcome.without_choice += 1;
+    for (const { delta, finish_reason } of choices) {
+      outcome.text += delta.content ?? "";
+      outcome.finish = finish_reason ?? outcome.finish;
+      for (const call of delta.tool_calls ?? []) {
+        outcome.calls[call.index] ??= ["", ""];
+        outcome.calls[call.index][0] += call.function.name ?? "";
+        outcome.calls[call.index][1] += call.function.arguments ?? "";
+      }
+    }
+  }
+  return outcome;
+}
+
+const actions = {
+  models: async (step) => (await openai(step).models.list()).data.map((model) => model.id),
+  create: async (step) => {
+    const { data, response } = await openai(step).chat.completions.create(step.params).withResponse();
+    const outcome = step.params.stream ? await gathered(data) : seen(data);
+    const [request_id, balance_remaining] = ["x-request-id", "x-balance-remaining"].map((name) => response.headers.get(name));
+    return { ...outcome, request_id, balance_remaining };
+  },
+  /** The SDK's own way of putting a stream together. */
+  helper: async (step) => seen(await openai(step).chat.completions.stream(step.params).finalChatCompletion()),
+};
+await perform(actions);

@@ -1,0 +1,23 @@
+// Performs a list of steps as a test orders them: ORDER is JSON, [{do, ...}]. Prints one line of JSON, one outcome per step:
+// {value} or {error}, and what `afterwards` says about the client.
+
+/** `actions` has one function per word that a step's `do` may say. */
+export async function perform(actions, afterwards = () => ({})) {
+  const outcomes = [];
+  for (const step of JSON.parse(process.env.ORDER)) {
+    if (!actions[step.do]) throw new Error(`there is no step ${step.do}`);
+    try {
+      outcomes.push({ value: (await actions[step.do](step)) ?? null, ...afterwards() });
+    } catch (error) {
+      outcomes.push({ error: told(error), ...afterwards() });
+    }
+  }
+  console.log(JSON.stringify(outcomes));
+}
+
+/** What a program sees that catches the error; `class` is what it would write after `instanceof`. */
+function told(error) {
+  const { name, message, status, code, type, details } = error;
+  const request_id = error.requestID ?? error.request_id;
+  return { class: error.constructor.name, name, message, status, code, type, details, request_id };
+}
