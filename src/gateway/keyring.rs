@@ -142,7 +142,7 @@ impl Keyring {
     /// `key_limit` when the account has as many keys as it may; `ledger_unavailable`.
     pub fn mint(&self, account: AccountId, terms: Terms, fresh: Fresh) -> Result<Minted, Error> {
         let now = self.clock.now();
-        let (key, seal) = self.keys.seal(fresh.secret);
+        let (key, seal) = self.keys.seal(fresh.secret).map_err(|broken| unusable(&broken))?;
         let record = self.keys.change(|| -> Result<_, Failed> {
             self.check_room(account)?;
             let record = Record {
@@ -244,7 +244,7 @@ impl Keyring {
     /// `not_found`; `invalid_request` for a revoked key; `ledger_unavailable`.
     pub fn rotate(&self, whose: Whose, id: KeyId, grace: Duration, fresh: Fresh) -> Result<Minted, Error> {
         let now = self.clock.now();
-        let (key, seal) = self.keys.seal(fresh.secret);
+        let (key, seal) = self.keys.seal(fresh.secret).map_err(|broken| unusable(&broken))?;
         let record = self.keys.change(|| -> Result<_, Failed> {
             let record = usable(self.known(whose, id)?)?;
             let old = Previous { seal: record.seal, until: now.plus(grace) };

@@ -12,6 +12,7 @@ mod relay;
 mod serve;
 mod sessions;
 mod settle;
+mod topup;
 mod trust;
 
 use std::sync::Arc;
@@ -34,6 +35,7 @@ pub use payer::{Credentials, Payer, Purpose};
 pub use relay::{Piece, RelayBody};
 pub use serve::{Call, Served, model_not_found, serve};
 pub use sessions::{Opened, Sessions};
+pub use topup::{TopUp, ToppedUp, top_up};
 
 /// What a buyer is told while the ledger is not admitting.
 const LEDGER_STOPPED: &str =
