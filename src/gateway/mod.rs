@@ -9,6 +9,7 @@ mod quote;
 mod relay;
 mod serve;
 mod settle;
+mod topup;
 mod trust;
 
 use std::sync::Arc;
@@ -29,6 +30,7 @@ use crate::x402::{Offer, Receipt, SignInRules, Version};
 pub use payer::{Credentials, Payer, Purpose};
 pub use relay::{Piece, RelayBody};
 pub use serve::{Call, Served, model_not_found, serve};
+pub use topup::{TopUp, ToppedUp, top_up};
 
 /// What a buyer is told while the ledger is not admitting.
 const LEDGER_STOPPED: &str =

@@ -233,7 +233,11 @@ impl Credentials {
         Ok(gateway.identify(self)?.map_or(Via::Nobody, Via::Balance))
     }
 
-    fn payment(&self) -> Result<Option<Payment>, Error> {
+    /// Reads the payment, if one came along. The same one may come under several names.
+    ///
+    /// # Errors
+    /// [`Code::InvalidPayment`], when it cannot be read or when two different ones came.
+    pub(super) fn payment(&self) -> Result<Option<Payment>, Error> {
         let Some(first) = self.payments.first() else { return Ok(None) };
         if self.payments.iter().any(|other| other != first) {
             let message = "two different payments came with one request, and neither was used; send one, as PAYMENT-SIGNATURE";

@@ -7,6 +7,8 @@ mod payment_required;
 mod public;
 mod respond;
 mod routes;
+mod topup;
+mod wallet;
 
 use std::any::Any;
 use std::net::TcpListener;

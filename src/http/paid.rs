@@ -31,9 +31,9 @@ async fn sell(route: Route, request: &HttpRequest, payload: web::Payload) -> Res
     let limits = &worker.gateway.limits;
     let deadline = Instant::now() + limits.wall_clock;
     let credentials = credentials(request.headers());
-    if !credentials.payments.is_empty() && !edge.limits.payment(respond::source(edge, request)) {
-        let what = "too many payments come from your address, and this one was not used";
-        return Err(respond::slow_down(what, edge.limits.payment_every).into());
+    if !credentials.payments.is_empty() {
+        let bucket = edge.limits.payment(respond::source(edge, request));
+        bucket.map_err(|seconds| respond::slow_down(respond::TOO_MANY_PAYMENTS, seconds))?;
     }
     check_encoding(request.headers())?;
     // Held until the answer's head: from then on the body is on its way to the upstream.

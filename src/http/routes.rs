@@ -3,7 +3,7 @@
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{FromRequest, Handler, HttpResponse, Resource, guard};
 
-use super::{paid, public};
+use super::{paid, public, topup, wallet};
 use crate::dialect::{Dialect, ErrorShape};
 
 /// One paid route.
@@ -27,6 +27,10 @@ pub fn configure(app: &mut ServiceConfig) {
             let path = format!("{prefix}{}", route.path);
             app.service(web::resource(path).route(web::post().to(handler)).default_service(web::to(public::post_only)));
         }
+        let top_up = web::resource(format!("{prefix}/x402/top-up"));
+        app.service(top_up.route(web::post().to(topup::top_up)).default_service(web::to(public::post_only)));
+        app.service(reads(&format!("{prefix}/x402/balance/{{wallet}}"), wallet::balance));
+        app.service(reads(&format!("{prefix}/x402/transactions/{{wallet}}"), wallet::transactions));
         app.service(reads(&format!("{prefix}/models"), public::models));
         app.service(reads(&format!("{prefix}/models/{{id:.+}}"), public::model));
         app.service(reads(&format!("{prefix}/pricing"), public::pricing));
