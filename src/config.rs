@@ -94,6 +94,7 @@ pub struct Limits {
     pub per_ip_per_second: u32,
     pub per_ip_burst: u32,
     pub payments_per_ip_per_minute: u32,
+    pub key_changes_per_ip_per_minute: u32,
     /// Payments to the top-up route, which count as payments, too.
     pub top_ups_per_ip_per_minute: u32,
     /// How often one wallet may ask for its balance, and for a page of its statement.
@@ -448,6 +449,7 @@ fn limits(row: &file::Limits) -> Result<Limits, ConfigError> {
         row.per_ip_per_second,
         row.per_ip_burst,
         row.payments_per_ip_per_minute,
+        row.key_changes_per_ip_per_minute,
         row.top_ups_per_ip_per_minute,
         row.balance_reads_per_minute,
         row.statement_reads_per_minute,
@@ -463,6 +465,7 @@ fn limits(row: &file::Limits) -> Result<Limits, ConfigError> {
         per_ip_per_second: row.per_ip_per_second,
         per_ip_burst: row.per_ip_burst,
         payments_per_ip_per_minute: row.payments_per_ip_per_minute,
+        key_changes_per_ip_per_minute: row.key_changes_per_ip_per_minute,
         top_ups_per_ip_per_minute: row.top_ups_per_ip_per_minute,
         balance_reads_per_minute: row.balance_reads_per_minute,
         statement_reads_per_minute: row.statement_reads_per_minute,

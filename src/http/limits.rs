@@ -20,6 +20,8 @@ pub struct RateLimits {
     requests: DefaultKeyedRateLimiter<IpAddr>,
     payments: Bucket<IpAddr>,
     top_ups: Bucket<IpAddr>,
+    /// Each change of a key stays in the journal for ever, and wallets cost nothing.
+    key_changes: Bucket<IpAddr>,
     balances: Bucket<AccountId>,
     statements: Bucket<AccountId>,
     trusted: Vec<Cidr>,
@@ -52,6 +54,7 @@ impl RateLimits {
             requests: RateLimiter::keyed(requests),
             payments: Bucket::new(limits.payments_per_ip_per_minute),
             top_ups: Bucket::new(limits.top_ups_per_ip_per_minute),
+            key_changes: Bucket::new(limits.key_changes_per_ip_per_minute),
             balances: Bucket::new(limits.balance_reads_per_minute),
             statements: Bucket::new(limits.statement_reads_per_minute),
             trusted,
@@ -73,6 +76,11 @@ impl RateLimits {
         self.payment(from)
     }
 
+    /// Takes one change of a key.
+    pub fn key_change(&self, from: IpAddr) -> Result<(), u32> {
+        self.key_changes.take(&bucket(from))
+    }
+
     /// Takes one look at a wallet's balance, whose owner has shown that it is.
     pub fn balance(&self, wallet: AccountId) -> Result<(), u32> {
         self.balances.take(&wallet)
@@ -88,6 +96,7 @@ impl RateLimits {
         self.requests.retain_recent();
         self.payments.limiter.retain_recent();
         self.top_ups.limiter.retain_recent();
+        self.key_changes.limiter.retain_recent();
         self.balances.limiter.retain_recent();
         self.statements.limiter.retain_recent();
     }
@@ -200,6 +209,7 @@ mod tests {
             per_ip_burst: 3,
             payments_per_ip_per_minute: 1,
             top_ups_per_ip_per_minute: 1,
+            key_changes_per_ip_per_minute: 1,
             balance_reads_per_minute: 1,
             statement_reads_per_minute: 1,
             streams: 1,

@@ -1,5 +1,6 @@
 //! The edge: the routes, the one handler behind every paid route, and what every answer carries.
 
+mod accounts;
 mod credentials;
 mod limits;
 mod paid;

@@ -3,9 +3,13 @@
 mod anthropic;
 mod curl;
 mod framing;
+mod keyring;
 mod leaving;
 mod openai;
+mod operator;
+mod owner;
 mod refusal;
+mod sessions;
 mod shop;
 mod topping;
 mod topup;

@@ -104,14 +104,19 @@ pub fn sign_in(
         resources: None,
     };
     let text = message.text();
-    let (r, s, parity) = key.sign(&signature::text_digest(&text));
     encode(&json!({
         "address": message.address,
+        "signature": hex::encode(&sign_text(key, &text)),
         "message": text,
-        "signature": hex::encode(&[&r[..], &s[..], &[27 + parity]].concat()),
         "timestamp": issued.millis(),
         "chainId": chain_id,
     }))
+}
+
+/// The 65 bytes with which `key` signs a text for a person to read (EIP-191).
+pub fn sign_text(key: &PrivateKey, text: &str) -> Vec<u8> {
+    let (r, s, parity) = key.sign(&signature::text_digest(text));
+    [&r[..], &s[..], &[27 + parity]].concat()
 }
 
 #[cfg(test)]
