@@ -4,6 +4,7 @@ mod anthropic;
 mod balance;
 mod credentials;
 mod curl;
+mod dashboard;
 mod framing;
 mod keyring;
 mod leaving;
