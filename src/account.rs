@@ -12,6 +12,23 @@ pub enum AccountId {
 }
 
 impl AccountId {
+    /// The address as the wire writes it: in lower case for EVM.
+    pub fn address(self) -> String {
+        let text = self.to_string();
+        text.split_once(':').map_or_else(String::new, |(_, address)| address.to_owned())
+    }
+
+    /// Reads an Ethereum address: `0x` and 40 hex digits, in any case.
+    pub fn from_evm_address(text: &str) -> Option<AccountId> {
+        let digits = text.strip_prefix("0x").filter(|digits| digits.len() == 40)?;
+        let mut address = [0; 20];
+        for (byte, pair) in address.iter_mut().zip(digits.as_bytes().chunks_exact(2)) {
+            let digit = |at: usize| char::from(pair[at]).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+            *byte = digit(0)? << 4 | digit(1)?;
+        }
+        Some(AccountId::Evm(address))
+    }
+
     /// Fixed-width form for keys in a table: a family byte, then the address padded with zeros.
     pub fn to_bytes(self) -> [u8; 33] {
         let mut out = [0; 33];

@@ -94,6 +94,12 @@ pub struct Limits {
     pub per_ip_per_second: u32,
     pub per_ip_burst: u32,
     pub payments_per_ip_per_minute: u32,
+    pub key_changes_per_ip_per_minute: u32,
+    /// Payments to the top-up route, which count as payments, too.
+    pub top_ups_per_ip_per_minute: u32,
+    /// How often one wallet may ask for its balance, and for a page of its statement.
+    pub balance_reads_per_minute: u32,
+    pub statement_reads_per_minute: u32,
     pub streams: usize,
     /// Prepaid calls of one wallet at the same time.
     pub streams_per_account: usize,
@@ -439,7 +445,16 @@ fn limits(row: &file::Limits) -> Result<Limits, ConfigError> {
     if row.streams == 0 || !(1..=1024).contains(&row.max_body_mb) {
         return Err(bad("limits", "streams is at least 1, max_body_mb between 1 and 1024"));
     }
-    if row.per_ip_per_second == 0 || row.per_ip_burst == 0 || row.payments_per_ip_per_minute == 0 {
+    let buckets = [
+        row.per_ip_per_second,
+        row.per_ip_burst,
+        row.payments_per_ip_per_minute,
+        row.key_changes_per_ip_per_minute,
+        row.top_ups_per_ip_per_minute,
+        row.balance_reads_per_minute,
+        row.statement_reads_per_minute,
+    ];
+    if buckets.contains(&0) {
         return Err(bad("limits", "a bucket of zero would refuse everybody"));
     }
     // A quarter for one address, and a body is in memory twice.
@@ -450,6 +465,10 @@ fn limits(row: &file::Limits) -> Result<Limits, ConfigError> {
         per_ip_per_second: row.per_ip_per_second,
         per_ip_burst: row.per_ip_burst,
         payments_per_ip_per_minute: row.payments_per_ip_per_minute,
+        key_changes_per_ip_per_minute: row.key_changes_per_ip_per_minute,
+        top_ups_per_ip_per_minute: row.top_ups_per_ip_per_minute,
+        balance_reads_per_minute: row.balance_reads_per_minute,
+        statement_reads_per_minute: row.statement_reads_per_minute,
         streams: row.streams,
         streams_per_account: row.streams_per_account.max(1),
         max_body: row.max_body_mb.saturating_mul(1024 * 1024),

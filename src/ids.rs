@@ -16,6 +16,17 @@ impl RequestId {
         bytes[6..].copy_from_slice(&random);
         RequestId(u128::from_be_bytes(bytes) | (u128::from(now.millis()) << 80))
     }
+
+    /// Reads the form that [`fmt::Display`] writes, and no other.
+    pub fn parse(text: &str) -> Option<RequestId> {
+        thirty_two_digits(text.strip_prefix("req_")?).map(RequestId)
+    }
+}
+
+/// A number as 32 digits of lower-case hex.
+fn thirty_two_digits(hex: &str) -> Option<u128> {
+    let plain = hex.len() == 32 && hex.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    plain.then(|| u128::from_str_radix(hex, 16).ok())?
 }
 
 impl fmt::Display for RequestId {
@@ -71,9 +82,7 @@ pub struct KeyId(pub u128);
 impl KeyId {
     /// Reads the form that [`fmt::Display`] writes, and no other.
     pub fn parse(text: &str) -> Option<KeyId> {
-        let hex = text.strip_prefix("key_")?;
-        let plain = hex.len() == 32 && hex.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-        plain.then(|| u128::from_str_radix(hex, 16).ok().map(KeyId))?
+        thirty_two_digits(text.strip_prefix("key_")?).map(KeyId)
     }
 }
 
@@ -128,6 +137,8 @@ mod tests {
         let late = RequestId::new(Timestamp::from_millis(2), [0; 10]);
         assert!(early < late);
         assert_eq!(late.to_string().len(), 36);
+        assert_eq!(RequestId::parse(&late.to_string()), Some(late));
+        assert_eq!(RequestId::parse(&late.to_string().replace("req_", "key_")), None);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use farebox::chain::{self, VerifiedPayment};
+use farebox::chain::{self, Amounts, VerifiedPayment};
 use farebox::clock::Timestamp;
 use farebox::x402::Payment;
 
@@ -51,7 +51,7 @@ pub fn verification(report: &mut Report, stage: &Stage, options: &Options) -> Re
     let now = Timestamp::from_millis(now_ns() / 1_000_000);
     let verify = |header: &String| -> Result<VerifiedPayment, String> {
         let payment = Payment::from_header(header).map_err(|malformed| malformed.0)?;
-        chain::verify(&payment, &offer.requirements, now).map_err(|refused| format!("{refused:?}"))
+        chain::verify(&payment, &offer.requirements, Amounts::Exact, now).map_err(|refused| format!("{refused:?}"))
     };
     let (mut spent, mut bare) = (Vec::new(), Vec::new());
     for _ in 0..options.rounds {

@@ -9,13 +9,15 @@ pub mod chain;
 pub mod ledger;
 pub mod payment;
 pub mod request;
+pub mod sign_in;
 
 /// A promise about any bytes.
 pub type Check = fn(&[u8]);
 
 /// Every target by its name, which is also the name of its folder in `corpus/`.
-pub const TARGETS: [(&str, Check); 8] = [
+pub const TARGETS: [(&str, Check); 9] = [
     ("payment", payment::check),
+    ("sign_in", sign_in::check),
     ("amount", amount::check),
     ("stream", answer::check_stream),
     ("unstreamed", answer::check_unstreamed),

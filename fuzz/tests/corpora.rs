@@ -43,6 +43,24 @@ fn vectors() -> Vec<Vec<u8>> {
     inputs
 }
 
+/// Sign-in headers of the published vectors, the JSON inside them, and the texts that were signed.
+fn sign_ins() -> Vec<Vec<u8>> {
+    let mut inputs = Vec::new();
+    let read = |file| serde_json::from_slice(&fs::read(folder("../tests/vectors").join(file)).expect("the vectors are there"));
+    let file: Value = read("siwx.json").expect("the vectors are JSON");
+    let wallet: Value = read("wallet-client.json").expect("the vectors are JSON");
+    let lists = ["vectors", "veniceStyle"].map(|list| file[list].as_array().expect("a list of vectors"));
+    let all = lists.into_iter().flatten().chain([&wallet["evm"], &wallet["solana"]]);
+    let fields = ["/header", "/payload", "/json", "/message", "/json/message", "/messageWithoutStatementOrExpiry"];
+    for vector in all {
+        for value in fields.iter().filter_map(|field| vector.pointer(field)) {
+            inputs.push(value.as_str().map_or_else(|| value.to_string(), str::to_owned).into_bytes());
+        }
+    }
+    assert!(inputs.len() > 60, "only {} vectors", inputs.len());
+    inputs
+}
+
 /// Runs a target on `inputs` and on mutations of them that follow from a fixed seed. The input that breaks the promise is
 /// written where the panic can be looked at.
 fn keep(name: &str, inputs: &[Vec<u8>], mutations: u64) {
@@ -100,6 +118,11 @@ impl Random {
 #[test]
 fn a_payment_header_of_any_bytes_is_judged_and_never_forged() {
     keep("payment", &[corpus("payment"), vectors()].concat(), MUTATIONS / 4);
+}
+
+#[test]
+fn a_sign_in_of_any_bytes_is_judged_and_never_forged() {
+    keep("sign_in", &[corpus("sign_in"), sign_ins()].concat(), MUTATIONS / 4);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::evm::payload;
-use super::evm::verify;
+use super::evm::verify::{self, Amounts};
 use super::payment::{Proof, identity};
 use super::{Refused, networks, reason};
 use crate::clock::Timestamp;
@@ -27,7 +27,7 @@ pub fn judge(header: &str, wanted: &Value, now: Timestamp) -> Value {
             return verdict(Err(refused), &[], payer, decoded);
         }
     };
-    match verify::verify(&payment, &requirements, now) {
+    match verify::verify(&payment, &requirements, Amounts::Exact, now) {
         Ok(verified) => {
             let mut decoded = decoded;
             decoded["payment_id"] = verified.id().to_string().into();

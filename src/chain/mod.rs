@@ -28,7 +28,7 @@ use std::pin::Pin;
 use crate::ids::PaymentId;
 
 pub use audit::{Audit, Counted, audit};
-pub use evm::verify::verify;
+pub use evm::verify::{Amounts, is_signed_for, verify};
 pub use handle::{Chains, NetworkStatus};
 pub use judge::judge;
 pub use payment::{Unreadable, VerifiedPayment, identify};

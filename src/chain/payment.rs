@@ -129,6 +129,12 @@ impl VerifiedPayment {
         self.version
     }
 
+    /// Whether a payment, as it was presented, carries this very authorization. Who signed it is not looked at.
+    pub fn is_authorized_by(&self, payment: &Payment) -> bool {
+        let same_network = payment.network == self.requirements.network;
+        same_network && payload::parse(&payment.payload).is_ok_and(|(authorization, _)| authorization == self.authorization)
+    }
+
     /// For the ledger: everything that a restart needs to go on with. Contains the payer's signature.
     pub fn to_bytes(&self) -> Vec<u8> {
         let stored = Stored {
@@ -191,6 +197,7 @@ pub(super) fn identity(chain_id: u64, asset: Address, authorization: &Authorizat
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::chain::Amounts;
     use crate::chain::evm::{buyer, key::PrivateKey};
 
     const PAY_TO: &str = "0x3C44CdDdB6a900fa2b585dd299e03d12FA4293BC";
@@ -208,7 +215,7 @@ mod tests {
         };
         let (key, now) = (PrivateKey::parse(&format!("0x{}", "11".repeat(32))).unwrap(), Timestamp::from_secs(1_763_640_000));
         let header = buyer::pay(&offer, None, &key, [7; 32], now).unwrap();
-        let payment = crate::chain::verify(&Payment::from_header(&header).unwrap(), &offer, now).unwrap();
+        let payment = crate::chain::verify(&Payment::from_header(&header).unwrap(), &offer, Amounts::Exact, now).unwrap();
         serde_json::from_slice(&payment.to_bytes()).unwrap()
     }
 

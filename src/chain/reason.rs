@@ -9,12 +9,18 @@ pub const NETWORK: &str = "invalid_exact_evm_network_mismatch";
 pub const SIGNATURE: &str = "invalid_exact_evm_signature";
 pub const UNDEPLOYED_WALLET: &str = "invalid_exact_evm_payload_undeployed_smart_wallet";
 pub const RECIPIENT: &str = "invalid_exact_evm_recipient_mismatch";
+/// The payer is the recipient: nothing would come in for what is credited. This word is ours.
+pub const PAYER: &str = "invalid_exact_evm_payer_is_recipient";
 pub const VALID_BEFORE: &str = "invalid_exact_evm_payload_authorization_valid_before";
 pub const VALID_AFTER: &str = "invalid_exact_evm_payload_authorization_valid_after";
 /// A value that is not the price, in a version 1 payment.
 pub const VALUE_V1: &str = "invalid_exact_evm_authorization_value";
 /// A value that is not the price, in a version 2 payment.
 pub const VALUE_V2: &str = "invalid_exact_evm_payload_authorization_value_mismatch";
+/// Less than is taken where the payer decides how much to pay. x402 knows no such offers; this word and the next are ours.
+pub const TOO_LOW: &str = "amount_too_low";
+/// More than is taken there.
+pub const TOO_HIGH: &str = "amount_too_high";
 pub const NOT_SUPPORTED: &str = "invalid_exact_evm_eip3009_not_supported";
 pub const NONCE_USED: &str = "invalid_exact_evm_nonce_already_used";
 pub const BALANCE: &str = "invalid_exact_evm_insufficient_balance";

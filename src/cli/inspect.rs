@@ -7,13 +7,10 @@ use std::process::ExitCode;
 use clap::Subcommand;
 use serde_json::Value;
 
-use super::FOUND_A_PROBLEM;
+use super::{FOUND_A_PROBLEM, USAGE};
 use crate::chain;
 use crate::clock::Timestamp;
 use crate::x402::SignInRules;
-
-/// Wrong use of the command line.
-const USAGE: u8 = 2;
 
 #[derive(Subcommand)]
 pub enum What {

@@ -1,8 +1,10 @@
 //! The command line: one file per subcommand.
 
 mod inspect;
+mod operator;
 mod pay;
 mod serve;
+mod socket;
 mod verify;
 
 use std::path::PathBuf;
@@ -12,10 +14,13 @@ use clap::{Parser, Subcommand};
 
 use crate::clock::{Clock, Timestamp};
 use crate::config::{Config, ConfigError};
+use crate::gateway::operator::Command as Order;
 use crate::ledger::{Broken, Remedy};
 
 /// Exit codes, as the manual of a service manager expects them: after 1 and 78 it need not try again.
 pub const FOUND_A_PROBLEM: u8 = 1;
+/// Wrong use of the command line.
+pub const USAGE: u8 = 2;
 /// The ledger failed: the next start recovers.
 pub const FAIL_STOP: u8 = 70;
 /// Something that a restart does not change must be changed first: the configuration, or what is around the books.
@@ -43,6 +48,28 @@ enum Command {
         #[command(subcommand)]
         what: inspect::What,
     },
+    /// Make, list and revoke API keys.
+    Keys {
+        #[command(subcommand)]
+        what: operator::Keys,
+    },
+    /// Show what a wallet has, and what moved.
+    Account {
+        /// `0x…`
+        address: String,
+    },
+    /// Grant wallets so much for every day.
+    Allowance {
+        #[command(subcommand)]
+        what: operator::Allowance,
+    },
+    /// Give back what was paid for a call.
+    Refund {
+        /// `req_…`, as its answer said in X-Request-Id.
+        request: String,
+        /// How much; all of it, if left out.
+        usd: Option<String>,
+    },
     /// Check the books, and with --chain every payment against its chain.
     Verify(verify::Arguments),
 }
@@ -53,8 +80,16 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Serve => with_config(&arguments.config, serve::run),
         Command::Pay(pay) => pay::run(&pay),
         Command::Inspect { what } => inspect::run(&what),
+        Command::Keys { what } => by_hand(&arguments.config, what.command()),
+        Command::Account { address } => by_hand(&arguments.config, Ok(Order::ShowAccount { account: address })),
+        Command::Allowance { what } => by_hand(&arguments.config, Ok(what.command())),
+        Command::Refund { request, usd } => by_hand(&arguments.config, Ok(Order::Refund { request, usd })),
         Command::Verify(verify) => with_config(&arguments.config, |config| verify::run(&verify, config)),
     }
+}
+
+fn by_hand(path: &std::path::Path, order: Result<Order, String>) -> ExitCode {
+    with_config(path, |config| operator::run(order, &config))
 }
 
 /// What a program that cannot use its ledger ends with.

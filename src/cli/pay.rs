@@ -1,10 +1,12 @@
 //! `farebox pay`: the reference buyer. It asks, shows the quote, signs, streams the answer and prints the receipt.
 
+mod top_up;
+
 use std::io::Write as _;
 use std::process::ExitCode;
 
+use awc::error::SendRequestError;
 use awc::http::StatusCode;
-use bytes::Bytes;
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 
@@ -42,6 +44,9 @@ pub struct Arguments {
     /// The most to pay, in USD.
     #[arg(long, default_value = "1.00")]
     max_usd: String,
+    /// Buy no call: pay this much, in USD, into the balance of the wallet that pays.
+    #[arg(long, value_name = "USD", conflicts_with_all = ["sign", "model", "messages", "max_tokens", "max_usd", "prompt"])]
+    top_up: Option<String>,
 }
 
 pub fn run(arguments: &Arguments) -> ExitCode {
@@ -58,6 +63,8 @@ fn client() -> awc::Client {
     awc::Client::builder().disable_redirects().disable_timeout().finish()
 }
 
+type Answer = awc::ClientResponse;
+
 struct Buyer<'a> {
     client: awc::Client,
     arguments: &'a Arguments,
@@ -68,6 +75,9 @@ impl Buyer<'_> {
         if let Some(offer) = &self.arguments.sign {
             println!("{}", self.sign(offer).await?);
             return Ok(());
+        }
+        if let Some(usd) = &self.arguments.top_up {
+            return self.top_up(usd).await;
         }
         let body = self.body().await?;
         let header = self.sign(&self.ask(&body).await?).await?;
@@ -110,7 +120,12 @@ impl Buyer<'_> {
 
     /// Asks without paying; the answer is the offer.
     async fn ask(&self, body: &Value) -> Result<String, String> {
-        let mut response = self.post().send_json(body).await.map_err(|error| self.unreachable(&error.to_string()))?;
+        self.offer(self.post(self.dialect().path()).send_json(body).await).await
+    }
+
+    /// The offer of a 402.
+    async fn offer(&self, answer: Result<Answer, SendRequestError>) -> Result<String, String> {
+        let mut response = answer.map_err(|error| self.unreachable(&error.to_string()))?;
         let header = response.headers().get(OFFER_HEADER).and_then(|value| value.to_str().ok()).map(str::to_owned);
         let quoted = response.status().as_u16() == Code::PaymentRequired.row().status;
         match header.filter(|_| quoted) {
@@ -129,13 +144,13 @@ impl Buyer<'_> {
         if !networks.iter().any(|network| network["id"] == offer.network.as_str() && network["settlement"] == "simulated") {
             return Err(format!("money on {} is real: set {KEY} to the private key that pays", offer.network));
         }
-        eprintln!("wallet    a throw-away one, because money on {} is simulated", offer.network);
         let digits: String = random::<32>()?.iter().map(|byte| format!("{byte:02x}")).collect();
+        eprintln!("wallet    a throw-away one, because money on {} is simulated; keep it with {KEY}=0x{digits}", offer.network);
         PrivateKey::parse(&digits).map_err(|error| error.to_string())
     }
 
     async fn call(&self, body: &Value, header: &str) -> Result<(), String> {
-        let request = self.post().insert_header((PAYMENT_HEADERS[0], header));
+        let request = self.post(self.dialect().path()).insert_header((PAYMENT_HEADERS[0], header));
         let mut response = request.send_json(body).await.map_err(|error| self.unreachable(&error.to_string()))?;
         let read = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
         let (receipt, request_id) = (read(RECEIPT_HEADERS[0]), read("x-request-id"));
@@ -151,10 +166,7 @@ impl Buyer<'_> {
     }
 
     /// Prints the text of the answer as it comes. Only the dialect's own terminator makes it complete.
-    async fn print(
-        &self,
-        mut response: awc::ClientResponse<impl futures_core::Stream<Item = Result<Bytes, awc::error::PayloadError>> + Unpin>,
-    ) -> Result<(), String> {
+    async fn print(&self, mut response: Answer) -> Result<(), String> {
         let mut splitter = Splitter::new();
         let mut complete = false;
         while let Some(chunk) = response.next().await {
@@ -172,8 +184,7 @@ impl Buyer<'_> {
         if self.arguments.messages { Dialect::Anthropic } else { Dialect::OpenAi }
     }
 
-    fn post(&self) -> awc::ClientRequest {
-        let path = self.dialect().path();
+    fn post(&self, path: &str) -> awc::ClientRequest {
         self.client.post(format!("{}{path}", self.base())).insert_header(("anthropic-version", "2023-06-01"))
     }
 
@@ -240,8 +251,9 @@ fn print_receipt(receipt: Option<&str>, request_id: Option<&str>) {
 fn refusal(status: StatusCode, body: &[u8]) -> String {
     let json: Value = serde_json::from_slice(body).unwrap_or_default();
     let error = &json["error"];
-    let message = error["message"].as_str().or(error.as_str()).unwrap_or("no reason given");
-    format!("{} {}: {message}", status.as_u16(), error["code"].as_str().unwrap_or_default())
+    // Where top-ups are paid, `error` is the code and stands beside the message.
+    let message = error["message"].as_str().or(json["message"].as_str()).or(error.as_str()).unwrap_or("no reason given");
+    format!("{} {}: {message}", status.as_u16(), error["code"].as_str().or(error.as_str()).unwrap_or_default())
 }
 
 fn random<const N: usize>() -> Result<[u8; N], String> {

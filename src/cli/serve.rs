@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::{BAD_CONFIGURATION, FAIL_STOP, FOUND_A_PROBLEM, code_of, machine_clock};
+use super::{BAD_CONFIGURATION, FAIL_STOP, FOUND_A_PROBLEM, code_of, machine_clock, socket};
 use crate::config::{Config, Remainder};
 use crate::gateway::Gateway;
 use crate::http;
@@ -31,20 +31,23 @@ const SPARE_FILES: u64 = 512;
 pub fn run(config: Config) -> ExitCode {
     match actix_web::rt::System::new().block_on(serve(config)) {
         Ok(code) => code,
-        Err(Trouble { message, code }) => {
+        Err(Trouble { message, code, .. }) => {
             eprintln!("farebox: {message}");
             ExitCode::from(code)
         }
     }
 }
 
-struct Trouble {
-    message: String,
-    code: u8,
+/// Why a program that needs the books ends.
+pub(super) struct Trouble {
+    pub message: String,
+    pub code: u8,
+    /// Somebody else has them open.
+    pub taken: bool,
 }
 
-fn trouble(code: u8) -> impl Fn(String) -> Trouble {
-    move |message| Trouble { message, code }
+pub(super) fn trouble(code: u8) -> impl Fn(String) -> Trouble {
+    move |message| Trouble { message, code, taken: false }
 }
 
 async fn serve(config: Config) -> Result<ExitCode, Trouble> {
@@ -68,15 +71,21 @@ async fn serve(config: Config) -> Result<ExitCode, Trouble> {
     let server = http::start(&config, Arc::clone(&gateway), listener)
         .map_err(|error| trouble(FAIL_STOP)(format!("cannot serve on {address}: {error}")))?;
     introduce(&config, &gateway, address);
+    let operator = socket::listen(&config.data_dir, gateway.keyring());
+    if let Err(error) = &operator {
+        tracing::warn!(%error, "farebox keys, account, allowance and refund cannot reach this gateway while it runs");
+    }
     actix_web::rt::spawn(check_the_books(ledger.clone()));
     let code = until_the_end(server, &gateway, signals).await?;
+    drop(operator);
     // The books are closed after the last call: its reservation ended with it.
     ledger.close();
     // Also when the last write of a stop in good order failed.
     Ok(if ledger.is_broken() { ExitCode::from(FAIL_STOP) } else { code })
 }
 
-fn open_ledger(config: &Config, clock: crate::clock::Clock) -> Result<Ledger, Trouble> {
+/// The books, made if there are none.
+pub(super) fn open_ledger(config: &Config, clock: crate::clock::Clock) -> Result<Ledger, Trouble> {
     private_folder(&config.data_dir)
         .map_err(|error| trouble(BAD_CONFIGURATION)(format!("{}: {error}", config.data_dir.display())))?;
     let money = match (config.is_simulated(), config.is_test()) {
@@ -90,8 +99,11 @@ fn open_ledger(config: &Config, clock: crate::clock::Clock) -> Result<Ledger, Tr
         money,
     };
     let path = config.data_dir.join(crate::ledger::FILE);
-    let (ledger, recovered) = Ledger::open(&path, clock, options)
-        .map_err(|broken| trouble(code_of(&broken))(format!("{}: {broken}", path.display())))?;
+    let (ledger, recovered) = Ledger::open(&path, clock, options).map_err(|broken| Trouble {
+        message: format!("{}: {broken}", path.display()),
+        code: code_of(&broken),
+        taken: broken.is_taken(),
+    })?;
     only_for_us(&path).map_err(|error| trouble(FAIL_STOP)(format!("{}: {error}", path.display())))?;
     tracing::info!(
         calls.voided = recovered.voided,
@@ -103,7 +115,7 @@ fn open_ledger(config: &Config, clock: crate::clock::Clock) -> Result<Ledger, Tr
 }
 
 /// The keys of the journal, in an index next to the books.
-fn open_keys(config: &Config, ledger: &Ledger) -> Result<Keys, Trouble> {
+pub(super) fn open_keys(config: &Config, ledger: &Ledger) -> Result<Keys, Trouble> {
     let journal = ledger.key_events_after(0).map_err(|denied| trouble(FAIL_STOP)(denied.to_string()))?;
     // For a pepper, if there is none yet.
     let mut random = [0; 32];

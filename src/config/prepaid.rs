@@ -1,5 +1,7 @@
 //! What the operator says about prepaid: how much a top-up may be, what a call holds, how long a sign-in is good for.
 
+use std::time::Duration;
+
 use serde::Deserialize;
 
 use super::{ConfigError, bad, file};
@@ -12,6 +14,8 @@ pub struct Prepaid {
     /// What a wallet that has too little is told to add, at least.
     pub top_up_suggested: Micros,
     pub top_up_maximum: Micros,
+    /// How long a top-up waits for its chain before it is told `settlement_pending`.
+    pub top_up_wait: Duration,
     /// Tokens of output that a streamed call holds at first, and by which its hold grows.
     pub hold_output: u64,
     /// Keys that an account may have, revoked ones not counted.
@@ -41,6 +45,7 @@ pub(super) fn prepaid(row: &file::Prepaid) -> Result<Prepaid, ConfigError> {
         top_up_minimum: usd("top_up_minimum", &row.top_up_minimum)?,
         top_up_suggested: usd("top_up_suggested", &row.top_up_suggested)?,
         top_up_maximum: usd("top_up_maximum", &row.top_up_maximum)?,
+        top_up_wait: Duration::from_millis(row.top_up_wait_ms),
         hold_output: row.hold_output,
         keys_per_account: row.keys_per_account,
         nonces: row.sign_in_nonces,
@@ -53,6 +58,10 @@ pub(super) fn prepaid(row: &file::Prepaid) -> Result<Prepaid, ConfigError> {
             "prepaid.top_up_suggested",
             "not between top_up_minimum, which is more than nothing, and top_up_maximum",
         ));
+    }
+    // The clients' own patience ends at 300 s.
+    if !(1..=240_000).contains(&row.top_up_wait_ms) {
+        return Err(bad("prepaid.top_up_wait_ms", "between 1 and 240000"));
     }
     if prepaid.hold_output == 0 {
         return Err(bad("prepaid.hold_output", "a call holds at least one token"));

@@ -1,14 +1,18 @@
 //! The sale: one paid call from its request to the last byte of its answer and the last posting in the books.
 
+pub mod account;
 mod journal;
+mod keyring;
+pub mod operator;
 mod payer;
 mod prepaid;
-
 mod prices;
 mod quote;
 mod relay;
 mod serve;
+mod sessions;
 mod settle;
+mod topup;
 mod trust;
 
 use std::sync::Arc;
@@ -26,9 +30,12 @@ use crate::money::Micros;
 use crate::upstream::Upstreams;
 use crate::x402::{Offer, Receipt, SignInRules, Version};
 
+pub use keyring::{Change, Fresh, Keyring, Minted, Rotation, Whose, Wish};
 pub use payer::{Credentials, Payer, Purpose};
 pub use relay::{Piece, RelayBody};
 pub use serve::{Call, Served, model_not_found, serve};
+pub use sessions::{Opened, Sessions};
+pub use topup::{TopUp, ToppedUp, top_up};
 
 /// What a buyer is told while the ledger is not admitting.
 const LEDGER_STOPPED: &str =
@@ -38,7 +45,9 @@ const LEDGER_STOPPED: &str =
 pub struct Gateway {
     pub catalogue: Catalogue,
     pub ledger: Ledger,
-    pub keys: Keys,
+    pub keys: Arc<Keys>,
+    /// Who is signed in for longer than one request.
+    pub sessions: Sessions,
     pub chains: Chains,
     pub limits: Limits,
     pub payments: Payments,
@@ -46,6 +55,7 @@ pub struct Gateway {
     pub public_url: String,
     /// One for each domain that a wallet may sign in for; never empty, the published one first.
     sign_in_rules: Vec<SignInRules>,
+    keyring: Keyring,
     clock: Clock,
     /// Never jumps: what lasts a day or some minutes lasts as long, whatever happens to the machine's clock.
     steady: Clock,
@@ -122,10 +132,14 @@ impl Gateway {
             tracing::warn!(%error, "prices.json cannot be used; quotes made before a change of price are not honoured");
             prices::Earlier::default()
         });
+        let keys = Arc::new(keys);
+        let keyring = Keyring::new(config, ledger.clone(), Arc::clone(&keys), clock.clone());
         Ok(Gateway {
             catalogue: config.catalogue.clone(),
             ledger,
             keys,
+            keyring,
+            sessions: Sessions::default(),
             chains,
             limits: config.limits.clone(),
             payments: config.payments.clone(),
@@ -148,6 +162,11 @@ impl Gateway {
     /// What a sign-in must say, as our published address would have it.
     pub fn sign_in_rules(&self) -> &SignInRules {
         self.sign_in_rules.first().expect("there is one for public_url")
+    }
+
+    /// What changes keys; a handle that may be taken to another thread.
+    pub fn keyring(&self) -> Keyring {
+        self.keyring.clone()
     }
 
     /// Takes one of the places for calls in flight; given back when the guard is dropped.

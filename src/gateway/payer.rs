@@ -15,7 +15,7 @@ use crate::error::{Code, Error};
 use crate::keys::{Ended, Key};
 use crate::ledger::{Denied, Nonce, Refused};
 use crate::x402::sign_in::fault;
-use crate::x402::{MAX_HEADER_BYTES, Payment, SignInFault, SignInRules};
+use crate::x402::{MAX_HEADER_BYTES, Payment, SignInFault, SignInRules, only_sign_in};
 
 /// The credentials of one request as they came, not yet believed. A value that is no text is there as one that will not
 /// be read, never left out.
@@ -23,7 +23,7 @@ use crate::x402::{MAX_HEADER_BYTES, Payment, SignInFault, SignInRules};
 pub struct Credentials {
     /// Payment headers that are not empty, in order of preference.
     pub payments: Vec<String>,
-    /// Sign-in headers that are not empty.
+    /// Sign-in headers.
     pub sign_ins: Vec<String>,
     /// Every `Authorization`, also an empty one.
     pub authorizations: Vec<String>,
@@ -164,17 +164,17 @@ impl Gateway {
 /// The rules for sign-ins of each domain that is ours, the published one first.
 pub(super) fn sign_in_rules(config: &Config) -> Result<Vec<SignInRules>, ConfigError> {
     let bad = |key: &str, problem: &str| ConfigError { key: key.into(), problem: problem.into() };
-    // Wallets of buyers' clients sign in for Base, whatever network they pay on.
-    let mut chains = vec!["eip155:8453".to_owned()];
-    let ours = config.networks.iter().map(|network| &network.id).filter(|id| *id != "eip155:8453");
-    chains.extend(ours.cloned());
     let loopback_port = config.bind.ip().is_loopback().then(|| config.bind.port());
-    let main = SignInRules::new(&config.public_url, loopback_port, chains.clone());
-    let mut rules = vec![main.ok_or_else(|| bad("server.public_url", "it has no host that a wallet could sign in for"))?];
-    for domain in &config.prepaid.sign_in_domains {
-        let more = SignInRules::for_domain(domain, chains.clone());
-        rules.push(more.ok_or_else(|| bad("prepaid.sign_in_domains", "write domains as host or host:port"))?);
-    }
+    let networks = config.networks.iter().map(|network| network.id.as_str());
+    let main = SignInRules::new(&config.public_url, loopback_port, networks);
+    let main = main.ok_or_else(|| bad("server.public_url", "it has no host that a wallet could sign in for"))?;
+    let further = config.prepaid.sign_in_domains.iter().map(|domain| {
+        let rules = SignInRules::for_domain(domain, main.chains().to_vec());
+        rules.ok_or_else(|| bad("prepaid.sign_in_domains", "write domains as host or host:port"))
+    });
+    let further = further.collect::<Result<Vec<_>, _>>()?;
+    let mut rules = vec![main];
+    rules.extend(further);
     Ok(rules)
 }
 
@@ -233,7 +233,11 @@ impl Credentials {
         Ok(gateway.identify(self)?.map_or(Via::Nobody, Via::Balance))
     }
 
-    fn payment(&self) -> Result<Option<Payment>, Error> {
+    /// Reads the payment, if one came along. The same one may come under several names.
+    ///
+    /// # Errors
+    /// [`Code::InvalidPayment`], when it cannot be read or when two different ones came.
+    pub(super) fn payment(&self) -> Result<Option<Payment>, Error> {
         let Some(first) = self.payments.first() else { return Ok(None) };
         if self.payments.iter().any(|other| other != first) {
             let message = "two different payments came with one request, and neither was used; send one, as PAYMENT-SIGNATURE";
@@ -246,12 +250,7 @@ impl Credentials {
     }
 
     fn sign_in(&self) -> Result<Option<&str>, Error> {
-        let Some(first) = self.sign_ins.first() else { return Ok(None) };
-        if self.sign_ins.iter().any(|other| other != first) {
-            let message = "two different sign-ins came with one request; send one, as X-Sign-In-With-X";
-            return Err(Error::new(Code::InvalidSignIn, message).reason(fault::INVALID_PAYLOAD));
-        }
-        Ok(Some(first))
+        only_sign_in(self.sign_ins.iter().map(String::as_str)).map_err(faulty)
     }
 
     /// The one key that came, in `Authorization` or in `x-api-key` or in both.

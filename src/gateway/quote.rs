@@ -1,15 +1,18 @@
-//! What a call may cost and how it can be paid: the offer of a 402, and our own requirement to hold a payment against.
+//! What a call may cost, or a top-up bring, and how it can be paid: the offer of a 402, and our own requirement to hold a
+//! payment against.
 
 use super::{Gateway, Refusal, Remedy};
 use crate::catalogue::Model;
-use crate::chain::reason;
+use crate::chain::{Amounts, reason};
 use crate::error::{Code, Error};
 use crate::money::Micros;
 use crate::x402::{Offer, Requirements, Resource};
 
-/// The ceiling promised for one request, with every way to pay it.
+/// The ceiling promised for one request, or the least that a top-up brings, with every way to pay it.
 pub(super) struct Quote {
     pub amount: Micros,
+    /// Whether a payment may bring more.
+    pub amounts: Amounts,
     pub offer: Offer,
 }
 
@@ -17,13 +20,15 @@ impl Quote {
     /// A pure function of route, model and bound on a given set of networks: the paid retry of the same body gets the
     /// same quote.
     pub fn new(gateway: &Gateway, path: &str, model: &Model, amount: Micros) -> Quote {
-        let resource = Resource {
-            url: format!("{}{path}", gateway.public_url),
-            description: ascii(&format!("One call of {}, {amount} USDC at most", model.id)),
-            mime_type: "application/json".into(),
-        };
-        let accepts = gateway.chains.offer(amount, gateway.payments.max_timeout_seconds);
-        Quote { amount, offer: Offer { resource, accepts } }
+        let description = format!("One call of {}, {amount} USDC at most", model.id);
+        Quote { amount, amounts: Amounts::Exact, offer: offer(gateway, path, &description, amount) }
+    }
+
+    /// What a top-up may be: the payer decides how much, within the operator's limits.
+    pub fn top_up(gateway: &Gateway, path: &str) -> Quote {
+        let (least, most) = (gateway.prepaid.top_up_minimum, gateway.prepaid.top_up_maximum);
+        let description = format!("Balance of the wallet that pays: any amount from {least} to {most} USDC");
+        Quote { amount: least, amounts: Amounts::UpTo(most), offer: offer(gateway, path, &description, least) }
     }
 
     /// Our requirement on a payment's network, which may have trouble just now: a copy of a known payment is known all
@@ -56,6 +61,20 @@ impl Quote {
         }
         Refusal { offer: Some(self.offer), ..error.into() }
     }
+
+    /// A refusal with the offer when a better payment would help, without it when the trouble is ours.
+    pub fn refuse_if_payable(self, error: Error) -> Refusal {
+        match error.status() {
+            400 | 402 => self.refuse(error),
+            _ => error.into(),
+        }
+    }
+}
+
+fn offer(gateway: &Gateway, path: &str, description: &str, amount: Micros) -> Offer {
+    let url = format!("{}{path}", gateway.public_url);
+    let resource = Resource { url, description: ascii(description), mime_type: "application/json".into() };
+    Offer { resource, accepts: gateway.chains.offer(amount, gateway.payments.max_timeout_seconds) }
 }
 
 /// Version 1 clients encode offers with `btoa`, which throws on anything else.

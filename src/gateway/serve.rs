@@ -13,7 +13,6 @@ use super::trust::Watch;
 use super::{Credentials, Gateway, Refusal, Worker, prepaid};
 use crate::catalogue::Model;
 use crate::chain::{self, Confirmation, VerifiedPayment};
-use crate::clock::Timestamp;
 use crate::config::Order;
 use crate::dialect::{Dialect, Meter, Request};
 use crate::error::{Code, Error};
@@ -80,12 +79,11 @@ async fn sell(
         Ok(turn) => turn,
         Err(error) => return Err(quote.refuse_if_payable(error)),
     };
-    let (verified, earlier) = match verify(gateway, &quote, payment) {
+    let head_start = gateway.payments.settle_after;
+    let (verified, earlier) = match settle::verify(gateway, &quote, payment, head_start) {
         Ok(verified) => (verified, None),
-        Err(error) if is_about_time(&error) => {
-            // Its times may be right, and our clock wrong.
-            let clocks = gateway.chains.agree_on_time(&payment.network).await;
-            return Err(quote.refuse_if_payable(clocks.map_or_else(settle::refused, |()| error)));
+        Err(error) if settle::is_about_time(&error) => {
+            return Err(quote.refuse_if_payable(settle::unless_our_clock(gateway, payment, error).await));
         }
         Err(error) => match at_the_earlier_price(gateway, call, request, model, payment, &error) {
             Some((verified, model)) => (verified, Some(model)),
@@ -125,36 +123,6 @@ async fn sell(
     Ok(Served { stream, content_type, content_length, receipt, standing: None, body })
 }
 
-/// Holds a payment against what we asked for. It must live long enough to be settled after the upstream had its time.
-fn verify(gateway: &Gateway, quote: &Quote, payment: &Payment) -> Result<VerifiedPayment, Error> {
-    let now = gateway.clock.now();
-    let wanted = quote.wanted(gateway, &payment.network)?;
-    let verified = chain::verify(payment, &wanted, now).map_err(settle::refused)?;
-    if verified.valid_before() < now.plus(SHORTEST_LIFE).plus(gateway.payments.settle_after) {
-        let message = lifetime(gateway, &verified, now, "too short to settle it");
-        return Err(Error::new(Code::PaymentInvalid, message).reason(chain::reason::VALID_BEFORE));
-    }
-    // Until its end it may arrive, and is watched for.
-    if verified.valid_before() > now.plus(LONGEST_LIFE) {
-        let message = lifetime(gateway, &verified, now, "longer than the day for which a payment is watched");
-        return Err(Error::new(Code::PaymentInvalid, message).reason(chain::reason::VALID_BEFORE));
-    }
-    Ok(verified)
-}
-
-fn is_about_time(error: &Error) -> bool {
-    error.reason.is_some_and(|reason| [chain::reason::VALID_BEFORE, chain::reason::VALID_AFTER].contains(&reason))
-}
-
-fn lifetime(gateway: &Gateway, payment: &VerifiedPayment, now: Timestamp, what: &str) -> String {
-    let (end, now, offered) = (payment.valid_before().secs(), now.secs(), gateway.payments.max_timeout_seconds);
-    format!(
-        "the authorization ends at {end} (validBefore), {} s from now, which is {what}; sign one that ends in {offered} s, as the \
-         offer says",
-        end.saturating_sub(now)
-    )
-}
-
 /// A payment of another amount may answer a quote that was made before a change of price.
 fn at_the_earlier_price(
     gateway: &Gateway,
@@ -168,14 +136,9 @@ fn at_the_earlier_price(
     error.reason.filter(|reason| about_the_amount.contains(reason))?;
     gateway.earlier.find(model, gateway.steady.now()).into_iter().find_map(|model| {
         let quote = Quote::new(gateway, &call.path, &model, model.quote(&request.bound(&model)));
-        Some((verify(gateway, &quote, payment).ok()?, model))
+        Some((settle::verify(gateway, &quote, payment, gateway.payments.settle_after).ok()?, model))
     })
 }
-
-/// An authorization must live at least this long beyond the head start of the upstream, from the moment it is presented.
-const SHORTEST_LIFE: Duration = Duration::from_secs(30);
-/// And at most this long.
-const LONGEST_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Why a claimed payment did not get its answer.
 enum Unserved {
@@ -247,7 +210,7 @@ async fn open_and_settle(
     }
     watch.iter_mut().for_each(Watch::is_settling);
     let settling = Instant::now();
-    let waiting = settle::wait(gateway, gateway.chains.settle(payment.clone()));
+    let waiting = settle::wait(gateway.payments.settle_wait, gateway.chains.settle(payment.clone()));
     tokio::pin!(waiting);
     // Both go on side by side; neither is given up for the other.
     let waited = loop {
@@ -306,14 +269,4 @@ impl Unserved {
 pub fn model_not_found(id: &str) -> Error {
     let shown: String = id.chars().filter(|c| !c.is_control()).take(80).collect();
     Error::new(Code::ModelNotFound, format!("there is no model {shown:?} here; GET /v1/models lists what is sold")).param("model")
-}
-
-impl Quote {
-    /// A refusal with the offer when a better payment would help, without it when the trouble is ours.
-    fn refuse_if_payable(self, error: Error) -> Refusal {
-        match error.status() {
-            400 | 402 => self.refuse(error),
-            _ => error.into(),
-        }
-    }
 }

@@ -1,7 +1,9 @@
-//! Settling the payment of one call: claim it, wait for the chain, and say in words what became of it.
+//! Settling one payment, for a call or as a top-up: hold it against what we asked, claim it, wait for the chain, and say in
+//! words what became of it.
 
 use std::collections::HashSet;
 use std::sync::Mutex;
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
@@ -9,10 +11,11 @@ use super::payer::malformed;
 use super::quote::Quote;
 use super::{Gateway, LEDGER_STOPPED, Refusal};
 use crate::chain::{self, Chains, Confirmation, Refused, Settlement, VerifiedPayment};
+use crate::clock::Timestamp;
 use crate::error::{Code, Error};
 use crate::fault;
 use crate::ids::{PaymentId, RequestId};
-use crate::ledger::{Claim, Denied, Ledger, Outcome, Payment, Refused as Denial, Reservation, State};
+use crate::ledger::{Claim, Denied, Deposit, Ledger, Outcome, Payment, Refused as Denial, Reservation, State};
 use crate::x402::{self, Receipt, Version};
 
 /// Payments whose first copy is being served: other copies are turned away before they cost a question to the chain.
@@ -22,7 +25,7 @@ pub(super) struct Running(Mutex<HashSet<PaymentId>>);
 /// One payment's turn; over when dropped.
 pub(super) struct Turn<'a> {
     running: &'a Running,
-    id: PaymentId,
+    pub id: PaymentId,
 }
 
 impl Running {
@@ -40,16 +43,69 @@ impl Drop for Turn<'_> {
     }
 }
 
-/// Takes a payment's turn. What it is identified by is read before anything about it is believed or compared, so that a
-/// copy is known as a copy on every route and for every body, and before it costs a question to the chain.
+/// Takes a payment's turn, if nothing is known about it. What it is identified by is read before anything about it is
+/// believed or compared, so that a copy is known as a copy on every route and for every body, and before it costs a question
+/// to the chain.
 pub(super) fn turn<'a>(gateway: &'a Gateway, quote: &Quote, payment: &x402::Payment) -> Result<Turn<'a>, Error> {
+    match enter(gateway, quote, payment)? {
+        (turn, None) => Ok(turn),
+        (turn, Some(row)) => Err(known(turn.id, &row)),
+    }
+}
+
+/// Takes a payment's turn and finds what is known about it. What was given back is as new.
+pub(super) fn enter<'a>(
+    gateway: &'a Gateway,
+    quote: &Quote,
+    payment: &x402::Payment,
+) -> Result<(Turn<'a>, Option<Payment>), Error> {
     let id = chain::identify(payment, &quote.wanted(gateway, &payment.network)?).map_err(refused)?;
     let turn = gateway.running.enter(id)?;
     let row = gateway.ledger.payment(id).map_err(|denied| ledger_unavailable(&denied.to_string()))?;
-    match row.filter(|row| row.state != State::Voided) {
-        Some(row) => Err(known(id, &row)),
-        None => Ok(turn),
-    }
+    Ok((turn, row.filter(|row| row.state != State::Voided)))
+}
+
+/// An authorization must live at least this long beyond the head start of the upstream, from the moment it is presented.
+const SHORTEST_LIFE: Duration = Duration::from_secs(30);
+/// And at most this long: until its end it may arrive, and is watched for.
+const LONGEST_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Holds a payment against what we asked for. It must live long enough to be settled after the upstream had its
+/// `head_start`.
+pub(super) fn verify(
+    gateway: &Gateway,
+    quote: &Quote,
+    payment: &x402::Payment,
+    head_start: Duration,
+) -> Result<VerifiedPayment, Error> {
+    let now = gateway.clock.now();
+    let wanted = quote.wanted(gateway, &payment.network)?;
+    let verified = chain::verify(payment, &wanted, quote.amounts, now).map_err(refused)?;
+    let what = match verified.valid_before() {
+        end if end < now.plus(SHORTEST_LIFE).plus(head_start) => "too short to settle it",
+        end if end > now.plus(LONGEST_LIFE) => "longer than the day for which a payment is watched",
+        _ => return Ok(verified),
+    };
+    let message = lifetime(gateway, &verified, now, what);
+    Err(Error::new(Code::PaymentInvalid, message).reason(chain::reason::VALID_BEFORE))
+}
+
+fn lifetime(gateway: &Gateway, payment: &VerifiedPayment, now: Timestamp, what: &str) -> String {
+    let (end, now, offered) = (payment.valid_before().secs(), now.secs(), gateway.payments.max_timeout_seconds);
+    format!(
+        "the authorization ends at {end} (validBefore), {} s from now, which is {what}; sign one that ends in {offered} s, as the \
+         offer says",
+        end.saturating_sub(now)
+    )
+}
+
+pub(super) fn is_about_time(error: &Error) -> bool {
+    error.reason.is_some_and(|reason| [chain::reason::VALID_BEFORE, chain::reason::VALID_AFTER].contains(&reason))
+}
+
+/// A refusal for a payment's times: they may be right, and our clock wrong.
+pub(super) async fn unless_our_clock(gateway: &Gateway, payment: &x402::Payment, error: Error) -> Error {
+    gateway.chains.agree_on_time(&payment.network).await.map_or_else(refused, |()| error)
 }
 
 /// Goes on with every payment that an earlier run left to the chain.
@@ -78,7 +134,23 @@ pub(super) async fn claim(
     route: &str,
     model: &str,
 ) -> Result<Reservation, Error> {
-    let claim = Claim {
+    let claimed = gateway.ledger.claim(claim_of(payment, request, route, Some(model))).await;
+    claimed.map_err(|denied| unclaimed(payment.id(), &denied))
+}
+
+/// Claims a payment that stands for no call, durably.
+pub(super) async fn deposit(
+    gateway: &Gateway,
+    payment: &VerifiedPayment,
+    request: RequestId,
+    route: &str,
+) -> Result<Deposit, Error> {
+    let claimed = gateway.ledger.deposit(claim_of(payment, request, route, None)).await;
+    claimed.map_err(|denied| unclaimed(payment.id(), &denied))
+}
+
+fn claim_of(payment: &VerifiedPayment, request: RequestId, route: &str, model: Option<&str>) -> Claim {
+    Claim {
         id: payment.id(),
         network: payment.network().to_owned(),
         asset: payment.asset(),
@@ -86,18 +158,21 @@ pub(super) async fn claim(
         amount: payment.amount(),
         request,
         route: route.to_owned(),
-        model: Some(model.to_owned()),
+        model: model.map(str::to_owned),
         detail: payment.to_bytes(),
-    };
-    gateway.ledger.claim(claim).await.map_err(|denied| match denied {
-        Denied::Refused(Denial::Known(row)) => known(payment.id(), &row),
+    }
+}
+
+fn unclaimed(id: PaymentId, denied: &Denied) -> Error {
+    match denied {
+        Denied::Refused(Denial::Known(row)) => known(id, row),
         other => ledger_unavailable(&other.to_string()),
-    })
+    }
 }
 
 /// The answer to a copy of a payment that is known: never a second sale, never a 402 while it may still settle. A settled
 /// payment is public calldata, so nothing about its call or its wallet is told here.
-fn known(id: PaymentId, row: &Payment) -> Error {
+pub(super) fn known(id: PaymentId, row: &Payment) -> Error {
     let (outcome, message) = match (row.state, row.outcome) {
         (State::Claimed, _) | (State::Confirmed | State::Final, None) => return in_progress(id),
         (State::Voided, _) => ("taken", "another authorization with this nonce was presented before; sign one with a new nonce"),
@@ -107,6 +182,9 @@ fn known(id: PaymentId, row: &Payment) -> Error {
         ),
         (State::Failed, _) => ("failed", "this payment failed to settle and took nothing; sign a new one"),
         (_, Some(Outcome::Served { .. })) => ("served", "this payment has bought a call; sign a new one for another call"),
+        (_, Some(Outcome::Credited { .. })) if row.top_up => {
+            ("credited", "this payment was a top-up and is balance of its payer; sign a new one for a call")
+        }
         (_, Some(Outcome::Credited { .. })) => (
             "credited",
             "this payment arrived, its call was not served, and it is balance of its payer; sign a new one to call again",
@@ -115,7 +193,7 @@ fn known(id: PaymentId, row: &Payment) -> Error {
     Error::new(Code::PaymentAlreadyUsed, message).detail("outcome", outcome).detail("payment_id", id.to_string())
 }
 
-fn in_progress(id: PaymentId) -> Error {
+pub(super) fn in_progress(id: PaymentId) -> Error {
     let error = Error::new(Code::PaymentInProgress, "the first copy of this payment is being served; wait for its answer");
     error.detail("payment_id", id.to_string())
 }
@@ -153,8 +231,9 @@ pub(super) enum Waited {
     Unknown,
 }
 
-pub(super) async fn wait(gateway: &Gateway, settlement: oneshot::Receiver<Settlement>) -> Waited {
-    match tokio::time::timeout(gateway.payments.settle_wait, settlement).await {
+/// Waits so long for the outcome of a settlement, which goes on without us.
+pub(super) async fn wait(patience: Duration, settlement: oneshot::Receiver<Settlement>) -> Waited {
+    match tokio::time::timeout(patience, settlement).await {
         Ok(Ok(Settlement::Confirmed(confirmation))) => Waited::Confirmed(confirmation),
         Ok(Ok(Settlement::Failed { reason, message })) => Waited::Failed { reason, message },
         // The settlement thread is gone, or time is up: either way nobody knows.

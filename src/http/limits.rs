@@ -1,47 +1,104 @@
 //! Per-address token buckets, the memory for bodies, and which address a request really comes from.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex};
 
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 
+use crate::account::AccountId;
 use crate::config::{Cidr, Limits};
 
 /// Addresses in `X-Forwarded-For` that are looked at, at most.
 const HOPS: usize = 16;
 
-/// The buckets of all callers. Unpaid attempts to pay have their own: they cost questions to the chain.
+/// The buckets of all callers. Unpaid attempts to pay have their own: they cost questions to the chain. Reading a balance
+/// has one per wallet, which only its owner can use up.
 pub struct RateLimits {
     requests: DefaultKeyedRateLimiter<IpAddr>,
-    payments: DefaultKeyedRateLimiter<IpAddr>,
-    /// Seconds until a caller that has used up its payments has another one.
-    pub payment_every: u32,
+    payments: Bucket<IpAddr>,
+    top_ups: Bucket<IpAddr>,
+    /// Each change of a key stays in the journal for ever, and wallets cost nothing.
+    key_changes: Bucket<IpAddr>,
+    balances: Bucket<AccountId>,
+    statements: Bucket<AccountId>,
     trusted: Vec<Cidr>,
+}
+
+/// So many a minute for each key.
+struct Bucket<K: Hash + Eq + Clone> {
+    limiter: DefaultKeyedRateLimiter<K>,
+    /// Seconds until who has used it up has another one.
+    every: u32,
+}
+
+impl<K: Hash + Eq + Clone> Bucket<K> {
+    fn new(per_minute: u32) -> Self {
+        let per_minute = NonZeroU32::new(per_minute).unwrap_or(NonZeroU32::MIN);
+        Bucket { limiter: RateLimiter::keyed(Quota::per_minute(per_minute)), every: 60u32.div_ceil(per_minute.get()) }
+    }
+
+    /// Takes one; `Err` says after how many seconds there is another.
+    fn take(&self, key: &K) -> Result<(), u32> {
+        self.limiter.check_key(key).map_err(|_| self.every)
+    }
 }
 
 impl RateLimits {
     pub fn new(limits: &Limits, trusted: Vec<Cidr>) -> Self {
         let at_least_one = |n: u32| NonZeroU32::new(n).unwrap_or(NonZeroU32::MIN);
         let requests = Quota::per_second(at_least_one(limits.per_ip_per_second)).allow_burst(at_least_one(limits.per_ip_burst));
-        let payments = Quota::per_minute(at_least_one(limits.payments_per_ip_per_minute));
-        let payment_every = 60u32.div_ceil(limits.payments_per_ip_per_minute.max(1));
-        RateLimits { requests: RateLimiter::keyed(requests), payments: RateLimiter::keyed(payments), payment_every, trusted }
+        RateLimits {
+            requests: RateLimiter::keyed(requests),
+            payments: Bucket::new(limits.payments_per_ip_per_minute),
+            top_ups: Bucket::new(limits.top_ups_per_ip_per_minute),
+            key_changes: Bucket::new(limits.key_changes_per_ip_per_minute),
+            balances: Bucket::new(limits.balance_reads_per_minute),
+            statements: Bucket::new(limits.statement_reads_per_minute),
+            trusted,
+        }
     }
 
     pub fn request(&self, from: IpAddr) -> bool {
         self.requests.check_key(&bucket(from)).is_ok()
     }
 
-    pub fn payment(&self, from: IpAddr) -> bool {
-        self.payments.check_key(&bucket(from)).is_ok()
+    /// Takes one payment; `Err` says after how many seconds there is another, as in the functions below.
+    pub fn payment(&self, from: IpAddr) -> Result<(), u32> {
+        self.payments.take(&bucket(from))
+    }
+
+    /// Takes one payment to the top-up route.
+    pub fn top_up(&self, from: IpAddr) -> Result<(), u32> {
+        self.top_ups.take(&bucket(from))?;
+        self.payment(from)
+    }
+
+    /// Takes one change of a key.
+    pub fn key_change(&self, from: IpAddr) -> Result<(), u32> {
+        self.key_changes.take(&bucket(from))
+    }
+
+    /// Takes one look at a wallet's balance, whose owner has shown that it is.
+    pub fn balance(&self, wallet: AccountId) -> Result<(), u32> {
+        self.balances.take(&wallet)
+    }
+
+    /// Takes one page of a wallet's statement, whose owner has shown that it is.
+    pub fn statement(&self, wallet: AccountId) -> Result<(), u32> {
+        self.statements.take(&wallet)
     }
 
     /// Forgets addresses that have been quiet, so that memory does not grow with the number of callers ever seen.
     pub fn forget_quiet(&self) {
         self.requests.retain_recent();
-        self.payments.retain_recent();
+        self.payments.limiter.retain_recent();
+        self.top_ups.limiter.retain_recent();
+        self.key_changes.limiter.retain_recent();
+        self.balances.limiter.retain_recent();
+        self.statements.limiter.retain_recent();
     }
 
     /// Who sent a request: the peer, or, behind trusted proxies, the last address that none of them is. A proxy may add a
@@ -151,6 +208,10 @@ mod tests {
             per_ip_per_second: 1,
             per_ip_burst: 3,
             payments_per_ip_per_minute: 1,
+            top_ups_per_ip_per_minute: 1,
+            key_changes_per_ip_per_minute: 1,
+            balance_reads_per_minute: 1,
+            statement_reads_per_minute: 1,
             streams: 1,
             streams_per_account: 1,
             max_body: 1,

@@ -1,5 +1,6 @@
 //! The edge: the routes, the one handler behind every paid route, and what every answer carries.
 
+mod accounts;
 mod credentials;
 mod limits;
 mod paid;
@@ -7,6 +8,8 @@ mod payment_required;
 mod public;
 mod respond;
 mod routes;
+mod topup;
+mod wallet;
 
 use std::any::Any;
 use std::net::TcpListener;

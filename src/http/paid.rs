@@ -31,19 +31,13 @@ async fn sell(route: Route, request: &HttpRequest, payload: web::Payload) -> Res
     let limits = &worker.gateway.limits;
     let deadline = Instant::now() + limits.wall_clock;
     let credentials = credentials(request.headers());
-    if !credentials.payments.is_empty() && !edge.limits.payment(respond::source(edge, request)) {
-        let what = "too many payments come from your address, and this one was not used";
-        return Err(respond::slow_down(what, edge.limits.payment_every).into());
+    if !credentials.payments.is_empty() {
+        let bucket = edge.limits.payment(respond::source(edge, request));
+        bucket.map_err(|seconds| respond::slow_down(respond::TOO_MANY_PAYMENTS, seconds))?;
     }
-    check_encoding(request.headers())?;
     // Held until the answer's head: from then on the body is on its way to the upstream.
     let mut memory = edge.bodies.share(respond::source(edge, request));
-    let reading = read(request.headers(), payload, limits, |length| memory.grow(length));
-    let body = tokio::time::timeout(limits.body_time, reading).await.map_err(|_| {
-        let seconds = limits.body_time.as_secs();
-        Error::new(Code::RequestTimeout, format!("the body did not arrive within {seconds} s; send the request again"))
-    })??;
-    check_media_type(request.headers(), &body)?;
+    let body = body(request.headers(), payload, limits, |length| memory.grow(length)).await?;
     let call = Call {
         request: respond::request_id(request),
         dialect: route.dialect,
@@ -67,6 +61,22 @@ fn forwarded(headers: &HeaderMap) -> Vec<(String, String)> {
         Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned()))
     };
     headers.iter().filter(|(name, _)| forwardable(name.as_str())).filter_map(text).collect()
+}
+
+/// The body of a request, within its bounds of size, time and memory, if it can be JSON.
+pub async fn body(
+    headers: &HeaderMap,
+    payload: web::Payload,
+    limits: &Limits,
+    has_room: impl FnMut(usize) -> bool,
+) -> Result<Bytes, Error> {
+    check_encoding(headers)?;
+    let body = tokio::time::timeout(limits.body_time, read(headers, payload, limits, has_room)).await.map_err(|_| {
+        let seconds = limits.body_time.as_secs();
+        Error::new(Code::RequestTimeout, format!("the body did not arrive within {seconds} s; send the request again"))
+    })??;
+    check_media_type(headers, &body)?;
+    Ok(body)
 }
 
 /// The body must come as it is: an encoding would hide its size.

@@ -30,6 +30,15 @@ impl<'a> PaymentRequired<'a> {
         x402::encode(&self.offer.v2(offer_error(error), extensions.as_ref()))
     }
 
+    /// The offer alone, as the body where a top-up begins: the object that stands in the header, because clients read either,
+    /// or version 1's for who asks for that with `?x402Version=1`.
+    pub fn offer(&self, error: &Error, query: &str) -> Value {
+        match query.split('&').any(|pair| pair == "x402Version=1") {
+            true => json!({ "x402Version": 1, "error": offer_error(error), "accepts": self.offer.v1_accepts() }),
+            false => json!(self.offer.v2(offer_error(error), self.extensions().as_ref())),
+        }
+    }
+
     /// Adds to the body of an error. Under `/v1` it is at once version 1's offer and the dialect's error; under `/api/v1`
     /// version 2's offer and what wallet clients know.
     pub fn add_to(&self, body: &mut Map<String, Value>, shape: ErrorShape) {

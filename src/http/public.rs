@@ -70,7 +70,7 @@ pub async fn get_only(request: HttpRequest) -> HttpResponse {
     wrong_method(&request, "GET, HEAD, OPTIONS")
 }
 
-fn wrong_method(request: &HttpRequest, allowed: &'static str) -> HttpResponse {
+pub(super) fn wrong_method(request: &HttpRequest, allowed: &'static str) -> HttpResponse {
     let error = Error::new(
         Code::MethodNotAllowed,
         format!("{} is not possible at this address; use {}", shown_method(request), allowed.trim_end_matches(", OPTIONS")),

@@ -12,14 +12,14 @@ use actix_web::{HttpMessage as _, HttpRequest, HttpResponse, HttpResponseBuilder
 use super::payment_required::PaymentRequired;
 use super::routes::error_shape;
 use super::{BodyMemory, RateLimits};
-use crate::dialect::error_body;
+use crate::dialect::{ErrorShape, error_body};
 use crate::error::{Code, Error};
 use crate::fault;
 use crate::gateway::{Gateway, Refusal, Served};
 use crate::ids::RequestId;
 use crate::ledger::Standing;
 use crate::x402::sign_in::Challenge;
-use crate::x402::{OFFER_HEADER, RECEIPT_HEADERS};
+use crate::x402::{OFFER_HEADER, RECEIPT_HEADERS, Receipt, Version};
 
 /// What the edge knows about itself.
 pub struct Edge {
@@ -92,7 +92,7 @@ fn dress(headers: &mut HeaderMap, id: RequestId) {
 
 fn preflight() -> HttpResponse {
     HttpResponse::NoContent()
-        .insert_header((header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST, PATCH, OPTIONS"))
+        .insert_header((header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST, PATCH, DELETE, OPTIONS"))
         .insert_header((header::ACCESS_CONTROL_ALLOW_HEADERS, ALLOWED))
         .insert_header((header::ACCESS_CONTROL_MAX_AGE, "86400"))
         .finish()
@@ -124,6 +124,9 @@ pub fn status(code: Code) -> StatusCode {
     StatusCode::from_u16(code.row().status).expect("every status of the table has three digits")
 }
 
+/// What is too much, when it is payments.
+pub const TOO_MANY_PAYMENTS: &str = "too many payments come from your address, and this one was not used";
+
 /// A 429 of ours: what is too much, and for how many seconds.
 pub fn slow_down(what: &str, seconds: u32) -> Error {
     Error::new(Code::RateLimited, format!("{what}; send this one again in {seconds} s")).retry_after(seconds)
@@ -142,14 +145,23 @@ pub fn refuse(request: &HttpRequest, refusal: Refusal) -> HttpResponse {
     }
     advise(&mut response, &error, receipt.is_some());
     if let Some((receipt, version)) = receipt {
-        let value = receipt.header(version);
-        RECEIPT_HEADERS.iter().for_each(|name| _ = response.insert_header((*name, value.as_str())));
+        insert_receipt(&mut response, &receipt, version);
+    }
+    let top_up_begins = shape == ErrorShape::TopUp && error.code == Code::PaymentRequired;
+    if let Some(required) = required.as_ref().filter(|_| top_up_begins) {
+        return response.json(required.offer(&error, request.query_string()));
     }
     let mut body = error_body(shape, &error, id);
     if let Some(required) = &required {
         required.add_to(&mut body, shape);
     }
     response.json(body)
+}
+
+/// Puts a receipt under the names of both versions.
+pub fn insert_receipt(response: &mut HttpResponseBuilder, receipt: &Receipt, version: Version) {
+    let value = receipt.header(version);
+    RECEIPT_HEADERS.iter().for_each(|name| _ = response.insert_header((*name, value.as_str())));
 }
 
 /// An invitation to sign in for what is at `path`.
@@ -205,8 +217,7 @@ pub fn served(served: Served) -> HttpResponse {
     fault::point("reply.before");
     let mut response = HttpResponse::Ok();
     if let Some((receipt, version)) = served.receipt {
-        let value = receipt.header(version);
-        RECEIPT_HEADERS.iter().for_each(|name| _ = response.insert_header((*name, value.as_str())));
+        insert_receipt(&mut response, &receipt, version);
     }
     if let Some(standing) = &served.standing {
         show_standing(&mut response, standing);

@@ -1,9 +1,9 @@
 //! The route table: every paid route is one row, served under `/v1` and under `/api/v1`.
 
 use actix_web::web::{self, ServiceConfig};
-use actix_web::{FromRequest, Handler, HttpResponse, Resource, guard};
+use actix_web::{FromRequest, Handler, HttpRequest, HttpResponse, Resource, guard};
 
-use super::{paid, public};
+use super::{accounts, paid, public, topup, wallet};
 use crate::dialect::{Dialect, ErrorShape};
 
 /// One paid route.
@@ -21,16 +21,46 @@ const PREFIXES: [&str; 2] = ["/v1", "/api/v1"];
 
 pub fn configure(app: &mut ServiceConfig) {
     app.service(reads("/healthz", public::healthz));
+    owners(app);
     for prefix in PREFIXES {
         for route in PAID {
             let handler = move |request, payload| paid::paid(route, request, payload);
             let path = format!("{prefix}{}", route.path);
             app.service(web::resource(path).route(web::post().to(handler)).default_service(web::to(public::post_only)));
         }
+        let top_up = web::resource(format!("{prefix}/x402/top-up"));
+        app.service(top_up.route(web::post().to(topup::top_up)).default_service(web::to(public::post_only)));
+        app.service(reads(&format!("{prefix}/x402/balance/{{wallet}}"), wallet::balance));
+        app.service(reads(&format!("{prefix}/x402/transactions/{{wallet}}"), wallet::transactions));
         app.service(reads(&format!("{prefix}/models"), public::models));
         app.service(reads(&format!("{prefix}/models/{{id:.+}}"), public::model));
         app.service(reads(&format!("{prefix}/pricing"), public::pricing));
+        app.service(reads(&format!("{prefix}/key"), accounts::own_key));
     }
+}
+
+/// What an account's owner may do, signed in.
+fn owners(app: &mut ServiceConfig) {
+    let only =
+        |allowed: &'static str| web::to(move |request: HttpRequest| async move { public::wrong_method(&request, allowed) });
+    let session = web::resource("/api/session").route(web::post().to(accounts::open_session));
+    app.service(session.route(web::delete().to(accounts::close_session)).default_service(only("POST, DELETE, OPTIONS")));
+    let keys = web::resource("/api/keys").route(web::route().guard(reading()).to(accounts::list_keys));
+    app.service(keys.route(web::post().to(accounts::mint_key)).default_service(only("GET, HEAD, POST, OPTIONS")));
+    let key = web::resource("/api/keys/{id}").route(web::patch().to(accounts::change_key));
+    app.service(key.default_service(only("PATCH, OPTIONS")));
+    let revoke = web::resource("/api/keys/{id}/revoke").route(web::post().to(accounts::revoke_key));
+    app.service(revoke.default_service(web::to(public::post_only)));
+    let rotate = web::resource("/api/keys/{id}/rotate").route(web::post().to(accounts::rotate_key));
+    app.service(rotate.default_service(web::to(public::post_only)));
+    app.service(reads("/api/account", accounts::show_account));
+    app.service(reads("/api/usage", accounts::usage));
+    app.service(reads("/api/transactions", accounts::transactions));
+    app.service(reads("/api/receipts/{id}", accounts::receipt));
+}
+
+fn reading() -> impl guard::Guard {
+    guard::Any(guard::Get()).or(guard::Head())
 }
 
 /// A route that is only read. `HEAD` is answered as `GET` is, without the body.
@@ -39,7 +69,7 @@ where
     H: Handler<A, Output = HttpResponse>,
     A: FromRequest + 'static,
 {
-    let route = web::route().guard(guard::Any(guard::Get()).or(guard::Head()));
+    let route = web::route().guard(reading());
     web::resource(path).route(route.to(handler)).default_service(web::to(public::get_only))
 }
 

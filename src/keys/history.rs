@@ -27,7 +27,21 @@ impl History {
             history.last = *seq;
             history.records.insert(record.id, (*seq, record));
         }
+        history.one_key_for_each_secret()?;
         Ok(history)
+    }
+
+    fn one_key_for_each_secret(&self) -> Result<(), Broken> {
+        let mut keys = HashMap::new();
+        for (_, record) in self.records.values() {
+            for seal in record.seals() {
+                if let Some(other) = keys.insert(seal.mac, record.id) {
+                    let cause = format!("{other} and {} have the same secret; revoke both", record.id);
+                    return Err(Broken::examine("journal", cause));
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Keys that somebody may still use. Nobody asks whether their time is over: it is enough that nobody revoked them.

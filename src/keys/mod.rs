@@ -147,8 +147,16 @@ impl Keys {
     }
 
     /// A new key: the text to show once, and what is kept of it. `random` must be fresh; the caller at the edge draws it.
-    pub fn seal(&self, random: [u8; 32]) -> (PlainKey, Seal) {
-        self.pepper.seal(random)
+    ///
+    /// # Errors
+    /// There is such a key already, so `random` was not random; or the index has failed.
+    pub fn seal(&self, random: [u8; 32]) -> Result<(PlainKey, Seal), Broken> {
+        self.working()?;
+        let (plain, seal) = self.pepper.seal(random);
+        match self.store.by_mac(&seal.mac).inspect_err(|broken| self.stop(broken))? {
+            None => Ok((plain, seal)),
+            Some(_) => Err(Broken::new("seal", "the machine's randomness has repeated itself")),
+        }
     }
 
     /// The key that `text` is, whatever became of it: [`Key::ended`] says whether it still speaks for its wallet. Text that
@@ -255,7 +263,7 @@ impl std::fmt::Debug for Keys {
 
 /// What is wrong with the keys in a data folder, for `farebox verify`: whether the pepper is the one that the keys were
 /// made with, and whether the index says what `journal` (all key events from the first) says up to where the index got.
-/// An index that is missing or behind is no problem, because the next start mends it; neither is one nobody has keys for.
+/// An index that is missing or behind is no problem, because the next start mends it.
 ///
 /// # Errors
 /// The keys cannot be looked at: another program has them open, or the disk fails.

@@ -4,6 +4,8 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 use super::history::History;
 use super::store::Store;
@@ -12,6 +14,11 @@ use crate::fault;
 
 /// Said to the second of two programs on the same keys.
 const TAKEN: &str = "another farebox has these keys open; stop it first, or give this one a data_dir of its own";
+
+/// For a second it is tried to get the lock: somebody who has let go of it may have forked a moment ago, and the child has
+/// what its parent had open until it becomes another program.
+const TRIES: u32 = 100;
+const BETWEEN_TRIES: Duration = Duration::from_millis(10);
 
 /// So many damaged indexes are kept for somebody to look at. A disk that breaks every one of them is not filled with them.
 const KEPT: usize = 5;
@@ -23,21 +30,21 @@ pub(super) fn lock(folder: &Path) -> Result<File, Broken> {
     let mut options = OpenOptions::new();
     let file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
     let file = file.map_err(|error| Broken::file("lock", &path, &error))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(Broken::change("lock", TAKEN)),
-        Err(TryLockError::Error(error)) => Err(Broken::file("lock", &path, &error)),
+    for _ in 0..TRIES {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) => thread::sleep(BETWEEN_TRIES),
+            Err(TryLockError::Error(error)) => return Err(Broken::file("lock", &path, &error)),
+        }
     }
+    Err(Broken::change("lock", TAKEN))
 }
 
 /// Opens the index as the journal has it: as it is, brought up to date, or made anew.
 pub(super) fn open<B: AsRef<[u8]>>(folder: &Path, journal: &[(u64, B)], now: &History) -> Result<(Store, Opened), Broken> {
     let mut opened = Opened { keys: now.records.len(), ..Opened::default() };
-    let why = match believed(folder, journal) {
-        Ok(Some(store)) => {
-            opened.caught_up = store.catch_up(journal)?;
-            return Ok((store, opened));
-        }
+    let why = match up_to_date(folder, journal) {
+        Ok(Some((store, caught_up))) => return Ok((store, Opened { caught_up, ..opened })),
         Ok(None) => None,
         Err(broken) if broken.remedy == Remedy::StartAgain => Some(broken.cause),
         Err(broken) => return Err(broken),
@@ -51,6 +58,13 @@ pub(super) fn open<B: AsRef<[u8]>>(folder: &Path, journal: &[(u64, B)], now: &Hi
         Some(store) => Ok((store, opened)),
         None => Err(Broken::new("open", "the index that was just made is gone")),
     }
+}
+
+/// The index that is there, with the events that it had not seen yet, and how many those were.
+fn up_to_date<B: AsRef<[u8]>>(folder: &Path, journal: &[(u64, B)]) -> Result<Option<(Store, usize)>, Broken> {
+    let Some(store) = believed(folder, journal)? else { return Ok(None) };
+    let caught_up = store.catch_up(journal)?;
+    Ok(Some((store, caught_up)))
 }
 
 /// What is wrong with the index; what is missing or behind is not.
@@ -136,10 +150,10 @@ fn remove(path: &Path) -> Result<(), Broken> {
 /// Makes a folder with all that is in it durable.
 fn sync_tree(folder: &Path) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        match entry.file_type()?.is_dir() {
-            true => sync_tree(&entry.path())?,
-            false => File::open(entry.path())?.sync_all()?,
+        let path = entry?.path();
+        match path.is_dir() {
+            true => sync_tree(&path)?,
+            false => File::open(path)?.sync_all()?,
         }
     }
     File::open(folder)?.sync_all()

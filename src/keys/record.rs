@@ -98,9 +98,10 @@ impl Record {
         stored.record().ok_or_else(|| Unreadable("it is damaged".into()))
     }
 
-    /// Its secrets: the one of today, and the one before it.
+    /// Its secrets: the one of today, and the one before it, which is another one.
     pub(super) fn seals(&self) -> impl Iterator<Item = &Seal> {
-        std::iter::once(&self.seal).chain(self.previous.as_ref().map(|previous| &previous.seal))
+        let previous = self.previous.as_ref().map(|previous| &previous.seal);
+        std::iter::once(&self.seal).chain(previous.filter(|previous| previous.mac != self.seal.mac))
     }
 
     /// Whether one of its secrets has this MAC.

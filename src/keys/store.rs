@@ -9,8 +9,9 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-use sled::{Batch, Db, IVec, Mode};
+use sled::{Batch, Db, IVec};
 
 use super::history::History;
 use super::record::{Mac, Record};
@@ -20,7 +21,7 @@ use crate::fault;
 use crate::ids::KeyId;
 
 /// The one row about the index itself: its form, and the last event of the journal that it has.
-const APPLIED: [u8; 1] = [0];
+const APPLIED: u8 = 0;
 /// (key) -> its record.
 const RECORDS: u8 = 1;
 /// (MAC) -> the key whose secret it is.
@@ -33,9 +34,6 @@ const FORM: u8 = 1;
 
 /// Pages that sled keeps in memory: keys in use are in our own cache.
 const CACHE_BYTES: u64 = 4 * 1024 * 1024;
-
-/// The steps in which the file grows.
-const SEGMENT_BYTES: usize = 64 * 1024;
 
 /// Records that are put in at once when all of them are.
 const RECORDS_AT_ONCE: usize = 500;
@@ -66,20 +64,37 @@ fn is_closed_to_us(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem)
 }
 
+/// How often it is tried to open a file that is locked. No other program has it: we hold the lock of the place. It is what
+/// one of sled's threads still holds of an index that we have just closed.
+const TRIES: u32 = 200;
+
+fn open_free(config: &sled::Config) -> Result<Db, Broken> {
+    let locked = |opened: &Result<Db, sled::Error>| matches!(opened, Err(sled::Error::Io(error)) if error.to_string().starts_with("could not acquire lock"));
+    guarded("open", || {
+        let mut opened = config.open();
+        for _ in 0..TRIES {
+            if !locked(&opened) {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+            opened = config.open();
+        }
+        opened
+    })
+}
+
 impl Store {
     /// Opens or makes the index in `folder`, without a look at what it says.
     pub fn open(folder: &Path) -> Result<Store, Broken> {
         let config = sled::Config::new()
             .path(folder)
             .cache_capacity(CACHE_BYTES)
-            .segment_size(SEGMENT_BYTES)
-            .mode(Mode::LowSpace)
             // Its own thread would sync the file twice a second for nothing: each change is flushed and synced as it is made.
             .flush_every_ms(None);
-        let db = guarded("open", || config.open())?;
+        let db = open_free(&config)?;
         let path = folder.join(FILE);
         let file = File::open(&path).map_err(|error| Broken::file("open", &path, &error))?;
-        let applied = guarded("read", || db.get(APPLIED))?;
+        let applied = guarded("read", || db.get([APPLIED]))?;
         let applied = match applied.as_deref().map(<[u8; 9]>::try_from) {
             None => 0,
             Some(Ok([FORM, seq @ ..])) => u64::from_be_bytes(seq),
@@ -101,7 +116,7 @@ impl Store {
         replace(&mut batch, before, record);
         self.write(batch, Some(seq))?;
         fault::point("keys.inserted");
-        self.flush(Some(seq))
+        self.flush(seq)
     }
 
     /// Puts all keys into an index that is empty.
@@ -113,23 +128,23 @@ impl Store {
             self.write(batch, None)?;
         }
         self.write(Batch::default(), Some(history.last))?;
-        self.flush(Some(history.last))
+        self.flush(history.last)
     }
 
     /// Puts in the events after the last one that the index has, and says how many.
     pub fn catch_up<B: AsRef<[u8]>>(&self, journal: &[(u64, B)]) -> Result<usize, Broken> {
-        let mut last = None;
-        let mut count = 0;
+        let (mut last, mut count) = (0, 0);
         for (seq, bytes) in journal.iter().filter(|(seq, _)| *seq > self.applied()) {
             let record = Record::from_bytes(bytes.as_ref()).map_err(|error| Broken::examine("journal", error))?;
             let mut batch = Batch::default();
             replace(&mut batch, self.get(record.id)?.as_ref(), &record);
             self.write(batch, Some(*seq))?;
-            last = Some(*seq);
-            count += 1;
+            (last, count) = (*seq, count + 1);
         }
-        fault::point("keys.caught.up");
-        self.flush(last)?;
+        if count > 0 {
+            fault::point("keys.index.caught");
+            self.flush(last)?;
+        }
         Ok(count)
     }
 
@@ -166,19 +181,19 @@ impl Store {
             let (applied, last) = (self.applied(), then.last);
             problems.push(format!("the index has event {applied} of keys, and the journal's last one up to there is {last}"));
         }
-        let mut expected = 0;
-        for (_, record) in then.records.values() {
-            expected += rows(record).len();
-        }
+        let expected: usize = then.records.values().map(|(_, record)| 2 + record.seals().count()).sum();
         let mut found = 0;
-        let every = guarded("read", || self.db.iter().collect::<Result<Vec<_>, _>>())?;
-        for (key, value) in every.iter().filter(|(key, _)| **key != APPLIED) {
-            found += 1;
-            if !is_of(then, key, value) {
-                problems
-                    .push(format!("the index has a row of kind {} that the journal does not have", key.first().unwrap_or(&0)));
+        guarded("read", || {
+            for row in self.db.iter() {
+                let (key, value) = row?;
+                match key.first() {
+                    Some(&APPLIED) => {}
+                    _ if is_of(then, &key, &value) => found += 1,
+                    kind => problems.push(format!("the index has a row of kind {kind:?} that the journal does not have")),
+                }
             }
-        }
+            Ok(())
+        })?;
         if found < expected {
             problems.push(format!("the index lacks {} of {expected} rows", expected - found));
         }
@@ -187,19 +202,18 @@ impl Store {
 
     fn write(&self, mut batch: Batch, applied: Option<u64>) -> Result<(), Broken> {
         if let Some(seq) = applied {
-            batch.insert(&APPLIED, [&[FORM][..], &seq.to_be_bytes()].concat());
+            batch.insert(&[APPLIED], [&[FORM][..], &seq.to_be_bytes()].concat());
         }
         guarded("write", || self.db.apply_batch(batch))
     }
 
-    fn flush(&self, applied: Option<u64>) -> Result<(), Broken> {
+    /// Makes durable what was written, up to this event.
+    fn flush(&self, applied: u64) -> Result<(), Broken> {
         guarded("flush", || self.db.flush())?;
         fault::point("keys.flushed");
         self.file.sync_all().map_err(|error| Broken::new("sync", error))?;
         fault::point("keys.synced");
-        if let Some(seq) = applied {
-            self.applied.store(seq, Ordering::Release);
-        }
+        self.applied.store(applied, Ordering::Release);
         Ok(())
     }
 }
@@ -210,13 +224,14 @@ fn torn() -> Broken {
 
 /// The rows of a record.
 fn rows(record: &Record) -> BTreeMap<Vec<u8>, Vec<u8>> {
-    let id = record.id.0.to_be_bytes();
-    let mut rows = BTreeMap::from([
-        (record_row(record.id), record.to_bytes()),
-        ([&[ACCOUNTS][..], &record.account.to_bytes(), &record.created_at.millis().to_be_bytes(), &id].concat(), Vec::new()),
-    ]);
-    rows.extend(record.seals().map(|seal| (mac_row(&seal.mac), id.to_vec())));
+    let mut rows = BTreeMap::from([(record_row(record.id), record.to_bytes()), (account_row(record), Vec::new())]);
+    rows.extend(record.seals().map(|seal| (mac_row(&seal.mac), record.id.0.to_be_bytes().to_vec())));
     rows
+}
+
+fn account_row(record: &Record) -> Vec<u8> {
+    let made = record.created_at.millis().to_be_bytes();
+    [&[ACCOUNTS][..], &record.account.to_bytes(), &made, &record.id.0.to_be_bytes()].concat()
 }
 
 fn record_row(id: KeyId) -> Vec<u8> {
@@ -239,15 +254,16 @@ fn replace(batch: &mut Batch, before: Option<&Record>, record: &Record) {
 
 /// Whether a row is one of a record that the journal has.
 fn is_of(history: &History, key: &[u8], value: &[u8]) -> bool {
-    let id = match key.first() {
-        Some(&RECORDS) => key.get(1..),
-        Some(&MACS) => Some(value),
-        Some(&ACCOUNTS) => key.len().checked_sub(16).and_then(|at| key.get(at..)),
-        _ => None,
-    };
-    let id = id.and_then(number).map(|id| KeyId(u128::from_be_bytes(id)));
-    let record = id.and_then(|id| history.records.get(&id));
-    record.is_some_and(|(_, record)| rows(record).get(key).is_some_and(|expected| expected == value))
+    let record = |id: &[u8]| history.records.get(&KeyId(u128::from_be_bytes(number(id)?))).map(|(_, record)| record);
+    match key {
+        [RECORDS, id @ ..] => record(id).is_some_and(|record| record.to_bytes() == value),
+        [MACS, mac @ ..] => record(value).is_some_and(|record| record.seals().any(|seal| seal.mac.0 == mac)),
+        [ACCOUNTS, ..] => {
+            let id = key.len().checked_sub(16).and_then(|at| key.get(at..)).unwrap_or_default();
+            value.is_empty() && record(id).is_some_and(|record| account_row(record) == key)
+        }
+        _ => false,
+    }
 }
 
 fn number(bytes: &[u8]) -> Option<[u8; 16]> {

@@ -100,6 +100,11 @@ impl Broken {
         Broken { remedy: Remedy::Examine, ..Broken::new(step, cause) }
     }
 
+    /// Whether another program has the books open.
+    pub fn is_taken(&self) -> bool {
+        self.cause == TAKEN
+    }
+
     fn open(error: redb::DatabaseError) -> Self {
         use redb::{DatabaseError, StorageError};
         match error {

@@ -9,7 +9,7 @@ pub mod sign_in;
 pub use offer::{Offer, Requirements, Resource};
 pub use payment::{MAX_HEADER_BYTES, Payment, Version};
 pub use receipt::Receipt;
-pub use sign_in::{SIGN_IN_HEADERS, SignIn, SignInFault, SignInRules};
+pub use sign_in::{SIGN_IN_HEADERS, SignIn, SignInFault, SignInRules, only_sign_in};
 
 use base64::alphabet::{STANDARD, URL_SAFE};
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};

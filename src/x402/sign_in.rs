@@ -31,6 +31,21 @@ use crate::clock::Timestamp;
 
 /// Request headers that may carry a sign-in. Two that differ are refused.
 pub const SIGN_IN_HEADERS: [&str; 2] = ["x-sign-in-with-x", "sign-in-with-x"];
+/// The one sign-in among the values of [`SIGN_IN_HEADERS`]; empty ones are none.
+///
+/// # Errors
+/// `X402_SIGN_IN_PARSE_ERROR` when two of them differ: nobody should have to guess which one counts.
+pub fn only_sign_in<'a>(values: impl IntoIterator<Item = &'a str>) -> Result<Option<&'a str>, SignInFault> {
+    let mut values = values.into_iter().map(str::trim).filter(|value| !value.is_empty());
+    let first = values.next();
+    match values.find(|value| Some(*value) != first) {
+        None => Ok(first),
+        Some(_) => {
+            Err(SignInFault::new(fault::PARSE_ERROR, "two sign-in headers differ; send one, or the same under both names"))
+        }
+    }
+}
+
 /// A sign-in header longer than this is refused before it is decoded.
 pub const MAX_SIGN_IN_BYTES: usize = 8 * 1024;
 

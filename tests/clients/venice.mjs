@@ -22,6 +22,8 @@ const actions = {
   getBalance: () => client.getBalance(),
   getTransactions: ({ options }) => client.getTransactions(options),
   chat: ({ params }) => client.chat(params),
+  /** Many calls of one client at the same moment. */
+  chatsAtOnce: ({ params, count }) => Promise.all(Array.from({ length: count }, () => client.chat(params))),
   chatStream: async ({ params }) => {
     const pieces = [];
     for await (const piece of client.chatStream(params)) pieces.push(piece);

@@ -2,6 +2,7 @@
 
 mod anthropic;
 mod curl;
+mod framing;
 mod leaving;
 mod openai;
 mod refusal;

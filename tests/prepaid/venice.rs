@@ -168,6 +168,17 @@ fn its_signing_fetch_works_alone_under_the_openai_sdk_and_with_a_request_whose_h
 }
 
 #[test]
+fn twelve_calls_of_one_client_at_once_are_twelve_sign_ins_and_twelve_charges() {
+    let shop = Shop::open();
+    shop.top_up(BUYER, FIVE);
+    let bought = venice(&shop, BUYER, &[json!({ "do": "chatsAtOnce", "count": 12, "params": params(USAGE) })]);
+    let answers = value(&bought[0]).as_array().unwrap();
+    assert!(answers.iter().all(|answer| answer["choices"][0]["message"]["content"] == ANSWER), "{bought:?}");
+    assert_eq!(shop.logged(), [CHARGE; 12]);
+    shop.close(&[]);
+}
+
+#[test]
 fn on_base_sepolia_its_top_up_is_refused_with_the_reason_and_the_rest_works() {
     let shop = Shop::with(84532, Settings::default());
     let refused = &venice(&shop, BUYER, &[json!({ "do": "topUp", "usd": 5 })])[0]["error"];

@@ -104,20 +104,25 @@ pub fn sign_in(
         resources: None,
     };
     let text = message.text();
-    let (r, s, parity) = key.sign(&signature::text_digest(&text));
     encode(&json!({
         "address": message.address,
+        "signature": hex::encode(&sign_text(key, &text)),
         "message": text,
-        "signature": hex::encode(&[&r[..], &s[..], &[27 + parity]].concat()),
         "timestamp": issued.millis(),
         "chainId": chain_id,
     }))
 }
 
+/// The 65 bytes with which `key` signs a text for a person to read (EIP-191).
+pub fn sign_text(key: &PrivateKey, text: &str) -> Vec<u8> {
+    let (r, s, parity) = key.sign(&signature::text_digest(text));
+    [&r[..], &s[..], &[27 + parity]].concat()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::chain::{VerifiedPayment, verify};
+    use crate::chain::{Amounts, VerifiedPayment, verify};
     use crate::money::Micros;
     use crate::x402::Payment;
 
@@ -133,13 +138,19 @@ mod tests {
         let now = Timestamp::from_secs(1_763_640_000);
         let header = pay(&offer, None, &key, [7; 32], now).unwrap();
         let payment = Payment::from_header(&header).unwrap();
-        let verified = verify(&payment, &offer, now).unwrap();
+        let verified = verify(&payment, &offer, Amounts::Exact, now).unwrap();
         assert_eq!(verified.amount(), Micros::new(10_000));
         assert_eq!(verified.payer_address(), key.address().to_string());
         let stored = VerifiedPayment::from_bytes(&verified.to_bytes()).unwrap();
         assert_eq!((stored.id(), stored.valid_before()), (verified.id(), verified.valid_before()));
         assert!(!format!("{verified:?}").contains("signature"));
-        assert!(verify(&payment, &offer, now.plus(std::time::Duration::from_secs(295))).is_err(), "5 s are too short");
-        assert!(verify(&payment, &offer, now.plus(std::time::Duration::from_secs(294))).is_ok(), "6 s are enough");
+        assert!(
+            verify(&payment, &offer, Amounts::Exact, now.plus(std::time::Duration::from_secs(295))).is_err(),
+            "5 s are too short"
+        );
+        assert!(
+            verify(&payment, &offer, Amounts::Exact, now.plus(std::time::Duration::from_secs(294))).is_ok(),
+            "6 s are enough"
+        );
     }
 }

@@ -99,8 +99,33 @@ pub fn signer_of_text(text: &str, bytes: &[u8]) -> Result<Address, &'static str>
 }
 
 #[cfg(test)]
-mod tests {
+pub(in crate::chain) mod tests {
+    use k256::Scalar;
+    use k256::elliptic_curve::PrimeField as _;
+
     use super::*;
+
+    /// `r` and the other `s` that recovers, with the other parity, to the same wallet.
+    pub(in crate::chain) fn high_s_twin(signature: [u8; 64]) -> [u8; 64] {
+        let (r, s) = signature.split_at(32);
+        let s = Scalar::from_repr(<[u8; 32]>::try_from(s).unwrap().into()).unwrap();
+        [r, &(-s).to_bytes()[..]].concat().try_into().unwrap()
+    }
+
+    #[test]
+    fn the_twin_of_a_signature_is_refused_although_it_recovers() {
+        let key = crate::chain::evm::key::PrivateKey::parse(&"11".repeat(32)).unwrap();
+        let digest = text_digest("hello");
+        let (r, s, parity) = key.sign(&digest);
+        let twin = high_s_twin([r, s].concat().try_into().unwrap());
+        let high: [u8; 32] = twin[32..].try_into().unwrap();
+        assert_eq!(recover(&digest, &r, &s, 27 + parity), Some(key.address()));
+        assert_eq!(recover(&digest, &r, &high, 28 - parity), Some(key.address()), "so it would be a second signature");
+        let bytes = |s: &[u8; 32], v| [&r[..], s, &[v]].concat();
+        assert_eq!(signer_of_text("hello", &bytes(&s, 27 + parity)), Ok(key.address()));
+        assert_eq!(classify(&bytes(&high, 28 - parity)).err(), Some(Unusable::HighS));
+        assert!(signer_of_text("hello", &bytes(&high, 28 - parity)).is_err());
+    }
 
     #[test]
     fn only_what_the_token_would_take_is_a_plain_signature() {

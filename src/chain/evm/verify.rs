@@ -1,5 +1,7 @@
 //! Judging an EVM payment without asking the chain: does it pay what we asked for, and did its payer sign it?
 
+use std::ops::RangeInclusive;
+
 use serde_json::Value;
 
 use super::address::Address;
@@ -11,6 +13,7 @@ use crate::chain::networks;
 use crate::chain::payment::{Proof, VerifiedPayment};
 use crate::chain::{Refused, reason};
 use crate::clock::Timestamp;
+use crate::money::Micros;
 use crate::x402::{Payment, Requirements, Version};
 
 /// An authorization that ends sooner than this cannot be settled any more (x402 facilitators use the same margin).
@@ -23,15 +26,25 @@ fn invalid(reason: &'static str, message: impl Into<String>) -> Refused {
     Refused::Invalid { reason, message: message.into() }
 }
 
+/// How much a payment may bring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Amounts {
+    /// The amount of our requirement, to the unit: the price of a call (x402 scheme `exact`).
+    Exact,
+    /// Any amount from that of our requirement up to this one: a top-up, of which the payer decides how much.
+    UpTo(Micros),
+}
+
 /// Checks a payment against our own requirement, in the order and with the reasons of x402 2.27 facilitators: scheme,
 /// domain, network, signature, recipient, times, value. What the payment says it accepted is compared, never believed.
 ///
 /// Pure: one signature recovery, no chain. A signature that does not recover to the payer is left to
-/// [`crate::chain::Chains::simulate`], because the payer may be a wallet with code.
+/// [`crate::chain::Chains::simulate`], because the payer may be a wallet with code. From then on the amount of its
+/// requirement is what was authorized.
 ///
 /// # Errors
 /// [`Refused::Malformed`] and [`Refused::Invalid`]; never [`Refused::Unavailable`].
-pub fn verify(payment: &Payment, wanted: &Requirements, now: Timestamp) -> Result<VerifiedPayment, Refused> {
+pub fn verify(payment: &Payment, wanted: &Requirements, amounts: Amounts, now: Timestamp) -> Result<VerifiedPayment, Refused> {
     schemes(payment, wanted)?;
     let (authorization, bytes) = payload::parse(&payment.payload)?;
     let (name, version) = domain(wanted)?;
@@ -43,13 +56,18 @@ pub fn verify(payment: &Payment, wanted: &Requirements, now: Timestamp) -> Resul
     let chain_id = networks::chain_id(&wanted.network).ok_or_else(|| requirement("network"))?;
     let asset = Address::parse(&wanted.asset).ok_or_else(|| requirement("asset"))?;
     let pay_to = Address::parse(&wanted.pay_to).ok_or_else(|| requirement("payTo"))?;
-    let amount = Word::from_decimal(&wanted.amount).ok_or_else(|| requirement("amount"))?;
+    let least = Word::from_decimal(&wanted.amount).ok_or_else(|| requirement("amount"))?;
+    let amounts = match amounts {
+        Amounts::Exact => least..=least,
+        Amounts::UpTo(most) => least..=Word::from(most.get()),
+    };
     if let Some(accepted) = &payment.accepted {
+        compare_amount(accepted, &amounts, &authorization)?;
         compare(accepted, wanted)?;
     }
     let digest = eip712::digest(&eip712::domain_separator(name, version, chain_id, asset), &authorization);
     let proof = prove(&authorization, &bytes, &digest)?;
-    let terms = terms(&authorization, pay_to, amount, payment.version, now);
+    let terms = terms(&authorization, pay_to, &amounts, payment.version, now);
     let extra = payment.accepted.as_ref().map_or(Ok(()), |accepted| compare_extra(accepted, wanted));
     if let Err(other) = terms.and(extra) {
         return Err(match proof {
@@ -59,7 +77,21 @@ pub fn verify(payment: &Payment, wanted: &Requirements, now: Timestamp) -> Resul
             Proof::NeedsCode => not_signed(&authorization, wanted),
         });
     }
-    VerifiedPayment::assemble(payment.version, wanted.clone(), payment.payload.clone(), proof, now)
+    let requirements = Requirements { amount: authorization.value.to_string(), ..wanted.clone() };
+    VerifiedPayment::assemble(payment.version, requirements, payment.payload.clone(), proof, now)
+}
+
+/// Whether a payment that its payer did not sign for our token was signed for one of this EIP-712 name, and is right in
+/// every other way: some buyers' libraries know one name for USDC on all networks.
+pub fn is_signed_for(name: &str, payment: &Payment, wanted: &Requirements) -> bool {
+    let signed = || {
+        let (authorization, bytes) = payload::parse(&payment.payload).ok()?;
+        let (ours, version) = domain(wanted).ok()?;
+        let (chain_id, asset) = (networks::chain_id(&wanted.network)?, Address::parse(&wanted.asset)?);
+        let digest = eip712::digest(&eip712::domain_separator(name, version, chain_id, asset), &authorization);
+        Some(ours != name && prove(&authorization, &bytes, &digest).ok()? == Proof::Recovered)
+    };
+    signed().unwrap_or(false)
 }
 
 /// What a payer without code is told whose signature recovers to somebody else.
@@ -97,14 +129,11 @@ fn domain(wanted: &Requirements) -> Result<(&str, &str), Refused> {
 }
 
 /// Compares what the buyer says it accepted with what we ask now, string by string; only hex case is forgiven.
-/// `network` and `scheme` are compared by the caller.
+/// `network`, `scheme` and the amount are compared by the caller.
 fn compare(accepted: &Requirements, wanted: &Requirements) -> Result<(), Refused> {
     let differs = |reason, field: &str, theirs: &str, ours: &str| {
         Err(invalid(reason, format!("accepted.{field} is {theirs:?}, and {ours:?} is asked; sign the offer in PAYMENT-REQUIRED")))
     };
-    if accepted.amount != wanted.amount {
-        return differs(reason::VALUE_V2, "amount", &accepted.amount, &wanted.amount);
-    }
     if !accepted.pay_to.eq_ignore_ascii_case(&wanted.pay_to) {
         return differs(reason::RECIPIENT, "payTo", &accepted.pay_to, &wanted.pay_to);
     }
@@ -114,6 +143,48 @@ fn compare(accepted: &Requirements, wanted: &Requirements) -> Result<(), Refused
     if accepted.max_timeout_seconds != wanted.max_timeout_seconds {
         let (theirs, ours) = (accepted.max_timeout_seconds.to_string(), wanted.max_timeout_seconds.to_string());
         return differs(reason::REQUIREMENTS, "maxTimeoutSeconds", &theirs, &ours);
+    }
+    Ok(())
+}
+
+/// What the buyer says it accepted must be an amount that we ask, and of a range no more than it then authorized.
+fn compare_amount(accepted: &Requirements, amounts: &RangeInclusive<Word>, authorization: &Authorization) -> Result<(), Refused> {
+    let said: String = accepted.amount.chars().take(80).collect();
+    let differs = |what: String| Err(invalid(reason::VALUE_V2, format!("accepted.amount is {said:?}, {what}")));
+    if amounts.start() == amounts.end() {
+        let asked = amounts.start().to_string();
+        return match accepted.amount == asked {
+            true => Ok(()),
+            false => differs(format!("and {asked:?} is asked; sign the offer in PAYMENT-REQUIRED")),
+        };
+    }
+    let Some(amount) = Word::from_decimal(&accepted.amount) else {
+        return differs("not a number of the token's units; sign the offer in PAYMENT-REQUIRED".into());
+    };
+    within(amounts, amount)?;
+    if amount > authorization.value {
+        return differs(format!("and {} units are authorized; sign as much as you say", authorization.value));
+    }
+    Ok(())
+}
+
+/// Whether an amount is one that we ask.
+fn within(amounts: &RangeInclusive<Word>, amount: Word) -> Result<(), Refused> {
+    let (least, most) = (amounts.start(), amounts.end());
+    let usdc = |units: &Word| Micros::new(units.as_u64().unwrap_or(u64::MAX));
+    if amount < *least {
+        let message = format!(
+            "the payment is over {amount} units of the token, and at least {least} ({} USDC) are taken; sign more",
+            usdc(least)
+        );
+        return Err(invalid(reason::TOO_LOW, message));
+    }
+    if amount > *most {
+        let message = format!(
+            "the payment is over {amount} units of the token, and at most {most} ({} USDC) are taken; sign less",
+            usdc(most)
+        );
+        return Err(invalid(reason::TOO_HIGH, message));
     }
     Ok(())
 }
@@ -151,7 +222,13 @@ fn prove(authorization: &Authorization, bytes: &[u8], digest: &[u8; 32]) -> Resu
     Err(invalid(reason::SIGNATURE, format!("the signature {why}; sign the offer in PAYMENT-REQUIRED again")))
 }
 
-fn terms(authorization: &Authorization, pay_to: Address, amount: Word, version: Version, now: Timestamp) -> Result<(), Refused> {
+fn terms(
+    authorization: &Authorization,
+    pay_to: Address,
+    amounts: &RangeInclusive<Word>,
+    version: Version,
+    now: Timestamp,
+) -> Result<(), Refused> {
     if authorization.to != pay_to {
         return Err(invalid(
             reason::RECIPIENT,
@@ -159,7 +236,7 @@ fn terms(authorization: &Authorization, pay_to: Address, amount: Word, version: 
         ));
     }
     if authorization.from == pay_to {
-        return Err(invalid(reason::RECIPIENT, format!("the payer is the recipient, {pay_to}; pay from another wallet")));
+        return Err(invalid(reason::PAYER, format!("the payer is the recipient, {pay_to}; pay from another wallet")));
     }
     if authorization.valid_before < Word::from(now.secs().saturating_add(SHORTEST_LIFE_SECONDS)) {
         return Err(invalid(
@@ -182,7 +259,11 @@ fn terms(authorization: &Authorization, pay_to: Address, amount: Word, version: 
             ),
         ));
     }
-    if authorization.value != amount || amount.is_zero() {
+    let amount = amounts.start();
+    if amount != amounts.end() {
+        return within(amounts, authorization.value);
+    }
+    if authorization.value != *amount || amount.is_zero() {
         let reason = match version {
             Version::V1 => reason::VALUE_V1,
             Version::V2 => reason::VALUE_V2,

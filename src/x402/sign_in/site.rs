@@ -7,6 +7,9 @@ use super::text;
 /// The domain of the service whose client our buyers use: signing for it is their most common mistake.
 const CLIENTS_HOME: &str = "api.venice.ai";
 
+/// Wallets sign in for this chain wherever they pay, so it is always taken: `venice-x402-client` signs for no other.
+const BASE: &str = "eip155:8453";
+
 /// Scheme and authority of one address of the gateway.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin {
@@ -58,11 +61,25 @@ pub struct SignInRules {
 
 impl SignInRules {
     /// The rules of a gateway that callers see at `public_url`. `loopback_port` is the port it listens on, if that is on this
-    /// machine's loopback address only: whoever sits at the machine may use any of its names. `chains` are CAIP-2. `None`
-    /// when the URL has no host.
+    /// machine's loopback address only: whoever sits at the machine may use any of its names. `networks` are those that are
+    /// sold on, in CAIP-2. `None` when the URL has no host.
     ///
     /// The port is a part of the domain: another port of the same host may be somebody else's.
-    pub fn new(public_url: &str, loopback_port: Option<u16>, chains: Vec<String>) -> Option<SignInRules> {
+    pub fn new<'a>(
+        public_url: &str,
+        loopback_port: Option<u16>,
+        networks: impl IntoIterator<Item = &'a str>,
+    ) -> Option<SignInRules> {
+        let mut chains = vec![BASE.to_owned()];
+        for network in networks {
+            if network.starts_with("eip155:") && network != BASE {
+                chains.push(network.to_owned());
+            }
+        }
+        SignInRules::with_chains(public_url, loopback_port, chains)
+    }
+
+    fn with_chains(public_url: &str, loopback_port: Option<u16>, chains: Vec<String>) -> Option<SignInRules> {
         let mut origins = vec![Origin::of_url(public_url)?];
         if let Some(port) = loopback_port {
             let local = ["127.0.0.1", "localhost", "[::1]"].map(|host| format!("http://{host}:{port}"));
@@ -76,7 +93,7 @@ impl SignInRules {
     /// when it is no domain.
     pub fn for_domain(domain: &str, chains: Vec<String>) -> Option<SignInRules> {
         if domain.contains("://") {
-            return SignInRules::new(domain, None, chains);
+            return SignInRules::with_chains(domain, None, chains);
         }
         let origin = Origin { scheme: None, authority: authority_of(domain, None)? };
         Some(SignInRules { public_url: origin.url(), origins: vec![origin], chains })

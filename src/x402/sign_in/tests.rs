@@ -218,8 +218,10 @@ fn a_header_is_base64_in_any_of_its_forms() {
         assert_eq!(code(SignIn::from_header(bad)), PARSE_ERROR, "{bad:.40}");
     }
     assert_eq!(code(SignIn::from_header(&STANDARD.encode([0xff, 0xfe]))), PARSE_ERROR);
-    let deep = format!("{{\"a\":{}1{}}}", "[".repeat(1500), "]".repeat(1500));
-    assert_eq!(code(SignIn::from_header(&STANDARD.encode(deep))), PARSE_ERROR);
+    for field in ["chainId", "resources", "other"] {
+        let deep = format!("{{\"{field}\":{}1{}}}", "[".repeat(2500), "]".repeat(2500));
+        assert_eq!(code(SignIn::from_header(&STANDARD.encode(deep))), INVALID_PAYLOAD, "{field}");
+    }
 }
 
 #[test]
@@ -361,14 +363,13 @@ fn no_field_brings_a_line_of_its_own() {
 
 /// Whether a message for this domain and URI is one for the gateway; else the code.
 fn place(rules: &SignInRules, domain: &str, uri: &str) -> Result<(), SignInFault> {
-    let text = minimal().replacen("your.name wants", &format!("{domain} wants"), 1).replace("https://your.name", uri);
+    let text = minimal().replacen("https://your.name", uri, 1).replacen("your.name wants", &format!("{domain} wants"), 1);
     rules.check_place(&Message::parse(&text, Family::Evm).unwrap())
 }
 
 #[test]
 fn only_our_own_addresses_are_signed_for() {
-    let chains = || vec!["eip155:8453".to_owned()];
-    let rules = SignInRules::new("https://Your.Name:443/gw", Some(4020), chains()).unwrap();
+    let rules = SignInRules::new("https://Your.Name:443/gw", Some(4020), ["eip155:8453"]).unwrap();
     assert_eq!(rules.domain(), "your.name", "as the challenge names it");
     for (domain, uri) in [
         ("your.name", "https://your.name/v1/messages?x=1"),
@@ -386,6 +387,7 @@ fn only_our_own_addresses_are_signed_for() {
         "your.name.evil.example",
         "evilyour.name",
         "your.name:1337",
+        "your.name:443:1337",
         "your.name.",
         "user@your.name",
         "your.name@evil.example",
@@ -413,13 +415,34 @@ fn only_our_own_addresses_are_signed_for() {
     ] {
         assert_eq!(place(&rules, "your.name", uri).unwrap_err().code, URI_MISMATCH, "{uri}");
     }
-    let public = SignInRules::new("https://your.name", None, chains()).unwrap();
+    let public = SignInRules::new("https://your.name", None, []).unwrap();
     assert_eq!(place(&public, "127.0.0.1:4020", ours).unwrap_err().code, DOMAIN_MISMATCH, "not listening on loopback");
 }
 
 #[test]
+fn base_is_signed_for_wherever_a_gateway_sells() {
+    let chains = |networks: &[&'static str]| {
+        let rules = SignInRules::new("https://your.name", None, networks.iter().copied()).unwrap();
+        rules.chains().join(" ")
+    };
+    assert_eq!(chains(&[]), "eip155:8453");
+    assert_eq!(chains(&["eip155:84532"]), "eip155:8453 eip155:84532");
+    assert_eq!(chains(&["eip155:137", "eip155:8453"]), "eip155:8453 eip155:137");
+}
+
+#[test]
+fn two_headers_that_differ_are_no_sign_in() {
+    assert_eq!(only_sign_in([]), Ok(None));
+    assert_eq!(only_sign_in(["", " "]), Ok(None));
+    assert_eq!(only_sign_in(["", "a"]), Ok(Some("a")));
+    assert_eq!(only_sign_in(["a", "", " a "]), Ok(Some("a")));
+    assert_eq!(code(only_sign_in(["a", "b"])), PARSE_ERROR);
+    assert_eq!(code(only_sign_in(["a", "a", "b"])), PARSE_ERROR);
+}
+
+#[test]
 fn the_refusal_of_a_domain_says_what_to_do() {
-    let rules = SignInRules::new("http://your.name:8080/gw", None, Vec::new()).unwrap();
+    let rules = SignInRules::new("http://your.name:8080/gw", None, []).unwrap();
     let said = |domain: &str| place(&rules, domain, "http://your.name:8080").unwrap_err().message;
     assert_eq!(
         said("api.venice.ai"),
@@ -451,7 +474,7 @@ fn a_single_domain_can_be_judged_for_with_and_without_a_scheme() {
 #[test]
 fn a_challenge_is_one_that_a_wallet_can_sign_as_it_stands() {
     let chains = ["eip155:8453", "solana:5eykt4UsFv8P8NJdTREpY1vzqKqZKvdp"].map(str::to_owned).to_vec();
-    let rules = SignInRules::new("https://your.name", None, chains).unwrap();
+    let rules = SignInRules::for_domain("https://your.name", chains).unwrap();
     let now = Timestamp::from_millis(1_767_323_045_678);
     let uri = "https://your.name/v1/chat/completions";
     let challenge = Challenge::new(&rules, uri, "Sign in to Farebox", [0xab; 16], now);

@@ -14,6 +14,7 @@ pub mod provider;
 pub mod sdk;
 pub mod secure;
 pub mod server;
+pub mod sign_in;
 pub mod stub;
 pub mod upstream;
 

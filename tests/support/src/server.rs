@@ -332,8 +332,8 @@ price = {{ input = "{INPUT_PRICE}", output = "{OUTPUT_PRICE}"{prices} }}
 "#
         );
     }
-    let wide = ["per_ip_per_second = 100000", "per_ip_burst = 100000", "payments_per_ip_per_minute = 100000"];
-    let wide = wide.map(str::to_owned).to_vec();
+    let wide = ["per_ip_per_second", "per_ip_burst", "payments_per_ip_per_minute", "key_changes_per_ip_per_minute"];
+    let wide = wide.map(|limit| format!("{limit} = 100000")).to_vec();
     let limits = if settings.limits.is_empty() { &wide } else { &settings.limits };
     // Writing to a String cannot fail.
     let _ = write!(text, "\n[limits]\n{}\n\n[payments]\n{}\n", limits.join("\n"), settings.payments.join("\n"));

@@ -6,6 +6,7 @@ use farebox_rig::anvil::{Anvil, BUYER, MINTER, PAY_TO, SETTLER, Wallet};
 use farebox_rig::buyer::{Intent, sign};
 use farebox_rig::http::{self, Request};
 use farebox_rig::process::eventually;
+use farebox_rig::sign_in::{SignIn, Signature};
 use farebox_rig::upstream::{UPSTREAM_KEY, Upstream};
 use serde_json::{Value, json};
 
@@ -83,4 +84,23 @@ fn a_broken_answer_is_seen_as_broken_and_hanging_up_is_felt_upstream() {
     assert!(stream.next_chunk().is_some());
     drop(stream);
     eventually("the upstream notices that its caller is gone", || upstream.calls()[1]["outcome"] == "client_gone");
+}
+
+#[test]
+fn a_sign_in_of_the_rig_is_what_the_real_wallet_client_signs() {
+    let file = std::fs::read_to_string(farebox_rig::tests_dir().join("vectors/wallet-client.json")).unwrap();
+    let real: Value = serde_json::from_str(&file).unwrap();
+    let real = &real["evm"];
+    // The key of the vector; signatures follow from key and text.
+    let sign_in = SignIn::new(SETTLER, "http://127.0.0.1:8402").set("nonce", "0123456789abcdef");
+    let sign_in = sign_in.set("issuedAt", "2026-01-02T03:04:05.678Z").set("expirationTime", "2026-01-02T03:09:05.678Z");
+    assert_eq!(sign_in.text(), real["message"].as_str().unwrap());
+    assert_eq!(sign_in.signed(), real["signature"].as_str().unwrap());
+    let bare = sign_in.clone().set("statement", Value::Null).set("expirationTime", Value::Null);
+    assert_eq!(bare.text(), real["messageWithoutStatementOrExpiry"].as_str().unwrap());
+    assert_eq!(bare.signed(), real["signatureWithoutStatementOrExpiry"].as_str().unwrap());
+    for other in [Signature::HighS, Signature::Zero, Signature::Of(BUYER)] {
+        assert_ne!(sign_in.clone().signature(other).signed(), sign_in.signed());
+    }
+    assert_ne!(SignIn::new(BUYER, "http://x").nonce(), SignIn::new(BUYER, "http://x").nonce());
 }

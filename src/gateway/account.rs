@@ -1,0 +1,168 @@
+//! What an owner is told about an account: what it has, what it used, what moved, and what one call cost.
+
+use serde_json::{Value, json};
+
+use super::settle::ledger_unavailable;
+use crate::account::AccountId;
+use crate::clock::{Day, Period, Timestamp};
+use crate::error::{Code, Error};
+use crate::ids::RequestId;
+use crate::ledger::{Denied, Entry, Grant, Ledger, Movement, Receipt, Standing, Used};
+use crate::money::{Micros, signed_usd};
+
+/// Days of usage that are shown when nobody says how many, and at most.
+pub const DAYS: usize = 30;
+pub const MOST_DAYS: usize = 366;
+/// Lines of a statement that are shown when nobody says how many, and at most.
+pub const LINES: usize = 50;
+pub const MOST_LINES: usize = 100;
+/// Lines that may be passed over, at most: each is read.
+pub const MOST_OFFSET: usize = 1_000_000;
+
+fn stopped(denied: &Denied) -> Error {
+    ledger_unavailable(&denied.to_string())
+}
+
+fn usd(micros: u64) -> serde_json::Number {
+    Micros::new(micros).as_usd()
+}
+
+/// What an account can spend now.
+///
+/// # Errors
+/// `ledger_unavailable`.
+pub fn now(ledger: &Ledger, account: AccountId) -> Result<Standing, Error> {
+    ledger.standing(account).map_err(|denied| stopped(&denied))
+}
+
+/// What an account has now, all from one moment. Money is USD, times are RFC 3339.
+///
+/// # Errors
+/// `ledger_unavailable`.
+pub fn standing(ledger: &Ledger, account: AccountId, now: Timestamp) -> Result<Value, Error> {
+    let standing = self::now(ledger, account)?;
+    let grants = ledger.grants().map_err(|denied| stopped(&denied))?;
+    let grant = grants.into_iter().find(|(wallet, _)| *wallet == account).map(|(_, grant)| grant);
+    Ok(json!({
+        "account": account.to_string(),
+        "balance_usd": standing.posted.as_usd(),
+        "held_usd": standing.held.as_usd(),
+        "available_usd": standing.available.as_usd(),
+        "open_calls": standing.open_calls,
+        "allowance": grant.map(|grant| allowance(&grant, standing.allowance, now)),
+    }))
+}
+
+/// An allowance, and what is left of it today.
+fn allowance(grant: &Grant, left: Micros, now: Timestamp) -> Value {
+    json!({
+        "usd_per_day": usd(grant.per_day),
+        "today_usd": grant.of(now).as_usd(),
+        "left_usd": left.as_usd(),
+        "renews_at": Period::Day.renews(now).map(Timestamp::to_rfc3339),
+        "valid_from": grant.from.map(|from| Timestamp::from_millis(from).to_rfc3339()),
+        "valid_until": grant.until.map(|until| Timestamp::from_millis(until).to_rfc3339()),
+    })
+}
+
+/// What an account used on the last `days` days, today among them: sums by day, key and model.
+///
+/// # Errors
+/// `ledger_unavailable`.
+pub fn usage(ledger: &Ledger, account: AccountId, days: usize, now: Timestamp) -> Result<Value, Error> {
+    let before_today = u32::try_from(days.saturating_sub(1)).unwrap_or(u32::MAX);
+    let since = Day(now.day().0.saturating_sub(before_today));
+    let used = ledger.usage(account, since).map_err(|denied| stopped(&denied))?;
+    let sum = |of: fn(&Used) -> u64| used.iter().fold(0u64, |sum, row| sum.saturating_add(of(row)));
+    let row = |row: &Used| {
+        json!({
+            "date": date(row.day),
+            "key": row.key,
+            "model": row.model,
+            "calls": row.calls,
+            "charge_usd": usd(row.charge),
+            "allowance_usd": usd(row.allowance),
+            "input_tokens": row.input,
+            "output_tokens": row.output,
+        })
+    };
+    Ok(json!({
+        "from": date(since),
+        "to": date(now.day()),
+        "total": {
+            "calls": sum(|row| row.calls),
+            "charge_usd": usd(sum(|row| row.charge)),
+            "allowance_usd": usd(sum(|row| row.allowance)),
+            "input_tokens": sum(|row| row.input),
+            "output_tokens": sum(|row| row.output),
+        },
+        "rows": used.iter().map(row).collect::<Vec<_>>(),
+    }))
+}
+
+fn date(day: Day) -> String {
+    day.began().to_rfc3339().chars().take("2026-01-02".len()).collect()
+}
+
+/// Lines of an account's statement, the newest first, and what it has posted.
+///
+/// # Errors
+/// `ledger_unavailable`.
+pub fn transactions(ledger: &Ledger, account: AccountId, limit: usize, offset: usize) -> Result<Value, Error> {
+    let (entries, more) = ledger.statement(account, limit, offset).map_err(|denied| stopped(&denied))?;
+    let line = |entry: &Entry| {
+        json!({
+            "id": entry.number.to_string(),
+            "type": match entry.movement {
+                Movement::TopUp => "TOP_UP",
+                Movement::Charge => "CHARGE",
+                Movement::Refund => "REFUND",
+            },
+            "amount_usd": signed_usd(entry.amount),
+            "balance_after_usd": signed_usd(entry.balance_after),
+            "at": entry.at.to_rfc3339(),
+            "request_id": entry.request.map(|request| request.to_string()),
+            "model": entry.model,
+        })
+    };
+    let lines: Vec<_> = entries.iter().map(line).collect();
+    Ok(json!({
+        "account": account.to_string(),
+        "transactions": lines,
+        "pagination": { "limit": limit, "offset": offset, "has_more": more },
+    }))
+}
+
+/// The receipt of one call of this account.
+///
+/// # Errors
+/// `not_found`, also for a call of somebody else; `ledger_unavailable`.
+pub fn receipt(ledger: &Ledger, account: AccountId, request: RequestId) -> Result<Value, Error> {
+    let receipt = ledger.receipt(request).map_err(|denied| stopped(&denied))?;
+    let unknown = "you have no call with this id that was charged; a call is found some moments after its answer has ended";
+    let receipt = receipt.filter(|receipt| receipt.account == account).ok_or_else(|| Error::new(Code::NotFound, unknown))?;
+    Ok(shown(request, &receipt))
+}
+
+pub(super) fn shown(request: RequestId, receipt: &Receipt) -> Value {
+    json!({
+        "request_id": request.to_string(),
+        "account": receipt.account.to_string(),
+        "key": receipt.key,
+        "payment_id": receipt.payment,
+        "transaction": receipt.tx,
+        "model": receipt.model,
+        "path": receipt.path,
+        "ended_at": Timestamp::from_millis(receipt.at).to_rfc3339(),
+        "complete": receipt.whole,
+        "quote_usd": usd(receipt.ceiling),
+        "charge_usd": usd(receipt.charge),
+        "allowance_usd": usd(receipt.allowance),
+        "credited_usd": usd(receipt.credited),
+        "refunded_usd": usd(receipt.refunded),
+        "input_tokens": receipt.input,
+        "output_tokens": receipt.output,
+        "cache_read_tokens": receipt.cache_read,
+        "cache_write_tokens": receipt.cache_write,
+    })
+}

@@ -1,0 +1,317 @@
+//! Keys as their owners have them: minted and shown once, listed, changed, revoked, given a new secret; each change is durable
+//! before it is answered.
+
+mod wish;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::settle::ledger_unavailable;
+use crate::account::AccountId;
+use crate::catalogue::Catalogue;
+use crate::clock::{Clock, Timestamp};
+use crate::config::Config;
+use crate::error::{Code, Error};
+use crate::ids::KeyId;
+use crate::keys::{Broken, Keys, PlainKey, Previous, Record};
+use crate::ledger::{Denied, Ledger};
+use crate::money::Micros;
+
+pub use wish::{Amendment, Change, Rotation, Terms, Wish};
+
+/// For each key that an account may have, so many that it has revoked may stand in the index beside them: else somebody
+/// could fill the disk by minting and revoking.
+const REVOKED_FOR_EACH: usize = 20;
+/// Revoked keys that a list shows, the newest.
+const REVOKED_SHOWN: usize = 100;
+
+/// Whose keys a caller may see and change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whose {
+    /// The keys of this account; it does not hear whether others exist.
+    Of(AccountId),
+    /// All: the operator's own hand.
+    Anybodys,
+}
+
+/// Randomness for one new secret, drawn at the edge.
+pub struct Fresh {
+    pub id: [u8; 16],
+    pub secret: [u8; 32],
+}
+
+/// A secret that exists since this moment, for the one answer that shows it.
+pub struct Minted {
+    key: PlainKey,
+    facts: Value,
+}
+
+impl Minted {
+    /// What is known of the key, and the key.
+    pub fn reveal(self) -> Value {
+        let mut facts = self.facts;
+        facts["key"] = self.key.reveal().into();
+        facts
+    }
+}
+
+impl fmt::Debug for Minted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Minted")
+    }
+}
+
+/// All that is needed to change keys; clones share it. Its functions read and write the disk: call them where blocking is
+/// fine, and where a caller who leaves does not cancel them.
+#[derive(Clone)]
+pub struct Keyring {
+    pub ledger: Ledger,
+    pub clock: Clock,
+    keys: Arc<Keys>,
+    catalogue: Arc<Catalogue>,
+    /// Keys that an account may have, revoked ones not counted.
+    most: usize,
+}
+
+/// Why a change did not happen.
+enum Failed {
+    Refused(Error),
+    Broken(Broken),
+}
+
+impl From<Broken> for Failed {
+    fn from(broken: Broken) -> Self {
+        Failed::Broken(broken)
+    }
+}
+
+impl From<Error> for Failed {
+    fn from(error: Error) -> Self {
+        Failed::Refused(error)
+    }
+}
+
+impl From<Failed> for Error {
+    fn from(failed: Failed) -> Self {
+        match failed {
+            Failed::Refused(error) => error,
+            Failed::Broken(broken) => unusable(&broken),
+        }
+    }
+}
+
+/// Keys can be neither looked up nor changed: the program is about to end, and its next start mends that.
+fn unusable(broken: &Broken) -> Error {
+    let message = "API keys cannot be used or changed at the moment; wait a little, and list your keys before you ask again";
+    Error::new(Code::LedgerUnavailable, message).retry_after(5).because(broken.to_string())
+}
+
+fn unknown_key() -> Error {
+    Error::new(Code::NotFound, "you have no key with this id; GET /api/keys lists them")
+}
+
+impl Keyring {
+    /// Over books and keys that are open.
+    pub fn new(config: &Config, ledger: Ledger, keys: Arc<Keys>, clock: Clock) -> Keyring {
+        let catalogue = Arc::new(config.catalogue.clone());
+        Keyring { ledger, clock, keys, catalogue, most: config.prepaid.keys_per_account }
+    }
+
+    /// What a wish comes to here and now.
+    ///
+    /// # Errors
+    /// `invalid_request` says which field is wrong, and how it is written.
+    pub fn terms(&self, wish: &Wish) -> Result<Terms, Error> {
+        wish.terms(&self.catalogue, self.clock.now())
+    }
+
+    /// What a change comes to here and now.
+    ///
+    /// # Errors
+    /// As [`Keyring::terms`].
+    pub fn amendment(&self, change: &Change) -> Result<Amendment, Error> {
+        change.amendment(&self.catalogue, self.clock.now())
+    }
+
+    /// Makes a key for an account. It is durable when this returns, and shown by what is returned, and never again.
+    ///
+    /// # Errors
+    /// `key_limit` when the account has as many keys as it may; `ledger_unavailable`.
+    pub fn mint(&self, account: AccountId, terms: Terms, fresh: Fresh) -> Result<Minted, Error> {
+        let now = self.clock.now();
+        let (key, seal) = self.keys.seal(fresh.secret).map_err(|broken| unusable(&broken))?;
+        let record = self.keys.change(|| -> Result<_, Failed> {
+            self.check_room(account)?;
+            let record = Record {
+                id: KeyId(u128::from_be_bytes(fresh.id)),
+                account,
+                name: terms.name,
+                seal,
+                limit: terms.limit,
+                reset: terms.reset,
+                models: terms.models,
+                expires_at: terms.expires_at,
+                created_at: now,
+                revoked_at: None,
+                previous: None,
+            };
+            // A second one of the same name would take the place of the first.
+            if self.keys.get(record.id)?.is_some() {
+                return Err(Error::new(Code::Internal, "no key was made, for want of randomness; ask again").into());
+            }
+            self.journal(record)
+        })?;
+        tracing::info!(key.id = %record.id, account = %account, "a key was minted");
+        Ok(Minted { facts: self.facts(&record)?, key })
+    }
+
+    fn check_room(&self, account: AccountId) -> Result<(), Failed> {
+        let keys = self.keys.of(account)?;
+        let live = keys.iter().filter(|record| record.revoked_at.is_none()).count();
+        let full = |message: String| Err(Error::new(Code::TooManyKeys, message).into());
+        if live >= self.most {
+            return full(format!("this account has {live} keys, as many as it may; revoke one that is not used any more"));
+        }
+        let revoked = keys.len() - live;
+        if revoked >= self.most.saturating_mul(REVOKED_FOR_EACH) {
+            let message = format!("this account has revoked {revoked} keys and can mint no more; rotate one that it has instead");
+            return full(message);
+        }
+        Ok(())
+    }
+
+    /// The keys of an account, newest first: all that are not revoked, and the newest of those that are.
+    ///
+    /// # Errors
+    /// `ledger_unavailable`.
+    pub fn list(&self, account: AccountId) -> Result<Vec<Value>, Error> {
+        let keys = self.keys.of(account).map_err(|broken| unusable(&broken))?;
+        let mut revoked = 0;
+        let shown = keys.iter().filter(|record| {
+            revoked += usize::from(record.revoked_at.is_some());
+            record.revoked_at.is_none() || revoked <= REVOKED_SHOWN
+        });
+        shown.map(|record| self.facts(record)).collect()
+    }
+
+    /// How many keys an account has that are not revoked.
+    ///
+    /// # Errors
+    /// `ledger_unavailable`.
+    pub fn live(&self, account: AccountId) -> Result<usize, Error> {
+        let keys = self.keys.of(account).map_err(|broken| unusable(&broken))?;
+        Ok(keys.iter().filter(|record| record.revoked_at.is_none()).count())
+    }
+
+    /// Changes what a key may do from the next call on.
+    ///
+    /// # Errors
+    /// `not_found`; `invalid_request` for a revoked key; `ledger_unavailable`.
+    pub fn change(&self, whose: Whose, id: KeyId, amendment: Amendment) -> Result<Value, Error> {
+        let record = self.keys.change(|| -> Result<_, Failed> {
+            let record = usable(self.known(whose, id)?)?;
+            self.journal(amendment.of(record))
+        })?;
+        tracing::info!(key.id = %id, "a key was changed");
+        self.facts(&record)
+    }
+
+    /// Ends a key at once, and the calls that run with it. A key that is revoked stays as it is.
+    ///
+    /// # Errors
+    /// `not_found`, `ledger_unavailable`.
+    pub fn revoke(&self, whose: Whose, id: KeyId) -> Result<Value, Error> {
+        // Asked for twice, it is written once. A key is never revived, so this look may be as old as it likes.
+        if let Some(record) = Some(self.known(whose, id)?).filter(|record| record.revoked_at.is_some()) {
+            return self.facts(&record);
+        }
+        let now = self.clock.now();
+        let record = self.keys.change(|| -> Result<_, Failed> {
+            let record = self.known(whose, id)?;
+            let revoked_at = record.revoked_at.or(Some(now));
+            self.journal(Record { revoked_at, ..record })
+        })?;
+        tracing::info!(key.id = %id, "a key was revoked");
+        self.facts(&record)
+    }
+
+    /// Gives a key a new secret. The old one is taken for the time that was chosen, an older one not any more.
+    ///
+    /// # Errors
+    /// `not_found`; `invalid_request` for a revoked key; `ledger_unavailable`.
+    pub fn rotate(&self, whose: Whose, id: KeyId, grace: Duration, fresh: Fresh) -> Result<Minted, Error> {
+        let now = self.clock.now();
+        let (key, seal) = self.keys.seal(fresh.secret).map_err(|broken| unusable(&broken))?;
+        let record = self.keys.change(|| -> Result<_, Failed> {
+            let record = usable(self.known(whose, id)?)?;
+            let old = Previous { seal: record.seal, until: now.plus(grace) };
+            self.journal(Record { seal, previous: Some(old).filter(|_| !grace.is_zero()), ..record })
+        })?;
+        tracing::info!(key.id = %id, grace_seconds = grace.as_secs(), "a key was given a new secret");
+        Ok(Minted { facts: self.facts(&record)?, key })
+    }
+
+    /// What is known of a key, its spending included. Times are RFC 3339, money is USD.
+    ///
+    /// # Errors
+    /// `ledger_unavailable`.
+    pub fn facts(&self, record: &Record) -> Result<Value, Error> {
+        let now = self.clock.now();
+        let spending = self.ledger.key_spending(record.id, record.reset).map_err(|denied| stopped(&denied))?;
+        let usd = |micros| Micros::new(micros).as_usd();
+        let previous = record.previous.as_ref().filter(|previous| previous.until > now);
+        Ok(json!({
+            "id": record.id,
+            "account": record.account.to_string(),
+            "name": record.name,
+            "last4": record.seal.last4,
+            "state": state(record, now),
+            "spend_limit_usd": record.limit.map(Micros::as_usd),
+            "reset": record.reset,
+            "spent_usd": usd(spending.spent),
+            "held_usd": usd(spending.held),
+            "left_usd": record.limit.map(|limit| usd(spending.left(limit.get()))),
+            "models": record.models,
+            "created_at": record.created_at.to_rfc3339(),
+            "expires_at": record.expires_at.map(Timestamp::to_rfc3339),
+            "revoked_at": record.revoked_at.map(Timestamp::to_rfc3339),
+            "previous": previous.map(|old| json!({ "last4": old.seal.last4, "valid_until": old.until.to_rfc3339() })),
+        }))
+    }
+
+    /// The key with this name, if the caller may know of it.
+    fn known(&self, whose: Whose, id: KeyId) -> Result<Record, Error> {
+        let record = self.keys.get(id).map_err(|broken| unusable(&broken))?;
+        let theirs = |record: &Record| whose == Whose::Anybodys || whose == Whose::Of(record.account);
+        record.filter(theirs).ok_or_else(unknown_key)
+    }
+
+    /// Makes a record durable in the journal: from then on it is true, whatever becomes of the index.
+    fn journal(&self, record: Record) -> Result<(u64, Record), Failed> {
+        let (number, durable) = self.ledger.journal_key(record.to_bytes()).map_err(|denied| stopped(&denied))?;
+        durable.wait_blocking().map_err(|why| ledger_unavailable(&why.to_string()))?;
+        Ok((number, record))
+    }
+}
+
+fn stopped(denied: &Denied) -> Error {
+    ledger_unavailable(&denied.to_string())
+}
+
+fn usable(record: Record) -> Result<Record, Error> {
+    match record.revoked_at {
+        None => Ok(record),
+        Some(_) => Err(Error::new(Code::InvalidRequest, "this key is revoked and stays so; mint a new one")),
+    }
+}
+
+fn state(record: &Record, now: Timestamp) -> &'static str {
+    match (record.revoked_at, record.expires_at) {
+        (Some(_), _) => "revoked",
+        (None, Some(at)) if at <= now => "expired",
+        (None, _) => "active",
+    }
+}

@@ -1,0 +1,214 @@
+//! What the operator's own hand does: keys, allowances, refunds, a look at an account; the same on a running gateway and a stopped one.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::account;
+use super::keyring::{Fresh, Keyring, Whose, Wish};
+use super::settle::ledger_unavailable;
+use crate::account::AccountId;
+use crate::chain::evm::address::Address;
+use crate::clock::Timestamp;
+use crate::error::{Code, Error};
+use crate::ids::{KeyId, RequestId};
+use crate::ledger::{Denied, Grant, Refused, Stopped};
+use crate::money::Micros;
+
+/// Characters of the note of an allowance, at most.
+const NOTE: usize = 200;
+/// Lines of an account's statement that the operator is shown.
+const LINES: usize = 20;
+
+/// One command. It travels as one line of JSON to a gateway that runs.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Command {
+    MintKey {
+        account: String,
+        wish: Wish,
+    },
+    ListKeys {
+        account: String,
+    },
+    RevokeKey {
+        id: String,
+    },
+    ShowAccount {
+        account: String,
+    },
+    SetAllowance {
+        account: String,
+        usd_per_day: String,
+        from: Option<String>,
+        until: Option<String>,
+        note: String,
+    },
+    ListAllowances,
+    RemoveAllowance {
+        account: String,
+    },
+    /// All that was paid of it, or this much.
+    Refund {
+        request: String,
+        usd: Option<String>,
+    },
+}
+
+impl fmt::Debug for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl Command {
+    /// For the log: what is done, not to whom.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Command::MintKey { .. } => "mint a key",
+            Command::ListKeys { .. } => "list keys",
+            Command::RevokeKey { .. } => "revoke a key",
+            Command::ShowAccount { .. } => "show an account",
+            Command::SetAllowance { .. } => "set an allowance",
+            Command::ListAllowances => "list allowances",
+            Command::RemoveAllowance { .. } => "remove an allowance",
+            Command::Refund { .. } => "refund a call",
+        }
+    }
+}
+
+/// Does one command to its end and says what came of it. What it changed is durable when this returns. `fresh` is drawn at the
+/// edge, and used for a new key.
+///
+/// # Errors
+/// `invalid_request`, `not_found`, `key_limit`, `ledger_unavailable`; nothing was changed then, unless the books have failed.
+pub async fn perform(keyring: &Keyring, command: Command, fresh: Fresh) -> Result<Value, Error> {
+    match command {
+        Command::MintKey { account, wish } => {
+            let (account, terms) = (wallet(&account)?, keyring.terms(&wish)?);
+            apart(keyring, move |keyring| Ok(keyring.mint(account, terms, fresh)?.reveal())).await
+        }
+        Command::ListKeys { account } => {
+            let account = wallet(&account)?;
+            apart(keyring, move |keyring| Ok(json!({ "keys": keyring.list(account)? }))).await
+        }
+        Command::RevokeKey { id } => {
+            let id = KeyId::parse(&id).ok_or_else(|| wrong("a key's id is key_ and 32 digits of hex"))?;
+            apart(keyring, move |keyring| keyring.revoke(Whose::Anybodys, id)).await
+        }
+        Command::ShowAccount { account } => {
+            let account = wallet(&account)?;
+            apart(keyring, move |keyring| show(keyring, account)).await
+        }
+        Command::SetAllowance { account, usd_per_day, from, until, note } => {
+            let (account, grant) = (wallet(&account)?, grant(&usd_per_day, from.as_deref(), until.as_deref(), note)?);
+            let durable = keyring.ledger.grant(account, Some(grant.clone())).map_err(|denied| stopped(&denied))?;
+            durable.wait().await.map_err(gone)?;
+            Ok(granted(account, &grant))
+        }
+        Command::ListAllowances => {
+            let grants = keyring.ledger.grants().map_err(|denied| stopped(&denied))?;
+            Ok(json!({ "allowances": grants.iter().map(|(account, grant)| granted(*account, grant)).collect::<Vec<_>>() }))
+        }
+        Command::RemoveAllowance { account } => remove(keyring, wallet(&account)?).await,
+        Command::Refund { request, usd } => refund(keyring, &request, usd.as_deref()).await,
+    }
+}
+
+/// Does what blocks on a thread for it.
+async fn apart(keyring: &Keyring, work: impl FnOnce(&Keyring) -> Result<Value, Error> + Send + 'static) -> Result<Value, Error> {
+    let keyring = keyring.clone();
+    let done = tokio::task::spawn_blocking(move || work(&keyring)).await;
+    done.unwrap_or_else(|error| Err(Error::new(Code::Internal, "the command broke off").because(error.to_string())))
+}
+
+fn show(keyring: &Keyring, account: AccountId) -> Result<Value, Error> {
+    let mut shown = account::standing(&keyring.ledger, account, keyring.clock.now())?;
+    shown["keys"] = keyring.live(account)?.into();
+    shown["transactions"] = account::transactions(&keyring.ledger, account, LINES, 0)?["transactions"].take();
+    Ok(shown)
+}
+
+async fn remove(keyring: &Keyring, account: AccountId) -> Result<Value, Error> {
+    let grants = keyring.ledger.grants().map_err(|denied| stopped(&denied))?;
+    if !grants.iter().any(|(wallet, _)| *wallet == account) {
+        return Err(Error::new(Code::NotFound, format!("{account} has no allowance")));
+    }
+    let durable = keyring.ledger.grant(account, None).map_err(|denied| stopped(&denied))?;
+    durable.wait().await.map_err(gone)?;
+    Ok(json!({ "account": account.to_string(), "removed": true }))
+}
+
+async fn refund(keyring: &Keyring, request: &str, usd: Option<&str>) -> Result<Value, Error> {
+    let id =
+        RequestId::parse(request).ok_or_else(|| wrong("a request id is req_ and 32 digits of hex, as X-Request-Id says it"))?;
+    let unknown = || Error::new(Code::NotFound, format!("no call {id} was charged"));
+    let ledger = &keyring.ledger;
+    let receipt = ledger.receipt(id).map_err(|denied| stopped(&denied))?.ok_or_else(unknown)?;
+    let left = receipt.charge.saturating_sub(receipt.allowance).saturating_sub(receipt.refunded);
+    let at_most = |left: Micros| wrong(format!("{left} USD were paid of it and not given back before; that is the most"));
+    let amount = usd.map(|usd| Micros::parse_usd(usd).map_err(|why| wrong(why.to_string()))).transpose()?;
+    let amount = amount.unwrap_or(Micros::new(left));
+    if amount.is_zero() {
+        return Err(at_most(Micros::new(left)));
+    }
+    ledger.refund(id, amount).await.map_err(|denied| match denied {
+        Denied::Refused(Refused::Insufficient { available, .. }) => at_most(available),
+        Denied::Refused(Refused::WrongState) => unknown(),
+        denied => stopped(&denied),
+    })?;
+    tracing::info!(request.id = %id, %amount, account = %receipt.account, "a charge was given back");
+    let refunded = receipt.refunded.saturating_add(amount.get());
+    let mut shown = account::shown(id, &crate::ledger::Receipt { refunded, ..receipt });
+    shown["gave_back_usd"] = amount.as_usd().into();
+    Ok(shown)
+}
+
+fn grant(usd_per_day: &str, from: Option<&str>, until: Option<&str>, note: String) -> Result<Grant, Error> {
+    let per_day = Micros::parse_usd(usd_per_day).map_err(|why| wrong(why.to_string()))?;
+    let time = |text: &str| {
+        // A day alone is its first instant.
+        let at = Timestamp::from_rfc3339(text).or_else(|| Timestamp::from_rfc3339(&format!("{text}T00:00:00Z")));
+        at.map(Timestamp::millis)
+            .ok_or_else(|| wrong(format!("{text:?} is not a time such as 2027-01-31 or 2027-01-31T12:00:00Z")))
+    };
+    let (from, until) = (from.map(time).transpose()?, until.map(time).transpose()?);
+    if from.zip(until).is_some_and(|(from, until)| until <= from) {
+        return Err(wrong("it would end before it begins"));
+    }
+    if note.chars().count() > NOTE || note.chars().any(char::is_control) {
+        return Err(wrong(format!("the note is one line of at most {NOTE} characters")));
+    }
+    Ok(Grant { per_day: per_day.get(), from, until, note })
+}
+
+fn granted(account: AccountId, grant: &Grant) -> Value {
+    let time = |millis: u64| Timestamp::from_millis(millis).to_rfc3339();
+    json!({
+        "account": account.to_string(),
+        "usd_per_day": Micros::new(grant.per_day).as_usd(),
+        "valid_from": grant.from.map(time),
+        "valid_until": grant.until.map(time),
+        "note": grant.note,
+    })
+}
+
+/// `0x…` or `evm:0x…`.
+fn wallet(text: &str) -> Result<AccountId, Error> {
+    let address = Address::typed(text.strip_prefix("evm:").unwrap_or(text));
+    let say = "an account is a wallet's address, 0x and 40 digits of hex; in mixed case its EIP-55 checksum must be right";
+    address.map(|address| AccountId::Evm(address.0)).ok_or_else(|| wrong(say))
+}
+
+fn wrong(message: impl Into<String>) -> Error {
+    Error::new(Code::InvalidRequest, message)
+}
+
+fn stopped(denied: &Denied) -> Error {
+    ledger_unavailable(&denied.to_string())
+}
+
+fn gone(why: Stopped) -> Error {
+    ledger_unavailable(&why.to_string())
+}
