@@ -18,16 +18,18 @@ mod power;
 mod promises;
 #[path = "ledger/sample.rs"]
 mod sample;
+#[path = "ledger/seen.rs"]
+mod seen;
 #[path = "ledger/steps.rs"]
 mod steps;
 
 use proptest::prelude::*;
-use sample::{attempt, claim, clock, draw, payment, wait, wallet};
+use sample::{Hands, NOON, attempt, claim, clock, draw, key, payment, wait, wallet};
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
-    fn the_ledger_agrees_with_a_simple_model_after_every_step(bytes in prop::collection::vec(any::<u8>(), 1..500)) {
+    fn the_ledger_agrees_with_a_simple_model_after_every_step(bytes in prop::collection::vec(any::<u8>(), 1..1200)) {
         prop_assert_eq!(agreement::check(&bytes), Ok(()));
     }
 }

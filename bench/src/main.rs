@@ -1,6 +1,7 @@
 //! Measures a release build of farebox beside the upstream alone and nginx: interleaved rounds, medians, one table.
 
 mod alone;
+mod books;
 mod buyer;
 mod calls;
 mod folder;
@@ -92,7 +93,8 @@ fn measure_all(report: &mut Report, options: &Options, only: Option<&str>) {
         });
         report.check(name, taken);
     }
-    let apart: [(&str, Alone); 5] = [
+    let apart: [(&str, Alone); 6] = [
+        ("books", books::postings),
         ("node", alone::on_a_real_node),
         ("hang-ups", streams::hang_ups),
         ("prompts", streams::long_prompts),

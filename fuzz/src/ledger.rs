@@ -8,14 +8,16 @@ pub mod disk;
 pub mod model;
 #[path = "../../tests/ledger/sample.rs"]
 pub mod sample;
+#[path = "../../tests/ledger/seen.rs"]
+pub mod seen;
 #[path = "../../tests/ledger/steps.rs"]
 pub mod steps;
 
-use sample::{attempt, claim, clock, draw, payment, wait, wallet};
+use sample::{Hands, NOON, attempt, claim, draw, key, payment, wait, wallet};
 
 /// The bytes spell commands.
 pub fn check(data: &[u8]) {
-    if let Err(problem) = agreement::check(&data[..data.len().min(600)]) {
+    if let Err(problem) = agreement::check(&data[..data.len().min(1200)]) {
         panic!("{problem}");
     }
 }

@@ -88,6 +88,10 @@ impl Nonces {
         }
     }
 
+    pub fn contains(&self, nonce: Nonce) -> bool {
+        self.used.contains(&nonce.id)
+    }
+
     fn note(&mut self, rows: &mut Rows, nonce: Nonce, now: Timestamp) {
         let forget_at = nonce.forget_at.plus(REMEMBERED);
         self.insert(nonce.id, forget_at);
@@ -154,7 +158,7 @@ impl Book {
         if self.holds.contains_key(&request) {
             return Err(Refused::Duplicate);
         }
-        if nonce.is_some_and(|nonce| self.nonces.used.contains(&nonce.id)) {
+        if nonce.is_some_and(|nonce| self.nonces.contains(nonce)) {
             return Err(Refused::NonceUsed);
         }
         if self.held(wallet).calls >= most_calls {
@@ -209,7 +213,7 @@ impl Book {
 
     /// Uses a sign-in up without a call.
     pub fn use_nonce(&mut self, nonce: Nonce, at: Timestamp) -> Result<Rows, Refused> {
-        if self.nonces.used.contains(&nonce.id) {
+        if self.nonces.contains(nonce) {
             return Err(Refused::NonceUsed);
         }
         let mut rows = Rows::new();

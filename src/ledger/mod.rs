@@ -346,6 +346,16 @@ impl Ledger {
         self.run(|ledger, book| Ok(book.use_nonce(nonce, ledger.clock.now())?))
     }
 
+    /// Resolves when everything that was decided before is durable.
+    pub fn flush(&self) -> Result<Durable, Denied> {
+        self.run(|_, _| Ok(Vec::new()))
+    }
+
+    /// Whether a sign-in was used. One that was not may be by the time it is needed; [`Ledger::reserve`] decides.
+    pub fn is_used(&self, nonce: Nonce) -> Result<bool, Denied> {
+        Ok(self.inner.lock()?.nonces.contains(nonce))
+    }
+
     /// Writes one event into the keys' journal. Returns its number; it counts once it is durable.
     pub fn journal_key(&self, event: Vec<u8>) -> Result<(u64, Durable), Denied> {
         fault::point("key.before");

@@ -5,7 +5,8 @@ use std::io::ErrorKind;
 use super::disk::{Disk, Fault, Random, Trouble};
 use super::life::{History, find_the_truth, live, new_ledger, open};
 use super::model::Model;
-use super::steps::{Said, Step, perform};
+use super::steps::{By, Said, Step, perform};
+use super::{Hands, NOON};
 
 /// The representative life: every command there is, restarts included.
 const SEED: u64 = 7;
@@ -34,31 +35,35 @@ fn after_an_input_output_error_at_any_operation_the_ledger_stops_and_a_restart_f
 /// One life, and the next start; says whether the fault struck.
 fn life_with(disk: &Disk, fault: Option<Fault>) -> bool {
     let mut random = Random::new(SEED);
+    let hands = Hands::at(NOON);
     let mut history = History::from(Model::default());
-    let Ok((ledger, _)) = open(disk) else {
+    let Ok((ledger, _)) = open(disk, &hands) else {
         assert!(fault.is_some(), "a healthy disk opens");
-        find_the_truth(&disk.reopened(), &history);
+        find_the_truth(&disk.reopened(), &hands, &history);
         return true;
     };
-    let (went_on, mut calls) = live(&ledger, &mut random, &mut history, STEPS, 0);
+    let (went_on, mut in_hand) = live(&ledger, &hands, &mut random, &mut history, STEPS, 0);
     if !went_on {
         let claim = Step::Claim { payment: 9, payer: 1, amount: 77 };
-        let reserve = Step::Reserve { payer: 1, amount: 0 };
-        for step in [claim, reserve] {
-            assert!(matches!(perform(&ledger, &mut calls, step, 1 << 100), Said::Stopped), "it took {step:?} after {fault:?}");
+        let deposit = Step::Deposit { payment: 9, payer: 1, amount: 77 };
+        let by = By { key: None, limit: None, nonce: None, most_calls: 100 };
+        let reserve = Step::Reserve { payer: 1, amount: 0, by };
+        let use_nonce = Step::UseNonce { nonce: 200 };
+        for step in [claim, deposit, reserve, use_nonce, Step::KeyEvent] {
+            assert!(matches!(perform(&ledger, &mut in_hand, step, 1 << 100), Said::Stopped), "it took {step:?} after {fault:?}");
         }
         assert!(!ledger.is_admitting(), "{fault:?}");
         assert!(ledger.failure().borrow().is_some(), "nobody is told of {fault:?}");
     }
     ledger.close();
-    drop(calls);
+    drop(in_hand);
     drop(ledger);
-    let (ledger, model) = find_the_truth(&disk.reopened(), &history);
+    let (ledger, model) = find_the_truth(&disk.reopened(), &hands, &history);
     assert!(ledger.is_admitting());
     ledger.close();
     // Lost pages: what the failed sync did not bring to the disk is gone when the power goes as well.
     if fault.is_none_or(|fault| fault.sync_only) {
-        find_the_truth(&disk.after_power_cut(&mut random), &history);
+        find_the_truth(&disk.after_power_cut(&mut random), &hands, &history);
     }
     drop(model);
     !went_on

@@ -1,18 +1,26 @@
-//! A model of the ledger so simple that it is obviously right: a map of balances, a list of payments, a list of calls.
+//! A model of the ledger so simple that it is obviously right: a map of balances, lists of payments, calls, lines and receipts.
 
-use farebox::account::AccountId;
-use farebox::ledger::{Ledger, Outcome, Payment, State};
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::steps::{PAYMENTS, Step, WALLETS};
-use super::{payment, wallet};
+use farebox::clock::{Period, Timestamp};
+use farebox::ledger::{Movement, Spending, Standing, State, Used};
+use farebox::money::Micros;
+
+use super::seen::{Line, Seen, SeenPayment, Slip, Written};
+use super::steps::{By, KEYS, NONCES, PAYMENTS, Step, WALLETS, event, forgotten, usage};
+use super::{NOON, key, wallet};
+
+/// The most that an allowance may be a day.
+const MOST_A_DAY: u64 = 1_000_000_000_000_000;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Paying {
     state: State,
     payer: u8,
     amount: u64,
-    /// The call it was claimed for.
+    /// The call it was claimed for, or the request that brought it as a top-up.
     request: u128,
+    top_up: bool,
     /// What of it became balance.
     credited: u64,
     /// Finalized while its call ran.
@@ -30,77 +38,113 @@ enum Fund {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Open {
     fund: Fund,
+    /// Of the balance, or of the payment.
     amount: u64,
+    /// Of the allowance, and when its day began.
+    allowance: u64,
+    day: u64,
+    /// Its key, when the period began that it counts for, and the limit.
+    key: Option<(u8, u64, Option<u64>)>,
     /// What it owes so far, once bytes went out.
     checkpoint: Option<u64>,
 }
 
+impl Open {
+    fn ceiling(&self) -> u64 {
+        self.amount + self.allowance
+    }
+}
+
+/// How a call was served.
+#[derive(Clone, Copy)]
+struct Served {
+    owed: u64,
+    whole: bool,
+    tokens: (u64, u64, u64),
+}
+
 /// What the books must say.
-#[derive(Clone, Default, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Model {
-    balance: [u64; WALLETS as usize],
+    now: u64,
+    posted: [u64; WALLETS as usize],
     payments: [Option<Paying>; PAYMENTS as usize],
-    open: Vec<(u128, Open)>,
-    /// The calls that somebody still has in hand, in the order of `perform`'s list; some may have been ended from elsewhere.
-    in_hand: Vec<u128>,
+    open: BTreeMap<u128, Open>,
+    /// What somebody still has in hand, in the order of `perform`'s lists; some may have been ended from elsewhere.
+    calls: Vec<u128>,
+    deposits: Vec<u8>,
+    ended: Vec<u128>,
     sales: u64,
     /// What vanished from the chain and had been spent.
     lost: u64,
+    grants: [Option<u64>; WALLETS as usize],
+    /// What was spent since when.
+    allowances: [(u64, u64); WALLETS as usize],
+    keys: [(u64, u64); KEYS.len()],
+    nonces: BTreeSet<(u64, u8)>,
+    key_events: Vec<Vec<u8>>,
+    statements: [Vec<Line>; WALLETS as usize],
+    receipts: BTreeMap<u128, Slip>,
 }
 
-/// What can be seen of a ledger from outside.
-#[derive(Clone, Default, PartialEq, Eq, Debug)]
-pub struct Seen {
-    balances: Vec<u64>,
-    payments: Vec<Option<SeenPayment>>,
-    open: usize,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct SeenPayment {
-    state: State,
-    payer: AccountId,
-    amount: u64,
-    credited: u64,
-    irreversible: bool,
-    vanished: bool,
-}
-
-impl SeenPayment {
-    fn of(row: &Payment) -> SeenPayment {
-        let credited = match row.outcome {
-            Some(Outcome::Served { credited, .. }) => credited,
-            Some(Outcome::Credited { amount }) => amount,
-            None => 0,
-        };
-        let signed = !matches!(row.state, State::Claimed | State::Voided | State::Confirmed | State::Final | State::Failed);
-        assert!(!signed || !row.attempts.is_empty(), "{:?}, and its transaction is lost", row.state);
-        let Payment { state, payer, amount, irreversible, reorged, .. } = *row;
-        SeenPayment { state, payer, amount, credited, irreversible, vanished: reorged }
-    }
-}
-
-impl Seen {
-    pub fn of(ledger: &Ledger) -> Seen {
-        Seen {
-            balances: (0..WALLETS).map(|n| ledger.available(wallet(n)).get()).collect(),
-            payments: (0..PAYMENTS).map(|n| ledger.payment(payment(n)).unwrap().map(|row| SeenPayment::of(&row))).collect(),
-            open: ledger.open_holds(),
+impl Default for Model {
+    fn default() -> Self {
+        Model {
+            now: NOON,
+            posted: Default::default(),
+            payments: Default::default(),
+            open: BTreeMap::new(),
+            calls: Vec::new(),
+            deposits: Vec::new(),
+            ended: Vec::new(),
+            sales: 0,
+            lost: 0,
+            grants: Default::default(),
+            allowances: Default::default(),
+            keys: Default::default(),
+            nonces: BTreeSet::new(),
+            key_events: Vec::new(),
+            statements: Default::default(),
+            receipts: BTreeMap::new(),
         }
     }
+}
+
+/// As it is in a period that began then; a clock that was set back begins none.
+fn in_period(spent: (u64, u64), began: u64) -> (u64, u64) {
+    if began > spent.0 { (began, 0) } else { spent }
 }
 
 impl Model {
     pub fn seen(&self) -> Seen {
         let payment = |paying: &Paying| {
-            let Paying { state, payer, amount, credited, irreversible, vanished, .. } = *paying;
-            SeenPayment { state, payer: wallet(payer), amount, credited, irreversible, vanished }
+            let Paying { state, payer, amount, top_up, credited, irreversible, vanished, .. } = *paying;
+            SeenPayment { state, payer: wallet(payer), amount, top_up, credited, irreversible, vanished }
         };
+        let grants = (0..WALLETS).zip(self.grants);
         Seen {
-            balances: self.balance.to_vec(),
+            wallets: (0..WALLETS).map(|n| self.standing(n)).collect(),
             payments: self.payments.iter().map(|paying| paying.as_ref().map(payment)).collect(),
+            keys: (0..).zip(KEYS).map(|(n, period)| self.spending(n, period)).collect(),
+            grants: grants.filter_map(|(n, per_day)| Some((wallet(n), per_day?))).collect(),
+            nonces: (0..NONCES).filter(|n| self.is_used(*n)).collect(),
             open: self.open.len(),
         }
+    }
+
+    pub fn written(&self) -> Written {
+        let newest_first = |lines: &Vec<Line>| lines.iter().rev().copied().collect();
+        Written {
+            statements: self.statements.iter().map(newest_first).collect(),
+            receipts: self.receipts.iter().map(|(request, slip)| (*request, *slip)).collect(),
+            usage: (0..WALLETS).map(|n| self.used(n)).collect(),
+            key_events: (1..).zip(self.key_events.iter().cloned()).collect(),
+        }
+    }
+
+    /// The calls that may have receipts.
+    pub fn requests(&self) -> impl Iterator<Item = u128> {
+        self.receipts.keys().copied()
     }
 
     /// What the operator earned and what was lost to the chain, as the books of the house name them.
@@ -108,10 +152,52 @@ impl Model {
         (self.sales as i64, -(self.lost as i64))
     }
 
+    /// Receipts and events of the keys' journal.
+    pub fn counted(&self) -> (usize, u64) {
+        (self.receipts.len(), self.key_events.len() as u64)
+    }
+
+    fn standing(&self, payer: u8) -> Standing {
+        let posted = self.posted[usize::from(payer)];
+        let held = posted - self.available(payer);
+        let (allowance, _) = self.allowance_left(payer);
+        Standing {
+            posted: Micros::new(posted),
+            held: Micros::new(held),
+            available: Micros::new(posted - held),
+            allowance: Micros::new(allowance),
+            open_calls: self.open.values().filter(|open| open.fund == Fund::Wallet(payer)).count(),
+        }
+    }
+
+    fn spending(&self, key: u8, period: Period) -> Spending {
+        let now = period.began(Timestamp::from_millis(self.now)).millis();
+        let (began, spent) = in_period(self.keys[usize::from(key)], now);
+        let own = self.open.values().filter(|open| open.key.is_some_and(|(other, of, _)| other == key && of == began));
+        Spending { began, spent, held: own.map(Open::ceiling).sum() }
+    }
+
+    fn used(&self, payer: u8) -> Vec<Used> {
+        let mut sums: BTreeMap<_, (u64, u64, u64, u64, u64)> = BTreeMap::new();
+        for slip in self.receipts.values().filter(|slip| slip.payer == payer) {
+            let sum = sums.entry((slip.day, slip.key.map(key))).or_default();
+            let (input, output, _) = slip.tokens;
+            let more = (1, slip.charge, slip.allowance, input, output);
+            *sum = (sum.0 + more.0, sum.1 + more.1, sum.2 + more.2, sum.3 + more.3, sum.4 + more.4);
+        }
+        let row = |((day, key), (calls, charge, allowance, input, output))| {
+            let model = "echo".to_owned();
+            Used { day, key, model, calls, charge, allowance, input, output }
+        };
+        sums.into_iter().map(row).collect()
+    }
+
     /// Takes one step; says whether the ledger must do it as well. `n` names the call that it may open.
     pub fn take(&mut self, step: Step, n: u128) -> bool {
         match step {
-            Step::Claim { payment, payer, amount } => self.claim(payment, payer, amount, n),
+            Step::Claim { payment, payer, amount } => self.claim(payment, payer, amount, n, false),
+            Step::Deposit { payment, payer, amount } => self.claim(payment, payer, amount, n, true),
+            Step::Leave { deposit } => self.leave(deposit),
             Step::Sign { payment } => {
                 self.in_state(payment, &[State::Claimed, State::Signed, State::Sent, State::Confirmed], |p| {
                     if p.state == State::Claimed {
@@ -132,53 +218,89 @@ impl Model {
                     }
                 })
             }
-            Step::Reserve { payer, amount } => self.reserve(payer, amount, n),
+            Step::Reserve { payer, amount, by } => self.reserve(payer, amount, by, n),
+            Step::Refund { call, amount } => self.refund(call, amount),
+            Step::Grant { payer, per_day } => self.grant(payer, per_day),
+            Step::UseNonce { nonce } => self.use_nonce(nonce),
+            Step::KeyEvent => {
+                self.key_events.push(event(n));
+                true
+            }
+            Step::Wait { millis } => {
+                self.now = self.now.saturating_add_signed(millis);
+                true
+            }
+            Step::Extend { .. } | Step::Checkpoint { .. } | Step::Post { .. } | Step::Part { .. } | Step::Drop { .. } => {
+                self.go_on(step)
+            }
+        }
+    }
+
+    fn go_on(&mut self, step: Step) -> bool {
+        let served = |owed: u64, whole| {
+            let (used, most) = (usage(owed), u64::from(u32::MAX));
+            let written = used.cache_write_5m.saturating_add(used.cache_write_1h).min(most);
+            Served { owed, whole, tokens: (used.input.min(most), used.output.min(most), written) }
+        };
+        match step {
             Step::Extend { call, more } => self.extend(call, more),
             Step::Checkpoint { call, owed } => {
-                if let Some(open) = self.paid_call(call).and_then(|request| self.open_mut(request)) {
-                    open.checkpoint = Some(owed.min(open.amount));
+                if let Some(open) = self.paid_call(call).and_then(|request| self.open.get_mut(&request)) {
+                    open.checkpoint = Some(owed.min(open.ceiling()));
                 }
-                call < self.in_hand.len()
+                call < self.calls.len()
             }
-            Step::Post { call, owed } | Step::Part { call, owed } => {
-                let served = self.paid_call(call).map(|_| owed);
-                self.let_go(call, served)
-            }
+            Step::Post { call, owed } => self.let_go(call, self.paid_call(call).map(|_| served(owed, true))),
+            Step::Part { call, owed } => self.let_go(call, self.paid_call(call).map(|_| served(owed, false))),
             Step::Drop { call } => self.let_go(call, None),
+            _ => false,
         }
     }
 
-    /// What a restart does: nobody serves the open calls any more.
-    pub fn restarted(mut self) -> Model {
-        self.in_hand.clear();
-        for (request, open) in self.open.clone() {
-            self.end(request, open.checkpoint);
+    /// What a restart at this time does: nobody serves the open calls any more, or waits for the top-ups.
+    pub fn restarted(mut self, now: u64) -> Model {
+        self.now = now;
+        for request in self.open.keys().copied().collect::<Vec<_>>() {
+            let checkpoint = self.open[&request].checkpoint;
+            self.end(request, checkpoint.map(|owed| Served { owed, whole: false, tokens: (0, 0, 0) }));
         }
+        for paying in self.payments.iter_mut().flatten().filter(|paying| paying.top_up && paying.state == State::Claimed) {
+            paying.state = State::Voided;
+        }
+        (self.calls, self.deposits, self.ended) = (Vec::new(), Vec::new(), Vec::new());
         self
     }
 
-    /// The open calls, given up one after the other.
+    /// What is in hand, given up.
     pub fn given_up(mut self) -> Model {
-        for request in std::mem::take(&mut self.in_hand) {
+        for request in std::mem::take(&mut self.calls) {
             self.end(request, None);
         }
+        while self.leave(0) {}
         self
     }
 
-    fn open(&self, request: u128) -> Option<Open> {
-        self.open.iter().find(|(other, _)| *other == request).map(|(_, open)| *open)
+    fn available(&self, payer: u8) -> u64 {
+        let own = self.open.values().filter(|open| open.fund == Fund::Wallet(payer));
+        self.posted[usize::from(payer)] - own.map(|open| open.amount).sum::<u64>()
     }
 
-    fn open_mut(&mut self, request: u128) -> Option<&mut Open> {
-        self.open.iter_mut().find(|(other, _)| *other == request).map(|(_, open)| open)
+    /// What is left of a wallet's allowance, and when its day began.
+    fn allowance_left(&self, payer: u8) -> (u64, u64) {
+        let Some(per_day) = self.grants[usize::from(payer)] else { return (0, 0) };
+        let today = Timestamp::from_millis(self.now).day().began().millis();
+        let (day, spent) = in_period(self.allowances[usize::from(payer)], today);
+        let own = self.open.values().filter(|open| open.fund == Fund::Wallet(payer) && open.day == day);
+        (per_day.saturating_sub(spent).saturating_sub(own.map(|open| open.allowance).sum()), day)
     }
 
-    fn balance_of(&self, payer: u8) -> u64 {
-        self.balance[usize::from(payer)]
-    }
-
-    fn credit(&mut self, payer: u8, amount: u64) {
-        self.balance[usize::from(payer)] += amount;
+    /// Moves a wallet's balance, with a line about it; nothing moves nothing.
+    fn post(&mut self, payer: u8, amount: i64, movement: Movement, request: Option<u128>) {
+        if amount != 0 {
+            let posted = &mut self.posted[usize::from(payer)];
+            *posted = posted.checked_add_signed(amount).unwrap();
+            self.statements[usize::from(payer)].push((amount, *posted as i64, movement, request));
+        }
     }
 
     fn in_state(&mut self, payment: u8, states: &[State], change: impl FnOnce(&mut Paying)) -> bool {
@@ -191,20 +313,34 @@ impl Model {
 
     /// Whether the call that a payment was claimed for is open.
     fn runs(&self, payment: u8) -> bool {
-        self.payments[usize::from(payment)].is_some_and(|paying| self.open(paying.request).is_some())
+        self.payments[usize::from(payment)].is_some_and(|paying| self.open.contains_key(&paying.request))
     }
 
-    fn claim(&mut self, payment: u8, payer: u8, amount: u64, n: u128) -> bool {
+    fn claim(&mut self, payment: u8, payer: u8, amount: u64, n: u128, top_up: bool) -> bool {
         // A claim that was given back may be made again for the same authorization, not for another amount.
         let free = self.payments[usize::from(payment)].is_none_or(|p| p.state == State::Voided && p.amount == amount);
         if !free || amount > i64::MAX as u64 {
             return false;
         }
-        let paying =
-            Paying { state: State::Claimed, payer, amount, request: n, credited: 0, irreversible: false, vanished: false };
+        let (state, credited, irreversible, vanished) = (State::Claimed, 0, false, false);
+        let paying = Paying { state, payer, amount, request: n, top_up, credited, irreversible, vanished };
         self.payments[usize::from(payment)] = Some(paying);
-        self.open.push((n, Open { fund: Fund::Payment(payment), amount, checkpoint: None }));
-        self.in_hand.push(n);
+        if top_up {
+            self.deposits.push(payment);
+        } else {
+            let fund = Fund::Payment(payment);
+            self.open.insert(n, Open { fund, amount, allowance: 0, day: 0, key: None, checkpoint: None });
+            self.calls.push(n);
+        }
+        true
+    }
+
+    fn leave(&mut self, deposit: usize) -> bool {
+        if deposit >= self.deposits.len() {
+            return false;
+        }
+        let payment = self.deposits.swap_remove(deposit);
+        self.in_state(payment, &[State::Claimed], |p| p.state = State::Voided);
         true
     }
 
@@ -220,8 +356,8 @@ impl Model {
             paying.state = State::Confirmed;
             if !runs {
                 paying.credited = paying.amount;
-                let (payer, amount) = (paying.payer, paying.amount);
-                self.credit(payer, amount);
+                let (payer, amount) = (paying.payer, paying.amount as i64);
+                self.post(payer, amount, Movement::TopUp, None);
             }
         }
         true
@@ -238,65 +374,157 @@ impl Model {
         paying.state = State::Failed;
         let Paying { payer, amount, credited, request, .. } = *paying;
         if arrived && !runs {
-            let back = credited.min(self.balance_of(payer));
-            self.balance[usize::from(payer)] -= back;
+            let back = credited.min(self.available(payer));
+            self.post(payer, -(back as i64), Movement::TopUp, None);
             self.lost += amount - back;
         }
-        self.open.retain(|(other, _)| *other != request);
+        self.open.remove(&request);
         true
     }
 
-    fn reserve(&mut self, payer: u8, amount: u64, n: u128) -> bool {
-        if self.balance_of(payer) < amount {
+    fn reserve(&mut self, payer: u8, amount: u64, by: By, n: u128) -> bool {
+        let used = by.nonce.is_some_and(|nonce| self.is_used(nonce));
+        if used || self.standing(payer).open_calls >= by.most_calls {
             return false;
         }
-        self.balance[usize::from(payer)] -= amount;
-        self.open.push((n, Open { fund: Fund::Wallet(payer), amount, checkpoint: None }));
-        self.in_hand.push(n);
+        let mut counted = None;
+        if let Some(key) = by.key {
+            let spending = self.spending(key, KEYS[usize::from(key)]);
+            if by.limit.is_some_and(|limit| limit.saturating_sub(spending.spent + spending.held) < amount) {
+                return false;
+            }
+            counted = Some((key, spending.began, by.limit));
+        }
+        let (left, day) = self.allowance_left(payer);
+        let allowance = left.min(amount);
+        if self.available(payer) < amount - allowance {
+            return false;
+        }
+        let fund = Fund::Wallet(payer);
+        self.open.insert(n, Open { fund, amount: amount - allowance, allowance, day, key: counted, checkpoint: None });
+        self.counts_from(n, payer);
+        self.calls.push(n);
+        if let Some(nonce) = by.nonce {
+            self.use_nonce(nonce);
+        }
         true
+    }
+
+    /// A new period begins with the first call in it.
+    fn counts_from(&mut self, request: u128, payer: u8) {
+        let open = self.open[&request];
+        if open.allowance > 0 {
+            let spent = &mut self.allowances[usize::from(payer)];
+            *spent = in_period(*spent, open.day);
+        }
+        if let Some((key, began, _)) = open.key {
+            let spent = &mut self.keys[usize::from(key)];
+            *spent = in_period(*spent, began);
+        }
     }
 
     fn extend(&mut self, call: usize, more: u64) -> bool {
         let Some(request) = self.paid_call(call) else { return false };
-        let Some(Open { fund: Fund::Wallet(payer), .. }) = self.open(request) else { return false };
+        let mut open = self.open[&request];
+        let Fund::Wallet(payer) = open.fund else { return false };
+        let mut wanted = more;
+        if let Some((key, began, limit)) = &mut open.key {
+            let spending = self.spending(*key, KEYS[usize::from(*key)]);
+            // In a new period it counts as a whole.
+            let held = spending.held + if spending.began == *began { 0 } else { open.amount + open.allowance };
+            wanted = limit.map_or(more, |limit| more.min(limit.saturating_sub(spending.spent + held)));
+            *began = spending.began;
+        }
+        let (left, day) = self.allowance_left(payer);
+        // Of one day only.
+        let allowance = if open.allowance == 0 || open.day == day { left.min(wanted) } else { 0 };
+        let amount = (wanted - allowance).min(self.available(payer));
         // As much as there is; nothing at all is a refusal.
-        let granted = self.balance_of(payer).min(more);
-        if granted == 0 && more > 0 {
+        if amount + allowance == 0 && more > 0 {
             return false;
         }
-        self.balance[usize::from(payer)] -= granted;
-        self.open_mut(request).into_iter().for_each(|open| open.amount += granted);
+        open.day = if allowance > 0 { day } else { open.day };
+        (open.amount, open.allowance) = (open.amount + amount, open.allowance + allowance);
+        self.open.insert(request, open);
+        self.counts_from(request, payer);
+        true
+    }
+
+    fn refund(&mut self, call: usize, amount: u64) -> bool {
+        let Some(request) = self.ended.get(call).copied() else { return false };
+        let Some(slip) = self.receipts.get_mut(&request) else { return false };
+        let vanished = |p: u8| self.payments[usize::from(p)].is_some_and(|paying| paying.state == State::Failed);
+        if slip.payment.is_some_and(vanished) || amount > (slip.charge - slip.allowance - slip.refunded).min(self.sales) {
+            return false;
+        }
+        slip.refunded += amount;
+        self.sales -= amount;
+        let payer = slip.payer;
+        self.post(payer, amount as i64, Movement::Refund, Some(request));
+        true
+    }
+
+    fn grant(&mut self, payer: u8, per_day: Option<u64>) -> bool {
+        let fits = per_day.is_none_or(|per_day| per_day <= MOST_A_DAY);
+        if fits {
+            self.grants[usize::from(payer)] = per_day;
+        }
+        fits
+    }
+
+    fn is_used(&self, nonce: u8) -> bool {
+        self.nonces.iter().any(|(_, other)| *other == nonce)
+    }
+
+    /// Whoever uses one forgets up to four that are over.
+    fn use_nonce(&mut self, nonce: u8) -> bool {
+        if self.is_used(nonce) {
+            return false;
+        }
+        self.nonces.insert((forgotten(self.now), nonce));
+        for _ in 0..4 {
+            let Some(first) = self.nonces.first().copied().filter(|(at, _)| *at < self.now) else { break };
+            self.nonces.remove(&first);
+        }
         true
     }
 
     /// A call in hand whose money is there.
     fn paid_call(&self, call: usize) -> Option<u128> {
-        let request = *self.in_hand.get(call)?;
-        let there = match self.open(request)?.fund {
+        let request = *self.calls.get(call)?;
+        let there = match self.open.get(&request)?.fund {
             Fund::Wallet(_) => true,
             Fund::Payment(p) => self.payments[usize::from(p)].is_some_and(|paying| paying.state == State::Confirmed),
         };
         there.then_some(request)
     }
 
-    fn let_go(&mut self, call: usize, owed: Option<u64>) -> bool {
-        if call >= self.in_hand.len() {
+    fn let_go(&mut self, call: usize, served: Option<Served>) -> bool {
+        if call >= self.calls.len() {
             return false;
         }
-        let request = self.in_hand.swap_remove(call);
-        self.end(request, owed);
+        let request = self.calls.swap_remove(call);
+        self.ended.push(request);
+        self.end(request, served);
         true
     }
 
-    /// Ends a call; `owed` is `None` when nothing was delivered.
-    fn end(&mut self, request: u128, owed: Option<u64>) {
-        let Some(place) = self.open.iter().position(|(other, _)| *other == request) else { return };
-        let (_, open) = self.open.swap_remove(place);
-        let charge = owed.unwrap_or(0).min(open.amount);
+    /// Ends a call; nothing is served when nothing was delivered.
+    fn end(&mut self, request: u128, served: Option<Served>) {
+        let Some(open) = self.open.remove(&request) else { return };
+        let charge = served.map_or(0, |served| served.owed).min(open.ceiling());
         match open.fund {
             Fund::Wallet(payer) => {
-                self.sales += charge;
-                self.credit(payer, open.amount - charge);
+                let allowance = charge.min(open.allowance);
+                self.post(payer, -((charge - allowance) as i64), Movement::Charge, Some(request));
+                self.sales += charge - allowance;
+                let spent = &mut self.allowances[usize::from(payer)];
+                spent.1 += if spent.0 == open.day { allowance } else { 0 };
+                if let Some((key, began, _)) = open.key {
+                    let spent = &mut self.keys[usize::from(key)];
+                    spent.1 += if spent.0 == began { charge } else { 0 };
+                }
+                self.receive(request, payer, (charge, allowance, 0), &open, served);
             }
             Fund::Payment(p) => {
                 let Some(paying) = self.payments[usize::from(p)].as_mut() else { return };
@@ -309,11 +537,28 @@ impl Model {
                         }
                         let (payer, credited) = (paying.payer, paying.credited);
                         self.sales += charge;
-                        self.credit(payer, credited);
+                        self.post(payer, credited as i64, Movement::Refund, Some(request));
+                        self.receive(request, payer, (charge, 0, credited), &open, served);
                     }
                     State::Signed | State::Sent | State::Final | State::Voided | State::Failed => {}
                 }
             }
         }
+    }
+
+    fn receive(
+        &mut self,
+        request: u128,
+        payer: u8,
+        (charge, allowance, credited): (u64, u64, u64),
+        open: &Open,
+        served: Option<Served>,
+    ) {
+        let Some(Served { whole, tokens, .. }) = served else { return };
+        let key = open.key.map(|(key, ..)| key);
+        let payment = if let Fund::Payment(p) = open.fund { Some(p) } else { None };
+        let day = Timestamp::from_millis(self.now).day();
+        let slip = Slip { payer, key, payment, charge, allowance, credited, refunded: 0, whole, tokens, day };
+        self.receipts.insert(request, slip);
     }
 }

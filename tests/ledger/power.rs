@@ -5,6 +5,7 @@ use farebox::ledger::copy_on;
 use super::disk::{Disk, Random, Trouble};
 use super::life::{History, find_the_truth, live, new_ledger, open};
 use super::model::Model;
+use super::{Hands, NOON};
 
 /// Seeds in the suite; `FAREBOX_POWER_SEEDS` asks for more, `FAREBOX_POWER_FIRST` starts elsewhere.
 const SEEDS: u64 = 10_000;
@@ -49,24 +50,25 @@ fn what_was_acknowledged_before_a_power_cut_is_there_after_it() {
 fn lives_with_power_cuts(seed: u64) -> usize {
     let mut random = Random::new(seed);
     let mut disk = new_ledger().with(Trouble::PowerCut(20 + random.below(240)));
+    let hands = Hands::at(NOON);
     let mut history = History::from(Model::default());
     let mut promises = 0;
     for life in 0..1 + random.below(2) {
-        if let Ok((ledger, _)) = open(&disk) {
-            let (_, calls) = live(&ledger, &mut random, &mut history, 80, u128::from(life) << 64);
+        if let Ok((ledger, _)) = open(&disk, &hands) {
+            let (_, in_hand) = live(&ledger, &hands, &mut random, &mut history, 80, u128::from(life) << 64);
             // The power is gone: what is in flight stays in flight.
             disk.cut();
-            drop(calls);
+            drop(in_hand);
         }
         promises += history.promises;
         disk = disk.after_power_cut(&mut random);
         for _ in 0..random.below(3) {
             let interrupted = disk.with(Trouble::PowerCut(random.below(60)));
-            drop(open(&interrupted));
+            drop(open(&interrupted, &hands));
             interrupted.cut();
             disk = interrupted.after_power_cut(&mut random);
         }
-        let (ledger, model) = find_the_truth(&disk, &history);
+        let (ledger, model) = find_the_truth(&disk, &hands, &history);
         ledger.close();
         history = History::from(model);
         disk = disk.with(Trouble::PowerCut(20 + random.below(240)));
@@ -84,11 +86,12 @@ fn a_power_cut_while_the_ledger_is_read_into_a_new_file_loses_nothing() {
 fn rewrite_with_a_power_cut(seed: u64) -> usize {
     let mut random = Random::new(seed);
     let old = new_ledger();
+    let hands = Hands::at(NOON);
     let mut history = History::from(Model::default());
-    let (ledger, _) = open(&old).expect("a healthy disk opens");
-    let (_, calls) = live(&ledger, &mut random, &mut history, 40, 0);
+    let (ledger, _) = open(&old, &hands).expect("a healthy disk opens");
+    let (_, in_hand) = live(&ledger, &hands, &mut random, &mut history, 40, 0);
     old.cut();
-    drop((calls, ledger));
+    drop((in_hand, ledger));
     let old = old.after_power_cut(&mut random);
     let after = random.below(120);
     let (source, target) = (old.with(Trouble::PowerCut(after)), Disk::new(Trouble::PowerCut(after)));
@@ -96,7 +99,7 @@ fn rewrite_with_a_power_cut(seed: u64) -> usize {
     source.cut();
     target.cut();
     let survivor = if done { &target } else { &source };
-    let (ledger, _) = find_the_truth(&survivor.after_power_cut(&mut random), &history);
+    let (ledger, _) = find_the_truth(&survivor.after_power_cut(&mut random), &hands, &history);
     ledger.close();
     usize::from(done)
 }

@@ -1,14 +1,43 @@
 //! Wallets, payments, claims and a clock by number, as the tests of the ledger use them.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use farebox::account::AccountId;
 use farebox::clock::{Clock, Timestamp};
-use farebox::ids::{PaymentId, RequestId};
+use farebox::ids::{KeyId, PaymentId, RequestId};
 use farebox::ledger::{Attempt, Claim, Draw};
 use farebox::money::Micros;
 use tokio::runtime::{Builder, Runtime};
 
+/// Noon of a Thursday, the 20th of a month, in milliseconds since 1970.
+pub const NOON: u64 = 1_763_640_000_000;
+
 pub fn clock() -> Clock {
-    Clock::new(|| Timestamp::from_secs(1_763_640_000))
+    Clock::new(|| Timestamp::from_millis(NOON))
+}
+
+/// The hands of a clock that a test moves; clones share them.
+#[derive(Clone)]
+pub struct Hands(Arc<AtomicU64>);
+
+impl Hands {
+    pub fn at(millis: u64) -> Hands {
+        Hands(Arc::new(AtomicU64::new(millis)))
+    }
+
+    pub fn set(&self, millis: u64) {
+        self.0.store(millis, Ordering::SeqCst);
+    }
+
+    pub fn now(&self) -> u64 {
+        self.0.load(Ordering::SeqCst)
+    }
+
+    pub fn clock(&self) -> Clock {
+        let hands = self.clone();
+        Clock::new(move || Timestamp::from_millis(hands.now()))
+    }
 }
 
 pub fn wallet(n: u8) -> AccountId {
@@ -17,6 +46,10 @@ pub fn wallet(n: u8) -> AccountId {
 
 pub fn payment(n: u8) -> PaymentId {
     PaymentId([n; 32])
+}
+
+pub fn key(n: u8) -> KeyId {
+    KeyId(u128::from(n) + 1)
 }
 
 pub fn attempt() -> Attempt {
