@@ -3,8 +3,12 @@
 mod anthropic;
 mod curl;
 mod framing;
+mod keyring;
 mod leaving;
 mod openai;
+mod operator;
+mod owner;
 mod refusal;
+mod sessions;
 mod shop;
 mod venice;
