@@ -11,4 +11,8 @@ mod owner;
 mod refusal;
 mod sessions;
 mod shop;
+mod topping;
+mod topup;
+mod topup_trouble;
 mod venice;
+mod wallet_routes;
