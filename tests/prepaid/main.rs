@@ -2,6 +2,7 @@
 
 mod anthropic;
 mod curl;
+mod dashboard;
 mod framing;
 mod keyring;
 mod leaving;
@@ -11,4 +12,8 @@ mod owner;
 mod refusal;
 mod sessions;
 mod shop;
+mod topping;
+mod topup;
+mod topup_trouble;
 mod venice;
+mod wallet_routes;

@@ -39,9 +39,14 @@ impl Shop {
     }
 
     pub fn with(chain_id: u64, settings: Settings) -> Shop {
+        Shop::on(Anvil::start(chain_id), settings)
+    }
+
+    /// On a chain that something else may stand before.
+    pub fn on(chain: Anvil, settings: Settings) -> Shop {
         let cache = ["cache_read = \"0.30\"", "cache_write_5m = \"3.75\"", "cache_write_1h = \"6\""];
         let settings = Settings { prices: cache.map(str::to_owned).to_vec(), ..settings };
-        let (chain, upstream) = (Anvil::start(chain_id), Upstream::start());
+        let upstream = Upstream::start();
         let server = Server::with(env!("CARGO_BIN_EXE_farebox"), &chain, &upstream, &settings);
         Shop { chain, upstream, server, keys: Vec::new() }
     }

@@ -98,7 +98,7 @@ impl Answer {
     /// The `code` of an error answer, in any of its shapes.
     pub fn code(&self) -> String {
         let body = self.json();
-        let code = body.pointer("/error/code").or_else(|| body.get("code"));
+        let code = body.pointer("/error/code").or_else(|| body.get("code")).or_else(|| body.pointer("/details/code"));
         code.and_then(Value::as_str).unwrap_or_default().to_owned()
     }
 }
