@@ -70,11 +70,11 @@ async fn serve(config: Config) -> Result<ExitCode, Trouble> {
     let signals = Signals::listen()?;
     let server = http::start(&config, Arc::clone(&gateway), listener)
         .map_err(|error| trouble(FAIL_STOP)(format!("cannot serve on {address}: {error}")))?;
-    introduce(&config, &gateway, address);
     let operator = socket::listen(&config.data_dir, gateway.keyring());
     if let Err(error) = &operator {
         tracing::warn!(%error, "farebox keys, account, allowance and refund cannot reach this gateway while it runs");
     }
+    introduce(&config, &gateway, address);
     actix_web::rt::spawn(check_the_books(ledger.clone()));
     let code = until_the_end(server, &gateway, signals).await?;
     drop(operator);

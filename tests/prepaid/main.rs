@@ -2,6 +2,7 @@
 
 mod anthropic;
 mod curl;
+mod dashboard;
 mod framing;
 mod keyring;
 mod leaving;

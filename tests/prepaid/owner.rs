@@ -7,6 +7,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use farebox::chain::evm::buyer;
 use farebox::chain::evm::key::PrivateKey;
 use farebox::clock::Timestamp;
@@ -31,6 +33,8 @@ pub struct Shop {
     /// Seconds that the server's clock is ahead of ours.
     ahead: AtomicU64,
     secrets: Mutex<Vec<String>>,
+    /// What the operator's commands logged.
+    said: Mutex<String>,
 }
 
 /// A wallet's owner.
@@ -84,7 +88,7 @@ impl Shop {
     pub fn with(prepaid: &str, limits: &str) -> Shop {
         let upstream = Upstream::start();
         let server = Server::configured(env!("CARGO_BIN_EXE_farebox"), &configuration(&upstream, prepaid, limits));
-        Shop { upstream, server, ahead: AtomicU64::new(0), secrets: Mutex::default() }
+        Shop { upstream, server, ahead: AtomicU64::new(0), secrets: Mutex::default(), said: Mutex::default() }
     }
 
     /// Moves the server's clock.
@@ -113,6 +117,8 @@ impl Shop {
         let end = now.plus(Duration::from_secs(300));
         let value = buyer::sign_in(&owner.key, self.server.address(), &uri, 8453, &nonce, now, end);
         self.keep(&value);
+        let decoded: Value = serde_json::from_slice(&STANDARD.decode(&value).unwrap()).unwrap();
+        self.keep(decoded["signature"].as_str().unwrap());
         Proof { header: "x-sign-in-with-x", value }
     }
 
@@ -193,6 +199,7 @@ impl Shop {
     /// `farebox` with `arguments` on this shop's folder: exit code, what it printed as JSON, what it said.
     pub fn operator(&self, arguments: &[&str]) -> (i32, Value, String) {
         let (code, stdout, stderr) = run(self.server.command(arguments), "");
+        self.said.lock().unwrap().push_str(&stderr);
         let printed = serde_json::from_str(&stdout).unwrap_or(Value::Null);
         assert_eq!(printed.is_null(), stdout.is_empty(), "it prints JSON or nothing: {stdout}");
         (code, printed, stderr)
@@ -221,7 +228,7 @@ impl Shop {
         }
         let secrets = self.secrets.lock().unwrap();
         let secrets: Vec<_> = secrets.iter().map(String::as_str).chain([UPSTREAM_KEY]).collect();
-        let log = self.server.output();
+        let log = format!("{}{}", self.server.output(), self.said.lock().unwrap());
         for secret in &secrets {
             assert!(!log.contains(secret), "the log contains {secret}:\n{log}");
         }
@@ -247,7 +254,12 @@ fn assert_absent(folder: &Path, secrets: &[&str]) {
         }
         let bytes = fs::read(&path).unwrap();
         for secret in secrets {
-            let core = secret.strip_prefix("sk-x402-").or(secret.strip_prefix("session-")).unwrap_or(secret).as_bytes();
+            let core = secret
+                .strip_prefix("sk-x402-")
+                .or(secret.strip_prefix("session-"))
+                .or(secret.strip_prefix("0x"))
+                .unwrap_or(secret)
+                .as_bytes();
             let found = memchr::memmem::find(&bytes, core).is_some();
             assert!(!found, "{secret} was written to {}", path.display());
         }
