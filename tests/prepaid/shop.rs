@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use farebox_rig::account::{Account, Key};
 use farebox_rig::anvil::{Anvil, BUYER, OTHER_BUYER, SETTLER, Wallet};
@@ -189,4 +190,9 @@ pub fn value(outcome: &Value) -> &Value {
 /// The outcomes of all steps, none of which threw.
 pub fn values(outcomes: &[Value]) -> Vec<&Value> {
     outcomes.iter().map(value).collect()
+}
+
+/// Seconds since 1970.
+pub fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
 }
