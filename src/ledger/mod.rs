@@ -48,7 +48,7 @@ pub use reservation::{Deposit, Paid, Reservation};
 pub use rows::{Account, Attempt, Grant, Outcome, Payment, Receipt, Spending, State};
 pub use statement::{Entry, Movement, Used};
 pub use store::copy_on;
-pub use verify::{Counted, Report, repair_derived};
+pub use verify::{Counted, Report, key_events_of_file, repair_derived};
 
 use book::{Book, Write};
 use snapshot::Snapshot;
