@@ -7,10 +7,10 @@ use farebox::chain::evm::key::PrivateKey;
 use crate::buyer::Offer;
 use crate::calls::beside_settlement;
 use crate::http;
-use crate::load::{self, Load};
+use crate::load::{self, Load, Start};
 use crate::measure::{median, resident_bytes, runtime};
 use crate::node::{BUYER_KEY, Node, SETTLER_KEY};
-use crate::peers::{self, Farebox, INPUT_PRICE, OUTPUT_PRICE, Settlement};
+use crate::peers::{self, Farebox, INPUT_PRICE, OUTPUT_PRICE, Setup};
 use crate::report::{Report, Target};
 use crate::stage::{CHAT, Kind, Options};
 use crate::upstream::{ANSWER_TOKENS, PROMPT_TOKENS, Plan};
@@ -19,7 +19,7 @@ use crate::upstream::{ANSWER_TOKENS, PROMPT_TOKENS, Plan};
 pub fn starts(report: &mut Report, options: &Options) -> Result<(), String> {
     let (mut times, mut memory) = (Vec::new(), Vec::new());
     for _ in 0..options.count(11) {
-        let farebox = Farebox::start(&options.farebox, "127.0.0.1:9", Settlement::simulated())?;
+        let farebox = Farebox::start(&options.farebox, "127.0.0.1:9", Setup::simulated())?;
         times.push(farebox.start.as_secs_f64());
         memory.push(resident_bytes(farebox.pid()) as f64 / 1e6);
         farebox.close(Some(0))?;
@@ -38,13 +38,13 @@ pub fn on_a_real_node(report: &mut Report, options: &Options) -> Result<(), Stri
         return Ok(());
     };
     let chain = chain?;
-    let lines = format!("settlement = \"rpc\"\nrpc_urls = [{:?}]\nsettler_key = \"env:BENCH_SETTLER_KEY\"", chain.url());
-    let settlement = Settlement { lines, settler_key: SETTLER_KEY.into() };
+    let settlement = format!("settlement = \"rpc\"\nrpc_urls = [{:?}]\nsettler_key = \"env:BENCH_SETTLER_KEY\"", chain.url());
+    let setup = Setup { settlement, settler_key: SETTLER_KEY.into(), disk: None };
     let upstream = peers::upstream()?;
-    let farebox = Farebox::start(&options.farebox, &upstream.address, settlement)?;
+    let farebox = Farebox::start(&options.farebox, &upstream.address, setup)?;
     let count = options.count(60);
     let plan = Plan { events: 0, ms: 0, size: 800 };
-    let body = Kind { plan, stream: false, prompt: 300, callers: 1, count, ramp: None }.body();
+    let body = Kind { plan, stream: false, prompt: 300, callers: 1, count, start: Start::AtOnce }.body();
     let direct = load::run(load(&upstream.address, vec![http::request("POST", CHAT, "", &body); count]))?;
     let paid = load::run(load(farebox.address(), payments(&farebox, &body, count)?))?;
     for (who, outcome) in [("direct", &direct), ("farebox", &paid)] {
@@ -66,7 +66,7 @@ pub fn on_a_real_node(report: &mut Report, options: &Options) -> Result<(), Stri
 }
 
 fn load(address: &str, requests: Vec<Vec<u8>>) -> Load {
-    Load { address: address.to_owned(), requests, callers: 1, status: 200, events: 0, ending: b"}", ramp: None }
+    Load { address: address.to_owned(), requests, callers: 1, status: 200, events: 0, ending: b"}", start: Start::AtOnce }
 }
 
 fn payments(farebox: &Farebox, body: &str, count: usize) -> Result<Vec<Vec<u8>>, String> {

@@ -30,6 +30,12 @@ impl Offer {
         Some(Offer { requirements, resource: serde_json::from_value(offer.get("resource")?.clone()).ok() })
     }
 
+    /// The same for another amount, in token units, where the buyer may choose.
+    pub fn of(self, amount: u64) -> Offer {
+        let requirements = Requirements { amount: amount.to_string(), ..self.requirements };
+        Offer { requirements, ..self }
+    }
+
     /// A payment header, signed by `key` now; never the same twice.
     pub fn sign(&self, key: &PrivateKey) -> Result<String, String> {
         let now = now_ns();

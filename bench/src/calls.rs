@@ -9,7 +9,7 @@ use farebox::x402::Payment;
 
 use crate::buyer::{self, Offer};
 use crate::http;
-use crate::load::{self, Load};
+use crate::load::{self, Load, Start};
 use crate::measure::{cpu_ns, median, now_ns, own_thread_cpu_ns, quantile, runtime};
 use crate::peers::Farebox;
 use crate::report::{Report, Target};
@@ -19,7 +19,7 @@ use crate::upstream::Plan;
 /// An unstreamed call: a prompt of 300 characters, an answer of 1 kB.
 fn plain(callers: usize, count: usize) -> Kind {
     let plan = Plan { events: 0, ms: 0, size: 800 };
-    Kind { plan, stream: false, prompt: 300, callers, count, ramp: None }
+    Kind { plan, stream: false, prompt: 300, callers, count, start: Start::AtOnce }
 }
 
 /// A quote over the wire.
@@ -28,7 +28,7 @@ pub fn quotes(report: &mut Report, stage: &mut Stage, options: &Options) -> Resu
     let mut spent = Vec::new();
     for _ in 0..options.rounds {
         let (address, requests) = (stage.farebox.address().to_owned(), vec![http::request("POST", CHAT, "", &body); count]);
-        let load = Load { address, requests, callers: 64, status: 402, events: 0, ending: b"}", ramp: None };
+        let load = Load { address, requests, callers: 64, status: 402, events: 0, ending: b"}", start: Start::AtOnce };
         let before = cpu_ns(stage.farebox.pid());
         let outcome = load::run(load)?;
         if outcome.failed > 0 {
@@ -94,7 +94,7 @@ pub fn paid(report: &mut Report, stage: &mut Stage, options: &Options) -> Result
     let mut alone = Vec::new();
     let (mut cpu, mut rate) = (HashMap::<_, Vec<f64>>::new(), HashMap::<_, Vec<f64>>::new());
     for _ in 0..options.rounds {
-        for peer in stage.peers() {
+        for peer in stage.peers(&[Peer::Farebox]) {
             let round = stage.round(peer, &plain(64, options.count(4_000)))?;
             cpu.entry(peer).or_default().push(round.cpu_us);
             rate.entry(peer).or_default().push(round.outcome.per_second());
@@ -124,10 +124,10 @@ pub fn latency(report: &mut Report, stage: &mut Stage, options: &Options) -> Res
     let mut p50 = HashMap::<_, Vec<f64>>::new();
     let mut settled = Vec::new();
     for _ in 0..options.rounds {
-        for peer in stage.peers() {
+        for peer in stage.peers(&[Peer::Farebox]) {
             let round = stage.round(peer, &kind)?;
             let mut latencies = match peer {
-                Peer::Direct | Peer::Nginx => round.outcome.latencies_ms(),
+                Peer::Direct | Peer::Nginx | Peer::Keyed => round.outcome.latencies_ms(),
                 Peer::Farebox => {
                     let (beside, settlements) = beside_settlement(&stage.farebox, &round.outcome.answers)?;
                     settled.extend(settlements);

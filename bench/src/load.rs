@@ -1,10 +1,11 @@
-//! A closed loop: so many callers at a time, each sending its next request when it has its whole answer.
+//! So many callers at a time, each sending its next request when it has its whole answer, or at its time where a pace is set.
 
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use memchr::memmem;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::task::{LocalSet, spawn_local};
 use tokio::time::timeout;
 
@@ -25,8 +26,19 @@ pub struct Load {
     pub events: u64,
     /// What a complete answer ends with.
     pub ending: &'static [u8],
-    /// Callers that begin in a second; all at once when it is `None`.
-    pub ramp: Option<usize>,
+    pub start: Start,
+}
+
+/// When requests are sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// All callers begin at once, and none waits between its requests.
+    AtOnce,
+    /// So many callers begin in a second.
+    Ramp(usize),
+    /// So many requests in a second, evenly, by the callers in turn. A caller whose last answer is not whole yet sends its
+    /// next request when it is.
+    Paced(usize),
 }
 
 /// What came back.
@@ -56,6 +68,7 @@ impl Outcome {
 
 struct Shared {
     load: Load,
+    address: Rc<str>,
     next: usize,
     outcome: Outcome,
 }
@@ -63,11 +76,17 @@ struct Shared {
 /// Sends all requests from one thread and returns when every answer has ended.
 pub fn run(load: Load) -> Result<Outcome, String> {
     let runtime = runtime().map_err(|error| error.to_string())?;
-    let (callers, expected) = (load.callers, load.requests.len() as u64);
-    let shared = Rc::new(RefCell::new(Shared { load, next: 0, outcome: Outcome::default() }));
+    let (callers, expected, start) = (load.callers, load.requests.len() as u64, load.start);
+    let address = load.address.as_str().into();
+    let shared = Rc::new(RefCell::new(Shared { load, address, next: 0, outcome: Outcome::default() }));
     let begun = Instant::now();
     LocalSet::new().block_on(&runtime, async {
-        let callers: Vec<_> = (0..callers).map(|number| spawn_local(call_until_done(Rc::clone(&shared), number))).collect();
+        let mut turns = match start {
+            Start::Paced(pace) => pacer(pace, callers, expected),
+            Start::AtOnce | Start::Ramp(_) => Vec::new(),
+        };
+        let call = |number| spawn_local(call_until_done(Rc::clone(&shared), number, turns.pop()));
+        let callers: Vec<_> = (0..callers).map(call).collect();
         for caller in callers {
             // A caller that panicked is missed in the count below.
             let _ = caller.await;
@@ -81,13 +100,34 @@ pub fn run(load: Load) -> Result<Outcome, String> {
     }
 }
 
-async fn call_until_done(shared: Rc<RefCell<Shared>>, number: usize) {
-    let ramp = shared.borrow().load.ramp;
-    if let Some(ramp) = ramp {
+/// Tells callers in turn when it is time, `pace` times a second: a thread of its own, because the runtime's timers count
+/// whole milliseconds, and four requests at once are no even pace.
+fn pacer(pace: usize, callers: usize, count: u64) -> Vec<UnboundedReceiver<()>> {
+    let (tell, turns): (Vec<_>, Vec<_>) = (0..callers).map(|_| unbounded_channel()).unzip();
+    std::thread::spawn(move || {
+        let begun = Instant::now();
+        for (number, caller) in (0..count).zip(tell.iter().cycle()) {
+            let due = begun + Duration::from_nanos(number * 1_000_000_000 / pace.max(1) as u64);
+            std::thread::sleep(due.saturating_duration_since(Instant::now()));
+            // A caller that has gone away is missed in the count of answers.
+            let _ = caller.send(());
+        }
+    });
+    turns
+}
+
+async fn call_until_done(shared: Rc<RefCell<Shared>>, number: usize, mut turn: Option<UnboundedReceiver<()>>) {
+    let start = shared.borrow().load.start;
+    if let Start::Ramp(ramp) = start {
         tokio::time::sleep(Duration::from_millis((number * 1000 / ramp.max(1)) as u64)).await;
     }
     let mut connection = None;
     loop {
+        if let Some(turn) = &mut turn
+            && turn.recv().await.is_none()
+        {
+            return;
+        }
         let request = {
             let mut shared = shared.borrow_mut();
             let next = shared.next;
@@ -112,7 +152,7 @@ async fn call_until_done(shared: Rc<RefCell<Shared>>, number: usize) {
 async fn call(shared: &RefCell<Shared>, kept: &mut Option<Connection>, request: &[u8]) -> Result<(), String> {
     let (address, status, events, ending) = {
         let shared = shared.borrow();
-        (shared.load.address.clone(), shared.load.status, shared.load.events, shared.load.ending)
+        (Rc::clone(&shared.address), shared.load.status, shared.load.events, shared.load.ending)
     };
     let broken = |error: std::io::Error| error.to_string();
     let mut connection = match kept.take() {

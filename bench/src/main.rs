@@ -6,10 +6,12 @@ mod buyer;
 mod calls;
 mod folder;
 mod http;
+mod keyed;
 mod load;
 mod measure;
 mod node;
 mod peers;
+mod purse;
 mod release;
 mod report;
 mod stage;
@@ -19,11 +21,12 @@ mod upstream;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
-use crate::peers::Settlement;
+use crate::peers::Setup;
 use crate::report::{Report, Target};
-use crate::stage::{Options, Stage};
+use crate::stage::{Options, Peer, Stage};
 
-const USAGE: &str = "usage: farebox-bench run --farebox FILE --project FOLDER [--nginx FILE] [--quick] [--only STEP]";
+const USAGE: &str =
+    "usage: farebox-bench run --farebox FILE --project FOLDER [--nginx FILE] [--slowable FILE] [--quick] [--only STEP]";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -47,11 +50,17 @@ fn option<'a>(arguments: &'a [String], name: &str) -> Option<&'a str> {
     arguments.iter().position(|argument| argument == name).and_then(|at| arguments.get(at + 1)).map(String::as_str)
 }
 
+/// Programs are started in other folders.
+fn absolute(file: &str) -> Result<PathBuf, String> {
+    PathBuf::from(file).canonicalize().map_err(|error| format!("{file}: {error}"))
+}
+
 fn run(arguments: &[String]) -> Result<bool, String> {
     let (farebox, project) = option(arguments, "--farebox").zip(option(arguments, "--project")).ok_or(USAGE)?;
     let quick = arguments.iter().any(|argument| argument == "--quick");
     let options = Options {
-        farebox: PathBuf::from(farebox).canonicalize().map_err(|error| format!("{farebox}: {error}"))?,
+        farebox: absolute(farebox)?,
+        slowable: option(arguments, "--slowable").map(absolute).transpose()?.filter(|_| !quick),
         project: PathBuf::from(project),
         nginx: option(arguments, "--nginx").map(PathBuf::from).filter(|_| !quick),
         rounds: if quick { 1 } else { 5 },
@@ -77,7 +86,9 @@ fn measure_all(report: &mut Report, options: &Options, only: Option<&str>) {
     let wanted = |step: &str| only.is_none_or(|only| only == step);
     type Alone = fn(&mut Report, &Options) -> Result<(), String>;
     type Together = fn(&mut Report, &mut Stage, &Options) -> Result<(), String>;
-    let together: [(&str, Together); 6] = [
+    let together: [(&str, Together); 8] = [
+        ("keyed", keyed::calls),
+        ("paced", keyed::paced),
         ("quotes", calls::quotes),
         ("verification", |report, stage, options| calls::verification(report, stage, options)),
         ("paid", calls::paid),
@@ -87,18 +98,20 @@ fn measure_all(report: &mut Report, options: &Options, only: Option<&str>) {
     ];
     for (name, step) in together.into_iter().filter(|(name, _)| wanted(name)) {
         eprintln!("== {name}");
-        let taken = Stage::set(options, Settlement::simulated()).and_then(|mut stage| {
+        let taken = Stage::set(options, Setup::simulated()).and_then(|mut stage| {
             step(report, &mut stage, options)?;
             stage.close()
         });
         report.check(name, taken);
     }
-    let apart: [(&str, Alone); 6] = [
+    let apart: [(&str, Alone); 8] = [
+        ("slow-disk", keyed::slow_disk),
         ("books", books::postings),
         ("node", alone::on_a_real_node),
         ("hang-ups", streams::hang_ups),
         ("prompts", streams::long_prompts),
-        ("held", streams::held),
+        ("held", |report, options| streams::held(report, options, Peer::Farebox)),
+        ("held-keyed", |report, options| streams::held(report, options, Peer::Keyed)),
         ("starts", alone::starts),
     ];
     for (name, step) in apart.into_iter().filter(|(name, _)| wanted(name)) {

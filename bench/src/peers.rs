@@ -122,30 +122,32 @@ pub struct Farebox {
     folder: Folder,
     /// From its execution to its first 200 on `/healthz`.
     pub start: Duration,
-    settler_key: String,
+    setup: Setup,
 }
 
-/// How its payments are settled.
-pub struct Settlement {
-    /// Lines of `[[network]]`.
-    pub lines: String,
+/// What a farebox stands on.
+#[derive(Clone)]
+pub struct Setup {
+    /// Lines of `[[network]]` that say how payments are settled.
+    pub settlement: String,
     pub settler_key: String,
+    /// How its disk is, where it is a build that can make it worse.
+    pub disk: Option<&'static str>,
 }
 
-impl Settlement {
-    pub fn simulated() -> Settlement {
-        Settlement { lines: "settlement = \"simulated\"".into(), settler_key: String::new() }
+impl Setup {
+    pub fn simulated() -> Setup {
+        Setup { settlement: "settlement = \"simulated\"".into(), settler_key: String::new(), disk: None }
     }
 }
 
 impl Farebox {
     /// Starts it with every limit out of the way, and waits until it is healthy.
-    pub fn start(binary: &Path, upstream: &str, settlement: Settlement) -> Result<Farebox, String> {
+    pub fn start(binary: &Path, upstream: &str, setup: Setup) -> Result<Farebox, String> {
         let why = |error: std::io::Error| format!("farebox does not start: {error}");
         let folder = Folder::new().map_err(why)?;
-        fs::write(folder.path().join("config.toml"), config(upstream, &settlement.lines)).map_err(why)?;
-        let settler_key = settlement.settler_key;
-        let mut farebox = Farebox { program: None, binary: binary.into(), folder, start: Duration::ZERO, settler_key };
+        fs::write(folder.path().join("config.toml"), config(upstream, &setup.settlement)).map_err(why)?;
+        let mut farebox = Farebox { program: None, binary: binary.into(), folder, start: Duration::ZERO, setup };
         let log = File::create(farebox.log_file()).map_err(why)?;
         let mut command = farebox.command(&["serve"]);
         command.stderr(log);
@@ -178,7 +180,10 @@ impl Farebox {
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.binary);
         command.current_dir(self.folder.path()).arg("--config").arg("config.toml").args(arguments);
-        command.env("BENCH_SETTLER_KEY", &self.settler_key);
+        command.env("BENCH_SETTLER_KEY", &self.setup.settler_key);
+        if let Some(disk) = self.setup.disk {
+            command.env("FAREBOX_DISK_FAULT", disk);
+        }
         command
     }
 
@@ -242,6 +247,7 @@ per_ip_per_second = 4000000000
 per_ip_burst = 4000000000
 payments_per_ip_per_minute = 4000000000
 streams = 8192
+streams_per_account = 8192
 max_bodies_mb = 8192
 "#
     )

@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use serde_json::json;
 
 use crate::buyer;
-use crate::load::{self, Load, Outcome};
+use crate::load::{self, Load, Outcome, Start};
 use crate::measure::{cpu_ns, runtime};
-use crate::peers::{self, Farebox, INPUT_PRICE, MODEL, Nginx, OUTPUT_PRICE, Program, Settlement};
+use crate::peers::{self, Farebox, INPUT_PRICE, MODEL, Nginx, OUTPUT_PRICE, Program, Setup};
+use crate::purse::Purse;
 use crate::upstream::{ANSWER_TOKENS, PROMPT_TOKENS, Plan};
 
 pub const CHAT: &str = "/v1/chat/completions";
@@ -20,6 +21,8 @@ const STREAM_END: &[u8] = b"data: [DONE]\n\n";
 #[derive(Clone)]
 pub struct Options {
     pub farebox: PathBuf,
+    /// A release build whose disk can be slowed; `None`: that is not measured.
+    pub slowable: Option<PathBuf>,
     pub project: PathBuf,
     /// `None`: the figures that need it are not measured.
     pub nginx: Option<PathBuf>,
@@ -41,7 +44,10 @@ impl Options {
 pub enum Peer {
     Direct,
     Nginx,
+    /// With a payment for each call.
     Farebox,
+    /// With a key that spends a balance.
+    Keyed,
 }
 
 /// One upstream and what stands before it.
@@ -49,6 +55,7 @@ pub struct Stage {
     pub upstream: Program,
     pub nginx: Option<Nginx>,
     pub farebox: Farebox,
+    purse: Purse,
     /// Micros that farebox must have charged when it is closed.
     owed: u64,
 }
@@ -62,8 +69,7 @@ pub struct Kind {
     pub prompt: usize,
     pub callers: usize,
     pub count: usize,
-    /// Calls that begin in a second; all at once when it is `None`.
-    pub ramp: Option<usize>,
+    pub start: Start,
 }
 
 /// What one peer did in one round.
@@ -94,31 +100,33 @@ impl Kind {
             status: 200,
             events: if self.stream { self.plan.events } else { 0 },
             ending: if self.stream { STREAM_END } else { b"}" },
-            ramp: self.ramp,
+            start: self.start,
         }
     }
 }
 
 impl Stage {
-    /// Fresh programs, with farebox's payments settled in `settlement`.
-    pub fn set(options: &Options, settlement: Settlement) -> Result<Stage, String> {
+    /// Fresh programs, farebox in `setup`.
+    pub fn set(options: &Options, setup: Setup) -> Result<Stage, String> {
         let upstream = peers::upstream()?;
         let nginx = options.nginx.as_ref().map(|binary| Nginx::start(binary, &upstream.address)).transpose()?;
-        let farebox = Farebox::start(&options.farebox, &upstream.address, settlement)?;
-        Ok(Stage { upstream, nginx, farebox, owed: 0 })
+        let farebox = Farebox::start(&options.farebox, &upstream.address, setup)?;
+        let runtime = runtime().map_err(|error| error.to_string())?;
+        let purse = runtime.block_on(Purse::fill(farebox.address()))?;
+        Ok(Stage { upstream, nginx, farebox, purse, owed: 0 })
     }
 
-    /// Those who are here, in the order in which they are asked.
-    pub fn peers(&self) -> Vec<Peer> {
+    /// Those who are here and farebox as it is to be asked, in the order in which they are.
+    pub fn peers(&self, farebox: &[Peer]) -> Vec<Peer> {
         let nginx = self.nginx.as_ref().map(|_| Peer::Nginx);
-        [Some(Peer::Direct), nginx, Some(Peer::Farebox)].into_iter().flatten().collect()
+        [Some(Peer::Direct), nginx].into_iter().flatten().chain(farebox.iter().copied()).collect()
     }
 
     fn address(&self, peer: Peer) -> &str {
         match (peer, &self.nginx) {
             (Peer::Nginx, Some(nginx)) => &nginx.program.address,
             (Peer::Direct | Peer::Nginx, _) => &self.upstream.address,
-            (Peer::Farebox, _) => self.farebox.address(),
+            (Peer::Farebox | Peer::Keyed, _) => self.farebox.address(),
         }
     }
 
@@ -126,7 +134,7 @@ impl Stage {
         match (peer, &self.nginx) {
             (Peer::Nginx, Some(nginx)) => nginx.program.pid(),
             (Peer::Direct | Peer::Nginx, _) => self.upstream.pid(),
-            (Peer::Farebox, _) => self.farebox.pid(),
+            (Peer::Farebox | Peer::Keyed, _) => self.farebox.pid(),
         }
     }
 
@@ -142,11 +150,12 @@ impl Stage {
         Ok(Round { outcome, cpu_us })
     }
 
-    /// The requests of a round, those to farebox with a payment each.
+    /// The requests of a round, those to farebox with what pays for each.
     pub fn prepare(&self, peer: Peer, kind: &Kind) -> Result<Load, String> {
         let (address, body) = (self.address(peer).to_owned(), kind.body());
         let requests = match peer {
             Peer::Direct | Peer::Nginx => vec![crate::http::request("POST", CHAT, "", &body); kind.count],
+            Peer::Keyed => vec![crate::http::request("POST", CHAT, &self.purse.header(), &body); kind.count],
             Peer::Farebox => {
                 let runtime = runtime().map_err(|error| error.to_string())?;
                 runtime.block_on(buyer::presign(&address, CHAT, &body, kind.count, WALLETS.max(kind.callers)))?
@@ -157,7 +166,7 @@ impl Stage {
 
     /// Holds an outcome against what was sent, and notes what farebox must have charged for it.
     pub fn count(&mut self, peer: Peer, kind: &Kind, outcome: &Outcome) -> Result<(), String> {
-        if peer == Peer::Farebox {
+        if matches!(peer, Peer::Farebox | Peer::Keyed) {
             self.owed += outcome.complete * kind.charge();
         }
         match outcome.failed {

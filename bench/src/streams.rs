@@ -1,50 +1,44 @@
 //! Figures of event streams: how many in a second, how late an event is, what a held one weighs, how soon a hang-up is noticed.
 
-use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use crate::http::Connection;
-use crate::load;
-use crate::measure::{median, quantile, resident_bytes, runtime};
-use crate::peers::{self, Settlement};
+use crate::keyed::Rounds;
+use crate::load::{self, Start};
+use crate::measure::{quantile, resident_bytes, runtime};
+use crate::peers::{self, Setup};
 use crate::report::{Report, Target};
 use crate::stage::{Kind, Options, Peer, Stage};
 use crate::upstream::Plan;
 
-type ByPeer = HashMap<Peer, Vec<f64>>;
-
 const EVENTS: u64 = 200;
-
-fn of(figures: &ByPeer, peer: Peer) -> Option<f64> {
-    figures.get(&peer).and_then(|values| median(values))
-}
-
-/// One figure of farebox over nginx's, from the medians of the same rounds.
-fn ratio(figures: &ByPeer) -> Option<f64> {
-    Some(of(figures, Peer::Farebox)? / of(figures, Peer::Nginx)?)
-}
+const NAMED: [(Peer, &str); 4] =
+    [(Peer::Direct, "direct"), (Peer::Nginx, "nginx"), (Peer::Keyed, "farebox, with a key"), (Peer::Farebox, "farebox, paid")];
 
 /// Streams of 200 events as fast as they go.
 pub fn bursts(report: &mut Report, stage: &mut Stage, options: &Options) -> Result<(), String> {
     let plan = Plan { events: EVENTS, ms: 0, size: 0 };
-    let kind = Kind { plan, stream: true, prompt: 300, callers: 64, count: options.count(1_920), ramp: None };
-    let (mut rate, mut cpu) = (ByPeer::new(), ByPeer::new());
+    let kind = Kind { plan, stream: true, prompt: 300, callers: 64, count: options.count(1_920), start: Start::AtOnce };
+    let (mut rate, mut cpu) = (Rounds::default(), Rounds::default());
     for _ in 0..options.rounds {
-        for peer in stage.peers() {
+        for peer in stage.peers(&[Peer::Keyed, Peer::Farebox]) {
             let round = stage.round(peer, &kind)?;
-            rate.entry(peer).or_default().push(round.outcome.per_second());
-            cpu.entry(peer).or_default().push(round.cpu_us / EVENTS as f64);
+            rate.push(peer, round.outcome.per_second());
+            cpu.push(peer, round.cpu_us / EVENTS as f64);
         }
     }
-    let note = "200 events as fast as they go, 64 callers; in farebox's figure each stream also verifies, claims, settles \
-                (20 ms of block time) and posts a payment of its own, nginx does none of that";
-    report.add("streams per second / nginx", ratio(&rate), "", Target::AtLeast(0.9), note);
-    for (peer, name) in [(Peer::Direct, "direct"), (Peer::Nginx, "nginx"), (Peer::Farebox, "farebox, paid")] {
-        report.add(&format!("streams per second, {name}"), of(&rate, peer), "/s", Target::Shown, "the same runs");
+    let note = "200 events as fast as they go, 64 callers; farebox looks each stream's key up, holds, reads the usage and posts";
+    report.add("keyed streams per second / nginx", rate.ratio(Peer::Keyed, Peer::Nginx), "", Target::AtLeast(0.9), note);
+    let note =
+        "the same, only that each stream also verifies, claims, settles (20 ms of block time) and posts a payment of its own";
+    report.add("paid streams per second / nginx", rate.ratio(Peer::Farebox, Peer::Nginx), "", Target::Shown, note);
+    for (peer, name) in NAMED {
+        report.add(&format!("streams per second, {name}"), rate.median(peer), "/s", Target::Shown, "the same runs");
     }
-    let note = "CPU of the peer for one event of these streams, payment included for farebox";
-    report.add("CPU per event, bursts, nginx", of(&cpu, Peer::Nginx), "us", Target::Shown, note);
-    report.add("CPU per event, bursts, farebox", of(&cpu, Peer::Farebox), "us", Target::Shown, note);
+    let note = "CPU of the peer for one event of these streams";
+    for (peer, name) in &NAMED[1..] {
+        report.add(&format!("CPU per event, bursts, {name}"), cpu.median(*peer), "us", Target::Shown, note);
+    }
     Ok(())
 }
 
@@ -53,37 +47,42 @@ pub fn lag(report: &mut Report, stage: &mut Stage, options: &Options) -> Result<
     let events = options.count(usize::try_from(EVENTS).unwrap_or(1)).max(20) as u64;
     let plan = Plan { events, ms: 20, size: 0 };
     // Begun one after the other, so that the streams are out of step with each other, as callers are.
-    let kind = Kind { plan, stream: true, prompt: 300, callers: 64, count: 64, ramp: Some(400) };
-    let (mut p50, mut p99, mut cpu) = (ByPeer::new(), ByPeer::new(), ByPeer::new());
+    let kind = Kind { plan, stream: true, prompt: 300, callers: 64, count: 64, start: Start::Ramp(400) };
+    let (mut p50, mut p99, mut cpu) = (Rounds::default(), Rounds::default(), Rounds::default());
     for _ in 0..options.rounds {
-        for peer in stage.peers() {
+        for peer in stage.peers(&[Peer::Keyed, Peer::Farebox]) {
             let mut round = stage.round(peer, &kind)?;
-            p50.entry(peer).or_default().extend(quantile(&mut round.outcome.lags_ms, 0.5));
-            p99.entry(peer).or_default().extend(quantile(&mut round.outcome.lags_ms, 0.99));
-            cpu.entry(peer).or_default().push(round.cpu_us / events as f64);
+            p50.push(peer, quantile(&mut round.outcome.lags_ms, 0.5).unwrap_or_default());
+            p99.push(peer, quantile(&mut round.outcome.lags_ms, 0.99).unwrap_or_default());
+            cpu.push(peer, round.cpu_us / events as f64);
         }
     }
     let note = "64 streams, an event every 20 ms: from writing it upstream to its arrival; events that were written before the \
                 head of the answer had arrived (farebox holds them until the chain has confirmed) are left out for every peer";
-    report.add("event lag p99 / nginx", ratio(&p99), "", Target::AtMost(1.5), note);
-    for (peer, name) in [(Peer::Direct, "direct"), (Peer::Nginx, "nginx"), (Peer::Farebox, "farebox")] {
-        report.add(&format!("event lag p50, {name}"), of(&p50, peer), "ms", Target::Shown, "the same runs");
-        report.add(&format!("event lag p99, {name}"), of(&p99, peer), "ms", Target::Shown, "the same runs");
+    report.add("event lag p99, keyed / nginx", p99.ratio(Peer::Keyed, Peer::Nginx), "", Target::AtMost(1.5), note);
+    report.add("event lag p99, paid / nginx", p99.ratio(Peer::Farebox, Peer::Nginx), "", Target::AtMost(1.5), "the same runs");
+    for (peer, name) in NAMED {
+        report.add(&format!("event lag p50, {name}"), p50.median(peer), "ms", Target::Shown, "the same runs");
+        report.add(&format!("event lag p99, {name}"), p99.median(peer), "ms", Target::Shown, "the same runs");
     }
-    let note = "CPU for one slow event, of the same runs; the payment is in farebox's";
-    report.add("CPU per slow event / nginx", ratio(&cpu), "", Target::AtMost(1.6), note);
+    let note = "CPU for one slow event, of the same runs";
+    report.add("CPU per slow event, keyed / nginx", cpu.ratio(Peer::Keyed, Peer::Nginx), "", Target::AtMost(1.6), note);
+    let note = "the same with a payment for each stream";
+    report.add("CPU per slow event, paid / nginx", cpu.ratio(Peer::Farebox, Peer::Nginx), "", Target::Shown, note);
     Ok(())
 }
 
 /// Memory of one held stream, at a fresh farebox and a fresh nginx.
-pub fn held(report: &mut Report, options: &Options) -> Result<(), String> {
-    let mut stage = Stage::set(options, Settlement::simulated())?;
+pub fn held(report: &mut Report, options: &Options, ours: Peer) -> Result<(), String> {
+    let mut stage = Stage::set(options, Setup::simulated())?;
     let count = options.count(5_000);
     let kind = held_open(count, 400, 300);
-    for peer in stage.peers().into_iter().filter(|peer| *peer != Peer::Direct) {
+    let peers = if ours == Peer::Keyed { vec![ours] } else { stage.peers(&[ours]) };
+    for peer in peers.into_iter().filter(|peer| *peer != Peer::Direct) {
         let weight = weigh(&mut stage, peer, &kind)?;
         let (name, target) = match peer {
-            Peer::Farebox => ("farebox", Target::AtMost(40.0)),
+            Peer::Farebox => ("farebox, paid", Target::AtMost(40.0)),
+            Peer::Keyed => ("farebox, with a key", Target::AtMost(40.0)),
             Peer::Direct | Peer::Nginx => ("nginx", Target::Shown),
         };
         let note = format!("resident memory of {count} open streams with an event a second, less that before them, divided");
@@ -94,7 +93,7 @@ pub fn held(report: &mut Report, options: &Options) -> Result<(), String> {
 
 /// Memory of streams whose prompts were long: what is kept of a request while its answer streams.
 pub fn long_prompts(report: &mut Report, options: &Options) -> Result<(), String> {
-    let mut stage = Stage::set(options, Settlement::simulated())?;
+    let mut stage = Stage::set(options, Setup::simulated())?;
     let count = options.count(100);
     let kind = held_open(count, 40, 2_000_000);
     let weight = weigh(&mut stage, Peer::Farebox, &kind)?;
@@ -106,7 +105,7 @@ pub fn long_prompts(report: &mut Report, options: &Options) -> Result<(), String
 /// Streams with an event a second that begin `ramp` in a second and are all open for some seconds.
 fn held_open(count: usize, ramp: usize, prompt: usize) -> Kind {
     let plan = Plan { events: (count / ramp) as u64 + 6, ms: 1_000, size: 0 };
-    Kind { plan, stream: true, prompt, callers: count, count, ramp: Some(ramp) }
+    Kind { plan, stream: true, prompt, callers: count, count, start: Start::Ramp(ramp) }
 }
 
 /// Opens all streams, reads the memory while every one is open, and lets them end. Kilobytes per stream.
@@ -143,9 +142,9 @@ fn all_open(stage: &Stage, wanted: u64, ended: impl Fn() -> bool) -> Result<(), 
 
 /// How soon the upstream's connection is closed when a caller hangs up while the upstream is silent.
 pub fn hang_ups(report: &mut Report, options: &Options) -> Result<(), String> {
-    let mut stage = Stage::set(options, Settlement::simulated())?;
+    let mut stage = Stage::set(options, Setup::simulated())?;
     let plan = Plan { events: 1, ms: 60_000, size: 0 };
-    let kind = Kind { plan, stream: true, prompt: 300, callers: 1, count: 1, ramp: None };
+    let kind = Kind { plan, stream: true, prompt: 300, callers: 1, count: 1, start: Start::AtOnce };
     let mut times = Vec::new();
     for _ in 0..options.count(20) {
         times.push(hang_up(&mut stage, &kind)?);

@@ -166,6 +166,7 @@ impl Model {
             held: Micros::new(held),
             available: Micros::new(posted - held),
             allowance: Micros::new(allowance),
+            has_allowance: self.grants[usize::from(payer)].is_some(),
             open_calls: self.open.values().filter(|open| open.fund == Fund::Wallet(payer)).count(),
         }
     }

@@ -55,7 +55,7 @@ fn refuses(sdk: Sdk, unpaid: &'static str) {
         refused(&revoked, "AuthenticationError", 401, "key_revoked", "revoked"),
         refused(&poor, unpaid, 402, "insufficient_balance", "top up"),
         refused(&narrow, "PermissionDeniedError", 403, "model_not_allowed", "other-model"),
-        refused(&limited, "PermissionDeniedError", 403, "spend_limit_exceeded", "limit"),
+        refused(&limited, "PermissionDeniedError", 403, "spend_limit_exceeded", "is left"),
     ];
     let streamed = params_with(USAGE, json!({ "stream": true }));
     for params in [params(USAGE), streamed] {

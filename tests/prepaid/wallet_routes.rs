@@ -1,9 +1,10 @@
 //! What a wallet sees of itself: its balance, and rows that sum to it; and that nobody else sees any of it.
 
-use farebox_rig::account::{sign_in_entries, usd};
+use farebox_rig::account::usd;
 use farebox_rig::anvil::{BUYER, OTHER_BUYER};
 use farebox_rig::http::{Answer, Request};
 use farebox_rig::server::Settings;
+use farebox_rig::sign_in::sign_in;
 use serde_json::{Value, json};
 
 use crate::shop::{CHARGE, CHAT, FIVE, Shop, USAGE, params};
@@ -169,8 +170,7 @@ fn a_wallet_that_asks_too_often_is_slowed_down_and_only_its_owner_can_do_that() 
     let limits =
         ["per_ip_per_second = 1000", "per_ip_burst = 1000", "balance_reads_per_minute = 3", "statement_reads_per_minute = 2"];
     let shop = Shop::with(8453, Settings { limits: limits.map(str::to_owned).to_vec(), ..Settings::default() });
-    let url = format!("{}/", shop.server.url());
-    let headers = sign_in_entries(&[json!({ "key": BUYER.key, "url": url }), json!({ "key": OTHER_BUYER.key, "url": url })]);
+    let headers = [BUYER, OTHER_BUYER].map(|wallet| sign_in(wallet, &shop.server.url()));
     let get = |path: &str, header: &str| shop.server.send(&Request::get(path).header(SIGN_IN, header));
     let own = balance("/api/v1", BUYER.address);
     for _ in 0..10 {
