@@ -5,7 +5,7 @@ use farebox_rig::anvil::{Anvil, BUYER};
 use farebox_rig::http::{self, Request};
 use farebox_rig::server::{INPUT_PRICE, OUTPUT_PRICE, Server, Settings};
 use farebox_rig::upstream::Upstream;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{TIMES, for_each};
 use crate::shop::{CHAT, body};
@@ -127,7 +127,7 @@ impl Stand {
     /// Stops the program in good order; the books must be clean and hold nothing. Returns what was charged since the last time.
     fn charged(&mut self, what: &str) -> u64 {
         let books = self.server.audit();
-        assert!(books.clean && books.json["open_holds"] == Value::from(0), "{what}: {:#}", books.json);
+        assert!(books.clean && books.json["open_holds"] == 0, "{what}: {:#}", books.json);
         let before = std::mem::replace(&mut self.balance, books.balance(BUYER.address));
         before.checked_sub(self.balance).unwrap_or_else(|| panic!("{what}: a balance of {before} became {}", self.balance))
     }
