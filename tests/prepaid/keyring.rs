@@ -3,6 +3,7 @@
 #[cfg(feature = "fault-points")]
 mod deaths;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -305,6 +306,47 @@ fn revoking_a_key_ends_the_calls_that_run_with_it_and_gives_back_what_they_held(
     assert_eq!(change.code(), "invalid_request");
     shop.wait_settled(&owner);
     shop.close(&[(&owner, balance - 165)]);
+}
+
+#[test]
+fn a_call_that_begins_after_a_revocation_was_answered_is_refused_and_every_other_is_charged_or_not_served() {
+    let (shop, owner) = (Shop::with("", "streams_per_account = 100"), Owner::new(1));
+    shop.top_up(&owner, 1_000_000);
+    let (id, key) = shop.mint(&owner, &json!({ "name": "leaked" }));
+    let session = shop.session(&owner);
+    let revoked = AtomicBool::new(false);
+    let calls: Vec<(bool, String)> = thread::scope(|scope| {
+        let work = || {
+            let mut seen: Vec<(bool, String)> = Vec::new();
+            // Some calls more than it takes to be refused.
+            while seen.iter().filter(|(late, ..)| *late).count() < 3 {
+                let late = revoked.load(Ordering::SeqCst);
+                let answer = shop.call(&key, MODEL);
+                let code = match answer.status {
+                    200 if answer.complete => "served".to_owned(),
+                    200 => "cut off".to_owned(),
+                    _ => answer.code(),
+                };
+                seen.push((late, code));
+            }
+            seen
+        };
+        let working: Vec<_> = (0..16).map(|_| scope.spawn(work)).collect();
+        eventually("calls are served", || shop.upstream.calls().len() > 20);
+        assert_eq!(shop.ask("POST", &format!("/api/keys/{id}/revoke"), &session, None).status, 200);
+        revoked.store(true, Ordering::SeqCst);
+        working.into_iter().flat_map(|seen| seen.join().unwrap()).collect()
+    });
+    for (late, became) in &calls {
+        let fits = became == "key_revoked" || !late && ["served", "cut off"].contains(&became.as_str());
+        assert!(fits, "after the answer: {late}, {became}");
+    }
+    let served = calls.iter().filter(|(_, became)| became == "served").count();
+    let account = shop.wait_settled(&owner);
+    let charged = 1_000_000 - (account["balance_usd"].as_f64().unwrap() * 1e6).round() as u64;
+    let cut = charged - 165 * u64::try_from(served).unwrap();
+    assert!(cut <= 16 * 165, "calls that were cut off paid at most their price: {cut}");
+    shop.close(&[(&owner, 1_000_000 - charged)]);
 }
 
 #[test]

@@ -1,5 +1,8 @@
 //! The operator's hand: keys, accounts, allowances and refunds by command, the same on a gateway that runs and on one that does not.
 
+#[cfg(feature = "fault-points")]
+mod deaths;
+
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
