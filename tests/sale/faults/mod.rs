@@ -2,6 +2,7 @@
 
 mod hold;
 mod keys;
+mod prepaid;
 mod selling;
 mod settling;
 mod stand;
@@ -52,8 +53,15 @@ fn every_point_of_the_program_is_tried_here_and_stands_in_one_place() {
     points_under(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src")), &mut placed);
     let distinct: BTreeSet<_> = placed.iter().cloned().collect();
     assert_eq!(distinct.len(), placed.len(), "a name stands for one place: {placed:?}");
-    let tables =
-        [selling::points(), starting::points(), settling::points(), hold::POINTS.to_vec(), keys::points(), topping_up::points()];
+    let tables = [
+        selling::points(),
+        starting::points(),
+        settling::points(),
+        hold::POINTS.to_vec(),
+        keys::points(),
+        topping_up::points(),
+        prepaid::points(),
+    ];
     let tried = [tables.concat(), elsewhere()].concat();
     let tried: BTreeSet<_> = tried.into_iter().map(str::to_owned).collect();
     assert_eq!(distinct, tried, "left: points in the source; right: points that a test dies at");
