@@ -114,6 +114,8 @@ enum End {
     ClientStalled,
     /// It broke off; this error says so in-band.
     Broken(Error),
+    /// Whoever pays has taken its right away while it ran; this error says so in-band.
+    Withdrawn(Error),
     /// The next piece would have owed more than there is to hold: this error says so in-band, and what had passed is charged.
     Spent {
         error: Error,
@@ -226,12 +228,12 @@ impl Pump {
         drop(body);
         self.complete.set(matches!(end, End::Complete));
         let last_words = match &end {
-            End::Broken(error) | End::Spent { error, .. } if self.stream => {
+            End::Broken(error) | End::Withdrawn(error) | End::Spent { error, .. } if self.stream => {
                 Some(broken_stream(self.dialect, error, self.request))
             }
             _ => None,
         };
-        let is_waiting = matches!(end, End::Complete | End::Broken(_) | End::Spent { .. });
+        let is_waiting = matches!(end, End::Complete | End::Broken(_) | End::Withdrawn(_) | End::Spent { .. });
         self.books.end = Some(end);
         if is_waiting {
             self.taken().await;
@@ -253,7 +255,7 @@ impl Pump {
                 biased;
                 () = self.out.closed() => return End::ClientGone,
                 () = &mut self.until => return End::Broken(too_long()),
-                error = &mut self.ended => return End::Broken(error),
+                error = &mut self.ended => return End::Withdrawn(error),
                 chunk = body.next() => chunk,
                 _ = silence.tick() => {
                     match self.send(Bytes::from_static(b": keep-alive\n\n")).await {
@@ -340,7 +342,7 @@ impl Pump {
                 biased;
                 () = self.out.closed() => return End::ClientGone,
                 () = &mut self.until => return if whole { End::Complete } else { End::Broken(too_long()) },
-                error = &mut self.ended => return End::Broken(error),
+                error = &mut self.ended => return End::Withdrawn(error),
                 chunk = body.next() => chunk,
                 // An upstream that keeps the connection open without a word on the end may never say more.
                 () = sleep(LAST_BYTES), if whole => return End::Complete,
@@ -375,7 +377,7 @@ impl Pump {
                 biased;
                 sent = self.out.send(piece) => sent.err().map(|_| End::ClientGone),
                 () = &mut self.until => Some(End::ClientStalled),
-                error = &mut self.ended => Some(End::Broken(error)),
+                error = &mut self.ended => Some(End::Withdrawn(error)),
                 () = sleep(STALL) => Some(End::ClientStalled),
             };
             if end.is_some() {
@@ -437,12 +439,13 @@ impl Pump {
         let charge = match end {
             // An answer that is complete and empty, with no word on usage, is none.
             End::Complete if self.meter.has_output() || !metered.estimated => paid.post(whole, usage),
-            // A client that leaves chose to: a flat price applies to what it took.
-            End::ClientGone | End::ClientStalled if self.meter.has_output() => paid.post(whole, usage),
+            // A client that leaves chose to, and so did who revoked its own key: a flat price applies to what it took. Else
+            // who revokes a key when most of a plain answer is there would have it for nothing.
+            End::ClientGone | End::ClientStalled | End::Withdrawn(_) if self.meter.has_output() => paid.post(whole, usage),
             End::ClientGone | End::ClientStalled => paid.post_part(owed, usage),
             End::Broken(_) | End::Stopped if self.stream && self.meter.has_output() => paid.post_part(owed, usage),
             End::Spent { .. } if self.passed.1 > 0 => paid.post_part(owed, usage),
-            End::Complete | End::Broken(_) | End::Spent { .. } | End::Stopped => {
+            End::Complete | End::Broken(_) | End::Withdrawn(_) | End::Spent { .. } | End::Stopped => {
                 paid.void();
                 Micros::ZERO
             }
@@ -453,7 +456,7 @@ impl Pump {
             End::ClientGone | End::ClientStalled => {
                 tracing::info!(request.id = %request, %charge, input, output, estimated, "the client left; charged {charge} for what passed");
             }
-            End::Broken(error) | End::Spent { error, .. } => {
+            End::Broken(error) | End::Withdrawn(error) | End::Spent { error, .. } => {
                 let (code, cause) = (error.code.row().code, error.cause.unwrap_or_default());
                 tracing::warn!(request.id = %request, %charge, code, cause, "the answer broke off; charged {charge}");
             }

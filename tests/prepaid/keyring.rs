@@ -3,12 +3,14 @@
 #[cfg(feature = "fault-points")]
 mod deaths;
 
+use std::io::Write as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use farebox_rig::http::{self, Request};
 use farebox_rig::process::eventually;
+use farebox_rig::provider::{After, Provider, wait_gone};
 use serde_json::{Value, json};
 
 use crate::owner::{MODEL, OTHER_MODEL, Owner, Proof, Shop, call};
@@ -306,6 +308,37 @@ fn revoking_a_key_ends_the_calls_that_run_with_it_and_gives_back_what_they_held(
     assert_eq!(change.code(), "invalid_request");
     shop.wait_settled(&owner);
     shop.close(&[(&owner, balance - 165)]);
+}
+
+#[test]
+fn who_revokes_its_key_when_a_plain_answer_has_passed_has_not_had_it_for_nothing() {
+    // All but the last byte, and then nothing until the gateway leaves.
+    let provider = Provider::start(|_, stream| {
+        let message = json!({ "role": "assistant", "content": "all that was asked for" });
+        let usage = json!({ "prompt_tokens": 20, "completion_tokens": 7, "total_tokens": 27 });
+        let choices = json!([{ "index": 0, "message": message, "finish_reason": "stop" }]);
+        let body =
+            json!({ "id": "x", "object": "chat.completion", "model": "m", "choices": choices, "usage": usage }).to_string();
+        let head = format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n", body.len() + 1);
+        stream.write_all(format!("{head}{body}").as_bytes()).expect("the gateway is there");
+        wait_gone(stream);
+        After::Close
+    });
+    let (mut shop, owner) = (Shop::open(), Owner::new(1));
+    shop.server.reconfigure(|text| text.replace(&shop.upstream.url(), &provider.url()));
+    shop.server.restart();
+    shop.top_up(&owner, 1_000_000);
+    let (id, key) = shop.mint(&owner, &json!({ "name": "k" }));
+    let mut answer = http::open(shop.server.address(), &call(&key, MODEL, "", false)).unwrap();
+    let mut read = Vec::new();
+    while !String::from_utf8_lossy(&read).contains("total_tokens") {
+        read.extend(answer.next_chunk().expect("all but the last byte comes"));
+    }
+    assert_eq!(shop.ask("POST", &format!("/api/keys/{id}/revoke"), &shop.sign_in(&owner), None).status, 200);
+    while answer.next_chunk().is_some() {}
+    assert!(!answer.complete, "it broke off");
+    shop.wait_settled(&owner);
+    shop.close(&[(&owner, 1_000_000 - 165)]);
 }
 
 #[test]
