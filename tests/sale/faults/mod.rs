@@ -1,5 +1,6 @@
 //! Death at every step: the program is killed at each named point, five times; after it the payer is served once or credited once.
 
+mod books;
 mod hold;
 mod selling;
 mod settling;
@@ -35,7 +36,8 @@ fn every_point_of_the_program_is_tried_here_and_stands_in_one_place() {
     points_under(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src")), &mut placed);
     let distinct: BTreeSet<_> = placed.iter().cloned().collect();
     assert_eq!(distinct.len(), placed.len(), "a name stands for one place: {placed:?}");
-    let tried = [selling::points(), starting::points(), settling::points(), hold::POINTS.to_vec()].concat();
+    let tried =
+        [selling::points(), starting::points(), settling::points(), hold::POINTS.to_vec(), books::POINTS.to_vec()].concat();
     let tried: BTreeSet<_> = tried.into_iter().map(str::to_owned).collect();
     assert_eq!(distinct, tried, "left: points in the source; right: points that a test dies at");
 }
