@@ -54,10 +54,10 @@ impl Drop for Guard {
 
 fn commit_until_stopped(store: &Store, inbox: &Receiver<Message>, inner: &Weak<Inner>) {
     let mut last_quick = Instant::now();
-    let mut patience = Duration::ZERO;
+    let mut crowd = Crowd::default();
     loop {
         let Ok(first) = inbox.recv() else { return };
-        let (group, stop) = gather(first, inbox, patience);
+        let (group, stop) = gather(first, inbox, crowd);
         let begun = Instant::now();
         let commit = if stop || last_quick.elapsed() > QUICK_REPAIR_EVERY {
             last_quick = Instant::now();
@@ -80,8 +80,11 @@ fn commit_until_stopped(store: &Store, inbox: &Receiver<Message>, inner: &Weak<I
             inner.committed(last.ticket, group.len());
         }
         // A commit costs nearly as much for one batch as for ten: while there is a crowd, the next may gather for as long as
-        // this one took. Nobody waits who is alone.
-        patience = if group.len() >= CROWD { begun.elapsed().min(PATIENCE) } else { Duration::ZERO };
+        // this one took, or until it is as many. Nobody waits who is alone.
+        crowd = match group.len() {
+            0..CROWD => Crowd::default(),
+            size => Crowd { patience: begun.elapsed().min(PATIENCE), size },
+        };
         for batch in group {
             if let Some(ack) = batch.ack {
                 // Nobody waits any more when the caller went away; the rows stand all the same.
@@ -94,8 +97,16 @@ fn commit_until_stopped(store: &Store, inbox: &Receiver<Message>, inner: &Weak<I
     }
 }
 
-/// Takes what is there. While nobody waits, gives others `WINDOW` to join; once somebody does, `crowded`.
-fn gather(first: Message, inbox: &Receiver<Message>, crowded: Duration) -> (Vec<Batch>, bool) {
+/// Those who came for the last commit, if they were many.
+#[derive(Clone, Copy, Default)]
+struct Crowd {
+    /// How long the next commit waits for as many.
+    patience: Duration,
+    size: usize,
+}
+
+/// Takes what is there. While nobody waits, gives others `WINDOW` to join; once somebody does, the crowd its patience.
+fn gather(first: Message, inbox: &Receiver<Message>, crowd: Crowd) -> (Vec<Batch>, bool) {
     let mut group = Vec::new();
     let mut next = first;
     let mut waited = false;
@@ -111,7 +122,11 @@ fn gather(first: Message, inbox: &Receiver<Message>, crowded: Duration) -> (Vec<
         if group.len() >= COMPANY {
             return (group, false);
         }
-        let patience = if waited { crowded } else { WINDOW };
+        let patience = match waited {
+            false => WINDOW,
+            true if group.len() < crowd.size => crowd.patience,
+            true => Duration::ZERO,
+        };
         next = match inbox.recv_timeout(patience.saturating_sub(opened.elapsed())) {
             Ok(message) => message,
             Err(RecvTimeoutError::Timeout) => return (group, false),
