@@ -4,6 +4,8 @@
 mod damage;
 #[path = "keys/desk.rs"]
 mod desk;
+#[path = "keys/full.rs"]
+mod full;
 #[path = "keys/kill.rs"]
 mod kill;
 #[path = "keys/pepper.rs"]

@@ -4,6 +4,8 @@
 mod agreement;
 #[path = "ledger/damage.rs"]
 mod damage;
+#[path = "ledger/damaged_tables.rs"]
+mod damaged_tables;
 #[path = "ledger/disk.rs"]
 mod disk;
 #[path = "ledger/faults.rs"]
@@ -14,8 +16,12 @@ mod life;
 mod model;
 #[path = "ledger/power.rs"]
 mod power;
+#[path = "ledger/prepaid.rs"]
+mod prepaid;
 #[path = "ledger/promises.rs"]
 mod promises;
+#[path = "ledger/races.rs"]
+mod races;
 #[path = "ledger/sample.rs"]
 mod sample;
 #[path = "ledger/seen.rs"]

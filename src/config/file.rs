@@ -97,8 +97,9 @@ pub(super) struct Network {
     pub ca_file: Option<PathBuf>,
 }
 
+/// As much as a top-up is suggested to be: one that nobody waits minutes for.
 fn default_safe_above() -> String {
-    "5.00".into()
+    "10.00".into()
 }
 
 fn default_max_fee_gwei() -> u32 {

@@ -149,7 +149,7 @@ fn refused(gateway: &Gateway, call: &Call, model: &Model, price: &Price, key: Op
         (Refused::TooManyCalls, _) => {
             let most = gateway.limits.streams_per_account;
             let message = format!(
-                "this wallet has {most} calls running, as many as it may; send this one again when one of them has ended"
+                "this wallet has {most} calls running, as many as it may have at once; send this one again when one of them has ended"
             );
             Error::new(Code::TooManyCalls, message).retry_after(1).into()
         }
@@ -193,7 +193,7 @@ fn limit_reached(key: &Record, left: Micros, needed: Micros, now: Timestamp) -> 
         None => "ask for fewer max_tokens, or use another key".to_owned(),
     };
     let message = format!(
-        "this API key may spend {limit} USDC {period}, of which {left} is left, and this call needs {needed} to begin; {advice}"
+        "the spending limit of this API key is {limit} USDC {period}, of which {left} is left, and this call needs {needed} to begin; {advice}"
     );
     let error = Error::new(Code::SpendLimitExceeded, message).requiring(needed).detail("left_micro", left.get());
     match renews_at {

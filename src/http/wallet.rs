@@ -45,6 +45,9 @@ pub async fn transactions(request: HttpRequest, wallet: web::Path<String>) -> Ht
         let owner = Owner::of(&request, &wallet, RateLimits::statement).await?;
         let (ledger, account) = (owner.edge.gateway.ledger.clone(), owner.account);
         let Page { limit, offset } = page;
+        // Rows are read from the disk, which may be a moment behind the balance.
+        let flushed = ledger.flush().map_err(|denied| unavailable(&denied))?;
+        flushed.wait().await.map_err(|stopped| unavailable(&stopped.into()))?;
         let read = web::block(move || ledger.statement(account, limit, offset)).await;
         let (entries, more) = read.map_err(|_| stopping())?.map_err(|denied| unavailable(&denied))?;
         let standing = owner.standing()?;

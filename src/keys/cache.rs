@@ -168,3 +168,59 @@ impl Shelf {
         self.ends.retain(|_, end| end.strong_count() > 0);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::super::record::{Fingerprint, Seal};
+    use super::*;
+    use crate::account::AccountId;
+    use crate::clock::Period;
+    use crate::ids::KeyId;
+
+    const MAC: Mac = Mac([1; 32]);
+
+    fn record() -> Record {
+        Record {
+            id: KeyId(1),
+            account: AccountId::Evm([1; 20]),
+            name: String::new(),
+            seal: Seal { mac: MAC, last4: String::new(), pepper: Fingerprint([0; 8]) },
+            limit: None,
+            reset: Period::Ever,
+            models: Vec::new(),
+            expires_at: None,
+            created_at: Timestamp::default(),
+            revoked_at: None,
+            previous: None,
+        }
+    }
+
+    #[test]
+    fn what_was_read_before_a_change_and_arrives_after_it_is_read_again() {
+        let cache = Cache::default();
+        let revoked = Record { revoked_at: Some(Timestamp::default()), ..record() };
+        let index = RefCell::new(record());
+        let read = || {
+            // The first read is slow: while its answer is on its way, the key is revoked.
+            let found = index.replace(revoked.clone());
+            if found.revoked_at.is_none() {
+                cache.changed(Some(&found), &revoked);
+            }
+            Ok(Some(found))
+        };
+        let found = cache.find(MAC, read).unwrap().unwrap();
+        assert_eq!(found.ended(Timestamp::default()), Some(Ended::Revoked));
+        let again = cache.find(MAC, || unreachable!("it is kept in memory")).unwrap().unwrap();
+        assert!(Arc::ptr_eq(&found, &again));
+    }
+
+    #[test]
+    fn what_is_not_found_is_not_kept() {
+        let cache = Cache::default();
+        assert!(cache.find(MAC, || Ok(None)).unwrap().is_none());
+        assert!(cache.find(MAC, || Ok(Some(record()))).unwrap().is_some(), "it was minted since");
+        assert!(cache.find(Mac([2; 32]), || Err(Broken::new("read", "sled panicked"))).is_err());
+    }
+}

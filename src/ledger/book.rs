@@ -264,8 +264,9 @@ impl Book {
     }
 
     /// The transfer is proven never to arrive. When it had been counted (a reorg removed it for good), what is left of
-    /// its credit is taken back and the rest is a loss of the operator, never a debt of another wallet.
-    pub fn failed(&mut self, id: PaymentId, reason: String, at: Timestamp) -> Result<Rows, Refused> {
+    /// its credit, and of what was `refunded` of its call, is taken back; the rest is a loss of the operator, never a debt
+    /// of another wallet.
+    pub fn failed(&mut self, id: PaymentId, reason: String, refunded: Micros, at: Timestamp) -> Result<Rows, Refused> {
         let mut row = self.payment_in(id, &[State::Claimed, State::Signed, State::Sent, State::Confirmed])?;
         // What the chain has confirmed only fails after it was seen to vanish.
         if row.state == State::Confirmed && !row.reorged {
@@ -284,7 +285,10 @@ impl Book {
             };
             let (source, back) = match in_transit {
                 true => (Account::Transit, row.amount()),
-                false => (Account::Wallet(row.payer), Micros::new(credited).min(self.available(row.payer))),
+                false => (
+                    Account::Wallet(row.payer),
+                    Micros::new(credited.saturating_add(refunded.get())).min(self.available(row.payer)),
+                ),
             };
             let lost = row.amount().saturating_sub(back);
             self.transfer(

@@ -149,7 +149,7 @@ impl Received {
         }
         let ((wallet, day, key, model), (calls, charge, allowance, input, output)) = sums_of(receipt);
         self.usage.add((wallet, day, key, model), &[calls, charge, allowance, input, output]);
-        self.limits.subtract(receipt);
+        self.limits.explain(receipt);
         let adds_up =
             receipt.allowance <= receipt.charge && receipt.charge <= receipt.ceiling && receipt.refunded <= paid(receipt);
         if !adds_up && self.problems.len() < NAMED {
@@ -158,28 +158,42 @@ impl Received {
     }
 }
 
-/// What was counted of each limit in its last period, less what receipts explain of it: nothing is left.
+/// What was counted of each limit in its last period.
 #[derive(Default)]
 struct Limits {
-    keys: HashMap<KeyId, (u64, i128)>,
-    allowances: HashMap<AccountId, (u64, i128)>,
+    keys: HashMap<KeyId, Limit>,
+    allowances: HashMap<AccountId, Limit>,
     /// Receipts of a later period than was counted, or of one that nobody counted.
     uncounted: usize,
+}
+
+/// When its period began, what was counted in it, and what receipts explain of that.
+#[derive(Clone, Copy)]
+struct Limit {
+    began: u64,
+    spent: u64,
+    explained: u64,
+}
+
+impl Limit {
+    fn counted((began, spent): (u64, u64)) -> Limit {
+        Limit { began, spent, explained: 0 }
+    }
 }
 
 impl Limits {
     fn of(snapshot: &Snapshot) -> Result<Limits, Broken> {
         let mut limits = Limits::default();
-        snapshot.key_spending(|key, (began, spent)| _ = limits.keys.insert(key, (began, spent.into())))?;
-        snapshot.allowance_spending(|wallet, (began, spent)| _ = limits.allowances.insert(wallet, (began, spent.into())))?;
+        snapshot.key_spending(|key, spent| _ = limits.keys.insert(key, Limit::counted(spent)))?;
+        snapshot.allowance_spending(|wallet, spent| _ = limits.allowances.insert(wallet, Limit::counted(spent)))?;
         Ok(limits)
     }
 
-    fn subtract(&mut self, receipt: &Receipt) {
-        let key = receipt.key.map(|key| counted(self.keys.get_mut(&key), receipt.key_began, receipt.charge));
+    fn explain(&mut self, receipt: &Receipt) {
+        let key = receipt.key.map(|key| explain(self.keys.get_mut(&key), receipt.key_began, receipt.charge));
         let uses_allowance = receipt.allowance > 0;
         let of_today = self.allowances.get_mut(&receipt.account).filter(|_| uses_allowance);
-        let allowance = uses_allowance.then(|| counted(of_today, receipt.allowance_began, receipt.allowance));
+        let allowance = uses_allowance.then(|| explain(of_today, receipt.allowance_began, receipt.allowance));
         self.uncounted += [key, allowance].into_iter().flatten().filter(|is_counted| !is_counted).count();
     }
 
@@ -187,25 +201,25 @@ impl Limits {
         if self.uncounted > 0 {
             problems.push(format!("{} receipts were counted for no limit", self.uncounted));
         }
-        let keys = self.keys.iter().map(|(key, (_, left))| (format!("the spending of {key}"), *left));
-        let wallets = self.allowances.iter().map(|(wallet, (_, left))| (format!("the allowance of {wallet}"), *left));
-        let mut wrong: Vec<_> = keys.chain(wallets).filter(|(_, left)| *left != 0).collect();
-        wrong.sort();
-        let named = wrong.into_iter().take(NAMED);
-        problems.extend(named.map(|(what, left)| format!("{what} was counted {left} micros higher than receipts explain")));
+        let wrong = |(_, limit): &(String, &Limit)| limit.spent != limit.explained;
+        let keys = self.keys.iter().map(|(key, limit)| (key.to_string(), limit));
+        let allowances = self.allowances.iter().map(|(wallet, limit)| (format!("the allowance of {wallet}"), limit));
+        let sentence = |(what, limit): (String, &Limit)| {
+            format!("{} micros were counted for {what} in its period, receipts explain {}", limit.spent, limit.explained)
+        };
+        let mut named: Vec<_> = keys.chain(allowances).filter(wrong).take(NAMED).map(sentence).collect();
+        named.sort();
+        problems.append(&mut named);
     }
 }
 
-/// Subtracts what a receipt explains of a period; whether the period was counted, or is over.
-fn counted(limit: Option<&mut (u64, i128)>, began: u64, amount: u64) -> bool {
-    match limit {
-        Some((last, left)) if *last == began => {
-            *left -= i128::from(amount);
-            true
-        }
-        Some((last, _)) => began < *last,
-        None => false,
+/// Adds what a receipt explains of a period; whether the period was counted, or is over.
+fn explain(limit: Option<&mut Limit>, began: u64, amount: u64) -> bool {
+    let Some(limit) = limit else { return false };
+    if limit.began == began {
+        limit.explained = limit.explained.saturating_add(amount);
     }
+    began <= limit.began
 }
 
 /// Looks every line up: slow, and only done when it is known that one is wrong.

@@ -35,9 +35,9 @@ use std::thread::JoinHandle;
 use tokio::sync::{oneshot, watch};
 
 use crate::account::AccountId;
-use crate::clock::{Clock, Period};
+use crate::clock::Clock;
 use crate::fault;
-use crate::ids::{KeyId, PaymentId, RequestId};
+use crate::ids::{PaymentId, RequestId};
 use crate::money::Micros;
 use crate::tariff::Usage;
 
@@ -48,7 +48,7 @@ pub use reservation::{Deposit, Paid, Reservation};
 pub use rows::{Account, Attempt, Grant, Outcome, Payment, Receipt, Spending, State};
 pub use statement::{Entry, Movement, Used};
 pub use store::copy_on;
-pub use verify::{Counted, Report, repair_derived};
+pub use verify::{Counted, Report, key_events_of_file, repair_derived};
 
 use book::{Book, Write};
 use queue::{Batch, Queue};
@@ -378,10 +378,7 @@ impl Ledger {
     pub async fn refund(&self, request: RequestId, amount: Micros) -> Result<(), Denied> {
         fault::point("refund.before");
         let durable = self.run(|ledger, book| {
-            let receipt = match book.refunding.get(&request) {
-                Some((receipt, _)) => receipt.clone(),
-                None => ledger.on_disk(|disk| disk.receipt(request))?.ok_or(Refused::WrongState)?,
-            };
+            let receipt = ledger.receipt(book, request)?.ok_or(Refused::WrongState)?;
             let paid_by = receipt.payment.map(|id| ledger.known_or_remembered(book, id)).transpose()?.flatten();
             // The money of this call vanished from its chain: there is nothing to give back.
             if paid_by.is_some_and(|payment| payment.state == State::Failed) {
@@ -414,7 +411,12 @@ impl Ledger {
 
     /// A payment is proven never to arrive.
     pub fn failed(&self, id: PaymentId, reason: &str) -> Result<Durable, Denied> {
-        self.run(|ledger, book| Ok(book.failed(id, reason.to_owned(), ledger.clock.now())?))
+        self.run(|ledger, book| {
+            let call = book.payments.get(&id).map(|payment| RequestId(payment.row.request));
+            let receipt = call.map(|call| ledger.receipt(book, call)).transpose()?.flatten();
+            let refunded = receipt.filter(|receipt| receipt.payment == Some(id)).map_or(0, |receipt| receipt.refunded);
+            Ok(book.failed(id, reason.to_owned(), Micros::new(refunded), ledger.clock.now())?)
+        })
     }
 
     /// A confirmed transfer vanished from the chain and is being sent again.
@@ -425,28 +427,6 @@ impl Ledger {
     /// The chain will not take a confirmed transfer back.
     pub fn finalized(&self, id: PaymentId) -> Result<(), Denied> {
         self.note(|_, book| Ok(book.finalized(id)?))
-    }
-
-    /// What a wallet can spend.
-    pub fn available(&self, wallet: AccountId) -> Micros {
-        self.inner.lock().map_or(Micros::ZERO, |book| book.available(wallet))
-    }
-
-    /// What a wallet has, holds and can spend, all from one moment.
-    pub fn standing(&self, wallet: AccountId) -> Result<Standing, Denied> {
-        Ok(self.inner.lock()?.standing(wallet, self.inner.clock.now()))
-    }
-
-    /// What a key has spent in the period that lasts.
-    pub fn key_spending(&self, id: KeyId, period: Period) -> Result<Spending, Denied> {
-        Ok(self.inner.lock()?.key_spending(id, period, self.inner.clock.now()))
-    }
-
-    /// The wallets that have an allowance.
-    pub fn grants(&self) -> Result<Vec<(AccountId, Grant)>, Denied> {
-        let mut grants: Vec<_> = self.inner.lock()?.grants.iter().map(|(wallet, grant)| (*wallet, grant.clone())).collect();
-        grants.sort_by_key(|(wallet, _)| *wallet);
-        Ok(grants)
     }
 
     /// A payment, whatever became of it.
@@ -569,6 +549,12 @@ impl Inner {
     /// A payment that is no longer in memory. A read that fails stops the ledger: a payment must not look new by mistake.
     fn known(&self, id: PaymentId) -> Result<Option<Payment>, Denied> {
         self.on_disk(|snapshot| snapshot.payment(id))
+    }
+
+    /// The last receipt of a call, if it is durable or something of it was given back.
+    fn receipt(&self, book: &Book, request: RequestId) -> Result<Option<Receipt>, Denied> {
+        let remembered = book.refunding.get(&request).map(|(receipt, _)| receipt.clone());
+        if remembered.is_some() { Ok(remembered) } else { self.on_disk(|disk| disk.receipt(request)) }
     }
 
     /// Reads what is durable. A read that fails stops the ledger.

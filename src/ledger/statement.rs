@@ -1,10 +1,12 @@
-//! What the ledger tells an owner: a wallet's statement, the receipt of one call, what was used day by day.
+//! What the ledger tells an owner: what a wallet can spend, its statement, the receipt of one call, what was used day by day.
 
-use super::rows::{Kind, Receipt, Reference};
+use super::calls::Standing;
+use super::rows::{Grant, Kind, Receipt, Reference, Spending};
 use super::{Denied, Ledger};
 use crate::account::AccountId;
-use crate::clock::{Day, Timestamp};
+use crate::clock::{Day, Period, Timestamp};
 use crate::ids::{KeyId, RequestId};
+use crate::money::Micros;
 
 /// Why a line of a statement is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +57,28 @@ impl Movement {
 }
 
 impl Ledger {
+    /// What a wallet can spend.
+    pub fn available(&self, wallet: AccountId) -> Micros {
+        self.inner.lock().map_or(Micros::ZERO, |book| book.available(wallet))
+    }
+
+    /// What a wallet has, holds and can spend, all from one moment.
+    pub fn standing(&self, wallet: AccountId) -> Result<Standing, Denied> {
+        Ok(self.inner.lock()?.standing(wallet, self.inner.clock.now()))
+    }
+
+    /// What a key has spent in the period that lasts.
+    pub fn key_spending(&self, id: KeyId, period: Period) -> Result<Spending, Denied> {
+        Ok(self.inner.lock()?.key_spending(id, period, self.inner.clock.now()))
+    }
+
+    /// The wallets that have an allowance.
+    pub fn grants(&self) -> Result<Vec<(AccountId, Grant)>, Denied> {
+        let mut grants: Vec<_> = self.inner.lock()?.grants.iter().map(|(wallet, grant)| (*wallet, grant.clone())).collect();
+        grants.sort_by_key(|(wallet, _)| *wallet);
+        Ok(grants)
+    }
+
     /// The lines of a wallet's statement, the newest first, `limit` of them behind the first `offset`; and whether there are
     /// more. It is what the disk has, at most some milliseconds behind.
     pub fn statement(&self, wallet: AccountId, limit: usize, offset: usize) -> Result<(Vec<Entry>, bool), Denied> {

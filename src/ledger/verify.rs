@@ -68,6 +68,14 @@ impl Report {
     }
 }
 
+/// The keys' journal of a ledger file that no gateway has open.
+pub fn key_events_of_file(path: &Path) -> Result<Vec<(u64, Vec<u8>)>, Broken> {
+    let _lock = rescue::lock(path)?;
+    let db = rescue::marked_on_failure(path, || store::existing(path))?;
+    let tx = db.begin_read().map_err(|error| Broken::new("read", error))?;
+    Snapshot(&tx).key_events_after(0)
+}
+
 /// Makes what is derived anew: balances and statements from the transfers, usage and what limits have counted from the
 /// receipts. Everything else stays as it is.
 pub fn repair_derived(path: &Path) -> Result<(), Broken> {

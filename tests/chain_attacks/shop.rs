@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use farebox::chain::evm::key::PrivateKey;
 use farebox::chain::evm::{abi, buyer, hex, payload};
 use farebox::chain::{
-    Attempt, Chains, Confirmation, Journal, JournalClosed, JournalFuture, Refused, Settlement, VerifiedPayment, verify,
+    Amounts, Attempt, Chains, Confirmation, Journal, JournalClosed, JournalFuture, Refused, Settlement, VerifiedPayment, verify,
 };
 use farebox::clock::{Clock, Timestamp};
 use farebox::config::{self, Network};
@@ -156,7 +156,7 @@ pub fn pay(offer: &Requirements, nonce: [u8; 32]) -> VerifiedPayment {
 pub fn pay_as(wallet: Wallet, offer: &Requirements, nonce: [u8; 32]) -> VerifiedPayment {
     let key = PrivateKey::parse(wallet.key).unwrap();
     let header = buyer::pay(offer, None, &key, nonce, now()).unwrap();
-    verify(&Payment::from_header(&header).unwrap(), offer, now()).unwrap()
+    verify(&Payment::from_header(&header).unwrap(), offer, Amounts::Exact, now()).unwrap()
 }
 
 pub fn nonce(payment: &VerifiedPayment) -> [u8; 32] {

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use farebox::chain::evm::key::PrivateKey;
 use farebox::chain::evm::transaction::Signed;
 use farebox::chain::evm::{abi, address::Address, buyer, eip712, hex, keccak, payload, word::Word};
-use farebox::chain::{Chains, Confirmation, Refused, Settlement, VerifiedPayment, reason, verify};
+use farebox::chain::{Amounts, Chains, Confirmation, Refused, Settlement, VerifiedPayment, reason, verify};
 use farebox::clock::{Clock, Timestamp};
 use farebox::config::{self, Network};
 use farebox::money::Micros;
@@ -81,7 +81,7 @@ impl Shop {
         let offer = self.offer(amount, seconds);
         let key = PrivateKey::parse(wallet.key).unwrap();
         let header = buyer::pay(&offer, None, &key, fresh_nonce(), now()).unwrap();
-        verify(&Payment::from_header(&header).unwrap(), &offer, now()).unwrap()
+        verify(&Payment::from_header(&header).unwrap(), &offer, Amounts::Exact, now()).unwrap()
     }
 
     fn simulate(&self, payment: &VerifiedPayment) -> Result<(), Refused> {
@@ -407,7 +407,7 @@ fn a_wallet_with_code_is_judged_by_the_token_alone() {
         "authorization": {"from": POOR.address, "to": PAY_TO.address, "value": PRICE.to_string(), "validAfter": "0",
             "validBefore": authorization.valid_before.as_u64().unwrap().to_string(), "nonce": hex::encode(&authorization.nonce)},
     }}));
-    let wallet = verify(&Payment::from_header(&header).unwrap(), &offer, now()).unwrap();
+    let wallet = verify(&Payment::from_header(&header).unwrap(), &offer, Amounts::Exact, now()).unwrap();
     assert_eq!(shop.simulate(&wallet), Ok(()), "the wallet vouches for the signature");
     confirmed(shop.settle(&wallet));
     assert_eq!(shop.received(), PRICE);

@@ -17,7 +17,7 @@ def perform(actions):
 
 def told(error):
     """What a program sees that catches the error; `class` is what it would write after `except`."""
-    seen = {name: getattr(error, name, None) for name in ("code", "type", "request_id")}
+    seen = {name: getattr(error, name, None) for name in ("code", "type", "request_id", "body")}
     return seen | {"class": type(error).__name__, "message": str(error), "status": getattr(error, "status_code", None)}
 
 

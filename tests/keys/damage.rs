@@ -33,8 +33,8 @@ fn furnish(desk: &Desk) -> Expected {
     let id = known[3].1;
     let rotated = desk.rotate(id, 101, None);
     let (dropped, ..) = std::mem::replace(&mut known[3], (rotated, id, None));
-    for number in 4..40 {
-        desk.change(known[number].1, |record| record.name = "a name that is longer than the one before".into());
+    for (_, id, _) in &known[4..40] {
+        desk.change(*id, |record| record.name = "a name that is longer than the one before".into());
     }
     Expected { known, dropped }
 }
@@ -81,8 +81,10 @@ fn row(db: &sled::Db, kind: u8) -> (sled::IVec, sled::IVec) {
     db.scan_prefix([kind]).next().unwrap().unwrap()
 }
 
-/// Ways in which an index can be spoilt, and whether it can be told from one that is merely not there.
-const DAMAGES: [(&str, fn(&Path)); 15] = [
+type Damage = fn(&Path);
+
+/// Ways in which an index can be spoilt so that it cannot be believed.
+const DAMAGES: [(&str, Damage); 15] = [
     ("the snapshot is empty", |index| fs::write(snapshot(index), "").unwrap()),
     ("the snapshot is torn", |index| cut(&snapshot(index), 5)),
     ("the snapshot is garbage", |index| fs::write(snapshot(index), random(3).repeat(20)).unwrap()),

@@ -91,8 +91,8 @@ impl Desk {
     }
 
     /// Mints the key number `number` of an account, which was made at that many milliseconds.
-    pub fn mint(&self, account: AccountId, number: u64) -> (KeyId, String) {
-        let (plain, seal) = self.keys.seal(random(number)).unwrap();
+    pub fn try_mint(&self, account: AccountId, number: u64) -> Result<(KeyId, String), Broken> {
+        let (plain, seal) = self.keys.seal(random(number))?;
         let record = Record {
             id: KeyId(u128::from(number) << 64 | 5),
             account,
@@ -107,16 +107,23 @@ impl Desk {
             previous: None,
         };
         let minted: Result<Record, Broken> = self.keys.change(|| Ok((self.note(&record), record)));
-        (minted.unwrap().id, plain.reveal().to_owned())
+        Ok((minted?.id, plain.reveal().to_owned()))
     }
 
-    pub fn change(&self, id: KeyId, change: impl FnOnce(&mut Record)) -> Record {
-        let changed: Result<Record, Broken> = self.keys.change(|| {
+    pub fn mint(&self, account: AccountId, number: u64) -> (KeyId, String) {
+        self.try_mint(account, number).unwrap()
+    }
+
+    pub fn try_change(&self, id: KeyId, change: impl FnOnce(&mut Record)) -> Result<Record, Broken> {
+        self.keys.change(|| {
             let mut record = self.keys.get(id)?.unwrap();
             change(&mut record);
             Ok((self.note(&record), record))
-        });
-        changed.unwrap()
+        })
+    }
+
+    pub fn change(&self, id: KeyId, change: impl FnOnce(&mut Record)) -> Record {
+        self.try_change(id, change).unwrap()
     }
 
     pub fn revoke(&self, id: KeyId) {

@@ -201,7 +201,7 @@ fn a_change_that_the_journal_refuses_changes_nothing() {
 fn randomness_that_repeats_itself_mints_no_key() {
     let (_folder, desk) = desk();
     let (id, text) = desk.mint(ALICE, 1);
-    desk.keys.seal(random(1)).err().expect("the key would speak for two wallets");
+    desk.keys.seal(random(1)).expect_err("the key would speak for two wallets");
     assert_eq!(find(&desk.keys, &text).unwrap().record.id, id);
     assert!(desk.keys.failure().borrow().is_none(), "and nothing else is wrong");
 }

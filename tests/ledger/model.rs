@@ -166,6 +166,7 @@ impl Model {
             held: Micros::new(held),
             available: Micros::new(posted - held),
             allowance: Micros::new(allowance),
+            has_allowance: self.grants[usize::from(payer)].is_some(),
             open_calls: self.open.values().filter(|open| open.fund == Fund::Wallet(payer)).count(),
         }
     }
@@ -374,7 +375,9 @@ impl Model {
         paying.state = State::Failed;
         let Paying { payer, amount, credited, request, .. } = *paying;
         if arrived && !runs {
-            let back = credited.min(self.available(payer));
+            let refunded =
+                self.receipts.get(&request).filter(|slip| slip.payment == Some(payment)).map_or(0, |slip| slip.refunded);
+            let back = (credited + refunded).min(self.available(payer));
             self.post(payer, -(back as i64), Movement::TopUp, None);
             self.lost += amount - back;
         }

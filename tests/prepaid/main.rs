@@ -1,10 +1,23 @@
 //! Prepaid sales over the real binary, a real chain and the clients people already have: what they see, and who holds the money.
 
 mod anthropic;
+mod balance;
+mod credentials;
 mod curl;
+mod dashboard;
 mod framing;
+mod keyring;
 mod leaving;
+mod limits;
 mod openai;
+mod operator;
+mod owner;
 mod refusal;
+mod sessions;
 mod shop;
+mod streams;
+mod topping;
+mod topup;
+mod topup_trouble;
 mod venice;
+mod wallet_routes;

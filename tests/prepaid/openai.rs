@@ -74,6 +74,29 @@ fn buys_everything(sdk: Sdk) {
     shop.close(&[]);
 }
 
+#[test]
+fn under_the_prefix_of_wallet_clients_both_sdks_buy_and_hand_on_its_flat_refusals() {
+    let mut shop = Shop::open();
+    let key = shop.buyer_with_key();
+    let streamed = params_with(USAGE, json!({ "stream": true }));
+    let unknown = json!({ "do": "create", "key": format!("sk-x402-{}", "A".repeat(43)), "params": params(USAGE) });
+    let steps = [step("create", params(USAGE)), step("create", streamed), unknown];
+    for sdk in [Sdk::OpenAiNode, Sdk::OpenAiPython] {
+        let base = shop.server.url() + "/api";
+        let outcomes = sdk.perform(&[("BASE_URL", &base), ("API_KEY", &key.text)], &steps);
+        for text in values(&outcomes[..2]) {
+            assert_eq!(text["text"], ANSWER, "{sdk:?}: {text}");
+        }
+        let error = &outcomes[2]["error"];
+        assert_eq!((&error["class"], &error["status"]), (&"AuthenticationError".into(), &401.into()), "{sdk:?}: {error}");
+        // The one for Python keeps an error that is plain text out of its message.
+        let told = &error[if sdk == Sdk::OpenAiPython { "body" } else { "message" }];
+        assert!(told.as_str().is_some_and(|told| told.contains("key is not known")), "{sdk:?}: {error}");
+    }
+    assert_eq!(shop.logged(), [CHARGE; 4]);
+    shop.close(&[]);
+}
+
 /// Whole, streamed, and streamed with usage.
 fn assert_texts(values: &[&Value]) {
     for text in &values[1..4] {

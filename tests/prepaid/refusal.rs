@@ -53,9 +53,9 @@ fn refuses(sdk: Sdk, unpaid: &'static str) {
     let cases = [
         refused(&unknown, "AuthenticationError", 401, "invalid_key", "key"),
         refused(&revoked, "AuthenticationError", 401, "key_revoked", "revoked"),
-        refused(&poor, unpaid, 402, "insufficient_balance", "/topup"),
+        refused(&poor, unpaid, 402, "insufficient_balance", "top up"),
         refused(&narrow, "PermissionDeniedError", 403, "model_not_allowed", "other-model"),
-        refused(&limited, "PermissionDeniedError", 403, "spend_limit_exceeded", "limit"),
+        refused(&limited, "PermissionDeniedError", 403, "spend_limit_exceeded", "is left"),
     ];
     let streamed = params_with(USAGE, json!({ "stream": true }));
     for params in [params(USAGE), streamed] {
@@ -102,7 +102,7 @@ fn one_call_too_many_at_once_is_a_rate_limit_error_and_waits_in_no_queue() {
         let outcome = sdk.perform(&[("BASE_URL", &shop.server.url()), ("API_KEY", &key.text)], &[step]).remove(0);
         let error = &outcome["error"];
         assert_eq!((&error["class"], &error["status"]), (&"RateLimitError".into(), &429.into()), "{sdk:?}: {outcome}");
-        assert!(error["message"].as_str().is_some_and(|message| message.contains("at once")), "{sdk:?}: {outcome}");
+        assert!(error["message"].as_str().is_some_and(|message| message.contains("running")), "{sdk:?}: {outcome}");
     }
     assert_eq!(shop.upstream.calls().len(), 1, "only the first call was served");
     drop(first);

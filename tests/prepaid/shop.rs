@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use farebox_rig::account::{Account, Key};
 use farebox_rig::anvil::{Anvil, BUYER, OTHER_BUYER, SETTLER, Wallet};
@@ -39,9 +40,14 @@ impl Shop {
     }
 
     pub fn with(chain_id: u64, settings: Settings) -> Shop {
+        Shop::on(Anvil::start(chain_id), settings)
+    }
+
+    /// On a chain that something else may stand before.
+    pub fn on(chain: Anvil, settings: Settings) -> Shop {
         let cache = ["cache_read = \"0.30\"", "cache_write_5m = \"3.75\"", "cache_write_1h = \"6\""];
         let settings = Settings { prices: cache.map(str::to_owned).to_vec(), ..settings };
-        let (chain, upstream) = (Anvil::start(chain_id), Upstream::start());
+        let upstream = Upstream::start();
         let server = Server::with(env!("CARGO_BIN_EXE_farebox"), &chain, &upstream, &settings);
         Shop { chain, upstream, server, keys: Vec::new() }
     }
@@ -184,4 +190,9 @@ pub fn value(outcome: &Value) -> &Value {
 /// The outcomes of all steps, none of which threw.
 pub fn values(outcomes: &[Value]) -> Vec<&Value> {
     outcomes.iter().map(value).collect()
+}
+
+/// Seconds since 1970.
+pub fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
 }

@@ -113,6 +113,11 @@ pub(in crate::chain) mod tests {
     }
 
     #[test]
+    fn a_texts_length_is_counted_in_bytes() {
+        assert_eq!(text_digest("caf\u{e9}"), keccak(b"\x19Ethereum Signed Message:\n5caf\xc3\xa9"));
+    }
+
+    #[test]
     fn the_twin_of_a_signature_is_refused_although_it_recovers() {
         let key = crate::chain::evm::key::PrivateKey::parse(&"11".repeat(32)).unwrap();
         let digest = text_digest("hello");

@@ -234,6 +234,17 @@ fn an_address_counts_by_its_bytes() {
 }
 
 #[test]
+fn a_slip_in_the_address_is_noticed_in_both_forms() {
+    let file = file(SIWX);
+    let valid = file["vectors"].as_array().unwrap().iter().find(|vector| vector["id"] == "siwe-valid").unwrap();
+    let mut fields = valid["payload"].clone();
+    let now = Timestamp::from_secs(valid["now"].as_u64().unwrap());
+    assert_eq!(outcome(&encode(&fields), &rules("gw.example.com"), now), Ok(ACCOUNT.to_owned()));
+    fields["address"] = json!(ADDRESS.replace("79C8", "79c8"));
+    assert_eq!(outcome(&encode(&fields), &rules("gw.example.com"), now), Err("INVALID_WALLET"));
+}
+
+#[test]
 fn the_cheap_refusal_comes_first() {
     let slip = ADDRESS.replace("79C8", "79c8");
     // Everything is wrong with this one; each mend shows the next refusal.

@@ -26,7 +26,7 @@ const LAST_SECOND: u64 = 253_402_300_799;
 #[derive(Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Wish {
-    name: String,
+    name: Option<Box<RawValue>>,
     spend_limit_usd: Option<Box<RawValue>>,
     reset: Option<Box<RawValue>>,
     models: Option<Box<RawValue>>,
@@ -37,7 +37,7 @@ pub struct Wish {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Change {
-    name: Option<String>,
+    name: Option<Box<RawValue>>,
     #[serde(default, deserialize_with = "said")]
     spend_limit_usd: Option<Option<Box<RawValue>>>,
     #[serde(default, deserialize_with = "said")]
@@ -87,7 +87,7 @@ impl Wish {
     /// What is wished, once it is sure that it makes sense.
     pub(super) fn terms(&self, catalogue: &Catalogue, now: Timestamp) -> Result<Terms, Error> {
         Ok(Terms {
-            name: name(&self.name)?,
+            name: name(self.name.as_deref().ok_or_else(|| refuse("a key has a name").param("name"))?)?,
             limit: self.spend_limit_usd.as_deref().map(limit).transpose()?,
             reset: self.reset.as_deref().map(reset).transpose()?.unwrap_or_default(),
             models: self.models.as_deref().map(|raw| models(raw, catalogue)).transpose()?.unwrap_or_default(),
@@ -143,7 +143,8 @@ impl Rotation {
     }
 }
 
-fn name(text: &str) -> Result<String, Error> {
+fn name(raw: &RawValue) -> Result<String, Error> {
+    let text = text(raw, "name")?;
     let name = text.trim();
     let length = name.chars().count();
     if !(1..=NAME).contains(&length) || name.chars().any(char::is_control) {
@@ -196,5 +197,5 @@ fn future(raw: &RawValue, now: Timestamp) -> Result<Timestamp, Error> {
 }
 
 fn text(raw: &RawValue, param: &'static str) -> Result<String, Error> {
-    serde_json::from_str(raw.get()).map_err(|_| refuse(format!("{param} is not text that can be read")).param(param))
+    serde_json::from_str(raw.get()).map_err(|_| refuse(format!("{param} is not text")).param(param))
 }

@@ -80,67 +80,71 @@ fn a_message_has_one_reading_and_is_written_as_it_was_read() {
     assert_eq!(message.resources.unwrap().len(), 2);
 }
 
+/// What stands in [`full`], and what must not stand there instead.
+const NOT_TO_THE_LETTER: [(&str, &str); 51] = [
+    ("\n", "\r\n"),
+    ("https://127.0.0.1:8402 wants", " wants"),
+    ("https://127.0.0.1:8402 wants", "127.0.0.1:8402/path wants"),
+    ("https://127.0.0.1:8402 wants", "127.0.0.1:8402  wants"),
+    ("https://127.0.0.1:8402 wants", "1https://127.0.0.1:8402 wants"),
+    ("https://127.0.0.1:8402 wants", "https://https://127.0.0.1:8402 wants"),
+    ("https://127.0.0.1:8402 wants", "ex\u{430}mple.com wants"),
+    ("Ethereum account:", "Ethereum account: "),
+    ("Ethereum account", "ethereum account"),
+    ("Ethereum account", "Solana account"),
+    ("account:\n0x", "account:\n 0x"),
+    ("79C8\n\nSign", "79C8\nSign"),
+    ("Sign in to Venice AI\n\n", "Sign in to Venice AI\n"),
+    ("Sign in to Venice AI\n\n", "\n\n"),
+    ("Sign in to Venice AI", "hi\nNonce: 12345678"),
+    ("Sign in to Venice AI", "\"quoted\""),
+    ("Sign in to Venice AI", "tab\tbed"),
+    ("Sign in to Venice AI", "Grüße"),
+    ("Sign in to Venice AI", "zero\u{0}"),
+    ("URI: http", "Uri: http"),
+    ("URI: http", "URI:http"),
+    ("URI: http", "URI:  http"),
+    ("?a=%20b", "?a= b"),
+    ("?a=%20b", "?a=%2"),
+    ("?a=%20b", "?a=\\b"),
+    ("URI: http://127.0.0.1:8402/api", "URI: /api"),
+    ("Version: 1", "Version: 2"),
+    ("Version: 1", "Version: 01"),
+    ("Version: 1", "Version: 1.0"),
+    ("Version: 1\n", ""),
+    ("Chain ID: 8453", "Chain ID: eip155:8453"),
+    ("Chain ID: 8453", "Chain ID: 0x2105"),
+    ("Chain ID: 8453", "Chain ID: +8453"),
+    ("Chain ID: 8453", "Chain ID: "),
+    ("Chain ID: 8453\n", ""),
+    ("Version: 1\nChain ID: 8453", "Chain ID: 8453\nVersion: 1"),
+    ("0123456789abcdef", "0123456"),
+    ("0123456789abcdef", "01234567-9abcdef"),
+    ("Nonce: 0123456789abcdef", "Nonce: 0123456789abcdef\nNonce: 0123456789abcdef"),
+    ("2026-01-02T03:04:05.678Z", "2026-02-30T00:00:00Z"),
+    ("2026-01-02T03:04:05.678Z", "yesterday"),
+    ("Issued At: 2026-01-02T03:04:05.678Z\n", ""),
+    ("2026-01-02T04:09:05+01:00", ""),
+    ("Request ID: req-1", "Request ID: req 1"),
+    ("Request ID: req-1\n", "Request ID: req-1\nRequest ID: req-2\n"),
+    ("Resources:\n", "Resources: \n"),
+    ("- ipfs://bafy", "ipfs://bafy"),
+    ("- ipfs://bafy", "-  ipfs://bafy"),
+    ("- ipfs://bafy", "- "),
+    ("- ipfs://bafy", "- ipfs://bafy\n"),
+    ("- ipfs://bafy", "- ipfs://bafy\nChain ID: 8453"),
+];
+
 #[test]
 fn what_is_not_the_text_to_the_letter_is_refused() {
     let full = full();
-    let changes = [
-        ("\n", "\r\n"),
-        ("https://127.0.0.1:8402 wants", " wants"),
-        ("https://127.0.0.1:8402 wants", "127.0.0.1:8402/path wants"),
-        ("https://127.0.0.1:8402 wants", "127.0.0.1:8402  wants"),
-        ("https://127.0.0.1:8402 wants", "1https://127.0.0.1:8402 wants"),
-        ("https://127.0.0.1:8402 wants", "https://https://127.0.0.1:8402 wants"),
-        ("https://127.0.0.1:8402 wants", "ex\u{430}mple.com wants"),
-        ("Ethereum account:", "Ethereum account: "),
-        ("Ethereum account", "ethereum account"),
-        ("Ethereum account", "Solana account"),
-        ("account:\n0x", "account:\n 0x"),
-        ("79C8\n\nSign", "79C8\nSign"),
-        ("Sign in to Venice AI\n\n", "Sign in to Venice AI\n"),
-        ("Sign in to Venice AI\n\n", "\n\n"),
-        ("Sign in to Venice AI", "hi\nNonce: 12345678"),
-        ("Sign in to Venice AI", "\"quoted\""),
-        ("Sign in to Venice AI", "tab\tbed"),
-        ("Sign in to Venice AI", "Grüße"),
-        ("Sign in to Venice AI", "zero\u{0}"),
-        ("URI: http", "Uri: http"),
-        ("URI: http", "URI:http"),
-        ("URI: http", "URI:  http"),
-        ("?a=%20b", "?a= b"),
-        ("?a=%20b", "?a=%2"),
-        ("?a=%20b", "?a=\\b"),
-        ("URI: http://127.0.0.1:8402/api", "URI: /api"),
-        ("Version: 1", "Version: 2"),
-        ("Version: 1", "Version: 01"),
-        ("Version: 1\n", ""),
-        ("Chain ID: 8453", "Chain ID: eip155:8453"),
-        ("Chain ID: 8453", "Chain ID: 0x2105"),
-        ("Chain ID: 8453", "Chain ID: +8453"),
-        ("Chain ID: 8453", "Chain ID: "),
-        ("Chain ID: 8453\n", ""),
-        ("Version: 1\nChain ID: 8453", "Chain ID: 8453\nVersion: 1"),
-        ("0123456789abcdef", "0123456"),
-        ("0123456789abcdef", "01234567-9abcdef"),
-        ("0123456789abcdef", &"a".repeat(129)),
-        ("Nonce: 0123456789abcdef", "Nonce: 0123456789abcdef\nNonce: 0123456789abcdef"),
-        ("2026-01-02T03:04:05.678Z", "2026-02-30T00:00:00Z"),
-        ("2026-01-02T03:04:05.678Z", "yesterday"),
-        ("Issued At: 2026-01-02T03:04:05.678Z\n", ""),
-        ("2026-01-02T04:09:05+01:00", ""),
-        ("Request ID: req-1", "Request ID: req 1"),
-        ("Request ID: req-1\n", "Request ID: req-1\nRequest ID: req-2\n"),
-        ("Resources:\n", "Resources: \n"),
-        ("- ipfs://bafy", "ipfs://bafy"),
-        ("- ipfs://bafy", "-  ipfs://bafy"),
-        ("- ipfs://bafy", "- "),
-        ("- ipfs://bafy", "- ipfs://bafy\n"),
-        ("- ipfs://bafy", "- ipfs://bafy\nChain ID: 8453"),
-    ];
-    for (from, to) in changes {
+    for (from, to) in NOT_TO_THE_LETTER {
         let changed = full.replacen(from, to, if from == "\n" { usize::MAX } else { 1 });
         assert_ne!(changed, full, "{from:?}");
         assert_eq!(code(Message::parse(&changed, Family::Evm)), INVALID_MESSAGE, "{to:?} for {from:?}");
     }
+    let long_nonce = full.replacen("0123456789abcdef", &"a".repeat(129), 1);
+    assert_eq!(code(Message::parse(&long_nonce, Family::Evm)), INVALID_MESSAGE);
     for text in ["", "\n", &minimal().replacen("\n\n\n", "\n\n", 1), &format!("\n{full}"), &format!("{}\n", minimal())] {
         assert_eq!(code(Message::parse(text, Family::Evm)), INVALID_MESSAGE, "{text:?}");
     }
@@ -154,11 +158,16 @@ fn what_is_not_the_text_to_the_letter_is_refused() {
 
 #[test]
 fn the_refusal_names_the_line() {
-    for (from, to, line) in
-        [("Ethereum", "Etherum", "line 1 "), ("Version: 1", "Version: 2", "line 7 "), ("Nonce: ", "Nonce ", "line 9 ")]
-    {
+    for (from, to, said) in [
+        ("\n", "\r\n", "carriage returns"),
+        ("Ethereum", "Etherum", "line 1 "),
+        ("Version: 1", "Version: 2", "line 7 "),
+        ("Nonce: ", "Nonce ", "line 9 "),
+        ("Issued At: 2026-01-02T03:04:05.678Z", "Issued At: yesterday", "line 10 "),
+        ("2026-01-02T04:09:05+01:00", "soon", "line 11 "),
+    ] {
         let fault = Message::parse(&full().replacen(from, to, 1), Family::Evm).unwrap_err();
-        assert!(fault.message.starts_with(line), "{fault}");
+        assert!(fault.message.contains(said), "{fault}");
     }
     let fault = Message::parse(&format!("{}\nShout: x", minimal()), Family::Evm).unwrap_err();
     assert!(fault.message.starts_with("line 10 ") && fault.message.contains("nothing follows"), "{fault}");
@@ -213,8 +222,15 @@ fn a_header_is_base64_in_any_of_its_forms() {
     for header in [STANDARD_NO_PAD.encode(&json), URL_SAFE_NO_PAD.encode(&json), format!(" {}\n", STANDARD.encode(&json))] {
         assert_eq!(SignIn::from_header(&header).unwrap().fields(), read.fields(), "{header}");
     }
-    let over = "A".repeat(MAX_SIGN_IN_BYTES + 1);
-    for bad in ["", "%%%", "sk-x402-abcdef", &STANDARD.encode("[]"), &STANDARD.encode("null"), &STANDARD.encode("{"), &over] {
+    let of_size = |size: usize| {
+        let room = size / 4 * 3 - json.len() - r#","pad":"""#.len();
+        let padded = STANDARD.encode(json.replacen('}', &format!(r#","pad":"{}"}}"#, "x".repeat(room)), 1));
+        assert_eq!(padded.len(), size);
+        padded
+    };
+    assert!(SignIn::from_header(&of_size(MAX_SIGN_IN_BYTES)).is_ok());
+    assert_eq!(code(SignIn::from_header(&of_size(MAX_SIGN_IN_BYTES + 4))), PARSE_ERROR);
+    for bad in ["", "%%%", "sk-x402-abcdef", &STANDARD.encode("[]"), &STANDARD.encode("null"), &STANDARD.encode("{")] {
         assert_eq!(code(SignIn::from_header(bad)), PARSE_ERROR, "{bad:.40}");
     }
     assert_eq!(code(SignIn::from_header(&STANDARD.encode([0xff, 0xfe]))), PARSE_ERROR);
@@ -428,6 +444,8 @@ fn base_is_signed_for_wherever_a_gateway_sells() {
     assert_eq!(chains(&[]), "eip155:8453");
     assert_eq!(chains(&["eip155:84532"]), "eip155:8453 eip155:84532");
     assert_eq!(chains(&["eip155:137", "eip155:8453"]), "eip155:8453 eip155:137");
+    // Until wallets of Solana can sign in, nobody is invited to try.
+    assert_eq!(chains(&["solana:5eykt4UsFv8P8NJdTREpY1vzqKqZKvdp"]), "eip155:8453");
 }
 
 #[test]
@@ -468,6 +486,14 @@ fn a_single_domain_can_be_judged_for_with_and_without_a_scheme() {
     assert_eq!(place(&url, "your.name", "http://your.name/").unwrap_err().code, URI_MISMATCH);
     for none in ["", "a b", "user@your.name", "https://", "https://a@b", "://x", "your.name/path"] {
         assert_eq!(rules(none), None, "{none:?}");
+    }
+}
+
+#[test]
+fn a_statement_is_what_every_wallet_takes() {
+    assert!(is_statement("Sign in to Farebox: https://your.name?x=[1]&y='2' (it is free)!"));
+    for none in ["", "two\nlines", "\"quoted\"", "100 %", "café", "a\\b", "{}", "tab\t"] {
+        assert!(!is_statement(none), "{none:?}");
     }
 }
 

@@ -5,15 +5,14 @@ use serde_json::{Value, json};
 use crate::anvil::Wallet;
 use crate::buyer::{Intent, sign};
 use crate::http::{Answer, Request};
-use crate::process::run;
-use crate::sdk::node;
 use crate::server::Server;
+use crate::sign_in::sign_in;
 
 const TOP_UP: &str = "/api/v1/x402/top-up";
 /// Rows that are asked for at once.
 const PAGE: usize = 100;
 
-/// One wallet at one server. Everything it asks carries a sign-in header of its own, signed by viem.
+/// One wallet at one server. Everything it asks carries a sign-in header of its own.
 pub struct Account<'a> {
     server: &'a Server,
     wallet: Wallet,
@@ -55,8 +54,7 @@ impl Server {
 impl Account<'_> {
     /// A fresh sign-in header for this server, as `X-Sign-In-With-X` carries it.
     pub fn sign_in(&self) -> String {
-        let url = format!("{}/api/v1/chat/completions", self.server.url());
-        sign_in_entries(&[json!({ "key": self.wallet.key, "url": url })]).remove(0)
+        sign_in(self.wallet, &self.server.url())
     }
 
     pub fn get(&self, path: &str) -> Answer {
@@ -153,13 +151,6 @@ impl Statement {
         }
         assert_eq!(self.balance, balance, "the balance is what the rows say");
     }
-}
-
-/// Signs sign-in headers that say more than usual; the entries are described at the head of `sign_in.mjs`.
-pub fn sign_in_entries(entries: &[Value]) -> Vec<String> {
-    let (code, stdout, stderr) = run(node("sign_in.mjs", "viem"), &Value::from(entries).to_string());
-    assert_eq!(code, 0, "sign_in.mjs failed:\n{stderr}");
-    stdout.lines().map(str::to_owned).collect()
 }
 
 fn row(row: &Value) -> Row {

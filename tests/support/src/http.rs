@@ -28,12 +28,23 @@ impl Request {
         request.header("content-type", "application/json").header("anthropic-version", "2023-06-01")
     }
 
+    /// Any method, with a body of JSON; empty for none.
+    pub fn with_body(method: &str, path: &str, body: impl Into<Vec<u8>>) -> Request {
+        Request { body: body.into(), ..Request::new(method, path) }.header("content-type", "application/json")
+    }
+
     pub fn new(method: &str, path: &str) -> Request {
         Request { method: method.into(), path: path.into(), headers: Vec::new(), body: Vec::new() }
     }
 
     pub fn header(mut self, name: &str, value: &str) -> Request {
         self.headers.push((name.into(), value.into()));
+        self
+    }
+
+    /// The same with another body, which need not be what its headers say.
+    pub fn with_text(mut self, body: &str) -> Request {
+        self.body = body.into();
         self
     }
 
@@ -87,7 +98,7 @@ impl Answer {
     /// The `code` of an error answer, in any of its shapes.
     pub fn code(&self) -> String {
         let body = self.json();
-        let code = body.pointer("/error/code").or_else(|| body.get("code"));
+        let code = body.pointer("/error/code").or_else(|| body.get("code")).or_else(|| body.pointer("/details/code"));
         code.and_then(Value::as_str).unwrap_or_default().to_owned()
     }
 }

@@ -14,7 +14,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub struct Process {
     name: String,
     child: Child,
-    lines: Receiver<String>,
+    /// In a lock, so that threads of a test may share what has a process.
+    lines: Mutex<Receiver<String>>,
     output: Arc<Mutex<String>>,
     collectors: Vec<JoinHandle<()>>,
 }
@@ -31,7 +32,7 @@ impl Process {
         let stderr = child.stderr.take().expect("stderr is piped");
         let collectors =
             vec![collect(stdout, output.clone(), move |line| drop(sender.send(line))), collect(stderr, output.clone(), drop)];
-        Process { name, child, lines, output, collectors }
+        Process { name, child, lines: Mutex::new(lines), output, collectors }
     }
 
     /// Waits for a line on stdout that contains `text` and returns what follows it.
@@ -43,7 +44,8 @@ impl Process {
     /// The same, or `None` when the program ends before.
     pub fn wait_for_or_end(&mut self, text: &str) -> Option<String> {
         let deadline = Instant::now() + PATIENCE;
-        while let Ok(line) = self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+        let lines = self.lines.get_mut().expect("nobody panics with the lock");
+        while let Ok(line) = lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
             if let Some((_, rest)) = line.split_once(text) {
                 return Some(rest.trim().to_owned());
             }

@@ -332,7 +332,15 @@ price = {{ input = "{INPUT_PRICE}", output = "{OUTPUT_PRICE}"{prices} }}
 "#
         );
     }
-    let wide = ["per_ip_per_second", "per_ip_burst", "payments_per_ip_per_minute", "key_changes_per_ip_per_minute"];
+    let wide = [
+        "per_ip_per_second",
+        "per_ip_burst",
+        "payments_per_ip_per_minute",
+        "top_ups_per_ip_per_minute",
+        "balance_reads_per_minute",
+        "statement_reads_per_minute",
+        "key_changes_per_ip_per_minute",
+    ];
     let wide = wide.map(|limit| format!("{limit} = 100000")).to_vec();
     let limits = if settings.limits.is_empty() { &wide } else { &settings.limits };
     // Writing to a String cannot fail.
