@@ -15,7 +15,7 @@ pub struct Arguments {
     /// Also look every payment up on its chain.
     #[arg(long)]
     chain: bool,
-    /// First make what is derived anew: balances and statements from the transfers, usage and limits from the receipts.
+    /// First make what is derived anew: balances from the transfers, usage and limits from the receipts.
     #[arg(long)]
     repair_derived: bool,
 }

@@ -3,7 +3,9 @@
 use std::collections::{HashMap, VecDeque};
 
 use super::calls::{Held, Nonces};
-use super::rows::{Account, Attempt, Fund, Grant, Hold, Kind, Outcome, Payment, Receipt, Reference, Spending, State, Transfer};
+use super::rows::{
+    Account, Attempt, Balance, Fund, Grant, Hold, Kind, Line, Outcome, Payment, Receipt, Reference, Spending, State, Transfer,
+};
 use crate::account::AccountId;
 use crate::clock::Timestamp;
 use crate::ids::{KeyId, PaymentId, RequestId};
@@ -12,9 +14,8 @@ use crate::money::Micros;
 /// One row to write. A command's rows go to disk together or not at all.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Write {
-    /// With what the wallet has after it, if it is about one.
-    Transfer(u64, Transfer, Option<(AccountId, i64)>),
-    Balance(Account, i64),
+    Transfer(u64, Transfer),
+    Balance(Account, Balance),
     Payment(PaymentId, Payment),
     /// A hold that was not there before.
     Opened(RequestId, Hold),
@@ -90,7 +91,7 @@ pub(super) struct Remembered {
 /// All that decides: balances, open holds, payments that are open or not durable yet, and the head of the hash chain.
 #[derive(Debug, Default)]
 pub struct Book {
-    pub(super) balances: HashMap<Account, i64>,
+    pub(super) balances: HashMap<Account, Balance>,
     pub(super) holds: HashMap<RequestId, Hold>,
     /// What stands for open calls, wallet by wallet: derived from the holds.
     pub(super) held: HashMap<AccountId, Held>,
@@ -324,14 +325,14 @@ impl Book {
     }
 
     pub(super) fn balance(&self, account: &Account) -> Micros {
-        Micros::new(self.balances.get(account).copied().and_then(|balance| u64::try_from(balance).ok()).unwrap_or(0))
+        Micros::new(self.balances.get(account).and_then(|balance| u64::try_from(balance.amount).ok()).unwrap_or(0))
     }
 
     /// Whether the accounts can take `amount` with this sign without leaving i64.
     pub(super) fn check_room(&self, accounts: &[(&Account, i64)], amount: Micros) -> Result<(), Refused> {
         let amount = i64::try_from(amount.get()).map_err(|_| Refused::Overflow)?;
         let fits = |(account, sign): &(&Account, i64)| {
-            self.balances.get(account).copied().unwrap_or(0).checked_add(amount * sign).is_some()
+            self.balances.get(account).map_or(0, |balance| balance.amount).checked_add(amount * sign).is_some()
         };
         if accounts.iter().all(fits) { Ok(()) } else { Err(Refused::Overflow) }
     }
@@ -373,20 +374,23 @@ impl Book {
         if amount.is_zero() {
             return;
         }
-        let mut transfer = Transfer { debit, credit, amount, kind, reference, at, hash: [0; 8] };
-        transfer.hash = transfer.chained(self.head);
-        self.head = transfer.hash;
-        let mut wallet = None;
+        let mut transfer = Transfer { debit, credit, amount, kind, reference, at, line: None, hash: [0; 8] };
+        let (mut line, last) = (None, self.next_seq);
         for (account, amount) in transfer.postings() {
-            let balance = self.balances.entry(account.clone()).or_default();
-            *balance = balance.checked_add(amount).expect("room was checked before");
-            assert!(*balance >= 0 || account.may_be_negative(), "{account} would go below zero");
-            rows.push(Write::Balance(account.clone(), *balance));
-            if let Account::Wallet(id) = account {
-                wallet = Some((*id, *balance));
+            let before = self.balances.get(account).copied();
+            let after = before.map_or(0, |before| before.amount).checked_add(amount).expect("room was checked before");
+            assert!(after >= 0 || account.may_be_negative(), "{account} would go below zero");
+            let balance = Balance { amount: after, last };
+            self.balances.insert(account.clone(), balance);
+            rows.push(Write::Balance(account.clone(), balance));
+            if let Account::Wallet(_) = account {
+                line = Some(Line { after, previous: before.map(|before| before.last) });
             }
         }
-        rows.push(Write::Transfer(self.next_seq, transfer, wallet));
+        transfer.line = line;
+        transfer.hash = transfer.chained(self.head);
+        self.head = transfer.hash;
+        rows.push(Write::Transfer(last, transfer));
         self.next_seq += 1;
     }
 }

@@ -32,7 +32,7 @@ struct Waiting {
     batches: Vec<Batch>,
     /// Somebody waits for one of them.
     is_awaited: bool,
-    /// The writer sleeps, and whether company for what is there would wake it too early.
+    /// The writer sleeps.
     sleep: Option<Sleep>,
     end: Option<End>,
 }
@@ -41,8 +41,8 @@ struct Waiting {
 enum Sleep {
     /// There is nothing to write.
     Idle,
-    /// There is something to write, for which it is not time yet.
-    Gathering,
+    /// There is something to write, for which it is not time yet; so many are enough once somebody waits.
+    Gathering(usize),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -53,6 +53,14 @@ enum End {
     Deserted,
     /// There is no writer any more.
     Over,
+}
+
+/// Those who came for the last commit, if they were many.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Crowd {
+    /// How long the next commit waits for as many.
+    pub patience: Duration,
+    pub size: usize,
 }
 
 /// What is to be written together.
@@ -75,7 +83,9 @@ impl Queue {
         let wakes = match waiting.sleep {
             None => false,
             Some(Sleep::Idle) => true,
-            Some(Sleep::Gathering) => is_awaited_first || waiting.batches.len() >= COMPANY,
+            Some(Sleep::Gathering(enough)) => {
+                is_awaited_first || waiting.batches.len() >= if waiting.is_awaited { enough } else { COMPANY }
+            }
         };
         if wakes {
             waiting.sleep = None;
@@ -110,8 +120,9 @@ impl Queue {
     }
 
     /// For the writer: what is to be written next, once it is time. While nobody waits for it that is [`WINDOW`] after the
-    /// first came; once somebody does, `crowded` after. `None`: there is nothing, and nothing will come.
-    pub fn take(&self, crowded: Duration) -> Option<Group> {
+    /// first came; once somebody does, when the crowd is there again or its patience has ended. `None`: there is nothing,
+    /// and nothing will come.
+    pub fn take(&self, crowd: Crowd) -> Option<Group> {
         let mut waiting = self.lock();
         while waiting.batches.is_empty() && waiting.end.is_none() {
             waiting.sleep = Some(Sleep::Idle);
@@ -119,12 +130,16 @@ impl Queue {
         }
         let opened = Instant::now();
         while waiting.batches.len() < COMPANY && waiting.end.is_none() {
-            let patience = if waiting.is_awaited { crowded } else { WINDOW };
+            let patience = match waiting.is_awaited {
+                false => WINDOW,
+                true if waiting.batches.len() < crowd.size => crowd.patience,
+                true => Duration::ZERO,
+            };
             let left = patience.saturating_sub(opened.elapsed());
             if left.is_zero() {
                 break;
             }
-            waiting.sleep = Some(Sleep::Gathering);
+            waiting.sleep = Some(Sleep::Gathering(crowd.size));
             waiting = self.news.wait_timeout(waiting, left).unwrap_or_else(PoisonError::into_inner).0;
         }
         waiting.sleep = None;

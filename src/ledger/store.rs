@@ -9,9 +9,9 @@ use redb::{Database, ReadTransaction, ReadableDatabase as _, ReadableTable as _,
 
 use super::book::{Book, Remembered, Write};
 use super::commit::apply;
-use super::rows::{Account, Hold, Spending, Transfer};
+use super::rows::{Hold, Spending, Transfer};
 use super::snapshot::{Snapshot, for_each, json};
-use super::tables::{self, BALANCES, HOLDS, KEY_EVENTS, META, NONCES, PAY_OPEN, PAYMENTS, SCHEMA, TRANSFERS};
+use super::tables::{self, HOLDS, KEY_EVENTS, META, NONCES, PAY_OPEN, PAYMENTS, SCHEMA, TRANSFERS};
 use super::{Broken, Money};
 use crate::clock::Timestamp;
 use crate::fault;
@@ -111,10 +111,7 @@ impl Store {
     pub fn load(&self) -> Result<Book, Broken> {
         let tx = self.read()?;
         let mut book = Book { boot: boot(&tx)?, ..Book::default() };
-        for_each(&tx, BALANCES, |key, balance| {
-            book.balances.insert(Account::from_key(key).ok_or_else(|| Broken::row("balances"))?, balance);
-            Ok(())
-        })?;
+        Snapshot(&tx).balances(|account, balance| _ = book.balances.insert(account, balance))?;
         load_limits(&tx, &mut book)?;
         for_each(&tx, HOLDS, |request, row| {
             book.count(RequestId(request), Hold::from_bytes(row).ok_or_else(|| Broken::row("holds"))?);

@@ -4,7 +4,7 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use super::Inner;
-use super::queue::{Group, Queue};
+use super::queue::{Crowd, Group, Queue};
 use super::store::{Commit, Store};
 use crate::fault;
 
@@ -45,8 +45,8 @@ impl Drop for Guard {
 
 fn commit_until_stopped(store: &Store, queue: &Queue, inner: &Weak<Inner>) {
     let mut last_quick = Instant::now();
-    let mut patience = Duration::ZERO;
-    while let Some(Group { batches: group, is_last }) = queue.take(patience) {
+    let mut crowd = Crowd::default();
+    while let Some(Group { batches: group, is_last }) = queue.take(crowd) {
         let begun = Instant::now();
         let commit = if is_last || last_quick.elapsed() > QUICK_REPAIR_EVERY {
             last_quick = Instant::now();
@@ -67,8 +67,11 @@ fn commit_until_stopped(store: &Store, queue: &Queue, inner: &Weak<Inner>) {
             inner.committed(last.ticket, group.len());
         }
         // A commit costs nearly as much for one batch as for ten: while there is a crowd, the next may gather for as long as
-        // this one took. Nobody waits who is alone.
-        patience = if group.len() >= CROWD { begun.elapsed().min(PATIENCE) } else { Duration::ZERO };
+        // this one took, or until it is as many. Nobody waits who is alone.
+        crowd = match group.len() {
+            0..CROWD => Crowd::default(),
+            size => Crowd { patience: begun.elapsed().min(PATIENCE), size },
+        };
         for batch in group {
             if let Some(ack) = batch.ack {
                 // Nobody waits any more when the caller went away; the rows stand all the same.

@@ -1,5 +1,6 @@
 //! Death at every step: the program is killed at each named point, five times; after it the payer is served once or credited once.
 
+mod books;
 mod hold;
 mod keys;
 mod prepaid;
@@ -61,6 +62,7 @@ fn every_point_of_the_program_is_tried_here_and_stands_in_one_place() {
         keys::points(),
         topping_up::points(),
         prepaid::points(),
+        books::POINTS.to_vec(),
     ];
     let tried = [tables.concat(), elsewhere()].concat();
     let tried: BTreeSet<_> = tried.into_iter().map(str::to_owned).collect();
