@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::payer::{key_ended, nonce_used};
 use super::quote::Quote;
-use super::relay::{Growth, Sale, relay};
+use super::relay::{Growth, Sale, Told, relay};
 use super::settle::ledger_unavailable;
 use super::{Call, Gateway, Payer, Refusal, Remedy, Served, Shortage, Worker, serve};
 use crate::catalogue::Model;
@@ -71,8 +71,8 @@ pub(super) async fn sell(
     let stream = request.stream();
     let (content_type, content_length) = (answer.content_type, answer.content_length.filter(|_| !stream));
     let meter = Meter::new(call.dialect, stream, request.wants_usage(), request.estimate(model));
-    let key = key.map(|key| key.record.id.to_string());
-    tracing::info!(request.id = %call.request, %account, key, model = model.id, upstream = answer.upstream, "serving a prepaid call");
+    tracing::debug!(request.id = %call.request, "serving a prepaid call");
+    let key = key.map(|key| key.record.id);
     let sale = Sale {
         paid,
         meter,
@@ -84,8 +84,10 @@ pub(super) async fn sell(
         growth: price.growth,
         flat: price.flat,
         ended,
+        // One line a call: a log of many calls costs as much as their holds and charges.
+        told: Some(Told { account, key, model: model.id.clone(), upstream: answer.upstream }),
     };
-    let body = relay(answer.body, sale, place);
+    let body = relay(answer.body, sale, place).await;
     Ok(Served { stream, content_type, content_length, receipt: None, standing: Some(standing), body })
 }
 

@@ -16,12 +16,14 @@ use futures_util::future::poll_immediate;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::time::{Instant, MissedTickBehavior, Sleep, interval_at, sleep, sleep_until};
+use tracing::field::display;
 
 use super::Place;
+use crate::account::AccountId;
 use crate::dialect::{Dialect, Event, Meter, Metered, Pass, Splitter, broken_stream};
 use crate::error::{Code, Error};
 use crate::fault;
-use crate::ids::RequestId;
+use crate::ids::{KeyId, RequestId};
 use crate::ledger::Paid;
 use crate::money::Micros;
 use crate::tariff::Tariff;
@@ -142,19 +144,32 @@ pub(super) struct Sale {
     pub flat: Option<Micros>,
     /// Resolves when who pays for it may not any more, with what it is told.
     pub ended: Ended,
+    /// What the log says of it at its end, where it did not before.
+    pub told: Option<Told>,
+}
+
+/// Who bought what from whom, for the log.
+pub(super) struct Told {
+    pub account: AccountId,
+    pub key: Option<KeyId>,
+    pub model: String,
+    pub upstream: String,
 }
 
 /// The word that a payer may not go on, once it comes.
 pub(super) type Ended = Pin<Box<dyn Future<Output = Error>>>;
 
 /// Starts to relay. The pump is a task of its own, so that the deadline and a client that left are noticed even while
-/// nobody reads.
-pub(super) fn relay(body: AnswerBody, sale: Sale, place: Place) -> RelayBody {
+/// nobody reads. It makes its first step at once: what has arrived by now leaves together with the head, in one write.
+pub(super) async fn relay(body: AnswerBody, sale: Sale, place: Place) -> RelayBody {
     let (pump, relayed) = Pump::new(sale);
-    actix_web::rt::spawn(async move {
+    let mut pumping = Box::pin(async move {
         let _place = place;
         pump.run(body).await;
     });
+    if poll_immediate(&mut pumping).await.is_none() {
+        actix_web::rt::spawn(pumping);
+    }
     relayed
 }
 
@@ -173,6 +188,7 @@ struct Pump {
     passed: (Metered, u64),
     until: Pin<Box<Sleep>>,
     ended: Ended,
+    told: Option<Told>,
     out: mpsc::Sender<Bytes>,
     /// What the body goes by when there is nothing more to take.
     complete: Rc<Cell<bool>>,
@@ -192,7 +208,7 @@ struct Books {
 impl Pump {
     fn new(sale: Sale) -> (Pump, RelayBody) {
         let (out, pieces) = mpsc::channel(AHEAD);
-        let Sale { paid, meter, tariff, dialect, stream, length, deadline, growth, flat, ended } = sale;
+        let Sale { paid, meter, tariff, dialect, stream, length, deadline, growth, flat, ended, told } = sale;
         let complete = Rc::new(Cell::new(false));
         let relayed = RelayBody { pieces, complete: Rc::clone(&complete), breaking: false };
         let pump = Pump {
@@ -208,6 +224,7 @@ impl Pump {
             passed: (Metered::default(), 0),
             until: Box::pin(sleep_until(deadline)),
             ended,
+            told,
             out,
             complete,
             books: Books { noted: None, owed: None, end: None },
@@ -451,17 +468,22 @@ impl Pump {
             }
         };
         let (input, output, estimated) = (metered.usage.input, metered.usage.output, metered.estimated);
+        let told = self.told.as_ref();
+        let (account, key) = (told.map(|told| display(told.account)), told.and_then(|told| told.key).map(display));
+        let (model, upstream) = (told.map(|told| told.model.as_str()), told.map(|told| told.upstream.as_str()));
         match end {
-            End::Complete => tracing::info!(request.id = %request, %charge, input, output, estimated, "charged {charge}"),
+            End::Complete => {
+                tracing::info!(request.id = %request, account, key, model, upstream, %charge, input, output, estimated, "charged {charge}");
+            }
             End::ClientGone | End::ClientStalled => {
-                tracing::info!(request.id = %request, %charge, input, output, estimated, "the client left; charged {charge} for what passed");
+                tracing::info!(request.id = %request, account, key, model, upstream, %charge, input, output, estimated, "the client left; charged {charge} for what passed");
             }
             End::Broken(error) | End::Withdrawn(error) | End::Spent { error, .. } => {
                 let (code, cause) = (error.code.row().code, error.cause.unwrap_or_default());
-                tracing::warn!(request.id = %request, %charge, code, cause, "the answer broke off; charged {charge}");
+                tracing::warn!(request.id = %request, account, key, model, upstream, %charge, code, cause, "the answer broke off; charged {charge}");
             }
             End::Stopped => {
-                tracing::warn!(request.id = %request, %charge, "cut off by the stop of the program; charged {charge}")
+                tracing::warn!(request.id = %request, account, key, model, upstream, %charge, "cut off by the stop of the program; charged {charge}")
             }
         }
     }

@@ -117,8 +117,9 @@ async fn sell(
         growth: None,
         flat: None,
         ended: Box::pin(std::future::pending()),
+        told: None,
     };
-    let body = relay(answer.body, sale, place);
+    let body = relay(answer.body, sale, place).await;
     let receipt = Some(settle::receipt(&verified, &confirmation));
     Ok(Served { stream, content_type, content_length, receipt, standing: None, body })
 }
