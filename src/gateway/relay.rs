@@ -114,10 +114,10 @@ enum End {
     ClientGone,
     /// The client is there and does not read: the time limit struck while a piece waited for it.
     ClientStalled,
+    /// Who pays for it may not any more, by its own wallet's or the operator's hand; this error says so in-band.
+    PayerEnded(Error),
     /// It broke off; this error says so in-band.
     Broken(Error),
-    /// Whoever pays has taken its right away while it ran; this error says so in-band.
-    Withdrawn(Error),
     /// The next piece would have owed more than there is to hold: this error says so in-band, and what had passed is charged.
     Spent {
         error: Error,
@@ -245,12 +245,12 @@ impl Pump {
         drop(body);
         self.complete.set(matches!(end, End::Complete));
         let last_words = match &end {
-            End::Broken(error) | End::Withdrawn(error) | End::Spent { error, .. } if self.stream => {
+            End::PayerEnded(error) | End::Broken(error) | End::Spent { error, .. } if self.stream => {
                 Some(broken_stream(self.dialect, error, self.request))
             }
             _ => None,
         };
-        let is_waiting = matches!(end, End::Complete | End::Broken(_) | End::Withdrawn(_) | End::Spent { .. });
+        let is_waiting = matches!(end, End::Complete | End::Broken(_) | End::Spent { .. });
         self.books.end = Some(end);
         if is_waiting {
             self.taken().await;
@@ -272,7 +272,7 @@ impl Pump {
                 biased;
                 () = self.out.closed() => return End::ClientGone,
                 () = &mut self.until => return End::Broken(too_long()),
-                error = &mut self.ended => return End::Withdrawn(error),
+                error = &mut self.ended => return End::PayerEnded(error),
                 chunk = body.next() => chunk,
                 _ = silence.tick() => {
                     match self.send(Bytes::from_static(b": keep-alive\n\n")).await {
@@ -359,7 +359,7 @@ impl Pump {
                 biased;
                 () = self.out.closed() => return End::ClientGone,
                 () = &mut self.until => return if whole { End::Complete } else { End::Broken(too_long()) },
-                error = &mut self.ended => return End::Withdrawn(error),
+                error = &mut self.ended => return if whole { End::Complete } else { End::PayerEnded(error) },
                 chunk = body.next() => chunk,
                 // An upstream that keeps the connection open without a word on the end may never say more.
                 () = sleep(LAST_BYTES), if whole => return End::Complete,
@@ -394,7 +394,7 @@ impl Pump {
                 biased;
                 sent = self.out.send(piece) => sent.err().map(|_| End::ClientGone),
                 () = &mut self.until => Some(End::ClientStalled),
-                error = &mut self.ended => Some(End::Withdrawn(error)),
+                error = &mut self.ended => Some(End::PayerEnded(error)),
                 () = sleep(STALL) => Some(End::ClientStalled),
             };
             if end.is_some() {
@@ -442,27 +442,33 @@ impl Pump {
     }
 
     /// Ends the call in the books, once. Nothing delivered costs nothing; half a plain answer that broke off at the
-    /// upstream is no answer; everything else costs what passed, above all when it was the client who ended it.
+    /// upstream is no answer; everything else costs what passed, above all when it was the client or the owner of its key
+    /// who ended it.
     fn finish(&mut self) {
-        let Some(paid) = self.paid.take() else { return };
+        let Some(mut paid) = self.paid.take() else { return };
         let end = self.books.end.take().unwrap_or(End::Stopped);
         let metered = match &end {
             End::Spent { passed, .. } => *passed,
             _ => self.meter.usage(),
         };
         let (request, usage) = (self.request, metered.usage);
+        if let (Some(growth), false) = (&self.growth, matches!(end, End::Spent { .. })) {
+            // What was used may be known from an event that did not pass: it is owed as far as there is money.
+            if let Err(error) = growth.cover(&mut paid, self.tariff.charge(&usage, growth.most)) {
+                tracing::debug!(request.id = %request, code = error.code.row().code, "not all that was used can be paid");
+            }
+        }
         let owed = self.tariff.charge(&usage, paid.ceiling());
         let whole = self.flat.unwrap_or(owed);
         let charge = match end {
             // An answer that is complete and empty, with no word on usage, is none.
             End::Complete if self.meter.has_output() || !metered.estimated => paid.post(whole, usage),
-            // A client that leaves chose to, and so did who revoked its own key: a flat price applies to what it took. Else
-            // who revokes a key when most of a plain answer is there would have it for nothing.
-            End::ClientGone | End::ClientStalled | End::Withdrawn(_) if self.meter.has_output() => paid.post(whole, usage),
-            End::ClientGone | End::ClientStalled => paid.post_part(owed, usage),
+            // A client that leaves chose to, and a key ends by somebody's hand: a flat price applies to what was taken.
+            End::ClientGone | End::ClientStalled | End::PayerEnded(_) if self.meter.has_output() => paid.post(whole, usage),
+            End::ClientGone | End::ClientStalled | End::PayerEnded(_) => paid.post_part(owed, usage),
             End::Broken(_) | End::Stopped if self.stream && self.meter.has_output() => paid.post_part(owed, usage),
             End::Spent { .. } if self.passed.1 > 0 => paid.post_part(owed, usage),
-            End::Complete | End::Broken(_) | End::Withdrawn(_) | End::Spent { .. } | End::Stopped => {
+            End::Complete | End::Broken(_) | End::Spent { .. } | End::Stopped => {
                 paid.void();
                 Micros::ZERO
             }
@@ -478,7 +484,11 @@ impl Pump {
             End::ClientGone | End::ClientStalled => {
                 tracing::info!(request.id = %request, account, key, model, upstream, %charge, input, output, estimated, "the client left; charged {charge} for what passed");
             }
-            End::Broken(error) | End::Withdrawn(error) | End::Spent { error, .. } => {
+            End::PayerEnded(error) => {
+                let code = error.code.row().code;
+                tracing::info!(request.id = %request, account, key, model, upstream, %charge, code, input, output, estimated, "the key has ended; charged {charge} for what passed");
+            }
+            End::Broken(error) | End::Spent { error, .. } => {
                 let (code, cause) = (error.code.row().code, error.cause.unwrap_or_default());
                 tracing::warn!(request.id = %request, account, key, model, upstream, %charge, code, cause, "the answer broke off; charged {charge}");
             }

@@ -1,6 +1,6 @@
 //! The books in memory: every command is checked completely, then applied, and says which rows that changed.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use super::calls::{Held, Nonces};
 use super::rows::{
@@ -81,6 +81,15 @@ pub struct Claim {
     pub detail: Vec<u8>,
 }
 
+/// What a wallet can count on, all from one moment. Micros.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Expected {
+    /// What it can spend.
+    pub available: Micros,
+    /// Payments of its own that are still settling and become its balance as a whole: top-ups, and those whose call is gone.
+    pub arriving: Micros,
+}
+
 /// A payment in memory and the last batch that wrote it: it may be forgotten once that is durable and it is closed.
 #[derive(Debug)]
 pub(super) struct Remembered {
@@ -101,6 +110,8 @@ pub struct Book {
     pub(super) nonces: Nonces,
     pub(super) next_key_event: u64,
     pub(super) payments: HashMap<PaymentId, Remembered>,
+    /// Those among them that are not counted yet and may be, by who pays.
+    pub(super) unsettled: BTreeSet<(AccountId, PaymentId)>,
     /// Receipts of which something was given back and that are not durable yet, with the batch that wrote each.
     pub(super) refunding: HashMap<RequestId, (Receipt, u64)>,
     /// Closed payments in the order in which they were written, to be forgotten once that is durable.
@@ -353,7 +364,27 @@ impl Book {
         if !row.is_open() {
             self.closed.push_back((self.ticket, id));
         }
-        self.payments.insert(id, Remembered { row, ticket: self.ticket });
+        self.remember(id, row, self.ticket);
+    }
+
+    /// Keeps a payment in memory, as batch `ticket` writes it.
+    pub(super) fn remember(&mut self, id: PaymentId, row: Payment, ticket: u64) {
+        let entry = (row.payer, id);
+        match row.state {
+            State::Claimed | State::Signed | State::Sent => self.unsettled.insert(entry),
+            State::Confirmed | State::Final | State::Voided | State::Failed => self.unsettled.remove(&entry),
+        };
+        self.payments.insert(id, Remembered { row, ticket });
+    }
+
+    /// What a wallet can spend, and what is on its way to it.
+    pub fn expected(&self, wallet: AccountId) -> Expected {
+        let all = (wallet, PaymentId([0; 32]))..=(wallet, PaymentId([u8::MAX; 32]));
+        let rows = self.unsettled.range(all).filter_map(|(_, id)| self.payments.get(id)).map(|kept| &kept.row);
+        // What pays for an open call becomes balance only as far as the call does not cost it.
+        let becoming = rows.filter(|row| row.top_up || !self.holds.contains_key(&RequestId(row.request)));
+        let arriving = becoming.fold(0u64, |sum, row| sum.saturating_add(row.amount));
+        Expected { available: self.available(wallet), arriving: Micros::new(arriving) }
     }
 
     /// Forgets what is over and durable up to batch `ticket`: from then on the disk answers for it.

@@ -41,7 +41,7 @@ use crate::ids::{PaymentId, RequestId};
 use crate::money::Micros;
 use crate::tariff::Usage;
 
-pub use book::{Claim, Close, Refused};
+pub use book::{Claim, Close, Expected, Refused};
 pub use calls::{Draw, KeyDraw, Nonce, Standing};
 pub use recover::Recovered;
 pub use reservation::{Deposit, Paid, Reservation};

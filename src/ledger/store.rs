@@ -7,7 +7,7 @@ use std::path::Path;
 use redb::backends::FileBackend;
 use redb::{Database, ReadTransaction, ReadableDatabase as _, ReadableTable as _, StorageBackend};
 
-use super::book::{Book, Remembered, Write};
+use super::book::{Book, Write};
 use super::commit::apply;
 use super::rows::{Hold, Spending, Transfer};
 use super::snapshot::{Snapshot, for_each, json};
@@ -121,7 +121,7 @@ impl Store {
         for_each(&tx, PAY_OPEN, |id, ()| {
             let row =
                 payments.get(id).map_err(|error| Broken::new("read payments", error))?.ok_or_else(|| Broken::row("pay_open"))?;
-            book.payments.insert(PaymentId(*id), Remembered { row: json(row.value())?, ticket: 0 });
+            book.remember(PaymentId(*id), json(row.value())?, 0);
             Ok(())
         })?;
         let transfers = tx.open_table(TRANSFERS).map_err(|error| Broken::new("read transfers", error))?;
