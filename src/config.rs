@@ -208,6 +208,16 @@ impl Config {
         self.networks.iter().any(|network| matches!(network.settlement, Settlement::Simulated))
     }
 
+    /// Whether what callers see leads to the machine they sit at: then nobody else calls.
+    pub fn is_for_this_machine(&self) -> bool {
+        is_loopback(&self.public_url)
+    }
+
+    /// Whether callers from elsewhere come over plain http, where everybody on the way reads keys and sign-ins along.
+    pub fn is_readable_on_the_way(&self) -> bool {
+        self.public_url.starts_with("http://") && !self.is_for_this_machine()
+    }
+
     /// Whether all networks are test networks; they never stand together with main ones.
     pub fn is_test(&self) -> bool {
         self.networks.iter().all(|network| is_test_network(&network.id))
@@ -504,6 +514,12 @@ fn payments(row: &file::Payments) -> Result<Payments, ConfigError> {
 }
 
 fn public_url(text: Option<&str>, bind: SocketAddr) -> Result<String, ConfigError> {
+    if text.is_none() && bind.ip().is_unspecified() {
+        let problem = format!(
+            "{bind} is no address that callers see, and sign-ins are signed for one; write public_url = \"https://your.name\""
+        );
+        return Err(bad("server.public_url", problem));
+    }
     let url = text.map_or_else(|| format!("http://{bind}"), str::to_owned);
     http_url(&url).map_err(|why| bad("server.public_url", why))?;
     Ok(url.trim_end_matches('/').to_owned())
