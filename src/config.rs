@@ -3,6 +3,8 @@
 mod file;
 mod prepaid;
 mod secret;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
@@ -575,34 +577,5 @@ impl Cidr {
         };
         let shift = width - u32::from(self.prefix);
         shift == 128 || mine >> shift == theirs >> shift
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn simulated(bind: &str, public_url: &str, network: &str) -> Result<Config, ConfigError> {
-        let text = format!(
-            "[server]\nbind = \"{bind}\"\npublic_url = \"{public_url}\"\n[[network]]\nid = \"{network}\"\n\
-             pay_to = \"0x209693Bc6afc0C5328bA36FaF03C514EF312287C\"\nsettlement = \"simulated\"\n"
-        );
-        Config::parse(&text, Path::new("."), &|_| None)
-    }
-
-    #[test]
-    fn simulated_money_is_taken_on_this_machine_and_on_test_networks_only() {
-        let here = "127.0.0.1:4020";
-        for url in ["http://127.0.0.1:4020", "http://localhost", "http://[::1]:4020/farebox", "http://127.8.8.8"] {
-            assert!(simulated(here, url, "base-sepolia").is_ok(), "{url}");
-        }
-        for url in ["https://your.name", "http://localhost.your.name", "http://127.0.0.1.your.name", "http://10.0.0.1:4020"] {
-            assert_eq!(simulated(here, url, "base-sepolia").unwrap_err().key, "server.public_url", "{url}");
-        }
-        assert_eq!(simulated("0.0.0.0:4020", "http://127.0.0.1", "base-sepolia").unwrap_err().key, "network.settlement");
-        for main in ["base", "eip155:1", "eip155:99999"] {
-            let error = simulated(here, "http://127.0.0.1:4020", main).unwrap_err();
-            assert!(error.problem.contains("test network"), "{main}: {error}");
-        }
     }
 }

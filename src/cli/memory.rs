@@ -14,3 +14,16 @@ pub fn keep_private() -> io::Result<()> {
     rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_written_nowhere_and_shown_to_nobody() {
+        keep_private().unwrap();
+        assert_eq!(rlimit::Resource::CORE.get().unwrap(), (0, 0), "nor can the limit be raised again");
+        #[cfg(target_os = "linux")]
+        assert_eq!(rustix::process::dumpable_behavior().unwrap(), rustix::process::DumpableBehavior::NotDumpable);
+    }
+}
