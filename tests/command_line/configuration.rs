@@ -67,7 +67,11 @@ fn every_refusal_names_its_key() {
         ("no facilitator", with(SIMULATED, "settlement = \"facilitator\""), &["facilitator_url"]),
         ("test and main network", with(SIMULATED, &second_network), &["network.id", "84532", "8453"]),
         ("a main network simulated", with("id = \"base-sepolia\"", "id = \"base\""), &["settlement", "eip155:8453"]),
-        ("simulated for strangers", with("127.0.0.1:0", "0.0.0.0:0"), &["settlement", "loopback"]),
+        (
+            "simulated for strangers",
+            with("127.0.0.1:0\"", "0.0.0.0:0\"\npublic_url = \"http://127.0.0.1:4020\""),
+            &["settlement", "loopback"],
+        ),
         ("an unknown network", with("id = \"base-sepolia\"", "id = \"base-sepollia\""), &["base-sepollia", "id"]),
         ("a misspelt key", with("payg_remainder = \"credit\"", "payg_remaindr = \"credit\""), &["payg_remaindr"]),
         ("a misspelt secret", settled_with(&format!("setler_key = \"{}\"", SETTLER.key)), &["setler_key"]),
