@@ -3,6 +3,8 @@
 mod file;
 mod prepaid;
 mod secret;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
@@ -206,6 +208,16 @@ impl Config {
     /// Whether any network only pretends to move money.
     pub fn is_simulated(&self) -> bool {
         self.networks.iter().any(|network| matches!(network.settlement, Settlement::Simulated))
+    }
+
+    /// Whether what callers see leads to the machine they sit at: then nobody else calls.
+    pub fn is_for_this_machine(&self) -> bool {
+        is_loopback(&self.public_url)
+    }
+
+    /// Whether callers from elsewhere come over plain http, where everybody on the way reads keys and sign-ins along.
+    pub fn is_readable_on_the_way(&self) -> bool {
+        self.public_url.starts_with("http://") && !self.is_for_this_machine()
     }
 
     /// Whether all networks are test networks; they never stand together with main ones.
@@ -505,6 +517,12 @@ fn payments(row: &file::Payments) -> Result<Payments, ConfigError> {
 }
 
 fn public_url(text: Option<&str>, bind: SocketAddr) -> Result<String, ConfigError> {
+    if text.is_none() && bind.ip().is_unspecified() {
+        let problem = format!(
+            "{bind} is no address that callers see, and sign-ins are signed for one; write public_url = \"https://your.name\""
+        );
+        return Err(bad("server.public_url", problem));
+    }
     let url = text.map_or_else(|| format!("http://{bind}"), str::to_owned);
     http_url(&url).map_err(|why| bad("server.public_url", why))?;
     Ok(url.trim_end_matches('/').to_owned())
@@ -560,34 +578,5 @@ impl Cidr {
         };
         let shift = width - u32::from(self.prefix);
         shift == 128 || mine >> shift == theirs >> shift
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn simulated(bind: &str, public_url: &str, network: &str) -> Result<Config, ConfigError> {
-        let text = format!(
-            "[server]\nbind = \"{bind}\"\npublic_url = \"{public_url}\"\n[[network]]\nid = \"{network}\"\n\
-             pay_to = \"0x209693Bc6afc0C5328bA36FaF03C514EF312287C\"\nsettlement = \"simulated\"\n"
-        );
-        Config::parse(&text, Path::new("."), &|_| None)
-    }
-
-    #[test]
-    fn simulated_money_is_taken_on_this_machine_and_on_test_networks_only() {
-        let here = "127.0.0.1:4020";
-        for url in ["http://127.0.0.1:4020", "http://localhost", "http://[::1]:4020/farebox", "http://127.8.8.8"] {
-            assert!(simulated(here, url, "base-sepolia").is_ok(), "{url}");
-        }
-        for url in ["https://your.name", "http://localhost.your.name", "http://127.0.0.1.your.name", "http://10.0.0.1:4020"] {
-            assert_eq!(simulated(here, url, "base-sepolia").unwrap_err().key, "server.public_url", "{url}");
-        }
-        assert_eq!(simulated("0.0.0.0:4020", "http://127.0.0.1", "base-sepolia").unwrap_err().key, "network.settlement");
-        for main in ["base", "eip155:1", "eip155:99999"] {
-            let error = simulated(here, "http://127.0.0.1:4020", main).unwrap_err();
-            assert!(error.problem.contains("test network"), "{main}: {error}");
-        }
     }
 }

@@ -29,6 +29,8 @@ pub enum Code {
     ModelNotAllowed,
     SpendLimitExceeded,
     WalletMismatch,
+    TopUpFirst,
+    KeyNotEnough,
     NotFound,
     ModelNotFound,
     MethodNotAllowed,
@@ -36,6 +38,7 @@ pub enum Code {
     PaymentInProgress,
     PaymentAlreadyUsed,
     TooManyKeys,
+    RotationPending,
     RequestTooLarge,
     UnsupportedMediaType,
     UpgradeRequired,
@@ -68,7 +71,7 @@ pub struct Row {
 }
 
 impl Code {
-    pub const ALL: [Code; 49] = {
+    pub const ALL: [Code; 52] = {
         use Code::*;
         [
             InvalidJson,
@@ -95,6 +98,8 @@ impl Code {
             ModelNotAllowed,
             SpendLimitExceeded,
             WalletMismatch,
+            TopUpFirst,
+            KeyNotEnough,
             NotFound,
             ModelNotFound,
             MethodNotAllowed,
@@ -102,6 +107,7 @@ impl Code {
             PaymentInProgress,
             PaymentAlreadyUsed,
             TooManyKeys,
+            RotationPending,
             RequestTooLarge,
             UnsupportedMediaType,
             UpgradeRequired,
@@ -150,6 +156,8 @@ impl Code {
             Code::ModelNotAllowed      => (403, "model_not_allowed",      "permission_error",      "permission_error",      "MODEL_NOT_ALLOWED"),
             Code::SpendLimitExceeded   => (403, "spend_limit_exceeded",   "permission_error",      "permission_error",      "SPEND_LIMIT_EXCEEDED"),
             Code::WalletMismatch       => (403, "wallet_mismatch",        "permission_error",      "permission_error",      "X402_WALLET_MISMATCH"),
+            Code::TopUpFirst           => (403, "top_up_first",           "permission_error",      "permission_error",      "TOP_UP_FIRST"),
+            Code::KeyNotEnough         => (403, "key_not_enough",         "permission_error",      "permission_error",      "KEY_NOT_ENOUGH"),
             Code::NotFound             => (404, "not_found",              "invalid_request_error", "not_found_error",       "NOT_FOUND"),
             Code::ModelNotFound        => (404, "model_not_found",        "invalid_request_error", "not_found_error",       "MODEL_NOT_FOUND"),
             Code::MethodNotAllowed     => (405, "method_not_allowed",     "invalid_request_error", "invalid_request_error", "METHOD_NOT_ALLOWED"),
@@ -157,6 +165,7 @@ impl Code {
             Code::PaymentInProgress    => (409, "payment_in_progress",    "invalid_request_error", "invalid_request_error", "PAYMENT_IN_PROGRESS"),
             Code::PaymentAlreadyUsed   => (409, "payment_already_used",   "invalid_request_error", "invalid_request_error", "PAYMENT_ALREADY_USED"),
             Code::TooManyKeys          => (409, "key_limit",              "invalid_request_error", "invalid_request_error", "KEY_LIMIT"),
+            Code::RotationPending      => (409, "rotation_pending",       "invalid_request_error", "invalid_request_error", "ROTATION_PENDING"),
             Code::RequestTooLarge      => (413, "request_too_large",      "invalid_request_error", "request_too_large",     "PAYLOAD_TOO_LARGE"),
             Code::UnsupportedMediaType => (415, "unsupported_media_type", "invalid_request_error", "invalid_request_error", "UNSUPPORTED_MEDIA_TYPE"),
             Code::UpgradeRequired      => (426, "upgrade_required",       "invalid_request_error", "invalid_request_error", "UPGRADE_REQUIRED"),

@@ -7,6 +7,8 @@ use clap::Parser as _;
 use farebox::cli;
 
 fn main() -> ExitCode {
+    // Before any secret is read.
+    let private = cli::keep_private();
     let arguments = cli::Arguments::parse();
     let filter = tracing_subscriber::EnvFilter::try_from_env("FAREBOX_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,actix_server=warn,actix_http::h1::dispatcher=off"));
@@ -16,6 +18,9 @@ fn main() -> ExitCode {
     match std::env::var("FAREBOX_LOG_FORMAT").as_deref() {
         Ok("json") => log.json().init(),
         _ => log.init(),
+    }
+    if let Err(error) = private {
+        tracing::warn!(%error, "core dumps could not be turned off: a crash may write keys and prompts to a file");
     }
     // A process-wide default exists in case a library asks for one; every TLS set-up of ours names ring itself.
     if rustls::crypto::ring::default_provider().install_default().is_err() {

@@ -1,11 +1,14 @@
 //! The command line: one file per subcommand.
 
 mod inspect;
+mod memory;
 mod operator;
 mod pay;
 mod serve;
 mod socket;
 mod verify;
+
+pub use memory::keep_private;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -49,7 +52,7 @@ enum Command {
         #[command(subcommand)]
         what: inspect::What,
     },
-    /// Make, list and revoke API keys.
+    /// Make, list, change, rotate and revoke API keys.
     Keys {
         #[command(subcommand)]
         what: operator::Keys,

@@ -1,15 +1,17 @@
 //! `farebox keys`, `account`, `allowance`, `refund`: the operator's hand, on a stopped gateway in its books, on a running one through its socket.
 
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use clap::Subcommand;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use super::socket::{Answer, ask};
-use super::{FAIL_STOP, FOUND_A_PROBLEM, USAGE, machine_clock, serve};
+use super::{BAD_CONFIGURATION, FAIL_STOP, FOUND_A_PROBLEM, USAGE, machine_clock, serve};
 use crate::config::Config;
 use crate::error::Code;
 use crate::gateway::operator::{Command, perform};
@@ -47,6 +49,33 @@ pub enum Keys {
     List {
         #[arg(long)]
         account: String,
+    },
+    /// Change what a key may do from its next call on. What is left out stays as it is.
+    Change {
+        /// `key_…`, as the list shows it.
+        id: String,
+        #[arg(long)]
+        name: Option<String>,
+        /// The most it may spend, in USD, allowance included; `none` takes the limit away.
+        #[arg(long, value_name = "USD")]
+        limit: Option<String>,
+        /// How often the limit starts again: none, day, week or month.
+        #[arg(long)]
+        reset: Option<String>,
+        /// The models it may use, with commas between them; `all` for all.
+        #[arg(long, value_delimiter = ',')]
+        models: Option<Vec<String>>,
+        /// When it ends, such as 2027-01-31T00:00:00Z; `never` for no end.
+        #[arg(long, value_name = "TIME")]
+        expires: Option<String>,
+    },
+    /// Give a key a new secret. It is shown now and never again.
+    Rotate {
+        /// `key_…`, as the list shows it.
+        id: String,
+        /// How long the old secret is taken beside the new one, at most seven days; without it, it ends at once.
+        #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+        grace: u64,
     },
     /// End a key at once, and the calls that run with it.
     Revoke {
@@ -95,6 +124,27 @@ impl Keys {
                 Command::MintKey { account, wish }
             }
             Keys::List { account } => Command::ListKeys { account },
+            Keys::Change { id, name, limit, reset, models, expires } => {
+                let or_null = |text: String, nothing: &str| if text == nothing { Value::Null } else { text.into() };
+                let models = models.map(|models| if models == ["all"] { Value::Null } else { models.into() });
+                let fields = [
+                    ("name", name.map(Value::from)),
+                    ("spend_limit_usd", limit.map(|limit| or_null(limit, "none"))),
+                    ("reset", reset.map(Value::from)),
+                    ("models", models),
+                    ("expires_at", expires.map(|expires| or_null(expires, "never"))),
+                ];
+                let said: Map<_, _> = fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect();
+                if said.is_empty() {
+                    return Err("say what to change: --name, --limit, --reset, --models or --expires".into());
+                }
+                let change = serde_json::from_str(&Value::from(said).to_string()).map_err(|error| error.to_string())?;
+                Command::ChangeKey { id, change }
+            }
+            Keys::Rotate { id, grace } => {
+                let rotation = serde_json::from_value(json!({ "grace_seconds": grace })).map_err(|error| error.to_string())?;
+                Command::RotateKey { id, rotation }
+            }
             Keys::Revoke { id } => Command::RevokeKey { id },
         })
     }
@@ -141,12 +191,29 @@ fn reach(command: &Command, config: &Config) -> Result<Answer, serve::Trouble> {
         if let Some(answer) = ask(&config.data_dir, command).map_err(serve::trouble(FOUND_A_PROBLEM))? {
             return Ok(answer);
         }
+        if let Some(problem) = somebody_elses(&config.data_dir) {
+            return Err(serve::trouble(BAD_CONFIGURATION)(problem));
+        }
         match serve::open_ledger(config, machine_clock()) {
             Ok(ledger) => return in_the_books(command, config, ledger),
             Err(trouble) if trouble.taken && Instant::now() < until => sleep(PAUSE),
             Err(trouble) => return Err(trouble),
         }
     }
+}
+
+/// Why this user must not open the books in a folder: what root made there its owner, the gateway's user, could not open any
+/// more. A folder that is not there yet is nobody's.
+fn somebody_elses(data_dir: &Path) -> Option<String> {
+    let owner = std::fs::metadata(data_dir).ok()?.uid();
+    let me = rustix::process::geteuid().as_raw();
+    (owner != me).then(|| {
+        let folder = data_dir.display();
+        format!(
+            "{folder} belongs to the user {owner} and this is the user {me}, whose files the gateway could not open; nothing was \
+             done: run this as its owner, with sudo -u '#{owner}' farebox …"
+        )
+    })
 }
 
 /// The gateway is stopped, and until we are done it cannot start.

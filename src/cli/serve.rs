@@ -170,6 +170,13 @@ fn introduce(config: &Config, gateway: &Gateway, address: SocketAddr) {
         println!("  paid on   {} to {} ({}, {state})", network.id, network.pay_to, network.settlement);
     }
     warn_of_gas(gateway);
+    if config.is_readable_on_the_way() {
+        tracing::warn!(
+            public_url = config.public_url,
+            "callers come over plain http: whoever is on the way reads their keys, and what is signed to sign in covers neither \
+             method nor body of a request; only https protects them, so put a TLS proxy in front and write https:// there"
+        );
+    }
     if config.is_simulated() {
         println!("  MONEY IS SIMULATED: signatures are checked for real, no USDC moves");
     }

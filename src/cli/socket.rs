@@ -14,7 +14,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::Semaphore;
 
 use super::operator::fresh;
-use crate::error::Error;
+use crate::error::{Code, Error};
 use crate::gateway::Keyring;
 use crate::gateway::operator::{Command, perform};
 
@@ -59,7 +59,7 @@ impl Drop for Listening {
     }
 }
 
-/// Takes commands from the user that this gateway runs as, and from nobody else. The caller has the books open, so a socket
+/// Takes commands from the user that this gateway runs as and from root, and from nobody else. The caller has the books open, so a socket
 /// that is there already is what a gateway left that was killed.
 pub fn listen(data_dir: &Path, keyring: Keyring) -> io::Result<Listening> {
     let (path, fresh) = (data_dir.join(SOCKET), data_dir.join(format!("{SOCKET}.new")));
@@ -103,13 +103,18 @@ async fn serve(listener: tokio::net::UnixListener, owner: u32, keyring: Keyring)
 /// Takes one command, does it and says what came of it.
 async fn answer(mut stream: tokio::net::UnixStream, owner: u32, keyring: &Keyring) -> io::Result<()> {
     let peer = stream.peer_cred()?.uid();
-    if peer != owner {
-        return Err(io::Error::new(io::ErrorKind::PermissionDenied, format!("it came from the user {peer}")));
-    }
     let (reading, mut writing) = stream.split();
     let mut line = Vec::new();
     let mut reading = tokio::io::BufReader::new(reading.take(MOST));
     tokio::time::timeout(ARRIVAL, reading.read_until(b'\n', &mut line)).await??;
+    // Heard to its end first: whoever cannot write hears no answer either.
+    if !admits(owner, peer) {
+        let code = Code::InvalidKey.row().code.to_owned();
+        let message =
+            format!("this gateway takes commands of the user {owner} and of root, and this one came from the user {peer}");
+        say(&mut writing, &Answer::Refused { code, message }).await?;
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, format!("it came from the user {peer}")));
+    }
     let command: Command = serde_json::from_slice(&line)?;
     let what = command.name();
     let fresh = fresh().map_err(|error| io::Error::other(error.to_string()))?;
@@ -118,7 +123,16 @@ async fn answer(mut stream: tokio::net::UnixStream, owner: u32, keyring: &Keyrin
         Ok(_) => tracing::info!("the operator asked to {what}: done"),
         Err(error) => tracing::warn!(code = error.code.row().code, cause = error.cause, "the operator asked to {what}: refused"),
     }
-    let mut line = serde_json::to_vec(&Answer::from(done))?;
+    say(&mut writing, &Answer::from(done)).await
+}
+
+/// Root may read and write everything of ours anyway.
+fn admits(owner: u32, peer: u32) -> bool {
+    peer == owner || peer == 0
+}
+
+async fn say(writing: &mut tokio::net::unix::WriteHalf<'_>, answer: &Answer) -> io::Result<()> {
+    let mut line = serde_json::to_vec(answer)?;
     line.push(b'\n');
     writing.write_all(&line).await?;
     writing.shutdown().await
@@ -133,7 +147,9 @@ pub fn ask(data_dir: &Path, command: &Command) -> Result<Option<Answer>, String>
     let stream = match UnixStream::connect(&path) {
         Ok(stream) => stream,
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => return Ok(None),
-        Err(error) => return Err(format!("{}: {error}; run this as the user that the gateway runs as", path.display())),
+        Err(error) => {
+            return Err(format!("{}: {error}; run this as the user that the gateway runs as, or as root", path.display()));
+        }
     };
     let asked = || -> io::Result<Answer> {
         stream.set_read_timeout(Some(WORK))?;
@@ -146,4 +162,15 @@ pub fn ask(data_dir: &Path, command: &Command) -> Result<Option<Answer>, String>
     };
     let unknown = "the gateway took the command and did not answer; look what came of it before you ask again";
     asked().map(Some).map_err(|error| format!("{unknown} ({error})"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::admits;
+
+    #[test]
+    fn commands_are_taken_from_the_gateways_own_user_and_from_root() {
+        assert!(admits(1000, 1000) && admits(1000, 0) && admits(0, 0));
+        assert!(!admits(1000, 1001) && !admits(0, 1000));
+    }
 }

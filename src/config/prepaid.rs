@@ -6,6 +6,10 @@ use serde::Deserialize;
 
 use super::{ConfigError, bad, file};
 use crate::money::Micros;
+use crate::x402::sign_in::{Origin, is_statement};
+
+/// Characters of the sentence in a sign-in, at most: small screens of wallets show no more.
+const STATEMENT: usize = 100;
 
 /// Balances, keys and sign-ins.
 #[derive(Debug, Clone)]
@@ -21,8 +25,8 @@ pub struct Prepaid {
     /// Keys that an account may have, revoked ones not counted.
     pub keys_per_account: usize,
     pub nonces: NoncePolicy,
-    /// Further authorities (`host` or `host:port`) that a sign-in may name, beside those of `public_url`.
-    pub sign_in_domains: Vec<String>,
+    /// Where a sign-in may be signed for beside `public_url`.
+    pub sign_in_domains: Vec<Origin>,
     /// The sentence that a wallet shows to its owner.
     pub sign_in_statement: String,
 }
@@ -41,6 +45,7 @@ pub enum NoncePolicy {
 
 pub(super) fn prepaid(row: &file::Prepaid) -> Result<Prepaid, ConfigError> {
     let usd = |key: &str, text: &str| Micros::parse_usd(text).map_err(|why| bad(format!("prepaid.{key}"), why));
+    let origin = |text: &String| Origin::of_domain(text).map_err(|why| bad("prepaid.sign_in_domains", why));
     let prepaid = Prepaid {
         top_up_minimum: usd("top_up_minimum", &row.top_up_minimum)?,
         top_up_suggested: usd("top_up_suggested", &row.top_up_suggested)?,
@@ -49,7 +54,7 @@ pub(super) fn prepaid(row: &file::Prepaid) -> Result<Prepaid, ConfigError> {
         hold_output: row.hold_output,
         keys_per_account: row.keys_per_account,
         nonces: row.sign_in_nonces,
-        sign_in_domains: row.sign_in_domains.clone(),
+        sign_in_domains: row.sign_in_domains.iter().map(origin).collect::<Result<_, _>>()?,
         sign_in_statement: row.sign_in_statement.clone(),
     };
     let Prepaid { top_up_minimum: least, top_up_suggested: suggested, top_up_maximum: most, .. } = prepaid;
@@ -66,9 +71,12 @@ pub(super) fn prepaid(row: &file::Prepaid) -> Result<Prepaid, ConfigError> {
     if prepaid.hold_output == 0 {
         return Err(bad("prepaid.hold_output", "a call holds at least one token"));
     }
-    // It stands on a line of its own in what a wallet signs (EIP-4361).
-    if prepaid.sign_in_statement.is_empty() || prepaid.sign_in_statement.chars().any(|c| !c.is_ascii_graphic() && c != ' ') {
-        return Err(bad("prepaid.sign_in_statement", "one line of plain ASCII text"));
+    // It stands on a line of its own in what a wallet signs, which knows these characters alone (EIP-4361).
+    if !is_statement(&prepaid.sign_in_statement) || prepaid.sign_in_statement.len() > STATEMENT {
+        let problem = format!(
+            "one line of at most {STATEMENT} letters, digits, spaces and -._~:/?#[]@!$&'()*+,;= (no quotation marks, no %)"
+        );
+        return Err(bad("prepaid.sign_in_statement", problem));
     }
     Ok(prepaid)
 }

@@ -35,14 +35,21 @@ pub fn now(ledger: &Ledger, account: AccountId) -> Result<Standing, Error> {
     ledger.standing(account).map_err(|denied| stopped(&denied))
 }
 
+/// Whether an account ever had money here, or has an allowance.
+///
+/// # Errors
+/// `ledger_unavailable`.
+pub fn is_known(ledger: &Ledger, account: AccountId) -> Result<bool, Error> {
+    ledger.knows(account).map_err(|denied| stopped(&denied))
+}
+
 /// What an account has now, all from one moment. Money is USD, times are RFC 3339.
 ///
 /// # Errors
 /// `ledger_unavailable`.
 pub fn standing(ledger: &Ledger, account: AccountId, now: Timestamp) -> Result<Value, Error> {
     let standing = self::now(ledger, account)?;
-    let grants = ledger.grants().map_err(|denied| stopped(&denied))?;
-    let grant = grants.into_iter().find(|(wallet, _)| *wallet == account).map(|(_, grant)| grant);
+    let grant = ledger.grant_of(account).map_err(|denied| stopped(&denied))?;
     Ok(json!({
         "account": account.to_string(),
         "balance_usd": standing.posted.as_usd(),

@@ -3,8 +3,9 @@
 
 mod wish;
 
+use std::collections::HashMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -12,7 +13,7 @@ use serde_json::{Value, json};
 use super::settle::ledger_unavailable;
 use crate::account::AccountId;
 use crate::catalogue::Catalogue;
-use crate::clock::{Clock, Timestamp};
+use crate::clock::{Clock, Day, Period, Timestamp};
 use crate::config::Config;
 use crate::error::{Code, Error};
 use crate::ids::KeyId;
@@ -25,6 +26,9 @@ pub use wish::{Amendment, Change, Rotation, Terms, Wish};
 /// For each key that an account may have, so many that it has revoked may stand in the index beside them: else somebody
 /// could fill the disk by minting and revoking.
 const REVOKED_FOR_EACH: usize = 20;
+/// How often a key may be changed or rotated on one day (UTC): each change stays in the journal for ever, and every start
+/// reads it.
+const CHANGES_A_DAY: u32 = 100;
 /// Revoked keys that a list shows, the newest.
 const REVOKED_SHOWN: usize = 100;
 
@@ -74,11 +78,21 @@ pub struct Keyring {
     catalogue: Arc<Catalogue>,
     /// Keys that an account may have, revoked ones not counted.
     most: usize,
+    today: Arc<Mutex<Today>>,
+}
+
+/// How often each key was changed today, by its owner. Kept in memory: a restart, which nobody outside can have, forgets it.
+#[derive(Default)]
+struct Today {
+    day: Day,
+    changes: HashMap<KeyId, u32>,
 }
 
 /// Why a change did not happen.
 enum Failed {
     Refused(Error),
+    /// There is nothing to change: the key is like this already.
+    Same(Box<Record>),
     Broken(Broken),
 }
 
@@ -94,12 +108,13 @@ impl From<Error> for Failed {
     }
 }
 
-impl From<Failed> for Error {
-    fn from(failed: Failed) -> Self {
-        match failed {
-            Failed::Refused(error) => error,
-            Failed::Broken(broken) => unusable(&broken),
-        }
+/// The record as it is now, changed or like that before.
+fn settled(changed: Result<Record, Failed>) -> Result<Record, Error> {
+    match changed {
+        Ok(record) => Ok(record),
+        Err(Failed::Same(record)) => Ok(*record),
+        Err(Failed::Refused(error)) => Err(error),
+        Err(Failed::Broken(broken)) => Err(unusable(&broken)),
     }
 }
 
@@ -117,7 +132,7 @@ impl Keyring {
     /// Over books and keys that are open.
     pub fn new(config: &Config, ledger: Ledger, keys: Arc<Keys>, clock: Clock) -> Keyring {
         let catalogue = Arc::new(config.catalogue.clone());
-        Keyring { ledger, clock, keys, catalogue, most: config.prepaid.keys_per_account }
+        Keyring { ledger, clock, keys, catalogue, most: config.prepaid.keys_per_account, today: Arc::default() }
     }
 
     /// What a wish comes to here and now.
@@ -143,7 +158,7 @@ impl Keyring {
     pub fn mint(&self, account: AccountId, terms: Terms, fresh: Fresh) -> Result<Minted, Error> {
         let now = self.clock.now();
         let (key, seal) = self.keys.seal(fresh.secret).map_err(|broken| unusable(&broken))?;
-        let record = self.keys.change(|| -> Result<_, Failed> {
+        let minted = self.keys.change(|| -> Result<_, Failed> {
             self.check_room(account)?;
             let record = Record {
                 id: KeyId(u128::from_be_bytes(fresh.id)),
@@ -163,7 +178,8 @@ impl Keyring {
                 return Err(Error::new(Code::Internal, "no key was made, for want of randomness; ask again").into());
             }
             self.journal(record)
-        })?;
+        });
+        let record = settled(minted)?;
         tracing::info!(key.id = %record.id, account = %account, "a key was minted");
         Ok(Minted { facts: self.facts(&record)?, key })
     }
@@ -206,17 +222,23 @@ impl Keyring {
         Ok(keys.iter().filter(|record| record.revoked_at.is_none()).count())
     }
 
-    /// Changes what a key may do from the next call on.
+    /// Changes what a key may do from the next call on. What is like that already is not written again.
     ///
     /// # Errors
-    /// `not_found`; `invalid_request` for a revoked key; `ledger_unavailable`.
+    /// `not_found`; `invalid_request` for a revoked key; `rate_limited` after too many changes; `ledger_unavailable`.
     pub fn change(&self, whose: Whose, id: KeyId, amendment: Amendment) -> Result<Value, Error> {
-        let record = self.keys.change(|| -> Result<_, Failed> {
+        let changed = self.keys.change(|| -> Result<_, Failed> {
             let record = usable(self.known(whose, id)?)?;
-            self.journal(amendment.of(record))
-        })?;
-        tracing::info!(key.id = %id, "a key was changed");
-        self.facts(&record)
+            let amended = amendment.of(record.clone());
+            if amended == record {
+                return Err(Failed::Same(Box::new(record)));
+            }
+            self.count_change(whose, id)?;
+            let changed = self.journal(amended)?;
+            tracing::info!(key.id = %id, "a key was changed");
+            Ok(changed)
+        });
+        self.facts(&settled(changed)?)
     }
 
     /// Ends a key at once, and the calls that run with it. A key that is revoked stays as it is.
@@ -224,32 +246,42 @@ impl Keyring {
     /// # Errors
     /// `not_found`, `ledger_unavailable`.
     pub fn revoke(&self, whose: Whose, id: KeyId) -> Result<Value, Error> {
-        // Asked for twice, it is written once. A key is never revived, so this look may be as old as it likes.
+        // Asked for twice, it waits for no turn. A key is never revived, so this look may be as old as it likes.
         if let Some(record) = Some(self.known(whose, id)?).filter(|record| record.revoked_at.is_some()) {
             return self.facts(&record);
         }
         let now = self.clock.now();
-        let record = self.keys.change(|| -> Result<_, Failed> {
+        let revoked = self.keys.change(|| -> Result<_, Failed> {
             let record = self.known(whose, id)?;
-            let revoked_at = record.revoked_at.or(Some(now));
-            self.journal(Record { revoked_at, ..record })
-        })?;
-        tracing::info!(key.id = %id, "a key was revoked");
-        self.facts(&record)
+            if record.revoked_at.is_some() {
+                return Err(Failed::Same(Box::new(record)));
+            }
+            let revoked = self.journal(Record { revoked_at: Some(now), ..record })?;
+            tracing::info!(key.id = %id, "a key was revoked");
+            Ok(revoked)
+        });
+        self.facts(&settled(revoked)?)
     }
 
-    /// Gives a key a new secret. The old one is taken for the time that was chosen, an older one not any more.
+    /// Gives a key a new secret. The old one is taken for the time that was chosen; without such a time every older one ends.
+    /// There is room for one old secret, so a rotation that is asked for twice must not end the one that is in use.
     ///
     /// # Errors
-    /// `not_found`; `invalid_request` for a revoked key; `ledger_unavailable`.
+    /// `not_found`; `invalid_request` for a revoked key; `rotation_pending` while an old secret is still taken, unless there is
+    /// no `grace`; `rate_limited` after too many changes; `ledger_unavailable`.
     pub fn rotate(&self, whose: Whose, id: KeyId, grace: Duration, fresh: Fresh) -> Result<Minted, Error> {
         let now = self.clock.now();
         let (key, seal) = self.keys.seal(fresh.secret).map_err(|broken| unusable(&broken))?;
-        let record = self.keys.change(|| -> Result<_, Failed> {
+        let rotated = self.keys.change(|| -> Result<_, Failed> {
             let record = usable(self.known(whose, id)?)?;
+            if let Some(previous) = record.previous.as_ref().filter(|previous| previous.until > now && !grace.is_zero()) {
+                return Err(pending(previous).into());
+            }
+            self.count_change(whose, id)?;
             let old = Previous { seal: record.seal, until: now.plus(grace) };
             self.journal(Record { seal, previous: Some(old).filter(|_| !grace.is_zero()), ..record })
-        })?;
+        });
+        let record = settled(rotated)?;
         tracing::info!(key.id = %id, grace_seconds = grace.as_secs(), "a key was given a new secret");
         Ok(Minted { facts: self.facts(&record)?, key })
     }
@@ -282,6 +314,30 @@ impl Keyring {
         }))
     }
 
+    /// Takes one of the changes that an owner may make of a key today. The operator's own are not counted.
+    fn count_change(&self, whose: Whose, id: KeyId) -> Result<(), Error> {
+        if whose == Whose::Anybodys {
+            return Ok(());
+        }
+        let now = self.clock.now();
+        // Nothing that can panic is done under the lock.
+        let mut today = self.today.lock().unwrap_or_else(PoisonError::into_inner);
+        if today.day != now.day() {
+            *today = Today { day: now.day(), changes: HashMap::new() };
+        }
+        let changes = today.changes.entry(id).or_default();
+        if *changes >= CHANGES_A_DAY {
+            let message = format!(
+                "this key was changed {CHANGES_A_DAY} times today, which is the most; it can be changed again after midnight (UTC), \
+                 and revoked at any time"
+            );
+            let wait = Period::Day.renews(now).map_or(u64::MAX, |midnight| midnight.secs().saturating_sub(now.secs()));
+            return Err(Error::new(Code::RateLimited, message).retry_after(u32::try_from(wait).unwrap_or(u32::MAX).max(1)));
+        }
+        *changes += 1;
+        Ok(())
+    }
+
     /// The key with this name, if the caller may know of it.
     fn known(&self, whose: Whose, id: KeyId) -> Result<Record, Error> {
         let record = self.keys.get(id).map_err(|broken| unusable(&broken))?;
@@ -299,6 +355,16 @@ impl Keyring {
 
 fn stopped(denied: &Denied) -> Error {
     ledger_unavailable(&denied.to_string())
+}
+
+fn pending(previous: &Previous) -> Error {
+    let until = previous.until.to_rfc3339();
+    let message = format!(
+        "this key was rotated before, and its old secret …{} is taken until {until}; rotate it again after that, or with \
+         grace_seconds 0, which ends every older secret at once",
+        previous.seal.last4
+    );
+    Error::new(Code::RotationPending, message).detail("valid_until", until)
 }
 
 fn usable(record: Record) -> Result<Record, Error> {

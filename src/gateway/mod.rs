@@ -1,6 +1,7 @@
 //! The sale: one paid call from its request to the last byte of its answer and the last posting in the books.
 
 pub mod account;
+mod early;
 mod journal;
 mod keyring;
 pub mod operator;
@@ -53,8 +54,8 @@ pub struct Gateway {
     pub payments: Payments,
     pub prepaid: Prepaid,
     pub public_url: String,
-    /// One for each domain that a wallet may sign in for; never empty, the published one first.
-    sign_in_rules: Vec<SignInRules>,
+    sign_in_rules: SignInRules,
+    early: early::Early,
     keyring: Keyring,
     clock: Clock,
     /// Never jumps: what lasts a day or some minutes lasts as long, whatever happens to the machine's clock.
@@ -146,6 +147,7 @@ impl Gateway {
             prepaid: config.prepaid.clone(),
             public_url: config.public_url.clone(),
             sign_in_rules,
+            early: early::Early::default(),
             earlier,
             trust: trust::Trust::new(config.payments.failed_settlements_per_day),
             clock,
@@ -159,9 +161,9 @@ impl Gateway {
         &self.clock
     }
 
-    /// What a sign-in must say, as our published address would have it.
+    /// What a sign-in must say.
     pub fn sign_in_rules(&self) -> &SignInRules {
-        self.sign_in_rules.first().expect("there is one for public_url")
+        &self.sign_in_rules
     }
 
     /// What changes keys; a handle that may be taken to another thread.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::account;
-use super::keyring::{Fresh, Keyring, Whose, Wish};
+use super::keyring::{Change, Fresh, Keyring, Rotation, Whose, Wish};
 use super::settle::ledger_unavailable;
 use crate::account::AccountId;
 use crate::chain::evm::address::Address;
@@ -31,6 +31,14 @@ pub enum Command {
     },
     ListKeys {
         account: String,
+    },
+    ChangeKey {
+        id: String,
+        change: Change,
+    },
+    RotateKey {
+        id: String,
+        rotation: Rotation,
     },
     RevokeKey {
         id: String,
@@ -68,6 +76,8 @@ impl Command {
         match self {
             Command::MintKey { .. } => "mint a key",
             Command::ListKeys { .. } => "list keys",
+            Command::ChangeKey { .. } => "change a key",
+            Command::RotateKey { .. } => "rotate a key",
             Command::RevokeKey { .. } => "revoke a key",
             Command::ShowAccount { .. } => "show an account",
             Command::SetAllowance { .. } => "set an allowance",
@@ -79,10 +89,10 @@ impl Command {
 }
 
 /// Does one command to its end and says what came of it. What it changed is durable when this returns. `fresh` is drawn at the
-/// edge, and used for a new key.
+/// edge, and used for a new secret.
 ///
 /// # Errors
-/// `invalid_request`, `not_found`, `key_limit`, `ledger_unavailable`; nothing was changed then, unless the books have failed.
+/// `invalid_request`, `not_found`, `key_limit`, `rotation_pending`, `ledger_unavailable`; nothing was changed then, unless the books have failed.
 pub async fn perform(keyring: &Keyring, command: Command, fresh: Fresh) -> Result<Value, Error> {
     match command {
         Command::MintKey { account, wish } => {
@@ -93,8 +103,16 @@ pub async fn perform(keyring: &Keyring, command: Command, fresh: Fresh) -> Resul
             let account = wallet(&account)?;
             apart(keyring, move |keyring| Ok(json!({ "keys": keyring.list(account)? }))).await
         }
+        Command::ChangeKey { id, change } => {
+            let (id, amendment) = (key(&id)?, keyring.amendment(&change)?);
+            apart(keyring, move |keyring| keyring.change(Whose::Anybodys, id, amendment)).await
+        }
+        Command::RotateKey { id, rotation } => {
+            let (id, grace) = (key(&id)?, rotation.grace()?);
+            apart(keyring, move |keyring| Ok(keyring.rotate(Whose::Anybodys, id, grace, fresh)?.reveal())).await
+        }
         Command::RevokeKey { id } => {
-            let id = KeyId::parse(&id).ok_or_else(|| wrong("a key's id is key_ and 32 digits of hex"))?;
+            let id = key(&id)?;
             apart(keyring, move |keyring| keyring.revoke(Whose::Anybodys, id)).await
         }
         Command::ShowAccount { account } => {
@@ -131,8 +149,7 @@ fn show(keyring: &Keyring, account: AccountId) -> Result<Value, Error> {
 }
 
 async fn remove(keyring: &Keyring, account: AccountId) -> Result<Value, Error> {
-    let grants = keyring.ledger.grants().map_err(|denied| stopped(&denied))?;
-    if !grants.iter().any(|(wallet, _)| *wallet == account) {
+    if keyring.ledger.grant_of(account).map_err(|denied| stopped(&denied))?.is_none() {
         return Err(Error::new(Code::NotFound, format!("{account} has no allowance")));
     }
     let durable = keyring.ledger.grant(account, None).map_err(|denied| stopped(&denied))?;
@@ -192,6 +209,10 @@ fn granted(account: AccountId, grant: &Grant) -> Value {
         "valid_until": grant.until.map(time),
         "note": grant.note,
     })
+}
+
+fn key(id: &str) -> Result<KeyId, Error> {
+    KeyId::parse(id).ok_or_else(|| wrong("a key's id is key_ and 32 digits of hex"))
 }
 
 /// `0x…` or `evm:0x…`.

@@ -132,17 +132,9 @@ impl Gateway {
     }
 
     fn signed_in(&self, header: &str) -> Result<SignedIn, Error> {
-        let now = self.clock.now();
-        let mut first: Option<SignInFault> = None;
-        for rules in &self.sign_in_rules {
-            match verify_sign_in(header, rules, now) {
-                Ok(signed_in) => return Ok(signed_in),
-                // It may have been signed for another of our domains; what our own address says is the better advice.
-                Err(fault) if fault.code == fault::DOMAIN_MISMATCH => _ = first.get_or_insert(fault),
-                Err(fault) => return Err(faulty(fault)),
-            }
-        }
-        Err(first.map_or_else(|| Error::new(Code::Internal, "no domain to sign in for is configured"), faulty))
+        let verified = verify_sign_in(header, &self.sign_in_rules, self.clock.now());
+        self.early.note(verified.as_ref().err().map(|fault| fault.code), self.steady.now());
+        verified.map_err(faulty)
     }
 
     fn key(&self, text: &str) -> Result<Arc<Key>, Error> {
@@ -161,21 +153,16 @@ impl Gateway {
     }
 }
 
-/// The rules for sign-ins of each domain that is ours, the published one first.
-pub(super) fn sign_in_rules(config: &Config) -> Result<Vec<SignInRules>, ConfigError> {
-    let bad = |key: &str, problem: &str| ConfigError { key: key.into(), problem: problem.into() };
-    let loopback_port = config.bind.ip().is_loopback().then(|| config.bind.port());
+/// The rules for sign-ins at every address that is ours, the published one first.
+pub(super) fn sign_in_rules(config: &Config) -> Result<SignInRules, ConfigError> {
+    let here = config.bind.ip().is_loopback() && config.is_for_this_machine();
     let networks = config.networks.iter().map(|network| network.id.as_str());
-    let main = SignInRules::new(&config.public_url, loopback_port, networks);
-    let main = main.ok_or_else(|| bad("server.public_url", "it has no host that a wallet could sign in for"))?;
-    let further = config.prepaid.sign_in_domains.iter().map(|domain| {
-        let rules = SignInRules::for_domain(domain, main.chains().to_vec());
-        rules.ok_or_else(|| bad("prepaid.sign_in_domains", "write domains as host or host:port"))
-    });
-    let further = further.collect::<Result<Vec<_>, _>>()?;
-    let mut rules = vec![main];
-    rules.extend(further);
-    Ok(rules)
+    let rules = SignInRules::new(&config.public_url, here.then(|| config.bind.port()), networks);
+    let rules = rules.ok_or_else(|| ConfigError {
+        key: "server.public_url".into(),
+        problem: "it has no host that a wallet could sign in for".into(),
+    })?;
+    Ok(rules.and_at(config.prepaid.sign_in_domains.iter().cloned()))
 }
 
 /// A sign-in's fingerprint: what tells it from every other, of any wallet.
@@ -272,5 +259,44 @@ impl Credentials {
             return Err(Error::new(Code::InvalidKey, message));
         }
         Ok(Some(first))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::x402::sign_in::{Family, Message};
+
+    /// The code with which a sign-in for `place` is refused by a gateway that is configured like this; empty when it is not.
+    fn refusal(server: &str, place: &str) -> &'static str {
+        let config = Config::parse(&format!("[server]\n{server}"), Path::new("."), &|_| None).unwrap();
+        let (_, domain) = place.split_once("://").unwrap();
+        let message = Message::parse(
+            &format!(
+                "{domain} wants you to sign in with your Ethereum account:\n0x70997970C51812dc3A010C7d01b50e0d17dc79C8\n\n\n\
+                 URI: {place}/v1\nVersion: 1\nChain ID: 8453\nNonce: 01234567\nIssued At: 2026-01-02T03:04:05Z"
+            ),
+            Family::Evm,
+        );
+        sign_in_rules(&config).unwrap().check_place(&message.unwrap()).err().map_or("", |fault| fault.code)
+    }
+
+    #[test]
+    fn what_was_signed_for_a_program_on_the_callers_machine_is_not_good_behind_a_proxy() {
+        let local = ["http://127.0.0.1:4020", "http://localhost:4020", "http://[::1]:4020"];
+        let behind_a_proxy = "bind = \"127.0.0.1:4020\"\npublic_url = \"https://your.name\"";
+        assert_eq!(refusal(behind_a_proxy, "https://your.name"), "");
+        for place in local {
+            assert_eq!(refusal(behind_a_proxy, place), fault::DOMAIN_MISMATCH, "{place}");
+        }
+        for here in ["", "bind = \"127.0.0.1:4020\"\npublic_url = \"http://localhost:4020\""] {
+            for place in local {
+                assert_eq!(refusal(here, place), "", "whoever sits at the machine: {place}");
+            }
+        }
+        let for_all = "bind = \"0.0.0.0:4020\"\npublic_url = \"http://127.0.0.1:4020\"";
+        assert_eq!(refusal(for_all, "http://localhost:4020"), fault::DOMAIN_MISMATCH, "it listens elsewhere, too");
     }
 }

@@ -17,7 +17,8 @@ use crate::clock::Timestamp;
 const LIFE: Duration = Duration::from_secs(12 * 60 * 60);
 /// Sessions of one account; a further one ends its oldest.
 const OF_ONE_ACCOUNT: usize = 16;
-/// Sessions of all; a further one ends the oldest. Signing in is free, so somebody may try to fill this.
+/// Sessions of all. A further one ends the oldest of a wallet that nobody knows: signing in is free, so somebody may try to
+/// fill this, and must not end the sessions of those who keep money here.
 const OF_ALL: usize = 50_000;
 /// What a token begins with, so that it is told from a key.
 const PREFIX: &str = "session-";
@@ -50,32 +51,42 @@ impl fmt::Debug for Opened {
     }
 }
 
+#[derive(Clone, Copy)]
+struct Session {
+    account: AccountId,
+    expires_at: Timestamp,
+    /// Whether the wallet had ever had money here when it signed in.
+    known: bool,
+}
+
 /// Each session stands in all three.
 #[derive(Default)]
 struct Shelf {
-    by_token: HashMap<Hash, (AccountId, Timestamp)>,
-    by_end: BTreeSet<(Timestamp, Hash)>,
+    by_token: HashMap<Hash, Session>,
+    /// Those of wallets that nobody knows, and those of known ones.
+    by_end: [BTreeSet<(Timestamp, Hash)>; 2],
     by_account: BTreeSet<(AccountId, Timestamp, Hash)>,
 }
 
 impl Sessions {
-    /// Opens a session for a wallet that has signed in. `random` must be fresh; the caller at the edge draws it.
-    pub fn open(&self, account: AccountId, random: [u8; 32], now: Timestamp) -> Opened {
+    /// Opens a session for a wallet that has signed in; `known` says whether it ever had money here. `random` must be fresh; the
+    /// caller at the edge draws it. `None` when there is no room for a stranger.
+    pub fn open(&self, account: AccountId, known: bool, random: [u8; 32], now: Timestamp) -> Option<Opened> {
         let random = Zeroizing::new(random);
         // As long as it gets, so that no part of it stays behind in memory that was given back.
         let mut token = Zeroizing::new(String::with_capacity(LENGTH));
         token.push_str(PREFIX);
         URL_SAFE_NO_PAD.encode_string(*random, &mut token);
         let expires_at = now.plus(LIFE);
-        self.shelf().add(account, expires_at, hash(&token), now);
-        Opened { token, expires_at }
+        let added = self.shelf().add(Session { account, expires_at, known }, hash(&token), now);
+        added.then_some(Opened { token, expires_at })
     }
 
     /// The account that a token speaks for.
     pub fn find(&self, token: &str, now: Timestamp) -> Option<AccountId> {
         let hash = well_formed(token)?;
-        let (account, expires_at) = self.shelf().by_token.get(&hash).copied()?;
-        (now < expires_at).then_some(account)
+        let session = self.shelf().by_token.get(&hash).copied()?;
+        (now < session.expires_at).then_some(session.account)
     }
 
     /// Ends a session; false when there is none.
@@ -105,8 +116,9 @@ fn hash(token: &str) -> Hash {
 }
 
 impl Shelf {
-    fn add(&mut self, account: AccountId, expires_at: Timestamp, hash: Hash, now: Timestamp) {
-        while let Some((_, over)) = self.by_end.first().copied().filter(|(end, _)| *end <= now) {
+    fn add(&mut self, session: Session, hash: Hash, now: Timestamp) -> bool {
+        let Session { account, expires_at, known } = session;
+        while let Some((_, over)) = self.by_end.iter().filter_map(BTreeSet::first).copied().find(|(end, _)| *end <= now) {
             self.remove(over);
         }
         let own = (account, Timestamp::default(), [0; 32])..=(account, Timestamp::from_millis(u64::MAX), [u8::MAX; 32]);
@@ -115,19 +127,27 @@ impl Shelf {
             self.remove(oldest);
         }
         while self.by_token.len() >= OF_ALL {
-            let Some((_, oldest)) = self.by_end.first().copied() else { break };
+            let [strangers, others] = &self.by_end;
+            let oldest = strangers.first().or_else(|| others.first().filter(|_| known)).copied();
+            let Some((_, oldest)) = oldest else { return false };
             self.remove(oldest);
         }
-        self.by_token.insert(hash, (account, expires_at));
-        self.by_end.insert((expires_at, hash));
+        self.by_token.insert(hash, session);
+        self.ends(known).insert((expires_at, hash));
         self.by_account.insert((account, expires_at, hash));
+        true
     }
 
     fn remove(&mut self, hash: Hash) -> bool {
-        let Some((account, expires_at)) = self.by_token.remove(&hash) else { return false };
-        self.by_end.remove(&(expires_at, hash));
+        let Some(Session { account, expires_at, known }) = self.by_token.remove(&hash) else { return false };
+        self.ends(known).remove(&(expires_at, hash));
         self.by_account.remove(&(account, expires_at, hash));
         true
+    }
+
+    fn ends(&mut self, known: bool) -> &mut BTreeSet<(Timestamp, Hash)> {
+        let [strangers, others] = &mut self.by_end;
+        if known { others } else { strangers }
     }
 }
 
@@ -152,7 +172,7 @@ mod tests {
     #[test]
     fn a_token_speaks_for_its_wallet_until_its_end() {
         let sessions = Sessions::default();
-        let opened = sessions.open(account(1), random(1), NOW);
+        let opened = sessions.open(account(1), true, random(1), NOW).unwrap();
         let token = opened.reveal();
         assert_eq!(opened.expires_at, NOW.plus(LIFE));
         assert_eq!(sessions.find(token, NOW), Some(account(1)));
@@ -171,34 +191,48 @@ mod tests {
     #[test]
     fn a_further_session_ends_the_oldest_of_its_own_account_alone() {
         let sessions = Sessions::default();
-        let other = sessions.open(account(2), random(1000), NOW);
+        let other = sessions.open(account(2), false, random(1000), NOW).unwrap();
         let later = |number: usize| NOW.plus(Duration::from_secs(u64::try_from(number).unwrap()));
-        let opened: Vec<_> =
-            (0..OF_ONE_ACCOUNT + 1).map(|number| sessions.open(account(1), random(number), later(number))).collect();
+        let opened: Vec<_> = (0..OF_ONE_ACCOUNT + 1)
+            .map(|number| sessions.open(account(1), true, random(number), later(number)).unwrap())
+            .collect();
         let lives = |opened: &Opened| sessions.find(opened.reveal(), later(100)).is_some();
         assert!(!lives(&opened[0]) && opened[1..].iter().all(lives));
         assert!(lives(&other));
     }
 
+    fn sizes(sessions: &Sessions) -> [usize; 3] {
+        let shelf = sessions.shelf();
+        [shelf.by_token.len(), shelf.by_end.iter().map(BTreeSet::len).sum(), shelf.by_account.len()]
+    }
+
     #[test]
-    fn nobody_fills_the_memory_with_sessions() {
+    fn nobody_fills_the_memory_with_sessions_nor_ends_those_of_wallets_with_money() {
         let sessions = Sessions::default();
-        for number in 0..OF_ALL + 5 {
-            sessions.open(account(number), random(number), NOW);
+        let honest = sessions.open(account(1_000_000), true, random(1_000_000), NOW).unwrap();
+        let first = sessions.open(account(0), false, random(0), NOW).unwrap();
+        let later = NOW.plus(Duration::from_secs(1));
+        for number in 1..OF_ALL + 5 {
+            assert!(sessions.open(account(number), false, random(number), later).is_some(), "the oldest stranger goes");
         }
-        let shelf = sessions.shelf();
-        assert_eq!([shelf.by_token.len(), shelf.by_end.len(), shelf.by_account.len()], [OF_ALL; 3]);
-        drop(shelf);
-        let after = NOW.plus(LIFE);
-        sessions.open(account(1), random(1), after);
-        let shelf = sessions.shelf();
-        assert_eq!([shelf.by_token.len(), shelf.by_end.len(), shelf.by_account.len()], [1; 3], "what is over is forgotten");
+        assert_eq!(sizes(&sessions), [OF_ALL; 3]);
+        assert_eq!(sessions.find(first.reveal(), later), None);
+        assert_eq!(sessions.find(honest.reveal(), later), Some(account(1_000_000)), "it is the oldest, and known");
+        for number in 0..OF_ALL - 1 {
+            assert!(sessions.open(account(number), true, random(number + OF_ALL * 2), later).is_some());
+        }
+        assert_eq!(sizes(&sessions), [OF_ALL; 3], "strangers made room");
+        assert!(sessions.open(account(7), false, random(9), later).is_none(), "no room for a stranger among them");
+        assert!(sessions.find(honest.reveal(), later).is_some());
+        let after = later.plus(LIFE);
+        assert!(sessions.open(account(1), false, random(1), after).is_some());
+        assert_eq!(sizes(&sessions), [1; 3], "what is over is forgotten");
     }
 
     #[test]
     fn a_session_is_not_shown() {
         let sessions = Sessions::default();
-        let opened = sessions.open(account(1), random(1), NOW);
+        let opened = sessions.open(account(1), true, random(1), NOW).unwrap();
         assert!(!format!("{opened:?}{sessions:?}").contains(opened.reveal()));
     }
 }

@@ -2,6 +2,7 @@
 
 use std::ops::RangeInclusive;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use actix_web::web::{self, Payload};
 use actix_web::{HttpRequest, HttpResponse};
@@ -93,8 +94,15 @@ pub async fn open_session(request: HttpRequest) -> HttpResponse {
             let message = "a session begins with a signed message; send it as X-Sign-In-With-X";
             return Err(Error::new(Code::InvalidSession, message));
         }
-        let account = Owner::of(edge, &credentials)?.spend(edge, Purpose::Change).await?;
-        let opened = edge.gateway.sessions.open(account, random()?, edge.gateway.clock().now());
+        let owner = Owner::of(edge, &credentials)?;
+        let what = "too many sessions are opened from your address, and this sign-in was not used";
+        edge.limits.key_change(respond::source(edge, &request)).map_err(|seconds| respond::slow_down(what, seconds))?;
+        let random = random()?;
+        let account = owner.spend(edge, Purpose::Change).await?;
+        let known = account::is_known(&edge.gateway.ledger, account)?;
+        let opened = edge.gateway.sessions.open(account, known, random, edge.gateway.clock().now());
+        let full = "too many sessions are open at the moment; top up first, or sign each request";
+        let opened = opened.ok_or_else(|| Error::new(Code::Busy, full).retry_after(60))?;
         Ok(HttpResponse::Ok().json(json!({
             "token": opened.reveal(),
             "account": account.to_string(),
@@ -135,9 +143,13 @@ pub async fn mint_key(request: HttpRequest, payload: Payload) -> HttpResponse {
         let (edge, owner) = change_of(&request)?;
         let keyring = edge.gateway.keyring();
         let terms = keyring.terms(&body::<Wish>(&request, payload, edge).await?)?;
+        if !account::is_known(&keyring.ledger, owner.account())? {
+            let message = "top up first: a wallet that never had money or an allowance here has no use for keys";
+            return Err(Error::new(Code::TopUpFirst, message));
+        }
         let fresh = fresh()?;
         let account = owner.spend(edge, Purpose::Change).await?;
-        apart(edge, account, move || Ok(keyring.mint(account, terms, fresh)?.reveal())).await
+        in_turn(edge, account, move || Ok(keyring.mint(account, terms, fresh)?.reveal())).await
     };
     answer(&request, minted.await)
 }
@@ -148,14 +160,17 @@ pub async fn change_key(request: HttpRequest, id: web::Path<String>, payload: Pa
         let (keyring, id) = (edge.gateway.keyring(), key_id(&id)?);
         let amendment = keyring.amendment(&body::<Change>(&request, payload, edge).await?)?;
         let account = owner.spend(edge, Purpose::Change).await?;
-        apart(edge, account, move || keyring.change(Whose::Of(account), id, amendment)).await
+        in_turn(edge, account, move || keyring.change(Whose::Of(account), id, amendment)).await
     };
     answer(&request, changed.await)
 }
 
+/// Ending a key must be possible whatever others do: it has no bucket (a key ends once, and that is all it writes) and waits
+/// for no turn.
 pub async fn revoke_key(request: HttpRequest, id: web::Path<String>) -> HttpResponse {
     let revoked = async {
-        let (edge, owner) = change_of(&request)?;
+        let edge = edge(&request)?;
+        let owner = Owner::of(edge, &credentials(request.headers()))?;
         let (keyring, id) = (edge.gateway.keyring(), key_id(&id)?);
         let account = owner.spend(edge, Purpose::Change).await?;
         apart(edge, account, move || keyring.revoke(Whose::Of(account), id)).await
@@ -170,7 +185,7 @@ pub async fn rotate_key(request: HttpRequest, id: web::Path<String>, payload: Pa
         let grace = body::<Rotation>(&request, payload, edge).await?.grace()?;
         let fresh = fresh()?;
         let account = owner.spend(edge, Purpose::Change).await?;
-        apart(edge, account, move || Ok(keyring.rotate(Whose::Of(account), id, grace, fresh)?.reveal())).await
+        in_turn(edge, account, move || Ok(keyring.rotate(Whose::Of(account), id, grace, fresh)?.reveal())).await
     };
     answer(&request, rotated.await)
 }
@@ -236,10 +251,25 @@ fn change_of(request: &HttpRequest) -> Result<(&Rc<Edge>, Owner), Error> {
     Ok((edge, owner))
 }
 
+/// A change that waits for its turn, so that however many are asked for, one that ends a key finds few before it.
+async fn in_turn(edge: &Edge, account: AccountId, work: impl FnOnce() -> Result<Value, Error> + Send + 'static) -> Answer {
+    let turn = Arc::clone(&edge.turns).acquire_owned().await.map_err(|_| stopping())?;
+    // It is kept until the work is done, also when the caller has left.
+    let work = move || {
+        let done = work();
+        drop(turn);
+        done
+    };
+    apart(edge, account, work).await
+}
+
+fn stopping() -> Error {
+    Error::new(Code::Busy, "the gateway is stopping; ask again in a moment").retry_after(5)
+}
+
 /// Does what blocks on a thread for it, to its end, also when the caller leaves; the answer says what `account` can spend.
 async fn apart(edge: &Edge, account: AccountId, work: impl FnOnce() -> Result<Value, Error> + Send + 'static) -> Answer {
-    let stopping = |_| Error::new(Code::Busy, "the gateway is stopping; ask again in a moment").retry_after(5);
-    let done = web::block(work).await.map_err(stopping)??;
+    let done = web::block(work).await.map_err(|_| stopping())??;
     let mut response = HttpResponse::Ok();
     respond::show_standing(&mut response, &account::now(&edge.gateway.ledger, account)?);
     Ok(response.json(done))

@@ -20,6 +20,7 @@ use std::time::Duration;
 use actix_web::dev::{Extensions, Server, Service as _};
 use actix_web::rt::net::TcpStream;
 use actix_web::{App, HttpServer, web};
+use tokio::sync::Semaphore;
 
 use crate::config::Config;
 use crate::gateway::{Gateway, Worker};
@@ -39,6 +40,8 @@ const HEAD: Duration = Duration::from_secs(10);
 const UNREAD: u32 = 2;
 /// How long a closing connection may linger.
 const LINGER: Duration = Duration::from_secs(5);
+/// Changes of keys that are made at the same time, those that end one not counted. They are made one by one anyway.
+const CHANGES_AT_ONCE: usize = 2;
 /// How often quiet callers are forgotten.
 const FORGET_EVERY: Duration = Duration::from_secs(60);
 
@@ -47,12 +50,17 @@ pub fn start(config: &Config, gateway: Arc<Gateway>, listener: TcpListener) -> s
     let limits = Arc::new(RateLimits::new(&config.limits, config.trusted_proxies.clone()));
     actix_web::rt::spawn(forget_quiet_callers(Arc::clone(&limits)));
     let bodies = Arc::new(BodyMemory::new(config.limits.max_bodies));
+    let turns = Arc::new(Semaphore::new(CHANGES_AT_ONCE));
     let upstreams = config.upstreams.clone();
     let server = HttpServer::new(move || {
         let connections = Upstreams::new(&upstreams).expect("the same list was checked before the server started");
         let worker = Rc::new(Worker { gateway: Arc::clone(&gateway), upstreams: connections });
-        let edge =
-            Rc::new(respond::Edge { gateway: Arc::clone(&gateway), limits: Arc::clone(&limits), bodies: Arc::clone(&bodies) });
+        let edge = Rc::new(respond::Edge {
+            gateway: Arc::clone(&gateway),
+            limits: Arc::clone(&limits),
+            bodies: Arc::clone(&bodies),
+            turns: Arc::clone(&turns),
+        });
         let wrap = Rc::clone(&edge);
         App::new()
             .app_data(worker)
@@ -60,6 +68,7 @@ pub fn start(config: &Config, gateway: Arc<Gateway>, listener: TcpListener) -> s
             .configure(routes::configure)
             .default_service(web::to(public::not_found))
             .wrap_fn(move |mut request, service| {
+                routes::collapse_leading_slashes(&mut request);
                 let passport = respond::enter(&wrap, &mut request);
                 let next = passport.is_ok().then(|| service.call(request));
                 async move { respond::leave(passport, next).await }

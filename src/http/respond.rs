@@ -8,6 +8,7 @@ use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpMessage as _, HttpRequest, HttpResponse, HttpResponseBuilder};
+use tokio::sync::Semaphore;
 
 use super::payment_required::PaymentRequired;
 use super::routes::error_shape;
@@ -26,6 +27,8 @@ pub struct Edge {
     pub gateway: Arc<Gateway>,
     pub limits: Arc<RateLimits>,
     pub bodies: Arc<BodyMemory>,
+    /// Turns of changes of keys, each of which waits for the disk.
+    pub turns: Arc<Semaphore>,
 }
 
 /// Request headers a browser may send; the last two come from x402 clients, which send them on the paid retry.

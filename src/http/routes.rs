@@ -1,5 +1,8 @@
 //! The route table: every paid route is one row, served under `/v1` and under `/api/v1`.
 
+use actix_web::dev::ServiceRequest;
+use actix_web::http::Uri;
+use actix_web::http::uri::PathAndQuery;
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{FromRequest, Handler, HttpRequest, HttpResponse, Resource, guard};
 
@@ -39,6 +42,21 @@ pub fn configure(app: &mut ServiceConfig) {
         app.service(reads(&format!("{prefix}/models/{{id:.+}}"), public::model));
         app.service(reads(&format!("{prefix}/pricing"), public::pricing));
         app.service(reads(&format!("{prefix}/key"), accounts::own_key));
+    }
+}
+
+/// Makes `//api/v1/…` the `/api/v1/…` that is meant: so it is asked for by clients that were given an address with a slash at
+/// its end. Before routing, and so before the shape of an error is chosen.
+pub fn collapse_leading_slashes(request: &mut ServiceRequest) {
+    let Some(target) = request.uri().path_and_query().map(PathAndQuery::as_str).filter(|target| target.starts_with("//")) else {
+        return;
+    };
+    let Ok(target) = format!("/{}", target.trim_start_matches('/')).parse::<PathAndQuery>() else { return };
+    let mut parts = request.uri().clone().into_parts();
+    parts.path_and_query = Some(target);
+    if let Ok(uri) = Uri::from_parts(parts) {
+        request.match_info_mut().get_mut().update(&uri);
+        request.head_mut().uri = uri;
     }
 }
 

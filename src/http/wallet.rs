@@ -10,7 +10,7 @@ use super::limits::RateLimits;
 use super::respond::{self, Edge};
 use crate::account::AccountId;
 use crate::error::{Code, Error};
-use crate::gateway::{Purpose, Refusal, Remedy};
+use crate::gateway::{Payer, Purpose, Refusal, Remedy, account};
 use crate::ledger::{Denied, Entry, Movement, Standing};
 use crate::money::signed_usd;
 use crate::x402::{Offer, Resource};
@@ -22,7 +22,7 @@ const MOST_LINES: usize = 100;
 /// `GET …/x402/balance/{wallet}`.
 pub async fn balance(request: HttpRequest, wallet: web::Path<String>) -> HttpResponse {
     let answer = async {
-        let owner = Owner::of(&request, &wallet, RateLimits::balance).await?;
+        let owner = Owner::of(&request, &wallet, Opens::ToKeys, RateLimits::balance).await?;
         let prepaid = &owner.edge.gateway.prepaid;
         let standing = owner.standing()?;
         let body = json!({
@@ -38,11 +38,12 @@ pub async fn balance(request: HttpRequest, wallet: web::Path<String>) -> HttpRes
     answer.await.unwrap_or_else(|refusal| respond::refuse(&request, refusal))
 }
 
-/// `GET …/x402/transactions/{wallet}?limit=&offset=`: the newest lines first.
+/// `GET …/x402/transactions/{wallet}?limit=&offset=`: the newest lines first. They say what the wallet does with all its keys,
+/// so one key, which may be in the hands of somebody who is given a few cents, does not open them.
 pub async fn transactions(request: HttpRequest, wallet: web::Path<String>) -> HttpResponse {
     let answer = async {
         let page = Page::of(request.query_string())?;
-        let owner = Owner::of(&request, &wallet, RateLimits::statement).await?;
+        let owner = Owner::of(&request, &wallet, Opens::ToItsOwner, RateLimits::statement).await?;
         let (ledger, account) = (owner.edge.gateway.ledger.clone(), owner.account);
         let Page { limit, offset } = page;
         // Rows are read from the disk, which may be a moment behind the balance.
@@ -62,6 +63,15 @@ pub async fn transactions(request: HttpRequest, wallet: web::Path<String>) -> Ht
     answer.await.unwrap_or_else(|refusal| respond::refuse(&request, refusal))
 }
 
+/// To whom a route opens.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Opens {
+    /// To the wallet that signed in, and to a key, which speaks for its wallet and spends its balance anyway.
+    ToKeys,
+    /// To the wallet that signed in.
+    ToItsOwner,
+}
+
 /// Who asks about its own wallet.
 struct Owner<'a> {
     edge: &'a Edge,
@@ -69,11 +79,12 @@ struct Owner<'a> {
 }
 
 impl<'a> Owner<'a> {
-    /// Checks in this order: that the path names a wallet, that the request says who asks (by sign-in, or by a key, which
-    /// speaks for its wallet and spends its balance anyway), that it is that wallet, and that it does not ask too often.
+    /// Checks in this order: that the path names a wallet, that the request says who asks, in a way that opens this route, that
+    /// it is that wallet, and that it does not ask too often.
     async fn of(
         request: &'a HttpRequest,
         path: &str,
+        opens: Opens,
         bucket: fn(&RateLimits, AccountId) -> Result<(), u32>,
     ) -> Result<Owner<'a>, Refusal> {
         let Some(edge) = request.app_data::<Rc<Edge>>() else {
@@ -81,6 +92,11 @@ impl<'a> Owner<'a> {
         };
         let named = wallet(path)?;
         let payer = edge.gateway.identify(&credentials(request.headers()))?.ok_or_else(|| invitation(edge, request.path()))?;
+        if opens == Opens::ToItsOwner && matches!(payer, Payer::Key(_)) {
+            let message = "a key pays for calls and reads the balance; what moved is shown to its wallet alone: sign in with it \
+                           (X-Sign-In-With-X), without the key";
+            return Err(Error::new(Code::KeyNotEnough, message).into());
+        }
         let account = payer.account();
         if named != Some(account) {
             return Err(Error::new(Code::WalletMismatch, "You can only access data of your own wallet").into());
@@ -141,10 +157,10 @@ impl Page {
             }
         };
         let limit = number("limit", LINES).filter(|limit| (1..=MOST_LINES).contains(limit));
-        let offset = number("offset", 0);
+        let offset = number("offset", 0).filter(|offset| *offset <= account::MOST_OFFSET);
         Ok(Page {
             limit: limit.ok_or_else(|| said("limit", &format!("between 1 and {MOST_LINES}")))?,
-            offset: offset.ok_or_else(|| said("offset", "a whole number from 0"))?,
+            offset: offset.ok_or_else(|| said("offset", &format!("a whole number from 0 to {}", account::MOST_OFFSET)))?,
         })
     }
 }
@@ -201,6 +217,8 @@ mod tests {
             ("limit=", None),
             ("limit=1&limit=1000", None),
             ("offset=-1", None),
+            ("offset=1000000", Some((50, 1_000_000))),
+            ("offset=1000001", None),
             ("offset=18446744073709551616", None),
         ] {
             assert_eq!(page(query), expected, "{query:?}");

@@ -1,7 +1,7 @@
 //! What the ledger tells an owner: what a wallet can spend, its statement, the receipt of one call, what was used day by day.
 
 use super::calls::Standing;
-use super::rows::{Grant, Kind, Receipt, Reference, Spending};
+use super::rows::{Account, Grant, Kind, Receipt, Reference, Spending};
 use super::{Denied, Expected, Ledger};
 use crate::account::AccountId;
 use crate::clock::{Day, Period, Timestamp};
@@ -75,6 +75,17 @@ impl Ledger {
     /// What a key has spent in the period that lasts.
     pub fn key_spending(&self, id: KeyId, period: Period) -> Result<Spending, Denied> {
         Ok(self.inner.lock()?.key_spending(id, period, self.inner.clock.now()))
+    }
+
+    /// Whether money ever moved for a wallet, or the operator has granted it an allowance: others cost nothing to make up.
+    pub fn knows(&self, wallet: AccountId) -> Result<bool, Denied> {
+        let book = self.inner.lock()?;
+        Ok(book.grants.contains_key(&wallet) || book.balances.contains_key(&Account::Wallet(wallet)))
+    }
+
+    /// The allowance of a wallet.
+    pub fn grant_of(&self, wallet: AccountId) -> Result<Option<Grant>, Denied> {
+        Ok(self.inner.lock()?.grants.get(&wallet).cloned())
     }
 
     /// The wallets that have an allowance.

@@ -23,7 +23,7 @@ pub use challenge::{Challenge, EXTENSION};
 pub use fault::SignInFault;
 use fault::shown;
 pub use message::{Family, Message, Time};
-pub use site::SignInRules;
+pub use site::{Origin, SignInRules};
 pub use text::is_statement;
 
 use super::{decode_base64, object};

@@ -7,9 +7,10 @@ use std::process::Command;
 
 use farebox_rig::anvil::SETTLER;
 use farebox_rig::process::run;
+use farebox_rig::server::Server;
 use tempfile::TempDir;
 
-use crate::{FAREBOX, on_a_free_port};
+use crate::{FAREBOX, on_a_free_port, shipped};
 
 /// What `farebox serve` says about a configuration that it must refuse; it never listens.
 fn refused(config: &str) -> String {
@@ -48,6 +49,14 @@ fn every_refusal_names_its_key() {
     );
     let half_real = "[[network]]\nid = \"polygon-amoy\"\npay_to = \"0x209693Bc6afc0C5328bA36FaF03C514EF312287C\"\nsettlement = \
                      \"facilitator\"\nfacilitator_url = \"http://127.0.0.1:9\"\n\n[[upstream]]\nname = \"echo\"";
+    let prepaid = |line: &str| {
+        let (key, _) = line.split_once(' ').unwrap();
+        let shipped = on_a_free_port();
+        let shipped = shipped.lines().find(|shipped| shipped.starts_with(key)).expect("the shipped configuration has it");
+        with(shipped, line)
+    };
+    let everywhere = settled_with("settler_key = \"env:SETTLER\"").replace("127.0.0.1:0\"", "0.0.0.0:0\"");
+    let everywhere = everywhere.lines().filter(|line| !line.starts_with("public_url")).collect::<Vec<_>>().join("\n");
     let cases = [
         ("a literal secret", settled_with(&format!("settler_key = \"{}\"", SETTLER.key)), &["settler_key", "env:NAME"][..]),
         ("no secret", settled_with(""), &["settler_key"]),
@@ -58,7 +67,11 @@ fn every_refusal_names_its_key() {
         ("no facilitator", with(SIMULATED, "settlement = \"facilitator\""), &["facilitator_url"]),
         ("test and main network", with(SIMULATED, &second_network), &["network.id", "84532", "8453"]),
         ("a main network simulated", with("id = \"base-sepolia\"", "id = \"base\""), &["settlement", "eip155:8453"]),
-        ("simulated for strangers", with("127.0.0.1:0", "0.0.0.0:0"), &["settlement", "loopback"]),
+        (
+            "simulated for strangers",
+            with("127.0.0.1:0\"", "0.0.0.0:0\"\npublic_url = \"http://127.0.0.1:4020\""),
+            &["settlement", "loopback"],
+        ),
         ("an unknown network", with("id = \"base-sepolia\"", "id = \"base-sepollia\""), &["base-sepollia", "id"]),
         ("a misspelt key", with("payg_remainder = \"credit\"", "payg_remaindr = \"credit\""), &["payg_remaindr"]),
         ("a misspelt secret", settled_with(&format!("setler_key = \"{}\"", SETTLER.key)), &["setler_key"]),
@@ -80,6 +93,11 @@ fn every_refusal_names_its_key() {
         ("room for half a body", with("max_bodies_mb = 512", "max_bodies_mb = 1"), &["max_bodies_mb"]),
         ("an inexact price", with("input = \"3.00\"", "input = \"3,00\""), &["price.input"]),
         ("a place to listen at", with("127.0.0.1:0", "localhost"), &["server.bind"]),
+        ("listening everywhere, seen nowhere", everywhere, &["public_url", "0.0.0.0", "https://"]),
+        ("a statement with quotes", prepaid("sign_in_statement = 'Sign in to \"Farebox\"'"), &["sign_in_statement", "quotation"]),
+        ("a long statement", prepaid(&format!("sign_in_statement = \"{}\"", "x".repeat(101))), &["sign_in_statement", "100"]),
+        ("somebody else's domain", prepaid("sign_in_domains = [\"api.venice.ai\"]"), &["sign_in_domains", "apiUrl"]),
+        ("the usual port", prepaid("sign_in_domains = [\"your.name:443\"]"), &["sign_in_domains", "write your.name"]),
         ("an address range", with("trusted_proxies = []", "trusted_proxies = [\"10.0.0.0/99\"]"), &["trusted_proxies"]),
         ("no TOML", "[server".to_owned(), &["config"]),
     ];
@@ -112,4 +130,29 @@ fn a_port_that_is_taken_and_a_file_that_is_missing_are_said_plainly() {
     let (code, _, stderr) = run(command, "");
     assert_eq!(code, 78, "{stderr}");
     assert!(stderr.contains("nowhere.toml"), "{stderr}");
+}
+
+#[test]
+fn a_crash_leaves_no_core_with_keys_in_it() {
+    let server = shipped();
+    let limit = server.status_of("limits", "Max core file size").unwrap();
+    assert_eq!(limit.split_whitespace().collect::<Vec<_>>(), ["0", "0", "bytes"]);
+}
+
+#[test]
+fn who_is_reached_without_tls_is_told_so_at_the_start() {
+    let warning = "over plain http";
+    let started = |url: &str| {
+        let config = settled_with("settler_key = \"env:TEST_SETTLER_KEY\"");
+        let config = config.replacen("[server]", &format!("[server]\npublic_url = \"{url}\""), 1);
+        let mut server = Server::configured(FAREBOX, &config);
+        server.signal();
+        server.wait_exit();
+        server.output()
+    };
+    let said = started("http://your.name");
+    assert!(said.contains(warning) && said.contains("http://your.name"), "{said}");
+    for fine in ["https://your.name", "http://localhost:4020"] {
+        assert!(!started(fine).contains(warning), "{fine}");
+    }
 }

@@ -6,7 +6,7 @@ use farebox_rig::http::{Answer, Request};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::owner::{Owner, Shop};
+use crate::owner::{DOLLAR, Owner, Shop};
 
 /// One row of `dashboard.json`.
 #[derive(Deserialize)]
@@ -101,6 +101,8 @@ fn every_bad_input_to_an_account_is_refused_in_its_own_words_and_makes_no_key() 
     let cases: Vec<Case> = serde_json::from_str(include_str!("dashboard.json")).unwrap();
     assert_eq!(cases.len(), 14);
     let (shop, owner, other) = (Shop::open(), Owner::new(1), Owner::new(2));
+    shop.top_up(&owner, DOLLAR);
+    shop.top_up(&other, DOLLAR);
     let (_, foreign) = shop.mint(&other, &json!({ "name": "somebody else's" }));
     for case in &cases {
         let session = shop.session(&owner);
@@ -125,5 +127,5 @@ fn every_bad_input_to_an_account_is_refused_in_its_own_words_and_makes_no_key() 
     }
     assert_eq!((shop.listed(&other).len(), shop.knocks(&foreign).0), (1, 200), "nobody else was touched");
     assert_eq!(shop.upstream.calls().len(), 0);
-    shop.close(&[(&owner, 0), (&other, 0)]);
+    shop.close(&[(&owner, DOLLAR), (&other, DOLLAR)]);
 }

@@ -13,11 +13,12 @@ use farebox_rig::process::eventually;
 use farebox_rig::provider::{After, Provider, wait_gone};
 use serde_json::{Value, json};
 
-use crate::owner::{MODEL, OTHER_MODEL, Owner, Proof, Shop, call};
+use crate::owner::{DOLLAR, MODEL, OTHER_MODEL, Owner, Proof, Shop, call};
 
 #[test]
 fn a_key_is_shown_once_and_speaks_for_its_wallet() {
     let (shop, owner) = (Shop::open(), Owner::new(1));
+    shop.top_up(&owner, DOLLAR);
     let wish = json!({
         "name": "  Zoë's \"agent\" <img src=x onerror=alert(1)>  ", "spend_limit_usd": "5.00", "reset": "week",
         "models": [MODEL, MODEL], "expires_at": "2999-01-01T00:00:00+01:00",
@@ -59,8 +60,8 @@ fn a_key_is_shown_once_and_speaks_for_its_wallet() {
     }
     assert_eq!(listed.json()["keys"][0]["id"], id.as_str());
     // The key sees itself, under both prefixes and by both headers, and what it can spend.
-    assert_eq!((&told.json()["id"], &told.json()["name"], &told.json()["available_usd"]), (&json!(id), &json!("b"), &json!(0)));
-    assert_eq!(told.header("x-balance-remaining"), Some("0.000000"));
+    assert_eq!((&told.json()["id"], &told.json()["name"], &told.json()["available_usd"]), (&json!(id), &json!("b"), &json!(1)));
+    assert_eq!(told.header("x-balance-remaining"), Some("1.000000"));
     for headers in [&[("x-api-key", key.as_str())][..], &[("x-api-key", &key), ("authorization", &bearer)]] {
         assert_eq!(own(headers, "/api/v1/key").json(), told.json());
     }
@@ -72,7 +73,7 @@ fn a_key_is_shown_once_and_speaks_for_its_wallet() {
         let refused = own(&headers, "/v1/key");
         assert_eq!((refused.status, refused.code().as_str()), (401, code), "{headers:?}");
     }
-    shop.close(&[(&owner, 0)]);
+    shop.close(&[(&owner, DOLLAR)]);
 }
 
 /// Fields of a wish and values that make no sense in them.
@@ -111,6 +112,7 @@ fn mistakes(now: u64, account: &str) -> Vec<(&'static str, Vec<Value>)> {
 #[test]
 fn what_is_asked_of_a_key_is_read_strictly_and_a_mistake_costs_nothing() {
     let (shop, owner) = (Shop::open(), Owner::new(1));
+    shop.top_up(&owner, DOLLAR);
     let proof = shop.sign_in(&owner);
     let send = |body: &str| {
         let request = shop.request("POST", "/api/keys", &proof, None);
@@ -160,7 +162,7 @@ fn what_is_asked_of_a_key_is_read_strictly_and_a_mistake_costs_nothing() {
     let answer = shop.ask("POST", "/api/keys", &proof, Some(&late));
     assert_eq!(answer.status, 200, "the sign-in of all those mistakes is still good: {}", answer.text());
     shop.minted(&answer);
-    shop.close(&[(&owner, 0)]);
+    shop.close(&[(&owner, DOLLAR)]);
 }
 
 #[test]
@@ -209,6 +211,7 @@ fn a_change_counts_from_the_next_call_on() {
 #[test]
 fn a_rotated_key_has_a_new_secret_and_the_old_one_for_as_long_as_was_chosen() {
     let (shop, owner) = (Shop::open(), Owner::new(1));
+    shop.top_up(&owner, DOLLAR);
     let (id, first) = shop.mint(&owner, &json!({ "name": "k", "spend_limit_usd": 1 }));
     let rotate = |body: Option<&Value>| shop.ask("POST", &format!("/api/keys/{id}/rotate"), &shop.sign_in(&owner), body);
     let answer = rotate(Some(&json!({ "grace_seconds": 3600 })));
@@ -223,7 +226,13 @@ fn a_rotated_key_has_a_new_secret_and_the_old_one_for_as_long_as_was_chosen() {
     ] {
         assert_eq!(rotate(Some(&grace)).code(), "invalid_request", "{grace}");
     }
-    // A third ends the first, and without a grace the second.
+    // Asked for once more, as by a script that lost the answer: the secret that is in use must not end by it.
+    let pending = rotate(Some(&json!({ "grace_seconds": 3600 })));
+    assert_eq!((pending.status, pending.code().as_str()), (409, "rotation_pending"), "{}", pending.text());
+    let until = answer.json()["previous"]["valid_until"].take();
+    assert_eq!(pending.json()["error"]["valid_until"], until);
+    assert_eq!([shop.knocks(&first).0, shop.knocks(&second).0], [200, 200], "and nothing has ended");
+    // Without a grace both end.
     let (_, third) = shop.minted(&rotate(None));
     assert_eq!([shop.knocks(&first), shop.knocks(&second)], [(401, "invalid_key".into()), (401, "invalid_key".into())]);
     assert_eq!(shop.knocks(&third).0, 200);
@@ -232,13 +241,14 @@ fn a_rotated_key_has_a_new_secret_and_the_old_one_for_as_long_as_was_chosen() {
     assert_eq!(shop.ask("POST", &format!("/api/keys/{id}/revoke"), &shop.sign_in(&owner), None).status, 200);
     assert_eq!(rotate(None).code(), "invalid_request", "what is revoked stays so");
     assert_eq!(shop.knocks(&third), (401, "key_revoked".into()));
-    shop.close(&[(&owner, 0)]);
+    shop.close(&[(&owner, DOLLAR)]);
 }
 
 #[cfg(feature = "fault-points")]
 #[test]
 fn time_ends_a_key_and_the_old_secret_of_a_rotated_one() {
     let (shop, owner) = (Shop::open(), Owner::new(1));
+    shop.top_up(&owner, DOLLAR);
     let (_, mortal) = shop.mint(&owner, &json!({ "name": "mortal", "expires_at": shop.now().secs() + 3600 }));
     let (id, old) = shop.mint(&owner, &json!({ "name": "rotated" }));
     let rotated =
@@ -254,7 +264,7 @@ fn time_ends_a_key_and_the_old_secret_of_a_rotated_one() {
     assert_eq!(shop.knocks(&old).1, "invalid_key");
     let keys = shop.get("/api/keys", &shop.sign_in(&owner));
     assert_eq!(keys["keys"][0]["previous"], Value::Null, "what is over is not shown");
-    shop.close(&[(&owner, 0)]);
+    shop.close(&[(&owner, DOLLAR)]);
 }
 
 #[test]
@@ -386,6 +396,8 @@ fn a_call_that_begins_after_a_revocation_was_answered_is_refused_and_every_other
 fn an_account_has_no_more_keys_than_it_may_however_they_are_asked_for() {
     const MOST: usize = 5;
     let (shop, owner, other) = (Shop::with(&format!("keys_per_account = {MOST}"), ""), Owner::new(1), Owner::new(2));
+    shop.top_up(&owner, DOLLAR);
+    shop.top_up(&other, DOLLAR);
     let session = shop.session(&owner);
     let mint = |proof: &Proof| shop.ask("POST", "/api/keys", proof, Some(&json!({ "name": "k" })));
     let answers: Vec<_> = thread::scope(|scope| {
@@ -415,20 +427,81 @@ fn an_account_has_no_more_keys_than_it_may_however_they_are_asked_for() {
     });
     assert_eq!(rounds.count(), 20 * MOST - 2);
     assert_eq!(shop.listed(&owner).len(), MOST - 1 + 100, "of the revoked ones the newest hundred are shown");
-    shop.close(&[(&owner, 0), (&other, 0)]);
+    shop.close(&[(&owner, DOLLAR), (&other, DOLLAR)]);
 }
 
 #[test]
 fn keys_are_not_changed_faster_than_the_operator_allows() {
-    let (shop, owner) = (Shop::with("", "key_changes_per_ip_per_minute = 3"), Owner::new(1));
+    let (shop, owner) = (Shop::with("", "key_changes_per_ip_per_minute = 4"), Owner::new(1));
+    shop.top_up(&owner, DOLLAR);
     let session = shop.session(&owner);
+    let (_, live) = shop.mint(&owner, &json!({ "name": "one" }));
     let mint = || shop.ask("POST", "/api/keys", &session, Some(&json!({ "name": "k" })));
-    (0..3).for_each(|_| drop(shop.minted(&mint())));
+    (0..2).for_each(|_| drop(shop.minted(&mint())));
     let slowed = mint();
     assert_eq!((slowed.status, slowed.code().as_str()), (429, "rate_limited"));
-    assert_eq!((slowed.header("retry-after"), slowed.header("x-should-retry")), (Some("20"), Some("true")));
-    assert_eq!(shop.listed(&owner).len(), 3, "reading goes on, and nothing was made");
-    shop.close(&[(&owner, 0)]);
+    assert_eq!((slowed.header("retry-after"), slowed.header("x-should-retry")), (Some("15"), Some("true")));
+    let session_too = shop.ask("POST", "/api/session", &shop.sign_in(&owner), None);
+    assert_eq!((session_too.status, session_too.code().as_str()), (429, "rate_limited"), "sessions count as well");
+    let listed = shop.listed(&owner);
+    assert_eq!(listed.len(), 3, "reading goes on, and nothing was made");
+    for (id, _, _) in &listed {
+        assert_eq!(shop.ask("POST", &format!("/api/keys/{id}/revoke"), &session, None).status, 200, "an end is always possible");
+    }
+    assert_eq!(shop.knocks(&live), (401, "key_revoked".into()));
+    shop.close(&[(&owner, DOLLAR)]);
+}
+
+#[test]
+fn a_wallet_that_never_had_money_here_mints_no_key() {
+    let (shop, owner, granted) = (Shop::open(), Owner::new(1), Owner::new(2));
+    let session = shop.session(&owner);
+    for proof in [&session, &shop.sign_in(&owner)] {
+        let answer = shop.ask("POST", "/api/keys", proof, Some(&json!({ "name": "k" })));
+        assert_eq!((answer.status, answer.code().as_str()), (403, "top_up_first"), "{}", answer.text());
+        assert!(answer.json()["error"]["message"].as_str().is_some_and(|say| say.starts_with("top up first")));
+    }
+    assert_eq!(shop.listed(&owner), []);
+    assert_eq!(shop.operator(&["allowance", "set", &granted.address(), "1"]).0, 0);
+    shop.mint(&granted, &json!({ "name": "an allowance is money, too" }));
+    shop.top_up(&owner, DOLLAR);
+    let (_, key) = shop.mint(&owner, &json!({ "name": "k" }));
+    assert_eq!(shop.knocks(&key).0, 200);
+    let books = shop.close(&[(&owner, DOLLAR), (&granted, 0)]);
+    assert_eq!(books.json["key_events"], 2, "{:#}", books.json);
+}
+
+#[test]
+fn changes_that_change_nothing_are_not_kept_and_others_are_a_hundred_a_day() {
+    let (shop, owner) = (Shop::open(), Owner::new(1));
+    shop.top_up(&owner, DOLLAR);
+    let session = shop.session(&owner);
+    let (id, key) = shop.mint(&owner, &json!({ "name": "k", "spend_limit_usd": "5", "models": [MODEL] }));
+    let (other, _) = shop.mint(&owner, &json!({ "name": "other" }));
+    let path = format!("/api/keys/{id}");
+    let change = |change: Value| shop.ask("PATCH", &path, &session, Some(&change));
+    for _ in 0..150 {
+        let same = change(json!({ "name": " k ", "spend_limit_usd": 5.0, "reset": "none", "models": [MODEL, MODEL] }));
+        assert_eq!((same.status, &same.json()["name"]), (200, &json!("k")), "{}", same.text());
+    }
+    for number in 0..99 {
+        assert_eq!(change(json!({ "name": format!("k{number}") })).status, 200);
+    }
+    let rotate = || shop.ask("POST", &format!("{path}/rotate"), &session, None);
+    let (_, key_now) = shop.minted(&rotate());
+    for refused in [change(json!({ "name": "one more" })), rotate()] {
+        assert_eq!((refused.status, refused.code().as_str()), (429, "rate_limited"), "{}", refused.text());
+        let seconds: u64 = refused.header("retry-after").unwrap().parse().unwrap();
+        assert!((1..=24 * 3600).contains(&seconds), "until midnight: {seconds}");
+    }
+    assert_eq!(change(json!({ "name": "k98" })).status, 200, "which it is already");
+    assert_eq!(shop.ask("PATCH", &format!("/api/keys/{other}"), &session, Some(&json!({ "name": "o" }))).status, 200);
+    assert_eq!((shop.knocks(&key).0, shop.knocks(&key_now).0), (401, 200));
+    for _ in 0..20 {
+        assert_eq!(shop.ask("POST", &format!("{path}/revoke"), &session, None).status, 200, "at any time");
+    }
+    let books = shop.close(&[(&owner, DOLLAR)]);
+    assert_eq!(books.json["key_events"], 2 + 99 + 1 + 1 + 1, "what every start reads: {:#}", books.json);
 }
 
 #[test]

@@ -5,14 +5,15 @@ mod deaths;
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::process::Command;
 use std::thread;
 
 use farebox_rig::process::run;
 use serde_json::{Value, json};
 
-use crate::owner::{CHARGE, MODEL, Owner, Shop};
+use crate::owner::{CHARGE, DOLLAR, MODEL, Owner, Shop};
 
 /// What an operator does in a day, which comes to the same wherever it is done. Returns the key that was minted and not revoked.
 fn a_day(shop: &Shop, owner: &Owner) -> String {
@@ -83,12 +84,80 @@ fn a_command_does_the_same_on_a_gateway_that_runs_and_on_one_that_does_not() {
 #[test]
 fn a_key_that_the_operator_revokes_is_refused_at_once() {
     let (shop, owner) = (Shop::open(), Owner::new(1));
+    shop.top_up(&owner, DOLLAR);
     let (id, key) = shop.mint(&owner, &json!({ "name": "stolen" }));
     assert_eq!(shop.knocks(&key).0, 200);
     assert_eq!(shop.operator(&["keys", "revoke", &id]).0, 0);
     assert_eq!(shop.knocks(&key), (401, "key_revoked".into()));
     assert_eq!(shop.listed(&owner)[0].1, "revoked", "its owner sees it");
+    shop.close(&[(&owner, DOLLAR)]);
+}
+
+#[test]
+fn the_operator_changes_and_rotates_a_key_as_its_owner_does() {
+    let (mut shop, owner) = (Shop::open(), Owner::new(1));
+    let key = shop.mint_by_hand(&owner);
+    let id = shop.listed(&owner)[0].0.clone();
+    let done = |shop: &Shop, arguments: &[&str]| {
+        let (code, printed, said) = shop.operator(arguments);
+        assert_eq!(code, 0, "{arguments:?}: {said}");
+        printed
+    };
+    let all = ["--name", "n", "--limit", "2.50", "--reset", "week", "--models", MODEL, "--expires", "2999-01-01T00:00:00Z"];
+    let changed = done(&shop, &[&["keys", "change", &id][..], &all].concat());
+    let facts = |of: &Value| ["name", "spend_limit_usd", "reset", "models", "expires_at"].map(|field| of[field].clone());
+    let expires = json!("2999-01-01T00:00:00.000Z");
+    assert_eq!(facts(&changed), [json!("n"), json!(2.5), json!("week"), json!([MODEL]), expires]);
+    assert!(!changed.to_string().contains(&key[8..]), "no secret is shown: {changed}");
+    // Half of it on the running gateway, half on the stopped one.
+    let rotated = done(&shop, &["keys", "rotate", &id, "--grace", "3600"]);
+    let second = shop.keep(rotated["key"].as_str().unwrap());
+    assert_eq!([shop.knocks(&key).0, shop.knocks(&second).0], [200, 200]);
+    shop.server.signal();
+    shop.server.wait_exit();
+    let bare = done(&shop, &["keys", "change", &id, "--limit", "none", "--models", "all", "--expires", "never"]);
+    assert_eq!(facts(&bare), [json!("n"), Value::Null, json!("week"), json!([]), Value::Null], "what is not named stays");
+    for (arguments, code, words) in [
+        (vec!["keys", "rotate", &id, "--grace", "60"], 1, "is taken until"),
+        (vec!["keys", "rotate", &id, "--grace", "604801"], 2, "grace_seconds"),
+        (vec!["keys", "rotate", "x"], 2, "key_"),
+        (vec!["keys", "change", &id], 2, "--limit"),
+        (vec!["keys", "change", &id, "--limit", "1e3"], 2, "spend_limit_usd"),
+        (vec!["keys", "change", &id, "--models", "nope"], 2, "nope"),
+        (vec!["keys", "change", "key_00000000000000000000000000000000", "--name", "n"], 1, "no key"),
+    ] {
+        let (got, printed, said) = shop.operator(&arguments);
+        assert!((got, &printed) == (code, &Value::Null) && said.contains(words), "{arguments:?}: {got} {said}");
+    }
+    let third = shop.keep(done(&shop, &["keys", "rotate", &id])["key"].as_str().unwrap());
+    shop.server.restart();
+    assert_eq!([&key, &second, &third].map(|key| shop.knocks(key).0), [401, 401, 200], "without a grace the old ones end");
     shop.close(&[(&owner, 0)]);
+}
+
+#[test]
+fn nobody_makes_files_in_a_folder_that_is_somebody_elses() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let me = fs::metadata(folder.path()).unwrap().uid();
+    // Root gives a folder away; whoever is not root takes one of root's.
+    let data_dir = if me == 0 { folder.path().join("data") } else { "/".into() };
+    if me == 0 {
+        fs::create_dir(&data_dir).unwrap();
+        std::os::unix::fs::chown(&data_dir, Some(65_534), None).unwrap();
+    }
+    let owner = fs::metadata(&data_dir).unwrap().uid();
+    let names = || fs::read_dir(&data_dir).unwrap().map(|entry| entry.unwrap().file_name()).collect::<Vec<_>>();
+    let before = names();
+    let config = folder.path().join("config.toml");
+    fs::write(&config, format!("[server]\ndata_dir = {data_dir:?}\n")).unwrap();
+    for words in ["allowance list", "account 0x1111111111111111111111111111111111111111"] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_farebox"));
+        command.arg("--config").arg(&config).args(words.split(' '));
+        let (code, printed, said) = run(command, "");
+        assert_eq!((code, printed.as_str()), (78, ""), "{said}");
+        assert!(said.contains(&format!("sudo -u '#{owner}'")) && said.contains(data_dir.to_str().unwrap()), "{said}");
+    }
+    assert_eq!(names(), before, "nothing was made");
 }
 
 #[test]
@@ -137,7 +206,7 @@ fn a_refund_gives_back_what_was_paid_and_never_more() {
 #[test]
 fn an_allowance_is_spent_before_the_balance_and_by_nobody_after_it_was_taken_away() {
     let (shop, owner) = (Shop::open(), Owner::new(1));
-    let (_, key) = shop.mint(&owner, &json!({ "name": "k" }));
+    let key = shop.mint_by_hand(&owner);
     assert_eq!(shop.call(&key, MODEL).code(), "insufficient_balance");
     assert_eq!(shop.operator(&["allowance", "set", &owner.address(), "1"]).0, 0);
     let answer = shop.call(&key, MODEL);
@@ -162,8 +231,8 @@ fn an_allowance_renews_at_midnight_and_what_was_left_of_it_lapses() {
     // Ten minutes before a midnight.
     let before = day - into_the_day + day - 600;
     shop.move_clock(before);
-    let (_, key) = shop.mint(&owner, &json!({ "name": "k", "spend_limit_usd": "1", "reset": "day" }));
     assert_eq!(shop.operator(&["allowance", "set", &owner.address(), "0.01"]).0, 0);
+    let (_, key) = shop.mint(&owner, &json!({ "name": "k", "spend_limit_usd": "1", "reset": "day" }));
     assert_eq!(shop.call(&key, MODEL).status, 200);
     let left = |shop: &Shop| shop.wait_settled(&owner)["allowance"]["left_usd"].clone();
     assert_eq!(left(&shop), json!(0.009_835));

@@ -25,6 +25,9 @@ pub const OTHER_MODEL: &str = "other-model";
 const USAGE: &str = "<<fake in=20 out=7 text=hello+wallet>>";
 pub const CHARGE: i64 = 20 * 3 + 7 * 15;
 
+/// The least that can be paid in, in micros.
+pub const DOLLAR: u64 = 1_000_000;
+
 /// Chain, upstream and server of one test; the chain is inside the server and moves nothing.
 pub struct Shop {
     pub upstream: Upstream,
@@ -148,6 +151,13 @@ impl Shop {
         let minted = self.ask("POST", "/api/keys", &self.sign_in(owner), Some(wish));
         assert_eq!(minted.status, 200, "{}", minted.text());
         self.minted(&minted)
+    }
+
+    /// The operator mints one, for a wallet that may never have had money here. Returns its text.
+    pub fn mint_by_hand(&self, owner: &Owner) -> String {
+        let (code, printed, said) = self.operator(&["keys", "mint", "--account", &owner.address(), "--name", "by hand"]);
+        assert_eq!(code, 0, "{said}");
+        self.keep(printed["key"].as_str().unwrap())
     }
 
     /// The key that an answer shows.

@@ -3,7 +3,7 @@
 use farebox_rig::http::Request;
 use serde_json::json;
 
-use crate::owner::{Owner, Proof, Shop};
+use crate::owner::{DOLLAR, Owner, Proof, Shop};
 
 /// Every route of an account's owner, with a body where one belongs.
 fn routes(key: &str) -> Vec<(&'static str, String)> {
@@ -25,6 +25,7 @@ fn routes(key: &str) -> Vec<(&'static str, String)> {
 #[test]
 fn a_session_opens_what_its_wallet_owns_until_it_is_ended() {
     let (shop, owner) = (Shop::open(), Owner::new(1));
+    shop.top_up(&owner, DOLLAR);
     let opened = shop.ask("POST", "/api/session", &shop.sign_in(&owner), None);
     assert_eq!(opened.status, 200, "{}", opened.text());
     let opened_at = shop.now();
@@ -53,12 +54,13 @@ fn a_session_opens_what_its_wallet_owns_until_it_is_ended() {
     }
     shop.get("/api/keys", &second);
     assert_eq!(shop.listed(&owner).len(), 1, "nothing was minted after the end");
-    shop.close(&[(&owner, 0)]);
+    shop.close(&[(&owner, DOLLAR)]);
 }
 
 #[test]
 fn a_sign_in_opens_one_session() {
     let (shop, owner) = (Shop::open(), Owner::new(1));
+    shop.top_up(&owner, DOLLAR);
     let proof = shop.sign_in(&owner);
     assert_eq!(shop.ask("POST", "/api/session", &proof, None).status, 200);
     let again = shop.ask("POST", "/api/session", &proof, None);
@@ -73,12 +75,13 @@ fn a_sign_in_opens_one_session() {
     shop.minted(&shop.ask("POST", "/api/keys", &proof, Some(&wish)));
     assert_eq!(shop.ask("POST", "/api/keys", &proof, Some(&wish)).status, 401);
     assert_eq!(shop.listed(&owner).len(), 1);
-    shop.close(&[(&owner, 0)]);
+    shop.close(&[(&owner, DOLLAR)]);
 }
 
 #[test]
 fn nothing_but_a_session_or_a_sign_in_opens_an_account() {
     let (shop, owner, stranger) = (Shop::open(), Owner::new(1), Owner::new(2));
+    shop.top_up(&owner, DOLLAR);
     let (id, key) = shop.mint(&owner, &json!({ "name": "leaked" }));
     let session = shop.session(&owner);
     let token = session.token();
@@ -127,7 +130,7 @@ fn nothing_but_a_session_or_a_sign_in_opens_an_account() {
     let own = shop.listed(&owner);
     assert_eq!((own.len(), own[0].1.as_str()), (1, "active"), "nothing has become of the key");
     assert_eq!(shop.knocks(&key).0, 200);
-    shop.close(&[(&owner, 0), (&stranger, 0)]);
+    shop.close(&[(&owner, DOLLAR), (&stranger, 0)]);
 }
 
 #[test]

@@ -70,6 +70,24 @@ fn it_tops_up_chats_streams_and_reads_its_balance_and_its_statement() {
     shop.close(&[]);
 }
 
+#[test]
+fn an_address_with_a_slash_at_its_end_is_the_same_address() {
+    let shop = Shop::open();
+    let url = format!("{}/", shop.server.url());
+    let steps = [do_("models"), json!({ "do": "topUp", "usd": 5 }), step("chat", params(USAGE)), do_("getBalance")];
+    let done = Sdk::Venice.perform(&[("BASE_URL", &url), ("PRIVATE_KEY", BUYER.key)], &steps);
+    assert_eq!(values(&done)[2]["choices"][0]["message"]["content"], ANSWER, "it asks for //api/v1/…");
+    // Errors have the shape of the path that was meant, and nothing else of a path is changed.
+    let get = |path: &str| shop.server.send(&Request::get(path));
+    let unknown = get("///api/v1/models/nope?x=//y");
+    assert_eq!((unknown.status, &unknown.json()["code"]), (404, &json!("MODEL_NOT_FOUND")), "{}", unknown.text());
+    assert_eq!(get("//v1/models").status, 200);
+    assert_eq!(get("/v1//models").code(), "not_found");
+    assert_eq!(get("//evil.example/v1/models").code(), "not_found", "no host is read out of it");
+    shop.wait_charged(1);
+    shop.close(&[]);
+}
+
 /// JSON has no integers: `0` and `0.0` say the same.
 fn same_numbers(object: &Value) -> Vec<(String, Value)> {
     let plain = |value: &Value| if value.is_number() { json!({ "micros": usd(value) }) } else { value.clone() };

@@ -34,22 +34,23 @@ pub struct Wish {
 }
 
 /// What is to be changed of a key, as it is asked for: the same fields. What is left out stays; null takes a limit away.
-#[derive(Deserialize)]
+#[derive(Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Change {
+    #[serde(skip_serializing_if = "Option::is_none")]
     name: Option<Box<RawValue>>,
-    #[serde(default, deserialize_with = "said")]
+    #[serde(default, deserialize_with = "said", skip_serializing_if = "Option::is_none")]
     spend_limit_usd: Option<Option<Box<RawValue>>>,
-    #[serde(default, deserialize_with = "said")]
+    #[serde(default, deserialize_with = "said", skip_serializing_if = "Option::is_none")]
     reset: Option<Option<Box<RawValue>>>,
-    #[serde(default, deserialize_with = "said")]
+    #[serde(default, deserialize_with = "said", skip_serializing_if = "Option::is_none")]
     models: Option<Option<Box<RawValue>>>,
-    #[serde(default, deserialize_with = "said")]
+    #[serde(default, deserialize_with = "said", skip_serializing_if = "Option::is_none")]
     expires_at: Option<Option<Box<RawValue>>>,
 }
 
 /// A new secret, as it is asked for: for so long the old one is taken beside it.
-#[derive(Deserialize, Default)]
+#[derive(Clone, Deserialize, Serialize, Default)]
 #[serde(deny_unknown_fields)]
 pub struct Rotation {
     #[serde(default)]

@@ -29,8 +29,45 @@ impl Origin {
             .then(|| Some(Origin { authority: authority_of(authority, Some(&scheme))?, scheme: Some(scheme) }))?
     }
 
+    /// Reads one domain, given as a URL (then the schemes are compared, too), or as `host` or `host:port`. Only what a wallet
+    /// could sign in for is taken: the names that software makes of URLs, in which the usual port is left out.
+    ///
+    /// # Errors
+    /// In words: what to write instead.
+    pub fn of_domain(text: &str) -> Result<Origin, String> {
+        let bare = || Some(Origin { scheme: None, authority: authority_of(text, None)? });
+        let origin = if text.contains("://") { Origin::of_url(text) } else { bare() };
+        let plain = "write a domain as host, host:port or a URL, in ASCII, such as shop.example or shop.example:8443";
+        let origin = origin.filter(|origin| origin.scheme.as_deref().is_none_or(is_web)).ok_or(plain)?;
+        let (host, port) = host_and_port(&origin.authority);
+        if host == CLIENTS_HOME {
+            let why = "is the home of venice-x402-client: what its users sign for it would be good here, and the other way round";
+            return Err(format!("{host} {why}; leave it out, buyers pass your address as apiUrl"));
+        }
+        if host.is_empty() || host.contains('*') || port.is_some_and(|port| !text::is_digits(port)) {
+            return Err(format!("no wallet signs in for {:?}; {plain}", origin.authority));
+        }
+        if origin.scheme.is_none() && matches!(port, Some("443" | "80")) {
+            let say = "no wallet signs in for the usual port, which is left out; write";
+            return Err(format!("{say} {host}, or a URL such as https://{} if it is really another one", origin.authority));
+        }
+        Ok(origin)
+    }
+
     fn url(&self) -> String {
         format!("{}://{}", self.scheme.as_deref().unwrap_or("https"), self.authority)
+    }
+}
+
+fn is_web(scheme: &str) -> bool {
+    matches!(scheme, "http" | "https")
+}
+
+/// The port is what follows the last colon that is not within the brackets of an IPv6 address.
+fn host_and_port(authority: &str) -> (&str, Option<&str>) {
+    match authority.rsplit_once(':') {
+        Some((host, port)) if !port.contains(']') => (host, Some(port)),
+        _ => (authority, None),
     }
 }
 
@@ -60,8 +97,9 @@ pub struct SignInRules {
 }
 
 impl SignInRules {
-    /// The rules of a gateway that callers see at `public_url`. `loopback_port` is the port it listens on, if that is on this
-    /// machine's loopback address only: whoever sits at the machine may use any of its names. `networks` are those that are
+    /// The rules of a gateway that callers see at `public_url`. `loopback_port` is the port it listens on, if `public_url`
+    /// itself leads to this machine alone: whoever sits at the machine may use any of its names. Behind a proxy there is none,
+    /// because what is signed for another program on somebody's own machine would be good here. `networks` are those that are
     /// sold on, in CAIP-2. `None` when the URL has no host.
     ///
     /// The port is a part of the domain: another port of the same host may be somebody else's.
@@ -97,6 +135,12 @@ impl SignInRules {
         }
         let origin = Origin { scheme: None, authority: authority_of(domain, None)? };
         Some(SignInRules { public_url: origin.url(), origins: vec![origin], chains })
+    }
+
+    /// The same, and further origins that are ours. A message for one of them whose URI is at another is for us.
+    pub fn and_at(mut self, further: impl IntoIterator<Item = Origin>) -> SignInRules {
+        self.origins.extend(further);
+        self
     }
 
     /// The domain that a challenge names: host, and port unless it is the usual one.
@@ -151,7 +195,7 @@ impl SignInRules {
             let Some(origin) = &origin else { return false };
             origin.authority == ours.authority && (ours.scheme.is_none() || origin.scheme == ours.scheme)
         };
-        let web = origin.as_ref().and_then(|origin| origin.scheme.as_deref()).is_some_and(|s| matches!(s, "http" | "https"));
+        let web = origin.as_ref().and_then(|origin| origin.scheme.as_deref()).is_some_and(is_web);
         if web && self.origins.iter().any(ours) {
             return Ok(());
         }

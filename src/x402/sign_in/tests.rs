@@ -490,6 +490,56 @@ fn a_single_domain_can_be_judged_for_with_and_without_a_scheme() {
 }
 
 #[test]
+fn several_addresses_are_one_gateway() {
+    let origin = |text| Origin::of_domain(text).unwrap();
+    let rules = SignInRules::new("https://your.name", None, []).unwrap();
+    let rules = rules.and_at([origin("other.name"), origin("http://127.0.0.1:8402")]);
+    assert_eq!(rules.domain(), "your.name", "the published one is named in challenges");
+    for (domain, uri) in [
+        ("your.name", "https://your.name/"),
+        ("other.name", "https://other.name/"),
+        ("other.name", "https://your.name/v1"),
+        ("your.name", "http://other.name/v1"),
+        ("127.0.0.1:8402", "http://127.0.0.1:8402/"),
+    ] {
+        assert_eq!(place(&rules, domain, uri), Ok(()), "{domain} {uri}");
+    }
+    assert_eq!(place(&rules, "evil.example", "https://other.name/").unwrap_err().code, DOMAIN_MISMATCH);
+    assert_eq!(place(&rules, "other.name", "https://evil.example/").unwrap_err().code, URI_MISMATCH);
+    assert_eq!(place(&rules, "127.0.0.1:8402", "https://127.0.0.1:8402/").unwrap_err().code, URI_MISMATCH);
+}
+
+#[test]
+fn a_domain_that_nobody_could_sign_in_for_is_refused_with_what_to_write() {
+    for good in ["your.name", "Your.Name:8443", "https://your.name", "https://your.name:80/x", "http://[::1]:8402", "[::1]"] {
+        let origin = Origin::of_domain(good).unwrap();
+        let rules = SignInRules::new("https://x.name", None, []).unwrap().and_at([origin]);
+        let url = if good.contains("://") { good.to_owned() } else { format!("https://{good}") };
+        let domain = url.split('/').nth(2).unwrap();
+        assert_eq!(place(&rules, domain, &url), Ok(()), "{good}");
+    }
+    for (bad, words) in [
+        ("api.venice.ai", "apiUrl"),
+        ("https://API.venice.ai/", "apiUrl"),
+        ("api.venice.ai:8443", "apiUrl"),
+        ("your.name:443", "write your.name"),
+        ("your.name:80", "https://your.name:80"),
+        ("your.name:", "host:port"),
+        ("your.name:http", "host:port"),
+        ("*.your.name", "no wallet signs in for"),
+        (":8443", "host:port"),
+        ("ftp://your.name", "a URL"),
+        ("your.name/path", "a URL"),
+        ("bücher.example", "ASCII"),
+        ("user@your.name", "host:port"),
+        ("", "host:port"),
+    ] {
+        let said = Origin::of_domain(bad).unwrap_err();
+        assert!(said.contains(words), "{bad}: {said}");
+    }
+}
+
+#[test]
 fn a_statement_is_what_every_wallet_takes() {
     assert!(is_statement("Sign in to Farebox: https://your.name?x=[1]&y='2' (it is free)!"));
     for none in ["", "two\nlines", "\"quoted\"", "100 %", "café", "a\\b", "{}", "tab\t"] {

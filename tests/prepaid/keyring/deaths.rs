@@ -9,7 +9,7 @@ use std::thread;
 use farebox_rig::http;
 use serde_json::json;
 
-use crate::owner::{Owner, Shop};
+use crate::owner::{DOLLAR, Owner, Shop};
 
 /// Every point that a change of a key comes by, in their order.
 const POINTS: [&str; 8] = [
@@ -82,6 +82,7 @@ fn a_death_at_any_step_leaves_every_key_as_it_was_answered() {
 /// Keys of one wallet before, and what is asked of them when the program dies.
 fn die_and_look(step: Step, point: &str, what: &str, spoil: Spoil) {
     let (mut shop, owner) = (Shop::open(), Owner::new(1));
+    shop.top_up(&owner, DOLLAR);
     let (id, key) = shop.mint(&owner, &json!({ "name": "before" }));
     let (gone_id, gone) = shop.mint(&owner, &json!({ "name": "gone" }));
     assert_eq!(shop.ask("POST", &format!("/api/keys/{gone_id}/revoke"), &shop.sign_in(&owner), None).status, 200);
@@ -123,7 +124,7 @@ fn die_and_look(step: Step, point: &str, what: &str, spoil: Spoil) {
     shop.server.restart();
     let (_, fresh) = shop.mint(&owner, &json!({ "name": "after" }));
     assert_eq!(shop.knocks(&fresh).0, 200, "{what}");
-    shop.close(&[(&owner, 0)]);
+    shop.close(&[(&owner, DOLLAR)]);
 }
 
 /// The sign-in of a change is written down first: that is one commit before its own.
@@ -136,6 +137,7 @@ fn armed(point: &str) -> String {
 fn what_was_answered_is_true_after_a_kill_whatever_is_left_of_the_index() {
     for_each(&SPOILT, |(what, spoil)| {
         let (mut shop, owner) = (Shop::open(), Owner::new(1));
+        shop.top_up(&owner, DOLLAR);
         let session = shop.session(&owner);
         let minted: Vec<_> = (0..12).map(|_| shop.ask("POST", "/api/keys", &session, Some(&json!({ "name": "k" })))).collect();
         let keys: Vec<_> = minted.iter().map(|answer| shop.minted(answer)).collect();
@@ -157,6 +159,6 @@ fn what_was_answered_is_true_after_a_kill_whatever_is_left_of_the_index() {
             assert_eq!(answers(&keys[10..]), vec![""; 2], "{what}");
             assert!(rotated.iter().chain(&replaced).all(|key| shop.knocks(key).0 == 200), "{what}: what was shown works");
         }
-        shop.close(&[(&owner, 0)]);
+        shop.close(&[(&owner, DOLLAR)]);
     });
 }

@@ -1,0 +1,42 @@
+//! Whole configurations, good and bad: what is refused, and that the shipped one explains itself.
+
+use super::*;
+
+fn simulated(bind: &str, public_url: &str, network: &str) -> Result<Config, ConfigError> {
+    let text = format!(
+        "[server]\nbind = \"{bind}\"\npublic_url = \"{public_url}\"\n[[network]]\nid = \"{network}\"\n\
+         pay_to = \"0x209693Bc6afc0C5328bA36FaF03C514EF312287C\"\nsettlement = \"simulated\"\n"
+    );
+    Config::parse(&text, Path::new("."), &|_| None)
+}
+
+#[test]
+fn simulated_money_is_taken_on_this_machine_and_on_test_networks_only() {
+    let here = "127.0.0.1:4020";
+    for url in ["http://127.0.0.1:4020", "http://localhost", "http://[::1]:4020/farebox", "http://127.8.8.8"] {
+        assert!(simulated(here, url, "base-sepolia").is_ok(), "{url}");
+    }
+    for url in ["https://your.name", "http://localhost.your.name", "http://127.0.0.1.your.name", "http://10.0.0.1:4020"] {
+        assert_eq!(simulated(here, url, "base-sepolia").unwrap_err().key, "server.public_url", "{url}");
+    }
+    assert_eq!(simulated("0.0.0.0:4020", "http://127.0.0.1", "base-sepolia").unwrap_err().key, "network.settlement");
+    for main in ["base", "eip155:1", "eip155:99999"] {
+        let error = simulated(here, "http://127.0.0.1:4020", main).unwrap_err();
+        assert!(error.problem.contains("test network"), "{main}: {error}");
+    }
+}
+
+#[test]
+fn every_key_of_prepaid_and_of_limits_is_explained_in_the_shipped_configuration() {
+    let shipped = include_str!("../../config.toml");
+    for section in ["limits", "prepaid"] {
+        // The reader of the file knows its keys best: it names them to whoever misspells one.
+        let error = Config::parse(&format!("[server]\n[{section}]\nmisspelt = 1\n"), Path::new("."), &|_| None).unwrap_err();
+        let keys: Vec<_> = error.problem.split('`').skip(3).step_by(2).collect();
+        assert!(keys.len() >= 8, "{error}");
+        for key in keys {
+            let line = shipped.lines().find(|line| line.starts_with(&format!("{key} = ")));
+            assert!(line.is_some_and(|line| line.contains('#')), "{section}.{key} is not explained: {line:?}");
+        }
+    }
+}
