@@ -79,5 +79,6 @@ fn model() -> Model {
         default_output: 4096,
         max_output: 64_000,
         image_tokens: 2048,
+        hidden_output: false,
     }
 }
