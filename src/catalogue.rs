@@ -21,6 +21,8 @@ pub struct Model {
     pub max_output: u32,
     /// Tokens reserved for each picture in a request, whose bytes say nothing about its tokens.
     pub image_tokens: u32,
+    /// It may think unseen before its first word, whatever a request says.
+    pub hidden_output: bool,
 }
 
 /// What a model makes. More kinds arrive with their routes.

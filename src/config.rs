@@ -444,6 +444,7 @@ fn model(row: &file::Model, upstreams: &[Upstream], remainder: Remainder) -> Res
         default_output: row.default_output.min(row.max_output),
         max_output: row.max_output,
         image_tokens: row.image_tokens,
+        hidden_output: row.hidden_output,
     })
 }
 

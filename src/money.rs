@@ -113,6 +113,13 @@ impl Bill {
         self.0 = self.0.saturating_add(u128::from(units) * u128::from(price.0));
     }
 
+    /// Whole units at `price` that `money` pays for beside the sum; `None` for a price of nothing.
+    pub fn units_left(self, money: Micros, price: UnitPrice) -> Option<u64> {
+        let left = (u128::from(money.0) * 1_000_000).saturating_sub(self.0);
+        let units = left.checked_div(u128::from(price.0))?;
+        Some(u64::try_from(units).unwrap_or(u64::MAX))
+    }
+
     /// The sum, rounded up: we never sell below the tariff, and saturating, so that no usage can wrap to a small charge.
     pub fn total(self) -> Micros {
         Micros(u64::try_from(self.0.div_ceil(1_000_000)).unwrap_or(u64::MAX))
@@ -167,7 +174,8 @@ mod tests {
     #[test]
     fn an_amount_is_a_short_number_in_json() {
         let text = |micros: u64| Micros(micros).as_usd().to_string();
-        assert_eq!([text(12_500_000), text(1), text(0), text(10_000_000)], ["12.5", "0.000001", "0", "10"].map(String::from));
+        // One micro is 0.000001, which JSON's writer puts shorter.
+        assert_eq!([text(12_500_000), text(1), text(0), text(10_000_000)], ["12.5", "1e-6", "0", "10"].map(String::from));
         assert_eq!(signed_usd(-150_000).to_string(), "-0.15");
     }
 

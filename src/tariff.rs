@@ -69,6 +69,14 @@ impl Tariff {
         amount.max(Micros::new(1))
     }
 
+    /// Tokens of output that `money` pays for beside the input of `bound`, rounded down; `None` where output is free.
+    pub fn output_for(&self, bound: &Bound, money: Micros) -> Option<u64> {
+        let mut bill = Bill::default();
+        bill.add(bound.input, self.dearest_input(bound.cache));
+        bill.add(1, self.call);
+        bill.units_left(money, self.output)
+    }
+
     /// What is owed for what was used, never above `quote`.
     pub fn charge(&self, usage: &Usage, quote: Micros) -> Micros {
         let mut bill = Bill::default();
@@ -134,6 +142,17 @@ mod tests {
         ) {
             let usage = Usage { input, output, cache_read, cache_write_5m, cache_write_1h };
             prop_assert!(sonnet().charge(&usage, Micros::new(quote)) <= Micros::new(quote));
+        }
+
+        #[test]
+        fn money_pays_for_the_output_it_is_said_to_pay_for_and_not_for_a_token_more(
+            input in 0u64..1 << 40, money in 1u64..1 << 50,
+        ) {
+            let (tariff, money) = (sonnet(), Micros::new(money));
+            let bound = |output| Bound { input, output, cache: CacheUse::FiveMinutes };
+            let output = tariff.output_for(&bound(0), money).unwrap();
+            prop_assert!(tariff.quote(Ceiling::Computed, &bound(output + 1)) > money);
+            prop_assert!(output == 0 || tariff.quote(Ceiling::Computed, &bound(output)) <= money);
         }
 
         #[test]

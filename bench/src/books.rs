@@ -1,6 +1,7 @@
 //! How many calls a second the ledger takes by itself: each held, charged and durable before its caller goes on.
 
 use std::path::Path;
+use std::process;
 use std::rc::Rc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -13,7 +14,7 @@ use farebox::tariff::Usage;
 use tokio::task::LocalSet;
 
 use crate::folder::Folder;
-use crate::measure::{median, own_thread_cpu_ns, runtime};
+use crate::measure::{cpu_ns, median, runtime};
 use crate::report::{Report, Target};
 use crate::stage::Options;
 
@@ -38,17 +39,17 @@ pub fn postings(report: &mut Report, options: &Options) -> Result<(), String> {
         let count = options.count(callers * 600);
         let (mut rates, mut cpu) = (Vec::new(), Vec::new());
         for _ in 0..options.rounds {
-            let (began, spent) = (Instant::now(), own_thread_cpu_ns());
+            let (began, spent) = (Instant::now(), cpu_ns(process::id()));
             let first = calls;
             runtime.block_on(at_once(callers, count, |n| call(ledger.clone(), first + n)));
             calls += count as u64;
             rates.push(count as f64 / began.elapsed().as_secs_f64());
-            cpu.push((own_thread_cpu_ns() - spent) as f64 / 1e3 / count as f64);
+            cpu.push((cpu_ns(process::id()) - spent) as f64 / 1e3 / count as f64);
         }
         let target = if callers == 64 { Target::AtLeast(30_000.0) } else { Target::Shown };
         let name = format!("durable charges by {callers} callers");
         report.add(&name, median(&rates), "1/s", target, "held, charged with a receipt, and durable before the caller goes on");
-        let note = "of the callers' thread; the writer has its own";
+        let note = "of the callers and of the writer together";
         report.add(&format!("{name}, CPU each"), median(&cpu), "us", Target::Shown, note);
     }
     ledger.close();

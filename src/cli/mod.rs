@@ -18,6 +18,7 @@ use clap::{Parser, Subcommand};
 use crate::clock::{Clock, Timestamp};
 use crate::config::{Config, ConfigError};
 use crate::gateway::operator::Command as Order;
+use crate::keys;
 use crate::ledger::{Broken, Remedy};
 
 /// Exit codes, as the manual of a service manager expects them: after 1 and 78 it need not try again.
@@ -73,7 +74,7 @@ enum Command {
         /// How much; all of it, if left out.
         usd: Option<String>,
     },
-    /// Check the books, and with --chain every payment against its chain.
+    /// Check the books and the keys, and with --chain every payment against its chain.
     Verify(verify::Arguments),
 }
 
@@ -101,6 +102,15 @@ fn code_of(broken: &Broken) -> u8 {
         Remedy::StartAgain => FAIL_STOP,
         Remedy::Change => BAD_CONFIGURATION,
         Remedy::Examine => FOUND_A_PROBLEM,
+    }
+}
+
+/// The same for its keys.
+fn code_of_keys(broken: &keys::Broken) -> u8 {
+    match broken.remedy {
+        keys::Remedy::StartAgain => FAIL_STOP,
+        keys::Remedy::Change => BAD_CONFIGURATION,
+        keys::Remedy::Examine => FOUND_A_PROBLEM,
     }
 }
 

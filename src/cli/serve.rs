@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::{BAD_CONFIGURATION, FAIL_STOP, FOUND_A_PROBLEM, code_of, machine_clock, socket};
+use super::{BAD_CONFIGURATION, FAIL_STOP, code_of, code_of_keys, machine_clock, socket};
 use crate::config::{Config, Remainder};
 use crate::gateway::Gateway;
 use crate::http;
@@ -121,14 +121,8 @@ pub(super) fn open_keys(config: &Config, ledger: &Ledger) -> Result<Keys, Troubl
     let mut random = [0; 32];
     getrandom::fill(&mut random).map_err(|error| trouble(FAIL_STOP)(format!("no randomness: {error}")))?;
     let (folder, pepper) = (config.data_dir.join(keys::FOLDER), config.data_dir.join(keys::PEPPER));
-    let (keys, opened) = Keys::open(&folder, &pepper, random, &journal).map_err(|broken| {
-        let code = match broken.remedy {
-            keys::Remedy::StartAgain => FAIL_STOP,
-            keys::Remedy::Change => BAD_CONFIGURATION,
-            keys::Remedy::Examine => FOUND_A_PROBLEM,
-        };
-        trouble(code)(broken.to_string())
-    })?;
+    let (keys, opened) =
+        Keys::open(&folder, &pepper, random, &journal).map_err(|broken| trouble(code_of_keys(&broken))(broken.to_string()))?;
     if let Some(cause) = &opened.rebuilt {
         let moved_to = opened.moved_to.as_ref().map(|path| path.display().to_string());
         tracing::warn!(cause, moved_to, "the index of keys was made anew from the journal");

@@ -1,12 +1,13 @@
-//! `farebox verify`: are the books right? With `--chain`: does the chain agree? One JSON report; exit code 1 on a break.
+//! `farebox verify`: are the books right, and do the keys say what their journal says? With `--chain`: does the chain agree? One JSON report; exit code 1 on a break.
 
 use std::process::ExitCode;
 
 use serde_json::json;
 
-use super::{FOUND_A_PROBLEM, code_of};
+use super::{FOUND_A_PROBLEM, code_of, code_of_keys};
 use crate::chain;
 use crate::config::{Config, Settlement};
+use crate::keys;
 use crate::ledger::{self, Counted, Report, State};
 
 #[derive(clap::Args)]
@@ -14,7 +15,7 @@ pub struct Arguments {
     /// Also look every payment up on its chain.
     #[arg(long)]
     chain: bool,
-    /// First make what is derived anew: balances and statements from the transfers, usage and limits from the receipts.
+    /// First make what is derived anew: balances from the transfers, usage and limits from the receipts.
     #[arg(long)]
     repair_derived: bool,
 }
@@ -37,6 +38,10 @@ pub fn run(arguments: &Arguments, config: Config) -> ExitCode {
         }
     };
     let mut problems = report.problems.clone();
+    match keys(&config) {
+        Ok(found) => problems.extend(found),
+        Err(code) => return code,
+    }
     let audit = arguments.chain.then(|| chain::audit(&config.networks, &claims));
     if let Some(audit) = &audit {
         problems.extend(audit.problems.clone());
@@ -57,6 +62,19 @@ pub fn run(arguments: &Arguments, config: Config) -> ExitCode {
     });
     println!("{summary:#}");
     if ok { ExitCode::SUCCESS } else { ExitCode::from(FOUND_A_PROBLEM) }
+}
+
+/// What is wrong with the index of keys and its pepper, held against the journal in the books.
+fn keys(config: &Config) -> Result<Vec<String>, ExitCode> {
+    let (path, folder) = (config.data_dir.join(ledger::FILE), &config.data_dir);
+    let journal = ledger::key_events_of_file(&path).map_err(|broken| {
+        eprintln!("farebox: {}: {broken}", path.display());
+        ExitCode::from(code_of(&broken))
+    })?;
+    keys::compare(&folder.join(keys::FOLDER), &folder.join(keys::PEPPER), &journal).map_err(|broken| {
+        eprintln!("farebox: {}: {broken}", folder.display());
+        ExitCode::from(code_of_keys(&broken))
+    })
 }
 
 /// What the operator should know about a payment whose outcome nobody knows yet; no problem of the books.

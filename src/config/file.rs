@@ -168,6 +168,8 @@ pub(super) struct Model {
     pub max_output: u32,
     #[serde(default = "default_image_tokens")]
     pub image_tokens: u32,
+    #[serde(default)]
+    pub hidden_output: bool,
     #[serde(default = "default_ceiling")]
     pub ceiling: String,
 }

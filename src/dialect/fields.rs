@@ -277,6 +277,23 @@ impl<'de> Deserialize<'de> for Members<'de> {
     }
 }
 
+/// Whether a field asks for output that is paid for and may not be seen while it is made. What is not known to be harmless
+/// does.
+pub(super) fn asks_hidden(name: &str, raw: &str) -> bool {
+    if raw == "null" {
+        return false;
+    }
+    let says_no = |value: &Value, name: &str, no: &Value| value.get(name) == Some(no);
+    match name {
+        "include_reasoning" => true,
+        "reasoning_effort" => raw != "\"none\"",
+        "reasoning" => !serde_json::from_str::<Value>(raw)
+            .is_ok_and(|value| says_no(&value, "enabled", &false.into()) || says_no(&value, "effort", &"none".into())),
+        "thinking" => !serde_json::from_str::<Value>(raw).is_ok_and(|value| says_no(&value, "type", &"disabled".into())),
+        _ => false,
+    }
+}
+
 /// The budget of `thinking`, which comes out of `max_tokens`.
 pub(super) fn thinking_budget(raw: &str) -> Result<Option<u64>, Error> {
     #[derive(Deserialize)]

@@ -225,6 +225,26 @@ impl<'a> Request<'a> {
         Bound { input, output, cache: self.weight.cache }
     }
 
+    /// Of the output that it is bound by ([`Request::bound`]), the tokens that may be used before anybody sees any. A budget
+    /// for thinking bounds them; all else may use all there is.
+    pub fn hidden_output(&self, model: &Model) -> u64 {
+        let all = self.bound(model).output;
+        let asking = |(name, raw): &&(&'static str, &str)| fields::asks_hidden(name, raw);
+        match (model.hidden_output, self.fields.iter().find(asking)) {
+            (false, None) => 0,
+            (false, Some(("thinking", raw))) if self.fields.iter().filter(asking).count() == 1 => {
+                let budget = fields::thinking_budget(raw).ok().flatten();
+                budget.map_or(all, |budget| budget.saturating_mul(u64::from(self.choices)).min(all))
+            }
+            _ => all,
+        }
+    }
+
+    /// How many answers it asks for.
+    pub fn choices(&self) -> u32 {
+        self.choices
+    }
+
     /// The tokens its input is taken for when the upstream reports none.
     pub fn estimate(&self, model: &Model) -> u64 {
         let text = estimate_tokens(self.weight.bytes).saturating_add(self.weight.messages.saturating_mul(4));

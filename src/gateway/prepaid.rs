@@ -10,22 +10,25 @@ use std::sync::Arc;
 
 use super::payer::{key_ended, nonce_used};
 use super::quote::Quote;
-use super::relay::{Growth, Sale, relay};
+use super::relay::{Growth, Sale, Told, relay};
 use super::settle::ledger_unavailable;
 use super::{Call, Gateway, Payer, Refusal, Remedy, Served, Shortage, Worker, serve};
+use crate::account::AccountId;
 use crate::catalogue::Model;
 use crate::clock::{Period, Timestamp};
 use crate::config::Remainder;
 use crate::dialect::{Meter, Request};
 use crate::error::{Code, Error};
 use crate::keys::{Ended, Key, Record};
-use crate::ledger::{Denied, Draw, KeyDraw, Refused};
+use crate::ledger::{Denied, Draw, Expected, KeyDraw, Refused};
 use crate::money::{Bill, Micros};
 use crate::tariff::{Bound, Ceiling};
 
 /// What a call holds: at once, and at most.
 struct Price {
     first: Micros,
+    /// Tokens of output, of all answers together, that the first part pays for.
+    first_output: u64,
     quote: Micros,
     /// Of a streamed call, whose output limit is often absurd: it holds a part of its output at first.
     growth: Option<Growth>,
@@ -58,21 +61,25 @@ pub(super) async fn sell(
     };
     let reservation = match gateway.ledger.reserve(draw).await {
         Ok(reservation) => reservation,
-        Err(denied) => return Err(refused(gateway, call, model, &price, key.as_deref(), denied)),
+        Err(denied) => return Err(refused(gateway, (call, account), model, &price, key.as_deref(), denied)),
+    };
+    let limit = match &price.growth {
+        Some(_) => payable_output(gateway, request, model, &price, (account, key.as_deref()))?,
+        None => request.output_limit(model),
     };
     let mut ended = until_ended(key.clone());
     let answer = tokio::select! {
         biased;
         error = &mut ended => return Err(error.into()),
-        answer = serve::open(worker, call, request, model, &reservation) => answer?,
+        answer = serve::open(worker, call, request, (model, limit), &reservation) => answer?,
     };
     let Ok(paid) = reservation.paid() else { return Err(ledger_unavailable("a hold is gone").into()) };
     let standing = gateway.ledger.standing(account).map_err(|denied| ledger_unavailable(&denied.to_string()))?;
     let stream = request.stream();
     let (content_type, content_length) = (answer.content_type, answer.content_length.filter(|_| !stream));
     let meter = Meter::new(call.dialect, stream, request.wants_usage(), request.estimate(model));
-    let key = key.map(|key| key.record.id.to_string());
-    tracing::info!(request.id = %call.request, %account, key, model = model.id, upstream = answer.upstream, "serving a prepaid call");
+    tracing::debug!(request.id = %call.request, "serving a prepaid call");
+    let key = key.map(|key| key.record.id);
     let sale = Sale {
         paid,
         meter,
@@ -84,8 +91,10 @@ pub(super) async fn sell(
         growth: price.growth,
         flat: price.flat,
         ended,
+        // One line a call: a log of many calls costs as much as their holds and charges.
+        told: Some(Told { account, key, model: model.id.clone(), upstream: answer.upstream }),
     };
-    let body = relay(answer.body, sale, place);
+    let body = relay(answer.body, sale, place).await;
     Ok(Served { stream, content_type, content_length, receipt: None, standing: Some(standing), body })
 }
 
@@ -121,27 +130,57 @@ impl Price {
         let bound = request.bound(model);
         let quote = model.quote(&bound);
         let flat = matches!(model.ceiling, Ceiling::Flat(_)) && gateway.payments.remainder == Remainder::Keep;
-        let whole = Price { first: quote, quote, growth: None, flat: flat.then_some(quote) };
-        let step = gateway.prepaid.hold_output;
-        if !request.stream() || bound.output <= step || matches!(model.ceiling, Ceiling::Flat(_)) {
+        let whole = Price { first: quote, first_output: bound.output, quote, growth: None, flat: flat.then_some(quote) };
+        // What nobody sees while it is made cannot be held for as it passes.
+        let least = gateway.prepaid.hold_output.saturating_add(request.hidden_output(model));
+        if !request.stream() || bound.output <= least || matches!(model.ceiling, Ceiling::Flat(_)) {
             return whole;
         }
-        let first = model.quote(&Bound { output: step, ..bound });
+        let first = model.quote(&Bound { output: least, ..bound });
         let mut bill = Bill::default();
-        bill.add(step, model.tariff.output);
+        bill.add(gateway.prepaid.hold_output, model.tariff.output);
         let step = bill.total().max(Micros::new(1));
-        Price { first, growth: Some(Growth { most: quote, step }), ..whole }
+        Price { first, first_output: least, growth: Some(Growth { most: quote, step }), ..whole }
     }
 }
 
+/// The tokens that each answer to a call may have whose hold is to grow: what the caller asked, but no more than can be paid
+/// as things stand, so that no upstream works for what is not there. What is held already pays for the least.
+fn payable_output(
+    gateway: &Gateway,
+    request: &Request<'_>,
+    model: &Model,
+    price: &Price,
+    (account, key): (AccountId, Option<&Key>),
+) -> Result<u32, Error> {
+    let denied = |denied: Denied| ledger_unavailable(&denied.to_string());
+    let standing = gateway.ledger.standing(account).map_err(denied)?;
+    let mut more = standing.allowance.get().saturating_add(standing.available.get());
+    if let Some((key, limit)) = key.and_then(|key| Some((&key.record, key.record.limit?))) {
+        more = more.min(gateway.ledger.key_spending(key.id, key.reset).map_err(denied)?.left(limit.get()));
+    }
+    let money = Micros::new(price.first.get().saturating_add(more));
+    let (asked, choices) = (request.output_limit(model), u64::from(request.choices()).max(1));
+    let Some(output) = model.tariff.output_for(&request.bound(model), money) else { return Ok(asked) };
+    let each = output.max(price.first_output) / choices;
+    Ok(u32::try_from(each).map_or(asked, |each| each.clamp(1, asked)))
+}
+
 /// Why a call is not held for. Nothing was changed by it.
-fn refused(gateway: &Gateway, call: &Call, model: &Model, price: &Price, key: Option<&Key>, denied: Denied) -> Refusal {
+fn refused(
+    gateway: &Gateway,
+    (call, account): (&Call, AccountId),
+    model: &Model,
+    price: &Price,
+    key: Option<&Key>,
+    denied: Denied,
+) -> Refusal {
     let refused = match denied {
         Denied::Refused(refused) => refused,
         Denied::Stopped(stopped) => return ledger_unavailable(&stopped.to_string()).into(),
     };
     match (refused, key) {
-        (Refused::Insufficient { available, needed }, _) => too_little(gateway, call, model, price, (available, needed)),
+        (Refused::Insufficient { needed, .. }, _) => too_little(gateway, (call, account), model, price, needed),
         (Refused::KeyLimit { left }, Some(key)) => limit_reached(&key.record, left, price.first, gateway.clock.now()).into(),
         (Refused::NonceUsed, _) => nonce_used().into(),
         (Refused::TooManyCalls, _) => {
@@ -160,13 +199,32 @@ fn refused(gateway: &Gateway, call: &Call, model: &Model, price: &Price, key: Op
 /// A cent, to which suggestions are rounded up.
 const CENT: u64 = 10_000;
 
-/// The 402 of a wallet that has too little. It can top up, or pay for this call alone.
-fn too_little(gateway: &Gateway, call: &Call, model: &Model, price: &Price, (available, needed): (Micros, Micros)) -> Refusal {
+/// The refusal of a wallet that has too little: nothing but time helps while its own money is on its way, else a top-up or a
+/// payment for this call alone, if one of those can be large enough.
+fn too_little(gateway: &Gateway, (call, account): (&Call, AccountId), model: &Model, price: &Price, needed: Micros) -> Refusal {
+    // What is there and what arrives, from one moment: money that has arrived since is not missed.
+    let Expected { available, arriving } = match gateway.ledger.expected(account) {
+        Ok(expected) => expected,
+        Err(denied) => return ledger_unavailable(&denied.to_string()).into(),
+    };
+    let soon = Micros::new(available.get().saturating_add(arriving.get()));
+    if soon >= needed {
+        return arriving_soon(arriving, needed).into();
+    }
+    let most = gateway.prepaid.top_up_maximum;
+    if needed.saturating_sub(soon) > most {
+        let message = format!(
+            "this call needs {needed} USDC to begin, your balance is {available}, and one top-up brings {most} at most; ask for \
+             fewer max_tokens, or send a shorter prompt"
+        );
+        let error = Error::new(Code::InvalidRequest, message).param("max_tokens").requiring(needed);
+        return error.detail("available_micro", available.get()).into();
+    }
     // What an allowance paid of the first part, it pays of the whole.
     let by_allowance = price.first.saturating_sub(needed);
     let missing = price.quote.saturating_sub(by_allowance).saturating_sub(available);
     let missing = Micros::new(missing.get().div_ceil(CENT).saturating_mul(CENT));
-    let suggested = missing.max(gateway.prepaid.top_up_suggested).min(gateway.prepaid.top_up_maximum);
+    let suggested = missing.max(gateway.prepaid.top_up_suggested).min(most);
     let message = format!(
         "your balance is {available} USDC and this call needs {needed} to begin; top up with POST {}/api/v1/x402/top-up, ask for \
          fewer max_tokens, or pay for this call alone with PAYMENT-SIGNATURE",
@@ -175,6 +233,22 @@ fn too_little(gateway: &Gateway, call: &Call, model: &Model, price: &Price, (ava
     let error = Error::new(Code::InsufficientBalance, message).requiring(needed).detail("available_micro", available.get());
     let refusal = Quote::new(gateway, &call.path, model, price.quote).refuse(error);
     Refusal { remedy: Some(Remedy::TopUp(Shortage { available, needed, suggested })), ..refusal }
+}
+
+/// Seconds after which a call that waits for money is worth sending again.
+const SETTLES_IN: u32 = 3;
+
+/// A wallet that has paid is never asked to pay again: a client that does so by itself would pay twice.
+fn arriving_soon(arriving: Micros, needed: Micros) -> Error {
+    let message = match arriving.is_zero() {
+        true => "your balance has just become enough for this call; send it again".to_owned(),
+        false => format!(
+            "a payment of yours over {arriving} USDC is settling and will pay for this call; pay nothing more, and send this one \
+             again in a few seconds"
+        ),
+    };
+    let error = Error::new(Code::PaymentInProgress, message).requiring(needed).retry_after(SETTLES_IN);
+    error.detail("arriving_micro", arriving.get())
 }
 
 fn limit_reached(key: &Record, left: Micros, needed: Micros, now: Timestamp) -> Error {

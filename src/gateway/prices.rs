@@ -145,6 +145,7 @@ mod tests {
             default_output: 1000,
             max_output: 2000,
             image_tokens: 1,
+            hidden_output: false,
         }
     }
 

@@ -47,7 +47,8 @@ impl Quote {
         let amount = self.amount;
         let message = format!(
             "Payment required: this call costs at most {amount} USDC. Sign the offer in PAYMENT-REQUIRED and send the same \
-             request again with PAYMENT-SIGNATURE."
+             request again with PAYMENT-SIGNATURE, or send it with an API key, as Authorization: Bearer sk-x402-…, of a wallet that \
+             has a balance."
         );
         let error = Error::new(Code::PaymentRequired, message).requiring(amount);
         Refusal { remedy: Some(Remedy::Identify), ..self.refuse(error) }

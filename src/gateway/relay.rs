@@ -16,12 +16,14 @@ use futures_util::future::poll_immediate;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::time::{Instant, MissedTickBehavior, Sleep, interval_at, sleep, sleep_until};
+use tracing::field::display;
 
 use super::Place;
+use crate::account::AccountId;
 use crate::dialect::{Dialect, Event, Meter, Metered, Pass, Splitter, broken_stream};
 use crate::error::{Code, Error};
 use crate::fault;
-use crate::ids::RequestId;
+use crate::ids::{KeyId, RequestId};
 use crate::ledger::Paid;
 use crate::money::Micros;
 use crate::tariff::Tariff;
@@ -112,6 +114,8 @@ enum End {
     ClientGone,
     /// The client is there and does not read: the time limit struck while a piece waited for it.
     ClientStalled,
+    /// Who pays for it may not any more, by its own wallet's or the operator's hand; this error says so in-band.
+    PayerEnded(Error),
     /// It broke off; this error says so in-band.
     Broken(Error),
     /// The next piece would have owed more than there is to hold: this error says so in-band, and what had passed is charged.
@@ -140,19 +144,32 @@ pub(super) struct Sale {
     pub flat: Option<Micros>,
     /// Resolves when who pays for it may not any more, with what it is told.
     pub ended: Ended,
+    /// What the log says of it at its end, where it did not before.
+    pub told: Option<Told>,
+}
+
+/// Who bought what from whom, for the log.
+pub(super) struct Told {
+    pub account: AccountId,
+    pub key: Option<KeyId>,
+    pub model: String,
+    pub upstream: String,
 }
 
 /// The word that a payer may not go on, once it comes.
 pub(super) type Ended = Pin<Box<dyn Future<Output = Error>>>;
 
 /// Starts to relay. The pump is a task of its own, so that the deadline and a client that left are noticed even while
-/// nobody reads.
-pub(super) fn relay(body: AnswerBody, sale: Sale, place: Place) -> RelayBody {
+/// nobody reads. It makes its first step at once: what has arrived by now leaves together with the head, in one write.
+pub(super) async fn relay(body: AnswerBody, sale: Sale, place: Place) -> RelayBody {
     let (pump, relayed) = Pump::new(sale);
-    actix_web::rt::spawn(async move {
+    let mut pumping = Box::pin(async move {
         let _place = place;
         pump.run(body).await;
     });
+    if poll_immediate(&mut pumping).await.is_none() {
+        actix_web::rt::spawn(pumping);
+    }
     relayed
 }
 
@@ -171,6 +188,7 @@ struct Pump {
     passed: (Metered, u64),
     until: Pin<Box<Sleep>>,
     ended: Ended,
+    told: Option<Told>,
     out: mpsc::Sender<Bytes>,
     /// What the body goes by when there is nothing more to take.
     complete: Rc<Cell<bool>>,
@@ -190,7 +208,7 @@ struct Books {
 impl Pump {
     fn new(sale: Sale) -> (Pump, RelayBody) {
         let (out, pieces) = mpsc::channel(AHEAD);
-        let Sale { paid, meter, tariff, dialect, stream, length, deadline, growth, flat, ended } = sale;
+        let Sale { paid, meter, tariff, dialect, stream, length, deadline, growth, flat, ended, told } = sale;
         let complete = Rc::new(Cell::new(false));
         let relayed = RelayBody { pieces, complete: Rc::clone(&complete), breaking: false };
         let pump = Pump {
@@ -206,6 +224,7 @@ impl Pump {
             passed: (Metered::default(), 0),
             until: Box::pin(sleep_until(deadline)),
             ended,
+            told,
             out,
             complete,
             books: Books { noted: None, owed: None, end: None },
@@ -226,7 +245,7 @@ impl Pump {
         drop(body);
         self.complete.set(matches!(end, End::Complete));
         let last_words = match &end {
-            End::Broken(error) | End::Spent { error, .. } if self.stream => {
+            End::PayerEnded(error) | End::Broken(error) | End::Spent { error, .. } if self.stream => {
                 Some(broken_stream(self.dialect, error, self.request))
             }
             _ => None,
@@ -253,7 +272,7 @@ impl Pump {
                 biased;
                 () = self.out.closed() => return End::ClientGone,
                 () = &mut self.until => return End::Broken(too_long()),
-                error = &mut self.ended => return End::Broken(error),
+                error = &mut self.ended => return End::PayerEnded(error),
                 chunk = body.next() => chunk,
                 _ = silence.tick() => {
                     match self.send(Bytes::from_static(b": keep-alive\n\n")).await {
@@ -340,7 +359,7 @@ impl Pump {
                 biased;
                 () = self.out.closed() => return End::ClientGone,
                 () = &mut self.until => return if whole { End::Complete } else { End::Broken(too_long()) },
-                error = &mut self.ended => return End::Broken(error),
+                error = &mut self.ended => return if whole { End::Complete } else { End::PayerEnded(error) },
                 chunk = body.next() => chunk,
                 // An upstream that keeps the connection open without a word on the end may never say more.
                 () = sleep(LAST_BYTES), if whole => return End::Complete,
@@ -375,7 +394,7 @@ impl Pump {
                 biased;
                 sent = self.out.send(piece) => sent.err().map(|_| End::ClientGone),
                 () = &mut self.until => Some(End::ClientStalled),
-                error = &mut self.ended => Some(End::Broken(error)),
+                error = &mut self.ended => Some(End::PayerEnded(error)),
                 () = sleep(STALL) => Some(End::ClientStalled),
             };
             if end.is_some() {
@@ -423,23 +442,30 @@ impl Pump {
     }
 
     /// Ends the call in the books, once. Nothing delivered costs nothing; half a plain answer that broke off at the
-    /// upstream is no answer; everything else costs what passed, above all when it was the client who ended it.
+    /// upstream is no answer; everything else costs what passed, above all when it was the client or the owner of its key
+    /// who ended it.
     fn finish(&mut self) {
-        let Some(paid) = self.paid.take() else { return };
+        let Some(mut paid) = self.paid.take() else { return };
         let end = self.books.end.take().unwrap_or(End::Stopped);
         let metered = match &end {
             End::Spent { passed, .. } => *passed,
             _ => self.meter.usage(),
         };
         let (request, usage) = (self.request, metered.usage);
+        if let (Some(growth), false) = (&self.growth, matches!(end, End::Spent { .. })) {
+            // What was used may be known from an event that did not pass: it is owed as far as there is money.
+            if let Err(error) = growth.cover(&mut paid, self.tariff.charge(&usage, growth.most)) {
+                tracing::debug!(request.id = %request, code = error.code.row().code, "not all that was used can be paid");
+            }
+        }
         let owed = self.tariff.charge(&usage, paid.ceiling());
         let whole = self.flat.unwrap_or(owed);
         let charge = match end {
             // An answer that is complete and empty, with no word on usage, is none.
             End::Complete if self.meter.has_output() || !metered.estimated => paid.post(whole, usage),
-            // A client that leaves chose to: a flat price applies to what it took.
-            End::ClientGone | End::ClientStalled if self.meter.has_output() => paid.post(whole, usage),
-            End::ClientGone | End::ClientStalled => paid.post_part(owed, usage),
+            // A client that leaves chose to, and a key ends by somebody's hand: a flat price applies to what was taken.
+            End::ClientGone | End::ClientStalled | End::PayerEnded(_) if self.meter.has_output() => paid.post(whole, usage),
+            End::ClientGone | End::ClientStalled | End::PayerEnded(_) => paid.post_part(owed, usage),
             End::Broken(_) | End::Stopped if self.stream && self.meter.has_output() => paid.post_part(owed, usage),
             End::Spent { .. } if self.passed.1 > 0 => paid.post_part(owed, usage),
             End::Complete | End::Broken(_) | End::Spent { .. } | End::Stopped => {
@@ -448,17 +474,26 @@ impl Pump {
             }
         };
         let (input, output, estimated) = (metered.usage.input, metered.usage.output, metered.estimated);
+        let told = self.told.as_ref();
+        let (account, key) = (told.map(|told| display(told.account)), told.and_then(|told| told.key).map(display));
+        let (model, upstream) = (told.map(|told| told.model.as_str()), told.map(|told| told.upstream.as_str()));
         match end {
-            End::Complete => tracing::info!(request.id = %request, %charge, input, output, estimated, "charged {charge}"),
+            End::Complete => {
+                tracing::info!(request.id = %request, account, key, model, upstream, %charge, input, output, estimated, "charged {charge}");
+            }
             End::ClientGone | End::ClientStalled => {
-                tracing::info!(request.id = %request, %charge, input, output, estimated, "the client left; charged {charge} for what passed");
+                tracing::info!(request.id = %request, account, key, model, upstream, %charge, input, output, estimated, "the client left; charged {charge} for what passed");
+            }
+            End::PayerEnded(error) => {
+                let code = error.code.row().code;
+                tracing::info!(request.id = %request, account, key, model, upstream, %charge, code, input, output, estimated, "the key has ended; charged {charge} for what passed");
             }
             End::Broken(error) | End::Spent { error, .. } => {
                 let (code, cause) = (error.code.row().code, error.cause.unwrap_or_default());
-                tracing::warn!(request.id = %request, %charge, code, cause, "the answer broke off; charged {charge}");
+                tracing::warn!(request.id = %request, account, key, model, upstream, %charge, code, cause, "the answer broke off; charged {charge}");
             }
             End::Stopped => {
-                tracing::warn!(request.id = %request, %charge, "cut off by the stop of the program; charged {charge}")
+                tracing::warn!(request.id = %request, account, key, model, upstream, %charge, "cut off by the stop of the program; charged {charge}")
             }
         }
     }

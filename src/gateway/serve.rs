@@ -117,8 +117,9 @@ async fn sell(
         growth: None,
         flat: None,
         ended: Box::pin(std::future::pending()),
+        told: None,
     };
-    let body = relay(answer.body, sale, place);
+    let body = relay(answer.body, sale, place).await;
     let receipt = Some(settle::receipt(&verified, &confirmation));
     Ok(Served { stream, content_type, content_length, receipt, standing: None, body })
 }
@@ -152,15 +153,15 @@ enum Unserved {
     Late(Confirmation, Error),
 }
 
-/// Sends a call to the upstreams that serve its model, and waits for the head of a good answer.
+/// Sends a call to the upstreams that serve its model, with a limit of tokens for each of its answers, and waits for the head
+/// of a good answer.
 pub(super) async fn open(
     worker: &Worker,
     call: &Call,
     request: &Request<'_>,
-    model: &Model,
+    (model, limit): (&Model, u32),
     reservation: &Reservation,
 ) -> Result<Answer, Error> {
-    let limit = request.output_limit(model);
     let sending = upstream::Call {
         servings: &model.upstreams,
         dialect: call.dialect,
@@ -191,7 +192,7 @@ async fn open_and_settle(
     reservation: &Reservation,
 ) -> Result<Opened, Unserved> {
     let gateway = &worker.gateway;
-    let mut sending = Box::pin(open(worker, call, request, model, reservation));
+    let mut sending = Box::pin(open(worker, call, request, (model, request.output_limit(model)), reservation));
     let mut answer = None;
     // With a head start the upstream may work for money that never comes, also when this future is dropped.
     let mut watch = match gateway.payments.order {

@@ -77,7 +77,7 @@ async fn take(gateway: &Arc<Gateway>, call: &TopUp, quote: &Quote, payment: &Pay
     let told = |error: Error| told(gateway, quote, payment, error);
     let (turn, known) = settle::enter(gateway, quote, payment).map_err(told)?;
     if let Some(row) = known {
-        let topped_up = again(turn.id, &row, payment)?;
+        let topped_up = again(turn.id, &row, payment).map_err(|refusal| *refusal)?;
         return Ok(ToppedUp { balance: balance_of_known(gateway, &call.credentials, topped_up.wallet), ..topped_up });
     }
     let verified = match settle::verify(gateway, quote, payment, std::time::Duration::ZERO) {
@@ -93,7 +93,7 @@ async fn take(gateway: &Arc<Gateway>, call: &TopUp, quote: &Quote, payment: &Pay
     // A claim for which nothing was signed goes back; anything else goes on without us.
     drop(deposit);
     match waited {
-        Waited::Confirmed(confirmation) => credited(gateway, call, &verified, &confirmation),
+        Waited::Confirmed(confirmation) => credited(gateway, call, &verified, &confirmation).map_err(|refusal| *refusal),
         Waited::Failed { reason, message } => Err(settle::failed(&verified, reason, &message)),
         Waited::Unknown => Err(settle::unknown(gateway, verified.id()).into()),
     }
@@ -105,11 +105,11 @@ fn credited(
     call: &TopUp,
     payment: &VerifiedPayment,
     confirmation: &Confirmation,
-) -> Result<ToppedUp, Refusal> {
+) -> Result<ToppedUp, Box<Refusal>> {
     let (wallet, id) = (payment.payer(), payment.id());
     let credited = gateway.ledger.payment(id).ok().flatten().and_then(|row| row.outcome);
     let (Some(Outcome::Credited { amount }), Ok(standing)) = (credited, gateway.ledger.standing(wallet)) else {
-        return Err(settle::not_in_the_books(payment, confirmation));
+        return Err(Box::new(settle::not_in_the_books(payment, confirmation)));
     };
     let tx = &confirmation.tx;
     tracing::info!(request.id = %call.request, account = %wallet, payment = %id, micros = amount, tx, "topped up");
@@ -124,21 +124,22 @@ fn balance_of_known(gateway: &Gateway, credentials: &Credentials, wallet: Accoun
 }
 
 /// The answer to a top-up that is known: the same as the first time. It says nothing that its chain does not say.
-fn again(id: PaymentId, row: &ledger::Payment, payment: &Payment) -> Result<ToppedUp, Refusal> {
+fn again(id: PaymentId, row: &ledger::Payment, payment: &Payment) -> Result<ToppedUp, Box<Refusal>> {
+    let refused = |error: Error| Box::new(Refusal::from(error));
     let known = || settle::known(id, row);
-    let verified = VerifiedPayment::from_bytes(&row.detail).map_err(|error| known().because(error.to_string()))?;
+    let verified = VerifiedPayment::from_bytes(&row.detail).map_err(|error| refused(known().because(error.to_string())))?;
     if !row.top_up {
-        return Err(known().into());
+        return Err(refused(known()));
     }
     if !verified.is_authorized_by(payment) {
         let message = "another authorization with this nonce was presented before; sign one with a new nonce";
         let error = Error::new(Code::PaymentAlreadyUsed, message).detail("outcome", "taken");
-        return Err(error.detail("payment_id", id.to_string()).into());
+        return Err(refused(error.detail("payment_id", id.to_string())));
     }
     match (row.state, row.outcome, &row.confirmed) {
         (State::Failed, ..) => {
             let reason = row.reason.as_deref().and_then(reason::known).unwrap_or(reason::SETTLE);
-            Err(settle::failed(&verified, reason, "its chain has proven that it cannot arrive any more"))
+            Err(Box::new(settle::failed(&verified, reason, "its chain has proven that it cannot arrive any more")))
         }
         (_, Some(Outcome::Credited { amount }), Some((tx, block))) => {
             let (receipt, _) = settle::receipt(&verified, &Confirmation { tx: tx.clone(), block: *block });
@@ -148,7 +149,7 @@ fn again(id: PaymentId, row: &ledger::Payment, payment: &Payment) -> Result<Topp
         _ => {
             let message = "this payment is settling; send it again in a while, and sign no other: it is credited once";
             let error = Error::new(Code::PaymentInProgress, message).detail("outcome", "pending");
-            Err(error.detail("payment_id", id.to_string()).into())
+            Err(refused(error.detail("payment_id", id.to_string())))
         }
     }
 }

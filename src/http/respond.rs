@@ -190,12 +190,15 @@ pub fn show_standing(response: &mut HttpResponseBuilder, standing: &Standing) {
 /// Says whether to send the same request again. Never once a payment was settled or may be: an SDK that retries would
 /// meet a 402 and sign a second payment.
 fn advise(response: &mut HttpResponseBuilder, error: &Error, settled: bool) {
-    let pays_twice =
-        settled || matches!(error.code, Code::SettlementPending | Code::PaymentInProgress | Code::PaymentAlreadyUsed);
+    // Who brought no payment and waits for one of before to arrive is told when to come again.
+    let waits_for_money = error.code == Code::PaymentInProgress && error.retry_after.is_some();
+    let about_a_payment = matches!(error.code, Code::SettlementPending | Code::PaymentInProgress | Code::PaymentAlreadyUsed);
+    let pays_twice = settled || (about_a_payment && !waits_for_money);
     match error.status() {
         _ if pays_twice => _ = response.insert_header((SHOULD_RETRY, "false")),
         400..=404 => _ = response.insert_header((SHOULD_RETRY, "false")),
         429 | 503 | 529 => _ = response.insert_header((SHOULD_RETRY, "true")),
+        _ if waits_for_money => _ = response.insert_header((SHOULD_RETRY, "true")),
         _ => {}
     }
     let passing = matches!(error.status(), 429 | 503 | 529);

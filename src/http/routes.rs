@@ -22,15 +22,18 @@ const PAID: [Route; 2] =
 
 const PREFIXES: [&str; 2] = ["/v1", "/api/v1"];
 
+/// Routes are tried in this order, and no request fits two: those of calls come first.
 pub fn configure(app: &mut ServiceConfig) {
-    app.service(reads("/healthz", public::healthz));
-    owners(app);
     for prefix in PREFIXES {
         for route in PAID {
             let handler = move |request, payload| paid::paid(route, request, payload);
             let path = format!("{prefix}{}", route.path);
             app.service(web::resource(path).route(web::post().to(handler)).default_service(web::to(public::post_only)));
         }
+    }
+    app.service(reads("/healthz", public::healthz));
+    owners(app);
+    for prefix in PREFIXES {
         let top_up = web::resource(format!("{prefix}/x402/top-up"));
         app.service(top_up.route(web::post().to(topup::top_up)).default_service(web::to(public::post_only)));
         app.service(reads(&format!("{prefix}/x402/balance/{{wallet}}"), wallet::balance));

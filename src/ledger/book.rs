@@ -1,9 +1,11 @@
 //! The books in memory: every command is checked completely, then applied, and says which rows that changed.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use super::calls::{Held, Nonces};
-use super::rows::{Account, Attempt, Fund, Grant, Hold, Kind, Outcome, Payment, Receipt, Reference, Spending, State, Transfer};
+use super::rows::{
+    Account, Attempt, Balance, Fund, Grant, Hold, Kind, Line, Outcome, Payment, Receipt, Reference, Spending, State, Transfer,
+};
 use crate::account::AccountId;
 use crate::clock::Timestamp;
 use crate::ids::{KeyId, PaymentId, RequestId};
@@ -12,9 +14,8 @@ use crate::money::Micros;
 /// One row to write. A command's rows go to disk together or not at all.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Write {
-    /// With what the wallet has after it, if it is about one.
-    Transfer(u64, Transfer, Option<(AccountId, i64)>),
-    Balance(Account, i64),
+    Transfer(u64, Transfer),
+    Balance(Account, Balance),
     Payment(PaymentId, Payment),
     /// A hold that was not there before.
     Opened(RequestId, Hold),
@@ -80,6 +81,15 @@ pub struct Claim {
     pub detail: Vec<u8>,
 }
 
+/// What a wallet can count on, all from one moment. Micros.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Expected {
+    /// What it can spend.
+    pub available: Micros,
+    /// Payments of its own that are still settling and become its balance as a whole: top-ups, and those whose call is gone.
+    pub arriving: Micros,
+}
+
 /// A payment in memory and the last batch that wrote it: it may be forgotten once that is durable and it is closed.
 #[derive(Debug)]
 pub(super) struct Remembered {
@@ -90,7 +100,7 @@ pub(super) struct Remembered {
 /// All that decides: balances, open holds, payments that are open or not durable yet, and the head of the hash chain.
 #[derive(Debug, Default)]
 pub struct Book {
-    pub(super) balances: HashMap<Account, i64>,
+    pub(super) balances: HashMap<Account, Balance>,
     pub(super) holds: HashMap<RequestId, Hold>,
     /// What stands for open calls, wallet by wallet: derived from the holds.
     pub(super) held: HashMap<AccountId, Held>,
@@ -100,6 +110,8 @@ pub struct Book {
     pub(super) nonces: Nonces,
     pub(super) next_key_event: u64,
     pub(super) payments: HashMap<PaymentId, Remembered>,
+    /// Those among them that are not counted yet and may be, by who pays.
+    pub(super) unsettled: BTreeSet<(AccountId, PaymentId)>,
     /// Receipts of which something was given back and that are not durable yet, with the batch that wrote each.
     pub(super) refunding: HashMap<RequestId, (Receipt, u64)>,
     /// Closed payments in the order in which they were written, to be forgotten once that is durable.
@@ -324,14 +336,14 @@ impl Book {
     }
 
     pub(super) fn balance(&self, account: &Account) -> Micros {
-        Micros::new(self.balances.get(account).copied().and_then(|balance| u64::try_from(balance).ok()).unwrap_or(0))
+        Micros::new(self.balances.get(account).and_then(|balance| u64::try_from(balance.amount).ok()).unwrap_or(0))
     }
 
     /// Whether the accounts can take `amount` with this sign without leaving i64.
     pub(super) fn check_room(&self, accounts: &[(&Account, i64)], amount: Micros) -> Result<(), Refused> {
         let amount = i64::try_from(amount.get()).map_err(|_| Refused::Overflow)?;
         let fits = |(account, sign): &(&Account, i64)| {
-            self.balances.get(account).copied().unwrap_or(0).checked_add(amount * sign).is_some()
+            self.balances.get(account).map_or(0, |balance| balance.amount).checked_add(amount * sign).is_some()
         };
         if accounts.iter().all(fits) { Ok(()) } else { Err(Refused::Overflow) }
     }
@@ -352,7 +364,27 @@ impl Book {
         if !row.is_open() {
             self.closed.push_back((self.ticket, id));
         }
-        self.payments.insert(id, Remembered { row, ticket: self.ticket });
+        self.remember(id, row, self.ticket);
+    }
+
+    /// Keeps a payment in memory, as batch `ticket` writes it.
+    pub(super) fn remember(&mut self, id: PaymentId, row: Payment, ticket: u64) {
+        let entry = (row.payer, id);
+        match row.state {
+            State::Claimed | State::Signed | State::Sent => self.unsettled.insert(entry),
+            State::Confirmed | State::Final | State::Voided | State::Failed => self.unsettled.remove(&entry),
+        };
+        self.payments.insert(id, Remembered { row, ticket });
+    }
+
+    /// What a wallet can spend, and what is on its way to it.
+    pub fn expected(&self, wallet: AccountId) -> Expected {
+        let all = (wallet, PaymentId([0; 32]))..=(wallet, PaymentId([u8::MAX; 32]));
+        let rows = self.unsettled.range(all).filter_map(|(_, id)| self.payments.get(id)).map(|kept| &kept.row);
+        // What pays for an open call becomes balance only as far as the call does not cost it.
+        let becoming = rows.filter(|row| row.top_up || !self.holds.contains_key(&RequestId(row.request)));
+        let arriving = becoming.fold(0u64, |sum, row| sum.saturating_add(row.amount));
+        Expected { available: self.available(wallet), arriving: Micros::new(arriving) }
     }
 
     /// Forgets what is over and durable up to batch `ticket`: from then on the disk answers for it.
@@ -373,20 +405,23 @@ impl Book {
         if amount.is_zero() {
             return;
         }
-        let mut transfer = Transfer { debit, credit, amount, kind, reference, at, hash: [0; 8] };
-        transfer.hash = transfer.chained(self.head);
-        self.head = transfer.hash;
-        let mut wallet = None;
+        let mut transfer = Transfer { debit, credit, amount, kind, reference, at, line: None, hash: [0; 8] };
+        let (mut line, last) = (None, self.next_seq);
         for (account, amount) in transfer.postings() {
-            let balance = self.balances.entry(account.clone()).or_default();
-            *balance = balance.checked_add(amount).expect("room was checked before");
-            assert!(*balance >= 0 || account.may_be_negative(), "{account} would go below zero");
-            rows.push(Write::Balance(account.clone(), *balance));
-            if let Account::Wallet(id) = account {
-                wallet = Some((*id, *balance));
+            let before = self.balances.get(account).copied();
+            let after = before.map_or(0, |before| before.amount).checked_add(amount).expect("room was checked before");
+            assert!(after >= 0 || account.may_be_negative(), "{account} would go below zero");
+            let balance = Balance { amount: after, last };
+            self.balances.insert(account.clone(), balance);
+            rows.push(Write::Balance(account.clone(), balance));
+            if let Account::Wallet(_) = account {
+                line = Some(Line { after, previous: before.map(|before| before.last) });
             }
         }
-        rows.push(Write::Transfer(self.next_seq, transfer, wallet));
+        transfer.line = line;
+        transfer.hash = transfer.chained(self.head);
+        self.head = transfer.hash;
+        rows.push(Write::Transfer(last, transfer));
         self.next_seq += 1;
     }
 }

@@ -145,6 +145,14 @@ impl Book {
         self.keys.get(&id).copied().unwrap_or_default().in_period(period.began(at).millis())
     }
 
+    /// What is left of the allowance of the wallet that an open call is paid by.
+    pub fn allowance_for(&self, request: RequestId, at: Timestamp) -> Micros {
+        match self.holds.get(&request).map(|hold| hold.fund) {
+            Some(Fund::Wallet(wallet)) => self.allowance_left(wallet, at).0,
+            Some(Fund::Payment(_)) | None => Micros::ZERO,
+        }
+    }
+
     /// What is left of a wallet's allowance, and the day it is of.
     fn allowance_left(&self, wallet: AccountId, at: Timestamp) -> (Micros, Spending) {
         let Some(grant) = self.grants.get(&wallet) else { return (Micros::ZERO, Spending::default()) };

@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, HashMap};
 use redb::{ReadableTable as _, WriteTransaction};
 
 use super::book::Write;
-use super::rows::{Account, Grant, Hold, Payment, Receipt, Spending};
+use super::rows::{Account, Balance, Grant, Hold, Payment, Receipt, Spending};
 use super::tables::{
-    ALLOWANCES, BALANCES, BY_WALLET, GRANTS, HOLDS, KEY_EVENTS, KEY_SPENDING, NONCES, PAY_OPEN, PAYMENTS, RECEIPTS, TRANSFERS,
-    USAGE, UsageSums,
+    ALLOWANCES, BALANCES, GRANTS, HOLDS, KEY_EVENTS, KEY_SPENDING, NONCES, PAY_OPEN, PAYMENTS, RECEIPTS, TRANSFERS, USAGE,
+    UsageSums,
 };
 use crate::account::AccountId;
 use crate::clock::Timestamp;
@@ -17,18 +17,12 @@ use crate::ids::{KeyId, PaymentId, RequestId};
 /// Writes them; nothing is there before the transaction commits.
 pub fn apply<'a>(tx: &WriteTransaction, writes: impl Iterator<Item = &'a Write>) -> Result<(), redb::Error> {
     let mut transfers = tx.open_table(TRANSFERS)?;
-    let mut by_wallet = tx.open_table(BY_WALLET)?;
     // Within one commit only the last of each row matters: a call that ends is written once, however many steps it took.
     let mut last = Last::default();
     for write in writes {
         match write {
-            Write::Transfer(seq, transfer, wallet) => {
-                transfers.insert(*seq, transfer.to_bytes().as_slice())?;
-                if let Some((wallet, after)) = wallet {
-                    by_wallet.insert((wallet.to_bytes().as_slice(), *seq), *after)?;
-                }
-            }
-            Write::Balance(account, balance) => _ = last.balances.insert(account, *balance),
+            Write::Transfer(seq, transfer) => _ = transfers.insert(*seq, transfer.to_bytes().as_slice())?,
+            Write::Balance(account, balance) => _ = last.balances.insert(account, balance),
             Write::Payment(id, row) => _ = last.payments.insert(id, row),
             Write::Opened(request, hold) => last.holds.entry(request).or_insert((true, None)).1 = Some(hold),
             Write::Hold(request, hold) => last.holds.entry(request).or_insert((false, None)).1 = hold.as_ref(),
@@ -52,7 +46,7 @@ pub fn apply<'a>(tx: &WriteTransaction, writes: impl Iterator<Item = &'a Write>)
 /// The last state of each row that one commit writes.
 #[derive(Default)]
 struct Last<'a> {
-    balances: HashMap<&'a Account, i64>,
+    balances: HashMap<&'a Account, &'a Balance>,
     payments: BTreeMap<&'a PaymentId, &'a Payment>,
     /// Whether it was opened by this commit, and what it is now.
     holds: BTreeMap<&'a RequestId, (bool, Option<&'a Hold>)>,
@@ -94,7 +88,7 @@ impl<'a> Last<'a> {
         }
         let mut balances = tx.open_table(BALANCES)?;
         for (account, balance) in &self.balances {
-            balances.insert(account.to_key().as_slice(), *balance)?;
+            balances.insert(account.to_key().as_slice(), (balance.amount, balance.last))?;
         }
         let mut receipts = tx.open_table(RECEIPTS)?;
         for (request, receipt) in &self.receipts {

@@ -1,4 +1,4 @@
-//! What the books say a second time, statements, receipts, usage and what limits have counted, held against what explains it.
+//! What the books say a second time, receipts, usage and what limits have counted, held against what explains it.
 
 use std::collections::HashMap;
 use std::collections::hash_map::DefaultHasher;
@@ -37,21 +37,13 @@ const NAMED: usize = 100;
 /// What the transfers say that other tables say again.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Explained {
-    /// The lines of the wallets' statements.
-    lines: Fingerprint,
     /// What calls were charged of balances and payments, and what of it was given back.
     charges: Fingerprint,
     refunds: Fingerprint,
 }
 
 impl Explained {
-    /// Counts a transfer after which its accounts have the balances that `after` says.
-    pub fn add(&mut self, number: u64, transfer: &Transfer, after: impl Fn(&Account) -> i64) {
-        for (account, _) in transfer.postings() {
-            if let Account::Wallet(wallet) = account {
-                self.lines.add((wallet, number), &[1, after(account).cast_unsigned()]);
-            }
-        }
+    pub fn add(&mut self, transfer: &Transfer) {
         match transfer.kind {
             Kind::Charge => self.charges.add((transfer.reference, &transfer.debit), &[transfer.amount.get()]),
             Kind::Refund => self.refunds.add((transfer.reference, &transfer.credit), &[transfer.amount.get()]),
@@ -77,15 +69,13 @@ pub(super) struct Receipts {
     pub served: Fingerprint,
 }
 
-/// Adds what is wrong with statements, receipts, usage and limits. `None` when `stop` has ended it.
+/// Adds what is wrong with receipts, usage and limits. `None` when `stop` has ended it.
 pub(super) fn check(
     snapshot: &Snapshot,
     explained: &Explained,
     stop: &dyn Fn() -> bool,
     problems: &mut Vec<String>,
 ) -> Result<Option<Receipts>, Broken> {
-    let mut lines = Fingerprint::default();
-    snapshot.lines(|wallet, number, after| lines.add((wallet, number), &[1, after.cast_unsigned()]))?;
     let mut received = Received { limits: Limits::of(snapshot)?, ..Received::default() };
     let ended = snapshot.receipts(|request, receipt| {
         if received.receipts.is_multiple_of(1024) && stop() {
@@ -96,10 +86,6 @@ pub(super) fn check(
     })?;
     if ended.is_break() {
         return Ok(None);
-    }
-    if lines != explained.lines {
-        problems.push("the wallets' statements do not say what the transfers say".into());
-        name_lines(snapshot, problems)?;
     }
     if received.explained.charges != explained.charges {
         problems.push("receipts do not say what calls were charged".into());
@@ -220,31 +206,6 @@ fn explain(limit: Option<&mut Limit>, began: u64, amount: u64) -> bool {
         limit.explained = limit.explained.saturating_add(amount);
     }
     began <= limit.began
-}
-
-/// Looks every line up: slow, and only done when it is known that one is wrong.
-fn name_lines(snapshot: &Snapshot, problems: &mut Vec<String>) -> Result<(), Broken> {
-    let mut balances: HashMap<AccountId, i64> = HashMap::new();
-    let (mut failed, mut named) = (None, 0);
-    let _ = snapshot.transfers(|number, transfer| {
-        for (account, amount) in transfer.postings() {
-            let Account::Wallet(wallet) = account else { continue };
-            let after = balances.entry(*wallet).or_default();
-            *after = after.saturating_add(amount);
-            match snapshot.line(*wallet, number) {
-                Ok(Some(line)) if line == *after => continue,
-                Ok(Some(line)) => {
-                    problems
-                        .push(format!("the statement of {wallet} says {line} micros after transfer {number}, it was {after}"));
-                }
-                Ok(None) => problems.push(format!("transfer {number} is missing in the statement of {wallet}")),
-                Err(error) => failed = Some(error),
-            }
-            named += 1;
-        }
-        if failed.is_some() || named >= NAMED { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    })?;
-    failed.map_or(Ok(()), Err)
 }
 
 /// Looks the receipt of every transfer of a kind up: slow, and only done when it is known that one is wrong.

@@ -12,6 +12,7 @@ mod compact;
 mod derived;
 #[cfg(feature = "fault-points")]
 pub mod faulty;
+mod queue;
 mod rebuild;
 mod reconcile;
 mod recover;
@@ -28,7 +29,6 @@ mod written;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 
@@ -41,19 +41,19 @@ use crate::ids::{PaymentId, RequestId};
 use crate::money::Micros;
 use crate::tariff::Usage;
 
-pub use book::{Claim, Close, Refused};
+pub use book::{Claim, Close, Expected, Refused};
 pub use calls::{Draw, KeyDraw, Nonce, Standing};
 pub use recover::Recovered;
 pub use reservation::{Deposit, Paid, Reservation};
 pub use rows::{Account, Attempt, Grant, Outcome, Payment, Receipt, Spending, State};
 pub use statement::{Entry, Movement, Used};
 pub use store::copy_on;
-pub use verify::{Counted, Report, repair_derived};
+pub use verify::{Counted, Report, key_events_of_file, repair_derived};
 
 use book::{Book, Write};
+use queue::{Batch, Queue};
 use snapshot::Snapshot;
 use store::Store;
-use writer::{Batch, Message};
 
 /// The name of the ledger in the data folder.
 pub const FILE: &str = "ledger.redb";
@@ -207,7 +207,7 @@ pub struct Ledger {
 struct Inner {
     book: Mutex<Book>,
     store: Arc<Store>,
-    outbox: Sender<Message>,
+    queue: Arc<Queue>,
     backlog: AtomicUsize,
     failed: watch::Sender<Option<String>>,
     clock: Clock,
@@ -242,12 +242,12 @@ impl Ledger {
         recover::check(&store, &book)?;
         fault::point("recover.checked");
         let recovered = recover::resolve(&store, &mut book, clock.now())?;
-        let (outbox, inbox) = channel();
+        let queue = Arc::new(Queue::default());
         let store = Arc::new(store);
         let inner = Arc::new(Inner {
             book: Mutex::new(book),
             store: Arc::clone(&store),
-            outbox,
+            queue: Arc::clone(&queue),
             backlog: AtomicUsize::new(0),
             failed: watch::Sender::new(None),
             clock,
@@ -258,7 +258,7 @@ impl Ledger {
         let weak = Arc::downgrade(&inner);
         let thread = std::thread::Builder::new()
             .name("ledger".into())
-            .spawn(move || writer::run(store, inbox, weak))
+            .spawn(move || writer::run(store, queue, weak))
             .map_err(|error| Broken::new("start the writer", error))?;
         if let Ok(mut writer) = inner.writer.lock() {
             *writer = Some(thread);
@@ -269,8 +269,7 @@ impl Ledger {
     /// Commits what is queued and ends the writer. Commands after it are refused.
     pub fn close(&self) {
         fault::point("close.before");
-        // A send fails only when the writer is gone already.
-        let _ = self.inner.outbox.send(Message::Stop);
+        self.inner.queue.close();
         let thread = self.inner.writer.lock().ok().and_then(|mut writer| writer.take());
         if thread.is_some_and(|thread| thread.join().is_err()) {
             self.inner.fail("the writer thread panicked");
@@ -515,11 +514,14 @@ impl Ledger {
         let ticket = book.ticket;
         let writes = command(&self.inner, &mut book)?;
         self.inner.backlog.fetch_add(1, Ordering::Relaxed);
-        self.inner.outbox.send(Message::Batch(Batch { ticket, writes, ack })).map_err(|_| {
-            // Memory is ahead of a disk that will not follow.
-            self.inner.fail("the writer is gone");
-            Denied::Stopped(Stopped)
-        })
+        // Refused when the ledger is being closed, or when its writer has ended and said why.
+        if self.inner.queue.push(Batch { ticket, writes, ack }) { Ok(()) } else { Err(Stopped.into()) }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.queue.desert();
     }
 }
 

@@ -1,4 +1,4 @@
-//! What is derived from transfers and receipts, made anew: balances, statements, usage, and what limits have counted.
+//! What is derived from transfers and receipts, made anew: balances, usage, and what limits have counted.
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
@@ -7,9 +7,9 @@ use std::path::Path;
 use redb::{ReadableDatabase as _, ReadableTable as _, WriteTransaction};
 
 use super::commit::{add, sums_of};
-use super::rows::{Account, Receipt, Transfer};
+use super::rows::{Account, Balance, Receipt};
 use super::snapshot::Snapshot;
-use super::tables::{ALLOWANCES, BALANCES, BY_WALLET, KEY_SPENDING, USAGE};
+use super::tables::{ALLOWANCES, BALANCES, KEY_SPENDING, USAGE};
 use super::{Broken, store};
 use crate::account::AccountId;
 use crate::ids::KeyId;
@@ -28,32 +28,19 @@ fn failed(error: impl Into<redb::Error>) -> Broken {
     Broken::new("rebuild", error.into())
 }
 
-/// Writes rows for each row that is read, until a write fails.
-fn each<T>(wrote: &mut Result<(), redb::Error>, row: T, write: impl FnOnce(T) -> Result<(), redb::Error>) -> ControlFlow<()> {
-    *wrote = write(row);
-    if wrote.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-}
-
 fn from_transfers(snapshot: &Snapshot, tx: &WriteTransaction) -> Result<(), Broken> {
-    tx.delete_table(BALANCES).and_then(|_| tx.delete_table(BY_WALLET)).map_err(failed)?;
-    let mut by_wallet = tx.open_table(BY_WALLET).map_err(failed)?;
-    let mut sums: HashMap<Account, i64> = HashMap::new();
-    let mut wrote = Ok(());
-    let mut post = |(number, transfer): (u64, Transfer)| -> Result<(), redb::Error> {
+    let mut sums: HashMap<Account, Balance> = HashMap::new();
+    let _ = snapshot.transfers(|number, transfer| {
         for (account, amount) in transfer.postings() {
-            let sum = sums.entry(account.clone()).or_default();
-            *sum = sum.saturating_add(amount);
-            if let Account::Wallet(wallet) = account {
-                by_wallet.insert((wallet.to_bytes().as_slice(), number), *sum)?;
-            }
+            let before = sums.get(account).map_or(0, |balance| balance.amount);
+            sums.insert(account.clone(), Balance { amount: before.saturating_add(amount), last: number });
         }
-        Ok(())
-    };
-    let _ = snapshot.transfers(|number, transfer| each(&mut wrote, (number, transfer), &mut post))?;
-    wrote.map_err(failed)?;
+        ControlFlow::Continue(())
+    })?;
+    tx.delete_table(BALANCES).map_err(failed)?;
     let mut balances = tx.open_table(BALANCES).map_err(failed)?;
-    for (account, sum) in &sums {
-        balances.insert(account.to_key().as_slice(), *sum).map_err(failed)?;
+    for (account, balance) in &sums {
+        balances.insert(account.to_key().as_slice(), (balance.amount, balance.last)).map_err(failed)?;
     }
     Ok(())
 }
@@ -79,7 +66,10 @@ fn from_receipts(snapshot: &Snapshot, tx: &WriteTransaction) -> Result<(), Broke
         usage.insert(name, add(before, sums))?;
         Ok(())
     };
-    let _ = snapshot.receipts(|_, receipt| each(&mut wrote, receipt, &mut count))?;
+    let _ = snapshot.receipts(|_, receipt| {
+        wrote = count(receipt);
+        if wrote.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    })?;
     wrote.map_err(failed)?;
     let mut spending = tx.open_table(KEY_SPENDING).map_err(failed)?;
     for (key, spent) in &keys {

@@ -96,6 +96,12 @@ impl Paid {
         Ok(granted)
     }
 
+    /// What is left of today's allowance of the wallet that pays; nothing for a payment.
+    pub fn allowance_left(&self) -> Micros {
+        let now = self.0.ledger.inner.clock.now();
+        self.0.ledger.inner.lock().map_or(Micros::ZERO, |book| book.allowance_for(self.0.request, now))
+    }
+
     /// Charges the call, at most what is held, and gives the rest back; `usage` goes into its receipt. Returns the charge.
     pub fn post(mut self, owed: Micros, usage: Usage) -> Micros {
         self.0.end(Close::Post(owed), usage)

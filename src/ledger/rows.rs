@@ -110,8 +110,27 @@ pub struct Transfer {
     pub kind: Kind,
     pub reference: Reference,
     pub at: Timestamp,
+    /// Its line in the statement of the wallet that it is about, if it is about one.
+    pub line: Option<Line>,
     /// The hash chain: SHA-256 of the hash before and of this row, cut to eight bytes.
     pub hash: [u8; 8],
+}
+
+/// A line of a wallet's statement. Each knows the one before, so that a statement needs no table of its own, which every
+/// call would have to write to in another place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Line {
+    /// What the wallet had after it, in micros.
+    pub after: i64,
+    /// The transfer before this one that was about the same wallet.
+    pub previous: Option<u64>,
+}
+
+/// What an account has, and the last transfer about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Balance {
+    pub amount: i64,
+    pub last: u64,
 }
 
 impl Transfer {
@@ -143,6 +162,11 @@ impl Transfer {
         out.extend(self.amount.get().to_be_bytes());
         out.extend(self.at.millis().to_be_bytes());
         out.push(self.kind as u8);
+        out.push(u8::from(self.line.is_some()));
+        if let Some(line) = self.line {
+            out.extend(line.after.to_be_bytes());
+            out.extend(line.previous.unwrap_or(NONE).to_be_bytes());
+        }
         match self.reference {
             Reference::Payment(id) => {
                 out.push(1);
@@ -167,17 +191,30 @@ impl Transfer {
         let amount = Micros::new(u64::from_be_bytes(bytes.get(8..16)?.try_into().ok()?));
         let at = Timestamp::from_millis(u64::from_be_bytes(bytes.get(16..24)?.try_into().ok()?));
         let kind = Kind::from_byte(*bytes.get(24)?)?;
-        let (reference, rest) = match bytes.get(25)? {
-            1 => (Reference::Payment(PaymentId(bytes.get(26..58)?.try_into().ok()?)), 58),
-            2 => (Reference::Request(RequestId(u128::from_be_bytes(bytes.get(26..42)?.try_into().ok()?))), 42),
+        let (line, rest) = match bytes.get(25)? {
+            0 => (None, bytes.get(26..)?),
+            1 => {
+                let (line, rest) = bytes.get(26..)?.split_at_checked(16)?;
+                let after = i64::from_be_bytes(line.get(..8)?.try_into().ok()?);
+                let previous = u64::from_be_bytes(line.get(8..)?.try_into().ok()?);
+                (Some(Line { after, previous: Some(previous).filter(|previous| *previous != NONE) }), rest)
+            }
             _ => return None,
         };
-        let (length, accounts) = bytes.get(rest..)?.split_first()?;
+        let (reference, rest) = match rest.first()? {
+            1 => (Reference::Payment(PaymentId(rest.get(1..33)?.try_into().ok()?)), rest.get(33..)?),
+            2 => (Reference::Request(RequestId(u128::from_be_bytes(rest.get(1..17)?.try_into().ok()?))), rest.get(17..)?),
+            _ => return None,
+        };
+        let (length, accounts) = rest.split_first()?;
         let (debit, credit) = accounts.split_at_checked(usize::from(*length))?;
         let (debit, credit) = (Account::from_key(debit)?, Account::from_key(credit)?);
-        Some(Transfer { debit, credit, amount, kind, reference, at, hash })
+        Some(Transfer { debit, credit, amount, kind, reference, at, line, hash })
     }
 }
+
+/// No transfer has this number.
+const NONE: u64 = u64::MAX;
 
 /// Whose money stands for a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -427,12 +464,18 @@ mod tests {
             kind: Kind::Charge,
             reference: Reference::Request(RequestId(77)),
             at: Timestamp::from_millis(9),
+            line: None,
             hash: [0; 8],
         };
-        transfer.hash = transfer.chained([1; 8]);
-        let read = Transfer::from_bytes(&transfer.to_bytes()).unwrap();
-        assert_eq!(read, transfer);
-        let forged = Transfer { amount: Micros::new(4), ..read };
-        assert_ne!(forged.chained([1; 8]), forged.hash);
+        for line in [None, Some(Line { after: 7, previous: None }), Some(Line { after: -1, previous: Some(3) })] {
+            transfer.line = line;
+            transfer.hash = transfer.chained([1; 8]);
+            let read = Transfer::from_bytes(&transfer.to_bytes()).unwrap();
+            assert_eq!(read, transfer);
+            let other = Some(Line { after: 8, previous: Some(0) });
+            for forged in [Transfer { amount: Micros::new(4), ..read.clone() }, Transfer { line: other, ..read }] {
+                assert_ne!(forged.chained([1; 8]), forged.hash);
+            }
+        }
     }
 }

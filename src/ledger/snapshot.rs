@@ -6,11 +6,10 @@ use redb::{ReadTransaction, ReadableTable as _, TableDefinition};
 
 use super::Broken;
 use super::commit::UsageName;
-use super::rows::{Account, Grant, Hold, Payment, Receipt, Reference, Transfer};
+use super::rows::{Account, Balance, Grant, Hold, Payment, Receipt, Reference, Transfer};
 use super::statement::{Entry, Movement, Used};
 use super::tables::{
-    ALLOWANCES, BALANCES, BY_WALLET, GRANTS, HOLDS, KEY_EVENTS, KEY_SPENDING, PAY_OPEN, PAYMENTS, RECEIPTS, TRANSFERS, USAGE,
-    UsageSums,
+    ALLOWANCES, BALANCES, GRANTS, HOLDS, KEY_EVENTS, KEY_SPENDING, PAY_OPEN, PAYMENTS, RECEIPTS, TRANSFERS, USAGE, UsageSums,
 };
 use crate::account::AccountId;
 use crate::clock::Day;
@@ -20,9 +19,9 @@ use crate::ids::{KeyId, PaymentId, RequestId};
 pub struct Snapshot<'a>(pub &'a ReadTransaction);
 
 impl Snapshot<'_> {
-    pub fn balances(&self, mut visit: impl FnMut(Account, i64)) -> Result<(), Broken> {
-        for_each(self.0, BALANCES, |key, balance| {
-            visit(Account::from_key(key).ok_or_else(|| Broken::row("balances"))?, balance);
+    pub fn balances(&self, mut visit: impl FnMut(Account, Balance)) -> Result<(), Broken> {
+        for_each(self.0, BALANCES, |key, (amount, last)| {
+            visit(Account::from_key(key).ok_or_else(|| Broken::row("balances"))?, Balance { amount, last });
             Ok(())
         })
     }
@@ -103,23 +102,32 @@ impl Snapshot<'_> {
 
     /// Lines of a wallet's statement, the newest first; whether there are more.
     pub fn statement(&self, wallet: AccountId, limit: usize, offset: usize) -> Result<(Vec<Entry>, bool), Broken> {
-        let failed = |error: redb::Error| Broken::new("read by_wallet", error);
-        let lines = self.0.open_table(BY_WALLET).map_err(|error| failed(error.into()))?;
+        let failed = |error: redb::Error| Broken::new("read transfers", error);
         let transfers = self.0.open_table(TRANSFERS).map_err(|error| failed(error.into()))?;
-        let key = wallet.to_bytes();
-        let range = lines.range((key.as_slice(), 0)..=(key.as_slice(), u64::MAX)).map_err(|error| failed(error.into()))?;
-        let mut entries = Vec::new();
-        for line in range.rev().skip(offset) {
+        let (mut next, mut skipped, mut entries) = (self.last_transfer(wallet)?, 0, Vec::new());
+        while let Some(number) = next {
             if entries.len() == limit {
                 return Ok((entries, true));
             }
-            let (line, after) = line.map_err(|error| failed(error.into()))?;
-            let number = line.value().1;
             let row = transfers.get(number).map_err(|error| failed(error.into()))?;
             let transfer = row.and_then(|row| Transfer::from_bytes(row.value())).ok_or_else(|| Broken::row("transfers"))?;
-            entries.push(self.entry(wallet, number, &transfer, after.value())?);
+            // Lower with every line, so that this ends whatever the rows say.
+            let line = transfer.line.filter(|line| line.previous < Some(number)).ok_or_else(|| Broken::row("transfers"))?;
+            next = line.previous;
+            match skipped < offset {
+                true => skipped += 1,
+                false => entries.push(self.entry(wallet, number, &transfer, line.after)?),
+            }
         }
         Ok((entries, false))
+    }
+
+    /// The last transfer about a wallet.
+    fn last_transfer(&self, wallet: AccountId) -> Result<Option<u64>, Broken> {
+        let failed = |error: redb::Error| Broken::new("read balances", error);
+        let balances = self.0.open_table(BALANCES).map_err(|error| failed(error.into()))?;
+        let balance = balances.get(Account::Wallet(wallet).to_key().as_slice()).map_err(|error| failed(error.into()))?;
+        Ok(balance.map(|balance| balance.value().1))
     }
 
     fn entry(&self, wallet: AccountId, number: u64, transfer: &Transfer, balance_after: i64) -> Result<Entry, Broken> {
@@ -159,22 +167,6 @@ impl Snapshot<'_> {
         let rows = table.range(number.saturating_add(1)..).map_err(|error| failed(error.into()))?;
         rows.map(|row| row.map(|(seq, event)| (seq.value(), event.value().to_vec())).map_err(|error| failed(error.into())))
             .collect()
-    }
-
-    /// Every line of every statement: its wallet, its transfer, and the balance after it.
-    pub fn lines(&self, mut visit: impl FnMut(AccountId, u64, i64)) -> Result<(), Broken> {
-        for_each(self.0, BY_WALLET, |(wallet, number), after| {
-            visit(account(wallet, "by_wallet")?, number, after);
-            Ok(())
-        })
-    }
-
-    /// What a wallet's statement says the balance was after a transfer.
-    pub fn line(&self, wallet: AccountId, number: u64) -> Result<Option<i64>, Broken> {
-        let failed = |error: redb::Error| Broken::new("read by_wallet", error);
-        let lines = self.0.open_table(BY_WALLET).map_err(|error| failed(error.into()))?;
-        let line = lines.get((wallet.to_bytes().as_slice(), number)).map_err(|error| failed(error.into()))?;
-        Ok(line.map(|line| line.value()))
     }
 
     pub fn usage_sums(&self, mut visit: impl FnMut(UsageName<'_>, UsageSums)) -> Result<(), Broken> {

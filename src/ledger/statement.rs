@@ -2,7 +2,7 @@
 
 use super::calls::Standing;
 use super::rows::{Account, Grant, Kind, Receipt, Reference, Spending};
-use super::{Denied, Ledger};
+use super::{Denied, Expected, Ledger};
 use crate::account::AccountId;
 use crate::clock::{Day, Period, Timestamp};
 use crate::ids::{KeyId, RequestId};
@@ -65,6 +65,11 @@ impl Ledger {
     /// What a wallet has, holds and can spend, all from one moment.
     pub fn standing(&self, wallet: AccountId) -> Result<Standing, Denied> {
         Ok(self.inner.lock()?.standing(wallet, self.inner.clock.now()))
+    }
+
+    /// What a wallet can spend, and what of its own is still settling.
+    pub fn expected(&self, wallet: AccountId) -> Result<Expected, Denied> {
+        Ok(self.inner.lock()?.expected(wallet))
     }
 
     /// What a key has spent in the period that lasts.

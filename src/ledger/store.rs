@@ -7,11 +7,11 @@ use std::path::Path;
 use redb::backends::FileBackend;
 use redb::{Database, ReadTransaction, ReadableDatabase as _, ReadableTable as _, StorageBackend};
 
-use super::book::{Book, Remembered, Write};
+use super::book::{Book, Write};
 use super::commit::apply;
-use super::rows::{Account, Hold, Spending, Transfer};
+use super::rows::{Hold, Spending, Transfer};
 use super::snapshot::{Snapshot, for_each, json};
-use super::tables::{self, BALANCES, HOLDS, KEY_EVENTS, META, NONCES, PAY_OPEN, PAYMENTS, SCHEMA, TRANSFERS};
+use super::tables::{self, HOLDS, KEY_EVENTS, META, NONCES, PAY_OPEN, PAYMENTS, SCHEMA, TRANSFERS};
 use super::{Broken, Money};
 use crate::clock::Timestamp;
 use crate::fault;
@@ -111,10 +111,7 @@ impl Store {
     pub fn load(&self) -> Result<Book, Broken> {
         let tx = self.read()?;
         let mut book = Book { boot: boot(&tx)?, ..Book::default() };
-        for_each(&tx, BALANCES, |key, balance| {
-            book.balances.insert(Account::from_key(key).ok_or_else(|| Broken::row("balances"))?, balance);
-            Ok(())
-        })?;
+        Snapshot(&tx).balances(|account, balance| _ = book.balances.insert(account, balance))?;
         load_limits(&tx, &mut book)?;
         for_each(&tx, HOLDS, |request, row| {
             book.count(RequestId(request), Hold::from_bytes(row).ok_or_else(|| Broken::row("holds"))?);
@@ -124,7 +121,7 @@ impl Store {
         for_each(&tx, PAY_OPEN, |id, ()| {
             let row =
                 payments.get(id).map_err(|error| Broken::new("read payments", error))?.ok_or_else(|| Broken::row("pay_open"))?;
-            book.payments.insert(PaymentId(*id), Remembered { row: json(row.value())?, ticket: 0 });
+            book.remember(PaymentId(*id), json(row.value())?, 0);
             Ok(())
         })?;
         let transfers = tx.open_table(TRANSFERS).map_err(|error| Broken::new("read transfers", error))?;

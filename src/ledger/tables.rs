@@ -3,10 +3,9 @@
 use redb::{ReadTransaction, ReadableTable as _, TableDefinition, WriteTransaction};
 
 pub const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
-pub const BALANCES: TableDefinition<&[u8], i64> = TableDefinition::new("balances");
+/// What each account has, and the last transfer about it, where the statement of a wallet begins.
+pub const BALANCES: TableDefinition<&[u8], (i64, u64)> = TableDefinition::new("balances");
 pub const TRANSFERS: TableDefinition<u64, &[u8]> = TableDefinition::new("transfers");
-/// (wallet, transfer) of each transfer from or to a wallet, with what the wallet had after it: its statement.
-pub const BY_WALLET: TableDefinition<(&[u8], u64), i64> = TableDefinition::new("by_wallet");
 pub const PAYMENTS: TableDefinition<&[u8; 32], &[u8]> = TableDefinition::new("payments");
 /// Payments the chain may still change, so that a start need not read all of them.
 pub const PAY_OPEN: TableDefinition<&[u8; 32], ()> = TableDefinition::new("pay_open");
@@ -34,7 +33,6 @@ pub const SCHEMA: u64 = 3;
 pub fn prepare(tx: &WriteTransaction) -> Result<(), redb::Error> {
     tx.open_table(BALANCES)?;
     tx.open_table(TRANSFERS)?;
-    tx.open_table(BY_WALLET)?;
     tx.open_table(PAYMENTS)?;
     tx.open_table(PAY_OPEN)?;
     tx.open_table(HOLDS)?;
@@ -57,7 +55,6 @@ pub fn copy(read: &ReadTransaction, write: &WriteTransaction) -> Result<(), redb
     copy_table(read, write, META)?;
     copy_table(read, write, BALANCES)?;
     copy_table(read, write, TRANSFERS)?;
-    copy_table(read, write, BY_WALLET)?;
     copy_table(read, write, PAYMENTS)?;
     copy_table(read, write, PAY_OPEN)?;
     copy_table(read, write, HOLDS)?;

@@ -8,7 +8,7 @@ use redb::{ReadTransaction, ReadableDatabase as _};
 use serde::Serialize;
 
 use super::derived::{Explained, Fingerprint};
-use super::rows::{Account, Fund, Hold, Kind, Payment, Reference, State, Transfer};
+use super::rows::{Account, Balance, Fund, Hold, Kind, Line, Payment, Reference, State, Transfer};
 use super::snapshot::Snapshot;
 use super::store;
 use super::{Broken, derived, rebuild, reconcile, rescue};
@@ -68,7 +68,15 @@ impl Report {
     }
 }
 
-/// Makes what is derived anew: balances and statements from the transfers, usage and what limits have counted from the
+/// The keys' journal of a ledger file that no gateway has open.
+pub fn key_events_of_file(path: &Path) -> Result<Vec<(u64, Vec<u8>)>, Broken> {
+    let _lock = rescue::lock(path)?;
+    let db = rescue::marked_on_failure(path, || store::existing(path))?;
+    let tx = db.begin_read().map_err(|error| Broken::new("read", error))?;
+    Snapshot(&tx).key_events_after(0)
+}
+
+/// Makes what is derived anew: balances from the transfers, usage and what limits have counted from the
 /// receipts. Everything else stays as it is.
 pub fn repair_derived(path: &Path) -> Result<(), Broken> {
     let _lock = rescue::lock(path)?;
@@ -81,7 +89,7 @@ const ASK_EVERY: u64 = 1024;
 /// Everything a check adds up on its way through the postings.
 #[derive(Default)]
 struct Sums {
-    balances: HashMap<Account, i64>,
+    balances: HashMap<Account, Balance>,
     sum: i128,
     /// Transfers that say that money came in for a payment.
     arrivals: u64,
@@ -151,7 +159,10 @@ fn check_transfers(
         head = transfer.hash;
         expected = seq + 1;
         report.postings += 2;
-        sums.add(seq, &transfer);
+        let line = sums.add(seq, &transfer);
+        if transfer.line != line {
+            problems.push(format!("transfer {seq} says {:?} of its wallet's statement, it is {line:?}", transfer.line));
+        }
         ControlFlow::Continue(())
     })?;
     if ended.is_break() {
@@ -164,27 +175,37 @@ fn check_transfers(
 }
 
 impl Sums {
-    fn add(&mut self, number: u64, transfer: &Transfer) {
+    /// Adds one up; returns the line that it is in its wallet's statement.
+    fn add(&mut self, number: u64, transfer: &Transfer) -> Option<Line> {
+        let mut line = None;
         for (account, amount) in transfer.postings() {
             self.sum += i128::from(amount);
-            let balance = self.balances.entry(account.clone()).or_default();
-            *balance = balance.saturating_add(amount);
+            let before = self.balances.get(account).copied();
+            let after = before.map_or(0, |before| before.amount).saturating_add(amount);
+            self.balances.insert(account.clone(), Balance { amount: after, last: number });
+            if let Account::Wallet(_) = account {
+                line = Some(Line { after, previous: before.map(|before| before.last) });
+            }
         }
         self.arrivals += u64::from(arrival(transfer).is_some());
-        let balances = &self.balances;
-        self.explained.add(number, transfer, |account| balances.get(account).copied().unwrap_or(0));
+        self.explained.add(transfer);
+        line
     }
 
     fn balance(&self, account: &Account) -> i64 {
-        self.balances.get(account).copied().unwrap_or(0)
+        self.balances.get(account).map_or(0, |balance| balance.amount)
     }
 }
 
 fn check_balances(snapshot: &Snapshot, sums: &Sums, report: &mut Report, problems: &mut Vec<String>) -> Result<(), Broken> {
     let mut seen = HashSet::new();
     snapshot.balances(|account, balance| {
+        let Balance { amount: balance, last } = balance;
         if balance != sums.balance(&account) {
             problems.push(format!("{account} has {balance} micros, its postings sum to {}", sums.balance(&account)));
+        }
+        if sums.balances.get(&account).is_some_and(|summed| summed.last != last) {
+            problems.push(format!("{last} is not the last transfer of {account}"));
         }
         if balance < 0 && !account.may_be_negative() {
             problems.push(format!("{account} is below zero: {balance} micros"));

@@ -11,6 +11,7 @@
 //!   library reads nothing before it has written everything, and would report a broken connection.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -96,8 +97,8 @@ impl Wire {
                 self.answer = Answering::Known(known);
                 return Poll::Ready(Ok(true));
             }
-            let mut buffer = [0; 8 * 1024];
-            let mut buffer = ReadBuf::new(&mut buffer);
+            let mut buffer = [MaybeUninit::uninit(); 8 * 1024];
+            let mut buffer = ReadBuf::uninit(&mut buffer);
             let read = ready!(self.io.pin().poll_read(cx, &mut buffer));
             if read.is_err() || buffer.filled().is_empty() {
                 return Poll::Ready(if head.has_begun() { Err(cut_short()) } else { read.map(|()| false) });

@@ -58,6 +58,7 @@ pub enum Shape {
     OpenAi,
     Anthropic,
     Plain,
+    TopUp,
     None,
 }
 

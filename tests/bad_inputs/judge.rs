@@ -82,6 +82,9 @@ fn shape(shape: Shape, body: &Value) -> Option<String> {
             body["type"] == "error" && text("message") && text("code") && ANTHROPIC_TYPES.contains(&kind)
         }
         Shape::Plain => error.is_string() && body["code"].is_string(),
+        // Where it begins, the answer is an offer and no error.
+        Shape::TopUp if body["error"] == "Payment required" => body["accepts"].is_array(),
+        Shape::TopUp => error.is_string() && body["message"].is_string() && body["details"]["code"].is_string(),
         Shape::None => true,
     };
     (!fine).then(|| format!("not in the shape {shape:?}: {body}"))
@@ -117,11 +120,16 @@ fn payment(case: &Case, answer: &Answer) -> Option<String> {
 /// What may have moved: everything for a served call, nothing for a refused one.
 pub fn moves(case: &Case, served: bool, amount: Option<u64>, before: Moved, after: Moved) -> Option<String> {
     let paid = served || case.settled;
+    let is_call = case.shape != Shape::TopUp;
     let expected = Moved {
         earned: before.earned + amount.filter(|_| paid).unwrap_or(0),
         transactions: before.transactions + u64::from(paid && amount.is_some()),
         // An upstream that behaves badly may be asked again.
-        calls: if case.upstream.is_some() { after.calls } else { before.calls + usize::from(paid && amount.is_some()) },
+        calls: if case.upstream.is_some() {
+            after.calls
+        } else {
+            before.calls + usize::from(is_call && paid && amount.is_some())
+        },
     };
     (after != expected).then(|| format!("moved {after:?}, expected {expected:?}"))
 }

@@ -2,10 +2,12 @@
 
 mod case;
 mod judge;
+mod keys;
 mod messages;
 mod payments;
 mod run;
 mod shop;
+mod topup;
 mod trouble;
 mod wire;
 
@@ -23,12 +25,17 @@ use run::Runner;
 use serde_json::Value;
 use shop::Shop;
 
-const WIDE: [&str; 3] = ["per_ip_per_second = 100000", "per_ip_burst = 100000", "payments_per_ip_per_minute = 100000"];
+const WIDE: [&str; 4] = [
+    "per_ip_per_second = 100000",
+    "per_ip_burst = 100000",
+    "payments_per_ip_per_minute = 100000",
+    "top_ups_per_ip_per_minute = 100000",
+];
 /// An upstream that refuses does so before anything is settled, however slow the machine is.
 const PATIENT: &str = "settle_after_ms = 20000";
 
 /// Cases that run on the common server, on one of their own, later, and in another test. A change here is one of the table.
-const COUNTS: [usize; 4] = [328, 4, 14, 7];
+const COUNTS: [usize; 4] = [339, 25, 11, 11];
 
 #[test]
 fn every_bad_input_is_refused_in_its_own_words_and_moves_nothing() {
@@ -127,16 +134,29 @@ fn another_forwarded_address_with_every_request_is_still_one_caller() {
 }
 
 #[test]
+fn every_key_that_is_none_or_may_not_is_refused_in_its_own_words_and_no_wallet_pays_for_it() {
+    let of_keys = |case: &Case| case.server.as_deref() == Some("keys");
+    let cases: Vec<_> = Case::all().into_iter().filter(of_keys).collect();
+    let limits = [&WIDE[..], &["balance_reads_per_minute = 100000", "key_changes_per_ip_per_minute = 100000"]].concat();
+    let (done, messages) = keys::run(&cases, &limits);
+    messages.assert_are_those_of("keys.txt");
+    assert_eq!(done, 21, "every one of them");
+}
+
+#[test]
 fn a_buyer_in_trouble_that_is_not_its_own_is_told_what_to_do() {
     trouble::all().assert_are_those_of("troubles.txt");
 }
 
 /// Codes that no buyer can bring about here, and why.
-const NOT_HEARD: [(Code, &str); 7] = [
-    (Code::KeyRevoked, "keys are not sold yet"),
-    (Code::InsufficientBalance, "nor is prepaid use"),
-    (Code::ModelNotAllowed, "keys are not sold yet"),
-    (Code::SpendLimitExceeded, "keys are not sold yet"),
+const NOT_HEARD: &[(Code, &str)] = &[
+    (Code::WrongPayer, "takes the operator's own key, which the tests of top-ups have"),
+    (Code::NotConfigured, "takes a shop without a network, which the tests of top-ups have"),
+    (Code::InvalidSession, "the routes of owners are held in tests/prepaid"),
+    (Code::TooManyKeys, "the routes of owners are held in tests/prepaid"),
+    (Code::TooManyCalls, "takes calls that run, which tests/prepaid has"),
+    (Code::InvalidSignIn, "the words of sign-ins are held by their reasons, in tests/prepaid"),
+    (Code::WalletMismatch, "the routes of wallets are held in tests/prepaid"),
     (Code::UpgradeRequired, "no route speaks WebSocket, or would be asked to"),
     (Code::LedgerUnavailable, "takes a failing disk, which the tests of the ledger have"),
     (Code::Internal, "a server that is not set up does not start"),
@@ -144,7 +164,7 @@ const NOT_HEARD: [(Code, &str); 7] = [
 
 #[test]
 fn every_code_that_a_buyer_can_meet_has_its_words_in_a_table() {
-    let heard = Messages::codes(&[messages::read("refusals.txt"), messages::read("troubles.txt")].concat());
+    let heard = Messages::codes(&["refusals.txt", "topups.txt", "troubles.txt", "keys.txt"].map(messages::read).concat());
     for code in Code::ALL {
         let excused = NOT_HEARD.iter().any(|(other, _)| *other == code);
         assert_eq!(heard.contains(code.row().code), !excused, "{code:?}: in a table, or excused, and not both");

@@ -17,8 +17,11 @@ impl Messages {
     /// Notes a refusal; what differs from run to run is masked.
     pub fn note(&mut self, answer: &Answer) {
         let body = if answer.status < 400 { last_event(&answer.text()) } else { answer.json() };
-        let Some(code) = body.pointer("/error/code").or(body.get("code")).and_then(Value::as_str) else { return };
-        let message = body.pointer("/error/message").unwrap_or(&body["error"]).as_str().unwrap_or("no message").to_owned();
+        // Where top-ups are paid the code that all shapes share is among the details, and the message stands by itself.
+        let code = body.pointer("/error/code").or(body.get("code")).or(body.pointer("/details/code"));
+        let Some(code) = code.and_then(Value::as_str) else { return };
+        let message = body.pointer("/error/message").or(body.get("message")).unwrap_or(&body["error"]);
+        let message = message.as_str().unwrap_or("no message").to_owned();
         let retry = match (answer.status, answer.header("x-should-retry"), answer.header("retry-after")) {
             (200, _, _) => "in the stream".to_owned(),
             (_, Some("true"), Some(seconds)) => format!("retry in {seconds} s"),

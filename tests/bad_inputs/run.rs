@@ -214,7 +214,7 @@ impl Runner {
             Some("evm_payment" | "concat") => {
                 names.set("ONCHAIN_USED_NONCE", "unused");
                 if spec.get("set").is_some_and(|set| set.to_string().contains("ONCHAIN_USED_NONCE")) {
-                    names.set("ONCHAIN_USED_NONCE", self.used_nonce(offer));
+                    names.set("ONCHAIN_USED_NONCE", self.shop.used_nonce(offer));
                 }
                 payments::make(spec, offer, &names)
             }
@@ -243,17 +243,6 @@ impl Runner {
         self.charges = (self.charges.0 + crate::case::CHARGE, self.charges.1 + crate::case::CHARGE);
         self.secrets.push(first.signature);
         again
-    }
-
-    /// The nonce of an authorization that somebody cancelled or used on the chain before we saw it: here a stranger submitted it.
-    fn used_nonce(&self, offer: &Value) -> String {
-        let names = self.shop.names();
-        let to_other = json!({ "set": { "accepted.payTo": farebox_rig::anvil::OTHER_BUYER.address,
-            "payload.authorization.to": farebox_rig::anvil::OTHER_BUYER.address, "payload.authorization.value": "1" } });
-        let payment = payments::decoded(&payments::make(to_other.as_object().expect("an object"), offer, &names).header);
-        let hash = self.shop.chain.submit(farebox_rig::anvil::MINTER, &payment["payload"]);
-        assert_eq!(self.shop.chain.wait_receipt(&hash)["status"], "0x1");
-        payment["payload"]["authorization"]["nonce"].as_str().expect("hex").to_owned()
     }
 
     fn prepare_wire(&mut self, wire: &str) -> Prepared {
@@ -297,12 +286,12 @@ impl Runner {
 }
 
 /// A header whose value is a payment that must be made first.
-fn is_payment(value: &Value) -> bool {
+pub fn is_payment(value: &Value) -> bool {
     let generator = value.get("gen").and_then(Value::as_str);
     value.get("b64").is_some() || generator.is_some_and(|name| matches!(name, "evm_payment" | "concat" | "replay"))
 }
 
-fn plain_headers(headers: &Map<String, Value>, names: &Names) -> Vec<(String, String)> {
+pub fn plain_headers(headers: &Map<String, Value>, names: &Names) -> Vec<(String, String)> {
     if headers.get("gen").is_some_and(|name| name == "many_headers") {
         return (0..count(headers)).map(|n| (format!("X-Header-{n}"), "1".to_owned())).collect();
     }

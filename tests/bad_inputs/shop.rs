@@ -6,14 +6,14 @@ use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use farebox_rig::anvil::{Anvil, BUYER, MINTER, PAY_TO, POOR_BUYER, SETTLER, word};
+use farebox_rig::anvil::{Anvil, BUYER, MINTER, OTHER_BUYER, PAY_TO, POOR_BUYER, SETTLER, word};
 use farebox_rig::http::Request;
 use farebox_rig::server::{MODEL, Server, UPSTREAM_MODEL};
 use farebox_rig::upstream::{UPSTREAM_KEY, Upstream};
 use serde_json::{Value, json};
 
 use crate::case::Names;
-use crate::payments::BLACKLISTED;
+use crate::payments::{self, BLACKLISTED};
 use crate::wire;
 
 pub const CHAT: &str = "/v1/chat/completions";
@@ -91,6 +91,7 @@ impl Shop {
         names.set("PAYTO_BADSUM", pay_to.replacen('C', "c", 1));
         names.set("USDC", self.chain.usdc());
         names.set("CONTRACT_ADDR", self.chain.usdc());
+        names.set("OTHER_WALLET", OTHER_BUYER.address);
         names.set("EMPTY_WALLET", POOR_BUYER.address);
         names.set("BLACKLISTED", BLACKLISTED.address);
         names.set("UPSTREAM_KEY", UPSTREAM_KEY);
@@ -102,6 +103,17 @@ impl Shop {
         let mut names = self.names.clone();
         names.set("FRESH", self.fresh.fetch_add(1, Ordering::Relaxed));
         names
+    }
+
+    /// The nonce of an authorization that somebody cancelled or used on the chain before we saw it: here a stranger submitted it.
+    pub fn used_nonce(&self, offer: &Value) -> String {
+        let names = self.names();
+        let to_other = json!({ "set": { "accepted.payTo": OTHER_BUYER.address,
+            "payload.authorization.to": OTHER_BUYER.address, "payload.authorization.value": "1" } });
+        let payment = payments::decoded(&payments::make(to_other.as_object().expect("an object"), offer, &names).header);
+        let hash = self.chain.submit(MINTER, &payment["payload"]);
+        assert_eq!(self.chain.wait_receipt(&hash)["status"], "0x1");
+        payment["payload"]["authorization"]["nonce"].as_str().expect("hex").to_owned()
     }
 
     /// The first way to pay for a chat request.

@@ -39,7 +39,8 @@ impl Answer {
     /// The code of an error in any shape.
     pub fn code(&self) -> Option<String> {
         let body = self.json();
-        body.pointer("/error/code").or(body.get("code")).and_then(Value::as_str).map(str::to_owned)
+        let code = body.pointer("/error/code").or(body.get("code")).or(body.pointer("/details/code"));
+        code.and_then(Value::as_str).map(str::to_owned)
     }
 
     /// The offer of a 402.

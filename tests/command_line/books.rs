@@ -9,7 +9,7 @@ use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition}
 use crate::shipped;
 
 const TRANSFERS: TableDefinition<u64, &[u8]> = TableDefinition::new("transfers");
-const BALANCES: TableDefinition<&[u8], i64> = TableDefinition::new("balances");
+const BALANCES: TableDefinition<&[u8], (i64, u64)> = TableDefinition::new("balances");
 
 fn sold_one() -> farebox_rig::server::Server {
     let server = shipped();
@@ -88,7 +88,7 @@ fn change_a_balance(file: &Path) {
         let mut table = tx.open_table(BALANCES).unwrap();
         let first = table.first().unwrap().map(|(key, balance)| (key.value().to_vec(), balance.value()));
         let (key, balance) = first.unwrap();
-        table.insert(key.as_slice(), balance + 1).unwrap();
+        table.insert(key.as_slice(), (balance.0 + 1, balance.1)).unwrap();
     });
 }
 

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use super::{attempt, claim, clock, payment, wait, wallet};
 
-const BALANCES: TableDefinition<&[u8], i64> = TableDefinition::new("balances");
+const BALANCES: TableDefinition<&[u8], (i64, u64)> = TableDefinition::new("balances");
 const PAYMENTS: TableDefinition<&[u8; 32], &[u8]> = TableDefinition::new("payments");
 const TRANSFERS: TableDefinition<u64, &[u8]> = TableDefinition::new("transfers");
 
@@ -41,8 +41,8 @@ fn a_changed_balance_is_noticed_never_sold_on_and_made_anew_from_the_postings() 
     assert_eq!(problems(&path), Vec::<String>::new());
     let db = Database::open(&path).unwrap();
     let tx = db.begin_write().unwrap();
-    let sales = tx.open_table(BALANCES).unwrap().insert(&b"S"[..], 1_000_000).unwrap().map(|old| old.value());
-    assert_eq!(sales, Some(300));
+    let sales = tx.open_table(BALANCES).unwrap().insert(&b"S"[..], (1_000_000, 1)).unwrap().map(|old| old.value());
+    assert_eq!(sales, Some((300, 1)));
     tx.commit().unwrap();
     drop(db);
     assert!(problems(&path).iter().any(|problem| problem.contains("sales has 1000000 micros, its postings sum to 300")));

@@ -195,8 +195,9 @@ fn top_ups_refunds_and_calls_at_once_lose_nothing() {
 #[test]
 fn a_refund_whose_caller_went_away_is_not_made_twice() {
     let ledger = open();
-    top_up(&ledger, 1, 1, COST);
-    assert_eq!(call_at_once(&ledger, 1, |_| draw(wallet(1), COST, 5)).0, 1);
+    top_up(&ledger, 1, 1, 10 * COST);
+    // The operator has earned enough to pay twice.
+    assert_eq!(call_at_once(&ledger, 10, |n| draw(wallet(1), COST, n.into())).0, 10);
     ledger.flush().unwrap().wait_blocking().unwrap();
     wait(async {
         let mut first = Box::pin(ledger.refund(RequestId(5), Micros::new(COST)));
@@ -207,5 +208,5 @@ fn a_refund_whose_caller_went_away_is_not_made_twice() {
         let nothing_left = Refused::Insufficient { available: Micros::ZERO, needed: Micros::new(COST) };
         assert_eq!(again, Err(Denied::Refused(nothing_left)), "done at once: {looked}");
     });
-    close(&ledger, COST, 0);
+    close(&ledger, COST, 9 * COST);
 }

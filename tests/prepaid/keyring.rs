@@ -3,11 +3,14 @@
 #[cfg(feature = "fault-points")]
 mod deaths;
 
+use std::io::Write as _;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use farebox_rig::http::{self, Request};
 use farebox_rig::process::eventually;
+use farebox_rig::provider::{After, Provider, wait_gone};
 use serde_json::{Value, json};
 
 use crate::owner::{DOLLAR, MODEL, OTHER_MODEL, Owner, Proof, Shop, call};
@@ -315,6 +318,78 @@ fn revoking_a_key_ends_the_calls_that_run_with_it_and_gives_back_what_they_held(
     assert_eq!(change.code(), "invalid_request");
     shop.wait_settled(&owner);
     shop.close(&[(&owner, balance - 165)]);
+}
+
+#[test]
+fn who_revokes_its_key_when_a_plain_answer_has_passed_has_not_had_it_for_nothing() {
+    // All but the last byte, and then nothing until the gateway leaves.
+    let provider = Provider::start(|_, stream| {
+        let message = json!({ "role": "assistant", "content": "all that was asked for" });
+        let usage = json!({ "prompt_tokens": 20, "completion_tokens": 7, "total_tokens": 27 });
+        let choices = json!([{ "index": 0, "message": message, "finish_reason": "stop" }]);
+        let body =
+            json!({ "id": "x", "object": "chat.completion", "model": "m", "choices": choices, "usage": usage }).to_string();
+        let head = format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n", body.len() + 1);
+        stream.write_all(format!("{head}{body}").as_bytes()).expect("the gateway is there");
+        wait_gone(stream);
+        After::Close
+    });
+    let (mut shop, owner) = (Shop::open(), Owner::new(1));
+    shop.server.reconfigure(|text| text.replace(&shop.upstream.url(), &provider.url()));
+    shop.server.restart();
+    shop.top_up(&owner, 1_000_000);
+    let (id, key) = shop.mint(&owner, &json!({ "name": "k" }));
+    let mut answer = http::open(shop.server.address(), &call(&key, MODEL, "", false)).unwrap();
+    let mut read = Vec::new();
+    while !String::from_utf8_lossy(&read).contains("total_tokens") {
+        read.extend(answer.next_chunk().expect("all but the last byte comes"));
+    }
+    assert_eq!(shop.ask("POST", &format!("/api/keys/{id}/revoke"), &shop.sign_in(&owner), None).status, 200);
+    while answer.next_chunk().is_some() {}
+    assert!(!answer.complete, "it broke off");
+    shop.wait_settled(&owner);
+    shop.close(&[(&owner, 1_000_000 - 165)]);
+}
+
+#[test]
+fn a_call_that_begins_after_a_revocation_was_answered_is_refused_and_every_other_is_charged_or_not_served() {
+    let (shop, owner) = (Shop::with("", "streams_per_account = 100"), Owner::new(1));
+    shop.top_up(&owner, 1_000_000);
+    let (id, key) = shop.mint(&owner, &json!({ "name": "leaked" }));
+    let session = shop.session(&owner);
+    let revoked = AtomicBool::new(false);
+    let calls: Vec<(bool, String)> = thread::scope(|scope| {
+        let work = || {
+            let mut seen: Vec<(bool, String)> = Vec::new();
+            // Some calls more than it takes to be refused.
+            while seen.iter().filter(|(late, ..)| *late).count() < 3 {
+                let late = revoked.load(Ordering::SeqCst);
+                let answer = shop.call(&key, MODEL);
+                let code = match answer.status {
+                    200 if answer.complete => "served".to_owned(),
+                    200 => "cut off".to_owned(),
+                    _ => answer.code(),
+                };
+                seen.push((late, code));
+            }
+            seen
+        };
+        let working: Vec<_> = (0..16).map(|_| scope.spawn(work)).collect();
+        eventually("calls are served", || shop.upstream.calls().len() > 20);
+        assert_eq!(shop.ask("POST", &format!("/api/keys/{id}/revoke"), &session, None).status, 200);
+        revoked.store(true, Ordering::SeqCst);
+        working.into_iter().flat_map(|seen| seen.join().unwrap()).collect()
+    });
+    for (late, became) in &calls {
+        let fits = became == "key_revoked" || !late && ["served", "cut off"].contains(&became.as_str());
+        assert!(fits, "after the answer: {late}, {became}");
+    }
+    let served = calls.iter().filter(|(_, became)| became == "served").count();
+    let account = shop.wait_settled(&owner);
+    let charged = 1_000_000 - (account["balance_usd"].as_f64().unwrap() * 1e6).round() as u64;
+    let cut = charged - 165 * u64::try_from(served).unwrap();
+    assert!(cut <= 16 * 165, "calls that were cut off paid at most their price: {cut}");
+    shop.close(&[(&owner, 1_000_000 - charged)]);
 }
 
 #[test]

@@ -1,11 +1,14 @@
 //! Prepaid sales over the real binary, a real chain and the clients people already have: what they see, and who holds the money.
 
 mod anthropic;
+mod arriving;
 mod balance;
 mod credentials;
 mod curl;
 mod dashboard;
+mod ended;
 mod framing;
+mod hidden;
 mod keyring;
 mod leaving;
 mod limits;

@@ -1,5 +1,8 @@
 //! The operator's hand: keys, accounts, allowances and refunds by command, the same on a gateway that runs and on one that does not.
 
+#[cfg(feature = "fault-points")]
+mod deaths;
+
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
@@ -300,5 +303,30 @@ fn a_gateway_that_does_not_answer_is_no_reason_to_open_its_books() {
     assert!(said.contains("look what came of it"), "{said}");
     shop.server.restart();
     assert_eq!(shop.listed(&owner), [], "it was not minted behind its back");
+    shop.close(&[(&owner, 0)]);
+}
+
+#[test]
+fn keys_are_checked_with_the_books() {
+    let (mut shop, owner) = (Shop::open(), Owner::new(1));
+    let (_, key) = shop.mint(&owner, &json!({ "name": "k" }));
+    shop.server.signal();
+    shop.server.wait_exit();
+    assert!(shop.server.verify(&[]).clean);
+    let (pepper, aside) = (shop.server.data_dir().join("keys.pepper"), shop.server.data_dir().join("aside"));
+    // Without the pepper no key would be known any more; made anew it would be another one, silently.
+    fs::rename(&pepper, &aside).unwrap();
+    let books = shop.server.verify(&[]);
+    assert!(!books.clean && books.json["problems"].to_string().contains("keys.pepper"), "{:#}", books.json);
+    let (code, _, said) = run(shop.server.command(&["serve"]), "");
+    assert!(code == 78 && said.contains("keys.pepper"), "{code} {said}");
+    assert!(!pepper.exists(), "none was made in its place");
+    fs::rename(&aside, &pepper).unwrap();
+    // What stands in the index and not in the journal is nobody's word.
+    fs::write(shop.server.data_dir().join("keys/db"), vec![0; 64_000]).unwrap();
+    let books = shop.server.verify(&[]);
+    assert!(!books.clean && books.json["ok"] == false, "{:#}", books.json);
+    shop.server.restart();
+    assert_eq!(shop.knocks(&key).0, 200, "the next start mends it");
     shop.close(&[(&owner, 0)]);
 }

@@ -1,7 +1,6 @@
 //! A shop whose money is simulated, and a wallet's owner who signs in, keeps keys and pays in without any client's library.
 
 use std::fs;
-use std::io;
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,7 +12,7 @@ use farebox::chain::evm::buyer;
 use farebox::chain::evm::key::PrivateKey;
 use farebox::clock::Timestamp;
 use farebox::x402::Requirements;
-use farebox_rig::http::{self, Answer, Request};
+use farebox_rig::http::{Answer, Request};
 use farebox_rig::process::{eventually, run};
 use farebox_rig::server::{Books, Server};
 use farebox_rig::upstream::{UPSTREAM_KEY, Upstream};
@@ -145,12 +144,6 @@ impl Shop {
         let answer = self.ask("GET", path, proof, None);
         assert_eq!(answer.status, 200, "{path}: {}", answer.text());
         answer.json()
-    }
-
-    /// As [`Shop::ask`], from a server that may die of it: then there is no answer.
-    pub fn ask_the_dying(&self, method: &str, path: &str, proof: &Proof, body: Option<&Value>) -> io::Result<Answer> {
-        http::send(self.server.address(), &self.request(method, path, proof, body))
-            .and_then(|answer| if answer.complete { Ok(answer) } else { Err(io::ErrorKind::UnexpectedEof.into()) })
     }
 
     /// Mints a key and returns its id and its text.

@@ -26,7 +26,7 @@ const SOON: Duration = Duration::from_secs(5);
 
 /// An upstream that brings a word with every event and reports a thousand tokens for each as it goes, so many in all; then
 /// it is silent if it is told to hang. Tells when its caller is gone.
-fn counting(events: u64, hang: bool) -> (Provider, Receiver<Instant>) {
+pub fn counting(events: u64, hang: bool) -> (Provider, Receiver<Instant>) {
     let (sender, gone) = mpsc::channel();
     let provider = Provider::start(move |received, stream| {
         if !received.body().contains("\"stream\":true") {
@@ -58,19 +58,19 @@ fn write_events(stream: &mut TcpStream, events: u64) -> bool {
     })
 }
 
-fn shop(provider: &Provider, hold_output: u64) -> Shop {
+pub fn shop(provider: &Provider, hold_output: u64) -> Shop {
     let prepaid = vec![format!("hold_output = {hold_output}"), "top_up_minimum = \"0.10\"".into()];
     Shop::with(8453, Settings { upstream_url: Some(provider.url()), prepaid, ..Settings::default() })
 }
 
 /// A request for a stream that may have as many tokens as the model gives: about a dollar's worth.
-fn long(key: &Key) -> Request {
+pub fn long(key: &Key) -> Request {
     let body = params_with("", json!({ "stream": true, "max_tokens": 128_000 })).to_string();
     Request::post(CHAT, body).header("authorization", &format!("Bearer {}", key.text))
 }
 
 /// All data lines of a stream, and whether it ended as HTTP says.
-fn read(mut stream: Stream) -> (Vec<Value>, bool) {
+pub fn read(mut stream: Stream) -> (Vec<Value>, bool) {
     let mut text = String::new();
     while let Some(chunk) = stream.next_chunk() {
         text.push_str(&String::from_utf8_lossy(&chunk));
@@ -183,7 +183,7 @@ fn tokens_that_nobody_saw_until_the_end_are_charged_as_far_as_there_is_money_and
 }
 
 /// Waits for `stream` to bring so many words.
-fn wait_words(stream: &mut Stream, count: usize) {
+pub fn wait_words(stream: &mut Stream, count: usize) {
     let mut seen = String::new();
     while seen.matches("\"w \"").count() < count {
         seen.push_str(&String::from_utf8_lossy(&stream.next_chunk().expect("the stream goes on")));

@@ -162,6 +162,7 @@ fn compare_amount(accepted: &Requirements, amounts: &RangeInclusive<Word>, autho
         return differs("not a number of the token's units; sign the offer in PAYMENT-REQUIRED".into());
     };
     within(amounts, amount)?;
+    within(amounts, authorization.value)?;
     if amount > authorization.value {
         return differs(format!("and {} units are authorized; sign as much as you say", authorization.value));
     }

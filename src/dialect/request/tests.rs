@@ -17,6 +17,7 @@ fn model() -> Model {
         default_output: 4096,
         max_output: 64_000,
         image_tokens: 2048,
+        hidden_output: false,
     }
 }
 

@@ -24,17 +24,23 @@ impl Growth {
             let missing = owed.saturating_sub(paid.ceiling());
             let more = missing.max(self.step).min(self.most.saturating_sub(paid.ceiling()));
             // Less than was asked for may do; otherwise the next question says what is used up.
-            let granted = paid.extend(more).map_err(used_up)?;
+            let granted = paid.extend(more).map_err(|denied| used_up(paid, denied))?;
             if granted.is_zero() {
-                return Err(used_up(Refused::WrongState.into()));
+                return Err(used_up(paid, Refused::WrongState.into()));
             }
         }
         Ok(())
     }
 }
 
-fn used_up(denied: Denied) -> Error {
+fn used_up(paid: &Paid, denied: Denied) -> Error {
     match denied {
+        // A call takes of one day's allowance; the next day's is there for the next call.
+        Denied::Refused(Refused::Insufficient { .. }) if paid.allowance_left() > Micros::ZERO => Error::new(
+            Code::InsufficientBalance,
+            "the allowance of the day on which this call began is used up, so the answer ends here; you pay for what was \
+             delivered: send the request again, for today there is a new one",
+        ),
         Denied::Refused(Refused::Insufficient { .. }) => Error::new(
             Code::InsufficientBalance,
             "your balance is used up, so the answer ends here; you pay for what was delivered: top up and send the request again",

@@ -53,7 +53,8 @@ async fn start(ledger: &Ledger, words: usize, stream: bool, seconds: u64) -> (Jo
     let meter = Meter::new(dialect, stream, false, 10);
     let ended: Ended = Box::pin(std::future::pending());
     let (growth, flat, length) = (None, None, answer.content_length);
-    let (pump, relayed) = Pump::new(Sale { paid, meter, tariff, dialect, stream, length, deadline, growth, flat, ended });
+    let (pump, relayed) =
+        Pump::new(Sale { paid, meter, tariff, dialect, stream, length, deadline, growth, flat, ended, told: None });
     (spawn_local(pump.run(answer.body)), relayed)
 }
 

@@ -1,4 +1,4 @@
-//! Death while balance is held for a call. Nothing is sold from balances yet, so the ledger is driven by a process of its own.
+//! Death while balance is held, in the ledger alone: it is driven by a process of its own; `prepaid` dies in whole calls.
 
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;

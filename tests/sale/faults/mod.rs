@@ -1,7 +1,9 @@
 //! Death at every step: the program is killed at each named point, five times; after it the payer is served once or credited once.
 
+mod books;
 mod hold;
 mod keys;
+mod prepaid;
 mod selling;
 mod settling;
 mod stand;
@@ -31,15 +33,38 @@ fn for_each<T: Sync>(cases: &[T], work: impl Fn(&T) + Sync) {
     });
 }
 
+/// Points that tests of other binaries die at, and where.
+const ELSEWHERE: [(&str, &[&str]); 2] = [
+    ("tests/prepaid/keyring/deaths.rs", &["key.before"]),
+    ("tests/prepaid/operator/deaths.rs", &["refund.before", "refund.after"]),
+];
+
+/// The points of [`ELSEWHERE`], which really stand in those files.
+fn elsewhere() -> Vec<&'static str> {
+    for (file, points) in ELSEWHERE {
+        let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).unwrap();
+        assert!(points.iter().all(|point| text.contains(&format!("\"{point}\""))), "{file} dies at all of {points:?}");
+    }
+    ELSEWHERE.iter().flat_map(|(_, points)| *points).copied().collect()
+}
+
 #[test]
 fn every_point_of_the_program_is_tried_here_and_stands_in_one_place() {
     let mut placed = Vec::new();
     points_under(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src")), &mut placed);
     let distinct: BTreeSet<_> = placed.iter().cloned().collect();
     assert_eq!(distinct.len(), placed.len(), "a name stands for one place: {placed:?}");
-    let tables =
-        [selling::points(), starting::points(), settling::points(), hold::POINTS.to_vec(), keys::points(), topping_up::points()];
-    let tried = tables.concat();
+    let tables = [
+        selling::points(),
+        starting::points(),
+        settling::points(),
+        hold::POINTS.to_vec(),
+        keys::points(),
+        topping_up::points(),
+        prepaid::points(),
+        books::POINTS.to_vec(),
+    ];
+    let tried = [tables.concat(), elsewhere()].concat();
     let tried: BTreeSet<_> = tried.into_iter().map(str::to_owned).collect();
     assert_eq!(distinct, tried, "left: points in the source; right: points that a test dies at");
 }

@@ -1,0 +1,168 @@
+//! A key that ends in the middle of an answer, by its owner's own hand: what was delivered is paid for, as when its caller leaves.
+
+use std::io::Write as _;
+use std::sync::Mutex;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use farebox_rig::account::Key;
+use farebox_rig::anvil::BUYER;
+use farebox_rig::http::{self, Request};
+use farebox_rig::process::run;
+use farebox_rig::provider::{After, Provider, wait_gone};
+use farebox_rig::server::Settings;
+use serde_json::json;
+
+use crate::shop::{CHAT, FIVE, Shop, params};
+use crate::streams::{counting, long, read, wait_words};
+
+fn plain(key: &Key) -> Request {
+    Request::post(CHAT, params("").to_string()).header("x-api-key", &key.text)
+}
+
+/// Gives the key a new secret; the old one ends at once.
+fn rotate(shop: &Shop, key: &Key) {
+    let answer = shop.account(BUYER).post(&format!("/api/keys/{}/rotate", key.id), &json!({}));
+    assert_eq!(answer.status, 200, "{}", answer.text());
+}
+
+fn settings(provider: &Provider) -> Settings {
+    Settings { upstream_url: Some(provider.url()), ..Settings::default() }
+}
+
+#[test]
+fn who_rotates_the_key_while_a_plain_answer_is_read_pays_for_what_it_took() {
+    // The upstream brings 400 letters of a longer answer, and then no more.
+    let provider = Provider::start(|_, stream| {
+        let part = format!("{{\"choices\":[{{\"message\":{{\"content\":\"{}", "w".repeat(400));
+        let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 9000\r\n\r\n";
+        let _ = stream.write_all(format!("{head}{part}").as_bytes());
+        wait_gone(stream);
+        After::Close
+    });
+    let mut shop = Shop::with(8453, settings(&provider));
+    let key = shop.buyer_with_key();
+    let mut stream = http::open(shop.server.address(), &plain(&key)).unwrap();
+    let mut taken = 0;
+    while taken < 400 {
+        taken += stream.next_chunk().expect("a part of the answer").len();
+    }
+    rotate(&shop, &key);
+    while stream.next_chunk().is_some() {}
+    assert!(!stream.complete, "a part never looks like the whole");
+    shop.wait_charged(1);
+    let charges = shop.account(BUYER).statement().of("CHARGE");
+    let prompt = -charges[0] - 100 * 15;
+    assert!((1..300).contains(&prompt), "400 letters are 100 tokens, and the prompt is a few words: {charges:?}");
+    shop.close(&[-charges[0]]);
+}
+
+#[test]
+fn who_rotates_the_key_instead_of_taking_a_long_plain_answer_pays_for_it() {
+    // Far more than the buffers between upstream and caller hold, so that it waits for its reader here.
+    let content = "w".repeat(24 << 20);
+    let body = json!({ "choices": [{ "message": { "content": content } }] }).to_string();
+    let provider = Provider::start(move |_, stream| {
+        let head = format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n", body.len());
+        let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body.as_bytes()));
+        After::Close
+    });
+    let mut shop = Shop::with(8453, settings(&provider));
+    let key = shop.buyer_with_key();
+    let stream = http::open(shop.server.address(), &plain(&key)).unwrap();
+    rotate(&shop, &key);
+    shop.wait_charged(1);
+    drop(stream);
+    let charges = shop.account(BUYER).statement().of("CHARGE");
+    assert!(charges[0] < -256 * 15, "all that its limit allows: {charges:?}");
+    assert_eq!(charges.len(), 1);
+    shop.close(&[-charges[0]]);
+}
+
+#[test]
+fn an_answer_that_is_whole_when_the_key_ends_is_whole_for_its_caller_and_charged() {
+    // Nothing says how long it is, and blanks after its end keep everybody waiting for more.
+    let (sender, gone) = mpsc::channel();
+    let provider = Provider::start(move |_, stream| {
+        let usage = json!({ "prompt_tokens": 20, "completion_tokens": 7 });
+        let body = json!({ "choices": [{ "message": { "content": "hello" } }], "usage": usage });
+        let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\n\r\n";
+        let mut written = stream.write_all(format!("{head}{body}").as_bytes());
+        while written.is_ok() {
+            thread::sleep(Duration::from_millis(10));
+            written = stream.write_all(b" ");
+        }
+        let _ = sender.send(());
+        After::Close
+    });
+    let mut shop = Shop::with(8453, settings(&provider));
+    let key = shop.buyer_with_key();
+    let mut stream = http::open(shop.server.address(), &plain(&key)).unwrap();
+    let mut text = stream.next_chunk().unwrap();
+    rotate(&shop, &key);
+    while let Some(more) = stream.next_chunk() {
+        text.extend(more);
+    }
+    assert!(stream.complete, "all of it was there");
+    assert!(String::from_utf8_lossy(&text).contains("hello"));
+    gone.recv_timeout(Duration::from_secs(20)).expect("the upstream is let go");
+    shop.wait_charged(1);
+    shop.close(&[20 * 3 + 7 * 15]);
+}
+
+#[test]
+fn a_flat_price_is_paid_also_by_who_revokes_the_key_in_the_middle() {
+    let (provider, _gone) = counting(3, true);
+    let payments = vec!["payg_remainder = \"keep\"".into()];
+    let mut shop = Shop::with(8453, Settings { payments, ..settings(&provider) });
+    shop.server.reconfigure(|text| text.replace("\nprice = {", "\nceiling = \"0.25\"\nprice = {"));
+    shop.server.restart();
+    let key = shop.buyer_with_key();
+    let mut stream = http::open(shop.server.address(), &long(&key)).unwrap();
+    wait_words(&mut stream, 3);
+    shop.account(BUYER).revoke(&key);
+    let (events, complete) = read(stream);
+    assert!(!complete);
+    assert_eq!(events.last().unwrap()["error"]["code"], "key_revoked", "{events:?}");
+    shop.wait_charged(1);
+    assert_eq!(shop.account(BUYER).available(), i64::try_from(FIVE).unwrap() - 250_000);
+    shop.close(&[250_000]);
+}
+
+#[test]
+fn a_stream_that_outlives_the_day_of_its_allowance_is_told_to_come_again_and_not_to_top_up() {
+    let (go, gate) = mpsc::channel::<()>();
+    let gate = Mutex::new(gate);
+    let provider = Provider::start(move |_, stream| {
+        let event = |number: u64| {
+            let usage = json!({ "prompt_tokens": 20, "completion_tokens": 1000 * number });
+            let data = json!({ "choices": [{ "delta": { "content": "w " } }], "usage": usage });
+            let event = format!("data: {data}\n\n");
+            format!("{:x}\r\n{event}\r\n", event.len())
+        };
+        let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
+        stream.write_all(format!("{head}{}", event(1)).as_bytes()).expect("the caller is there");
+        let _ = gate.lock().expect("one call only").recv();
+        let _ = (2..20).try_for_each(|number| stream.write_all(event(number).as_bytes()));
+        wait_gone(stream);
+        After::Close
+    });
+    let mut shop = Shop::with(8453, settings(&provider));
+    let (code, _, stderr) = run(shop.server.command(&["allowance", "set", BUYER.address, "1"]), "");
+    assert_eq!(code, 0, "{stderr}");
+    let key = shop.mint(BUYER, &json!({ "name": "k" }));
+    let mut stream = http::open(shop.server.address(), &long(&key)).unwrap();
+    wait_words(&mut stream, 1);
+    shop.server.move_clock(24 * 3600);
+    go.send(()).unwrap();
+    let (events, complete) = read(stream);
+    assert!(!complete);
+    let error = &events.last().unwrap()["error"];
+    let message = error["message"].as_str().unwrap();
+    assert_eq!(error["code"], "insufficient_balance", "{error}");
+    assert!(message.contains("send the request again") && !message.contains("top up"), "{message}");
+    shop.wait_charged(1);
+    shop.server.move_clock(0);
+    shop.close(&[]);
+}
