@@ -34,7 +34,7 @@ fn assert_told_to_wait(answer: &Answer) {
 #[test]
 fn while_a_top_up_settles_its_wallet_is_told_to_wait_and_pays_once() {
     let mut shop = open(&["top_up_wait_ms = 1500"]);
-    let key = shop.mint(BUYER, &json!({ "name": "k" }));
+    let key = shop.mint_by_hand(BUYER);
     assert_eq!(shop.server.send(&call(CHAT, &key)).status, 402, "nothing is on its way");
     let payment = shop.signed(FIVE);
     shop.chain.set_automine(false);
@@ -49,7 +49,7 @@ fn while_a_top_up_settles_its_wallet_is_told_to_wait_and_pays_once() {
     let dear = shop.server.send(&Request::post(CHAT, dear).header("x-api-key", &key.text));
     assert_eq!((dear.status, dear.code().as_str()), (402, "insufficient_balance"), "{}", dear.text());
     // Nor is it somebody else's.
-    let other = shop.mint(farebox_rig::anvil::OTHER_BUYER, &json!({ "name": "other" }));
+    let other = shop.mint_by_hand(farebox_rig::anvil::OTHER_BUYER);
     assert_eq!(shop.server.send(&call(CHAT, &other)).status, 402);
     shop.server.restart();
     assert_told_to_wait(&shop.server.send(&call(CHAT, &key)));
@@ -69,7 +69,7 @@ fn while_a_top_up_settles_its_wallet_is_told_to_wait_and_pays_once() {
 #[test]
 fn a_payment_for_a_call_that_is_gone_is_waited_for_as_well() {
     let mut shop = open(&[]);
-    let key = shop.mint(BUYER, &json!({ "name": "k" }));
+    let key = shop.mint_by_hand(BUYER);
     let body = params_with(USAGE, json!({ "max_tokens": 4096 })).to_string();
     let offer = shop.server.send(&Request::post(CHAT, body.as_str())).decoded("payment-required").unwrap();
     let intent = Intent { wallet: BUYER, requirements: offer["accepts"][0].clone(), valid_before: now() + 300 };

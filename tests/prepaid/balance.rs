@@ -94,7 +94,7 @@ fn a_wallet_with_too_little_is_told_what_suffices() {
 fn the_offer_beside_too_little_balance_buys_the_one_call() {
     let mut shop = Shop::open();
     let body = params(USAGE).to_string();
-    let key = shop.mint(BUYER, &json!({ "name": "k" }));
+    let key = shop.mint_by_hand(BUYER);
     let request = Request::post(CHAT, body.as_str()).header("x-api-key", &key.text);
     let refused = shop.server.send(&request);
     assert_eq!(refused.code(), "insufficient_balance");

@@ -505,6 +505,27 @@ fn changes_that_change_nothing_are_not_kept_and_others_are_a_hundred_a_day() {
 }
 
 #[test]
+fn a_flood_of_changes_does_not_stand_before_the_end_of_a_key() {
+    const FLOOD: usize = 200;
+    let (shop, owner, flooder) = (Shop::with("keys_per_account = 1000", ""), Owner::new(1), Owner::new(2));
+    [&owner, &flooder].iter().for_each(|owner| shop.top_up(owner, DOLLAR));
+    let (id, key) = shop.mint(&owner, &json!({ "name": "stolen" }));
+    let (session, flooding) = (shop.session(&owner), shop.session(&flooder));
+    let before = thread::scope(|scope| {
+        let mint = || shop.ask("POST", "/api/keys", &flooding, Some(&json!({ "name": "k" })));
+        let flood: Vec<_> = (0..FLOOD).map(|_| scope.spawn(mint)).collect();
+        eventually("the flood has begun", || shop.listed(&flooder).len() >= 5);
+        assert_eq!(shop.ask("POST", &format!("/api/keys/{id}/revoke"), &session, None).status, 200);
+        let before = shop.listed(&flooder).len();
+        flood.into_iter().for_each(|asked| drop(shop.minted(&asked.join().unwrap())));
+        before
+    });
+    assert_eq!(shop.knocks(&key), (401, "key_revoked".into()));
+    assert!(before < FLOOD, "all {FLOOD} stood before it");
+    shop.close(&[(&owner, DOLLAR), (&flooder, DOLLAR)]);
+}
+
+#[test]
 fn what_a_key_bought_is_found_by_its_owner_and_by_nobody_else() {
     let (shop, owner, stranger) = (Shop::open(), Owner::new(1), Owner::new(2));
     shop.top_up(&owner, 1_000_000);

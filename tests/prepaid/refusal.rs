@@ -47,7 +47,7 @@ fn refuses(sdk: Sdk, unpaid: &'static str) {
     shop.account(BUYER).revoke(&revoked);
     let limited = shop.mint(BUYER, &json!({ "name": "limited", "spend_limit_usd": "0.0001" }));
     let narrow = shop.mint(BUYER, &json!({ "name": "narrow", "models": ["other-model"] }));
-    let poor = shop.mint(OTHER_BUYER, &json!({ "name": "poor" }));
+    let poor = shop.mint_by_hand(OTHER_BUYER);
     let refused = |key: &Key, class, status, code, hint| Refused { key: key.text.clone(), class, status, code, hint };
     let unknown = Key { id: String::new(), text: format!("sk-x402-{}", "A".repeat(43)) };
     let cases = [
