@@ -40,7 +40,8 @@ impl Desk {
         desk.shop.server.account(BUYER).revoke(&revoked);
         desk.mint("KEY_B", OTHER_BUYER, &json!({ "name": "another wallet's" }));
         desk.mint("ONE_CALL_KEY", OTHER_BUYER, &json!({ "name": "for one call" }));
-        desk.mint("POOR_KEY", POOR_BUYER, &json!({ "name": "without money" }));
+        let poor = desk.shop.server.account(POOR_BUYER).mint_by_hand();
+        desk.keep("POOR_KEY", poor);
         desk
     }
 
@@ -51,6 +52,10 @@ impl Desk {
 
     fn mint(&mut self, name: &str, wallet: Wallet, wanted: &Value) -> Key {
         let key = self.shop.server.account(wallet).mint(wanted);
+        self.keep(name, key)
+    }
+
+    fn keep(&mut self, name: &str, key: Key) -> Key {
         self.shop.names.set(name, &key.text);
         self.keys.push(key.text.clone());
         key

@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use farebox_rig::account::{Account, Key};
 use farebox_rig::anvil::{Anvil, BUYER, OTHER_BUYER, SETTLER, Wallet};
-use farebox_rig::process::{eventually, run};
+use farebox_rig::process::eventually;
 use farebox_rig::server::{MODEL, Server, Settings};
 use farebox_rig::upstream::{UPSTREAM_KEY, Upstream};
 use serde_json::{Value, json};
@@ -73,12 +73,7 @@ impl Shop {
 
     /// A key without limits that the operator mints, for a wallet that may never have had money here.
     pub fn mint_by_hand(&mut self, wallet: Wallet) -> Key {
-        let command = self.server.command(&["keys", "mint", "--account", wallet.address, "--name", "by hand"]);
-        let (code, printed, said) = run(command, "");
-        assert_eq!(code, 0, "{said}");
-        let minted: Value = serde_json::from_str(&printed).unwrap();
-        let text = |name: &str| minted[name].as_str().unwrap().to_owned();
-        let key = Key { id: text("id"), text: text("key") };
+        let key = self.account(wallet).mint_by_hand();
         self.keys.push(key.text.clone());
         key
     }

@@ -91,6 +91,13 @@ impl Server {
         format!("http://{}", self.address)
     }
 
+    /// Where callers see it, as its configuration says: at its own address, if it says nothing.
+    pub fn public_url(&self) -> String {
+        let text = std::fs::read_to_string(self.folder.path().join("config.toml")).expect("the configuration is readable");
+        let told = text.lines().find_map(|line| line.strip_prefix("public_url = \"")?.strip_suffix('"').map(str::to_owned));
+        told.unwrap_or_else(|| self.url())
+    }
+
     /// Presents a payment once more. Its first copy is over for the books a moment after its last byte was written: until
     /// then the answer is that it is still being served.
     pub fn send_again(&self, request: &Request) -> Answer {
