@@ -66,7 +66,11 @@ impl fmt::Display for AccountId {
             AccountId::Solana(key) => ("solana:0x", key),
         };
         f.write_str(family)?;
-        bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        // Sixteen bytes at a time: it stands in every line of the log.
+        bytes.chunks(16).try_for_each(|part| {
+            let number = part.iter().fold(0u128, |number, byte| number << 8 | u128::from(*byte));
+            write!(f, "{number:0digits$x}", digits = 2 * part.len())
+        })
     }
 }
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::payer::{key_ended, nonce_used};
 use super::quote::Quote;
-use super::relay::{Growth, Sale, Told, relay};
+use super::relay::{Growth, Sale, Tab, Told, relay};
 use super::settle::ledger_unavailable;
 use super::{Call, Gateway, Payer, Refusal, Remedy, Served, Shortage, Worker, serve};
 use crate::account::AccountId;
@@ -80,20 +80,11 @@ pub(super) async fn sell(
     let meter = Meter::new(call.dialect, stream, request.wants_usage(), request.estimate(model));
     tracing::debug!(request.id = %call.request, "serving a prepaid call");
     let key = key.map(|key| key.record.id);
-    let sale = Sale {
-        paid,
-        meter,
-        tariff: model.tariff,
-        dialect: call.dialect,
-        stream,
-        length: content_length,
-        deadline: call.deadline,
-        growth: price.growth,
-        flat: price.flat,
-        ended,
-        // One line a call: a log of many calls costs as much as their holds and charges.
-        told: Some(Told { account, key, model: model.id.clone(), upstream: answer.upstream }),
-    };
+    // One line a call: a log of many calls costs as much as their holds and charges.
+    let told = Told { account, key, model: model.id.clone(), upstream: answer.upstream };
+    let tab = Tab { paid, tariff: model.tariff, growth: price.growth, flat: price.flat, told: Some(told) };
+    let (length, deadline) = (content_length, call.deadline);
+    let sale = Sale { tab, meter, dialect: call.dialect, stream, length, deadline, ended };
     let body = relay(answer.body, sale, place).await;
     Ok(Served { stream, content_type, content_length, receipt: None, standing: Some(standing), body })
 }

@@ -1,6 +1,7 @@
 //! The answer on its way: bytes pass through, the meter reads them, and whatever ends the stream ends the call once.
 
 mod growth;
+mod till;
 
 use std::cell::Cell;
 use std::future::Future;
@@ -16,20 +17,17 @@ use futures_util::future::poll_immediate;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::time::{Instant, MissedTickBehavior, Sleep, interval_at, sleep, sleep_until};
-use tracing::field::display;
 
 use super::Place;
-use crate::account::AccountId;
-use crate::dialect::{Dialect, Event, Meter, Metered, Pass, Splitter, broken_stream};
+use crate::dialect::{Dialect, Event, Meter, Pass, Splitter, broken_stream};
 use crate::error::{Code, Error};
 use crate::fault;
-use crate::ids::{KeyId, RequestId};
-use crate::ledger::Paid;
 use crate::money::Micros;
-use crate::tariff::Tariff;
 use crate::upstream::{AnswerBody, Broken};
 
 pub(super) use growth::Growth;
+use till::{End, Till};
+pub(super) use till::{Tab, Told};
 
 /// One piece of the body, or the sign that the connection must be aborted because the answer is not complete.
 pub type Piece = Result<Bytes, Incomplete>;
@@ -43,32 +41,66 @@ pub struct Incomplete;
 ///
 /// It ends cleanly only when the pump has said that the answer is complete. A pump that stopped for any other reason, and
 /// whatever of the answer is still waiting here, ends with [`Incomplete`].
-pub struct RelayBody {
-    pieces: mpsc::Receiver<Bytes>,
-    complete: Rc<Cell<bool>>,
-    breaking: bool,
+pub struct RelayBody(Source);
+
+enum Source {
+    /// On its way through a pump.
+    Pumped { pieces: mpsc::Receiver<Bytes>, complete: Rc<Cell<bool>>, breaking: bool },
+    /// All of a plain answer, which was there when its head was.
+    Whole { whole: Whole, complete: bool },
+}
+
+/// A plain answer that waits for nothing more, and its call.
+struct Whole {
+    till: Box<Till>,
+    answer: Option<Bytes>,
+    /// The answer was taken, and there was a turn in which to write it.
+    written: bool,
+    _place: Place,
 }
 
 impl Stream for RelayBody {
     type Item = Piece;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Piece>> {
-        if self.breaking {
-            return Poll::Ready(Some(Err(Incomplete)));
+        match &mut self.0 {
+            Source::Pumped { breaking: true, .. } => Poll::Ready(Some(Err(Incomplete))),
+            Source::Pumped { pieces, complete, breaking } => match ready!(pieces.poll_recv(cx)) {
+                Some(piece) => {
+                    fault::point("reply.piece");
+                    Poll::Ready(Some(Ok(piece)))
+                }
+                None if complete.get() => Poll::Ready(None),
+                None => {
+                    // The server drops what it has not written when a body fails: one idle turn lets the last words out first.
+                    *breaking = true;
+                    cx.waker().wake_by_ref();
+                    Poll::Pending
+                }
+            },
+            Source::Whole { whole, complete } => match ready!(whole.poll(cx)) {
+                Some(answer) => Poll::Ready(Some(Ok(answer))),
+                None if *complete => Poll::Ready(None),
+                None => Poll::Ready(Some(Err(Incomplete))),
+            },
         }
-        match ready!(self.pieces.poll_recv(cx)) {
-            Some(piece) => {
-                fault::point("reply.piece");
-                Poll::Ready(Some(Ok(piece)))
-            }
-            None if self.complete.get() => Poll::Ready(None),
-            None => {
-                // The server drops what it has not written when a body fails: one idle turn lets the last words out first.
-                self.breaking = true;
-                cx.waker().wake_by_ref();
-                Poll::Pending
-            }
+    }
+}
+
+impl Whole {
+    /// The answer, and then its end. The books are told only after an idle turn in which the answer is written, so that
+    /// nobody is charged for one that was still in here when the program died.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        if let Some(answer) = self.answer.take() {
+            fault::point("reply.piece");
+            return Poll::Ready(Some(answer));
         }
+        if !std::mem::replace(&mut self.written, true) {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        self.till.finish();
+        Poll::Ready(None)
     }
 }
 
@@ -108,60 +140,38 @@ impl Together {
     }
 }
 
-/// Why relaying ended.
-enum End {
-    Complete,
-    ClientGone,
-    /// The client is there and does not read: the time limit struck while a piece waited for it.
-    ClientStalled,
-    /// Who pays for it may not any more, by its own wallet's or the operator's hand; this error says so in-band.
-    PayerEnded(Error),
-    /// It broke off; this error says so in-band.
-    Broken(Error),
-    /// The next piece would have owed more than there is to hold: this error says so in-band, and what had passed is charged.
-    Spent {
-        error: Error,
-        passed: Metered,
-    },
-    /// The program stops and does not wait for this call.
-    Stopped,
-}
-
 /// What is being relayed and how it is charged.
 pub(super) struct Sale {
-    pub paid: Paid,
+    pub tab: Tab,
     pub meter: Meter,
-    pub tariff: Tariff,
     pub dialect: Dialect,
     pub stream: bool,
     /// Bytes of the body that the client was promised; `None` for one that ends where it ends.
     pub length: Option<u64>,
     /// When the answer must have ended.
     pub deadline: Instant,
-    /// How its hold grows, if it does not stand for the whole quote from the start.
-    pub growth: Option<Growth>,
-    /// What it costs if it is delivered, whatever it used.
-    pub flat: Option<Micros>,
     /// Resolves when who pays for it may not any more, with what it is told.
     pub ended: Ended,
-    /// What the log says of it at its end, where it did not before.
-    pub told: Option<Told>,
-}
-
-/// Who bought what from whom, for the log.
-pub(super) struct Told {
-    pub account: AccountId,
-    pub key: Option<KeyId>,
-    pub model: String,
-    pub upstream: String,
 }
 
 /// The word that a payer may not go on, once it comes.
 pub(super) type Ended = Pin<Box<dyn Future<Output = Error>>>;
 
-/// Starts to relay. The pump is a task of its own, so that the deadline and a client that left are noticed even while
-/// nobody reads. It makes its first step at once: what has arrived by now leaves together with the head, in one write.
-pub(super) async fn relay(body: AnswerBody, sale: Sale, place: Place) -> RelayBody {
+/// Starts to relay. What needs no pump is handed over as it is; otherwise the pump is a task of its own, so that the deadline
+/// and a client that left are noticed even while nobody reads. It makes its first step at once: what has arrived by now
+/// leaves together with the head, in one write.
+pub(super) async fn relay(mut body: AnswerBody, mut sale: Sale, place: Place) -> RelayBody {
+    if sale.length.is_some()
+        && let Some(answer) = body.whole().await
+    {
+        fault::point("stream.chunk");
+        sale.meter.chunk(&answer);
+        let complete = sale.meter.complete();
+        let mut till = Box::new(Till::new(sale.tab, sale.meter, sale.stream));
+        till.end = Some(if complete { End::Complete } else { End::Broken(cut_short()) });
+        let whole = Whole { till, answer: Some(answer), written: false, _place: place };
+        return RelayBody(Source::Whole { whole, complete });
+    }
     let (pump, relayed) = Pump::new(sale);
     let mut pumping = Box::pin(async move {
         let _place = place;
@@ -174,62 +184,30 @@ pub(super) async fn relay(body: AnswerBody, sale: Sale, place: Place) -> RelayBo
 }
 
 struct Pump {
-    request: RequestId,
-    /// Until the call is ended in the books.
-    paid: Option<Paid>,
-    meter: Meter,
-    tariff: Tariff,
+    till: Till,
     dialect: Dialect,
     stream: bool,
     length: Option<u64>,
-    growth: Option<Growth>,
-    flat: Option<Micros>,
-    /// What had been used when the last event passed that is paid for, and the bytes of the answer up to there.
-    passed: (Metered, u64),
     until: Pin<Box<Sleep>>,
     ended: Ended,
-    told: Option<Told>,
     out: mpsc::Sender<Bytes>,
     /// What the body goes by when there is nothing more to take.
     complete: Rc<Cell<bool>>,
-    books: Books,
-}
-
-/// What the books are told, and only once the bytes it is owed for have been taken.
-struct Books {
     /// When a checkpoint was noted last.
     noted: Option<Instant>,
     /// What was owed when a piece was handed over after which a checkpoint is due, and how many pieces followed it.
     owed: Option<(Micros, usize)>,
-    /// Why relaying ended, while its last bytes are on their way.
-    end: Option<End>,
 }
 
 impl Pump {
     fn new(sale: Sale) -> (Pump, RelayBody) {
         let (out, pieces) = mpsc::channel(AHEAD);
-        let Sale { paid, meter, tariff, dialect, stream, length, deadline, growth, flat, ended, told } = sale;
+        let Sale { tab, meter, dialect, stream, length, deadline, ended } = sale;
         let complete = Rc::new(Cell::new(false));
-        let relayed = RelayBody { pieces, complete: Rc::clone(&complete), breaking: false };
-        let pump = Pump {
-            request: paid.request(),
-            paid: Some(paid),
-            meter,
-            tariff,
-            dialect,
-            stream,
-            length,
-            growth,
-            flat,
-            passed: (Metered::default(), 0),
-            until: Box::pin(sleep_until(deadline)),
-            ended,
-            told,
-            out,
-            complete,
-            books: Books { noted: None, owed: None, end: None },
-        };
-        (pump, relayed)
+        let relayed = Source::Pumped { pieces, complete: Rc::clone(&complete), breaking: false };
+        let (till, until) = (Till::new(tab, meter, stream), Box::pin(sleep_until(deadline)));
+        let pump = Pump { till, dialect, stream, length, until, ended, out, complete, noted: None, owed: None };
+        (pump, RelayBody(relayed))
     }
 
     async fn run(mut self, mut body: AnswerBody) {
@@ -246,16 +224,16 @@ impl Pump {
         self.complete.set(matches!(end, End::Complete));
         let last_words = match &end {
             End::PayerEnded(error) | End::Broken(error) | End::Spent { error, .. } if self.stream => {
-                Some(broken_stream(self.dialect, error, self.request))
+                Some(broken_stream(self.dialect, error, self.till.request()))
             }
             _ => None,
         };
         let is_waiting = matches!(end, End::Complete | End::Broken(_) | End::Spent { .. });
-        self.books.end = Some(end);
+        self.till.end = Some(end);
         if is_waiting {
             self.taken().await;
         }
-        self.finish();
+        self.till.finish();
         if let Some(words) = last_words {
             // A client that does not take its last words has left: the connection breaks either way.
             let _ = tokio::time::timeout(KEEP_ALIVE, self.out.send(words)).await;
@@ -318,16 +296,16 @@ impl Pump {
 
     /// Meters one event on its way; `Some` when the stream ends with it.
     fn pass(&mut self, event: Event, together: &mut Together) -> Option<End> {
-        let end = match self.meter.event(&event) {
+        let end = match self.till.meter.event(&event) {
             Pass::Forward => None,
             Pass::Drop => return None,
             Pass::Error(error) => return Some(End::Broken(error)),
             Pass::Done => Some(End::Complete),
         };
-        if let Some(spent) = self.cover() {
+        if let Some(spent) = self.till.cover() {
             return Some(spent);
         }
-        if let (Some(End::Complete), Some(usage)) = (&end, self.meter.owed_usage()) {
+        if let (Some(End::Complete), Some(usage)) = (&end, self.till.meter.owed_usage()) {
             // The caller asked for usage and the upstream never reported any: it gets our count, before the terminator.
             together.add(usage);
         }
@@ -335,26 +313,11 @@ impl Pump {
         end
     }
 
-    /// Sees to it that what was metered is held before it passes; `Some` when there is nothing left to hold.
-    fn cover(&mut self) -> Option<End> {
-        let (Some(growth), Some(paid)) = (&self.growth, &mut self.paid) else { return None };
-        let (metered, bytes) = (self.meter.usage(), self.meter.answer_bytes());
-        match growth.cover(paid, self.tariff.charge(&metered.usage, growth.most)) {
-            Ok(()) => {
-                self.passed = (metered, bytes);
-                None
-            }
-            // What brings nothing of the answer itself says what the rest has cost: all that is held for that is charged.
-            Err(error) if bytes == self.passed.1 => Some(End::Spent { error, passed: metered }),
-            Err(error) => Some(End::Spent { error, passed: self.passed.0 }),
-        }
-    }
-
     /// A plain answer: bytes as they come. Where its length was promised it is whole when all of them have passed, and
     /// where nothing says how long it is, when its content is.
     async fn chunks(&mut self, body: &mut AnswerBody) -> End {
         loop {
-            let whole = self.length.is_none() && self.meter.complete();
+            let whole = self.length.is_none() && self.till.meter.complete();
             let chunk = tokio::select! {
                 biased;
                 () = self.out.closed() => return End::ClientGone,
@@ -366,16 +329,16 @@ impl Pump {
             };
             match chunk {
                 Some(Ok(bytes)) => {
-                    self.meter.chunk(&bytes);
+                    self.till.meter.chunk(&bytes);
                     if let Some(end) = self.send(bytes).await {
                         return end;
                     }
                 }
-                None if self.meter.complete() => return End::Complete,
+                None if self.till.meter.complete() => return End::Complete,
                 // It may also end without a farewell.
                 Some(Err(_)) if whole => return End::Complete,
                 Some(Err(broken)) => return End::Broken(cut(&broken.to_string())),
-                None => return End::Broken(cut("the upstream ended the answer before it was complete")),
+                None => return End::Broken(cut_short()),
             }
         }
     }
@@ -401,13 +364,13 @@ impl Pump {
                 return end;
             }
         }
-        if let Some((_, followed)) = &mut self.books.owed {
+        if let Some((_, followed)) = &mut self.owed {
             *followed += 1;
         }
         // Half a plain answer is none, so only a stream owes for a part.
-        let is_due = self.stream && self.books.noted.is_none_or(|noted| noted.elapsed() >= CHECKPOINT);
-        if is_due && self.books.owed.is_none() && self.meter.has_output() {
-            self.books.owed = self.paid.as_ref().map(|paid| (self.owed(paid), 0));
+        let is_due = self.stream && self.noted.is_none_or(|noted| noted.elapsed() >= CHECKPOINT);
+        if is_due && self.owed.is_none() && self.till.meter.has_output() {
+            self.owed = self.till.owed().map(|owed| (owed, 0));
         }
         None
     }
@@ -416,12 +379,12 @@ impl Pump {
     /// seconds after. Not before: a program that dies then would charge for words that nobody heard.
     fn checkpoint(&mut self) {
         let waiting = AHEAD - self.out.capacity();
-        if let (Some(paid), Some((owed, followed))) = (&self.paid, self.books.owed)
+        if let Some((owed, followed)) = self.owed
             && waiting <= followed
         {
-            self.books.owed = None;
-            self.books.noted = Some(Instant::now());
-            paid.checkpoint(owed);
+            self.owed = None;
+            self.noted = Some(Instant::now());
+            self.till.checkpoint(owed);
         }
     }
 
@@ -436,73 +399,6 @@ impl Pump {
             () = sleep(STALL) => {}
         }
     }
-
-    fn owed(&self, paid: &Paid) -> Micros {
-        self.tariff.charge(&self.meter.usage().usage, paid.ceiling())
-    }
-
-    /// Ends the call in the books, once. Nothing delivered costs nothing; half a plain answer that broke off at the
-    /// upstream is no answer; everything else costs what passed, above all when it was the client or the owner of its key
-    /// who ended it.
-    fn finish(&mut self) {
-        let Some(mut paid) = self.paid.take() else { return };
-        let end = self.books.end.take().unwrap_or(End::Stopped);
-        let metered = match &end {
-            End::Spent { passed, .. } => *passed,
-            _ => self.meter.usage(),
-        };
-        let (request, usage) = (self.request, metered.usage);
-        if let (Some(growth), false) = (&self.growth, matches!(end, End::Spent { .. })) {
-            // What was used may be known from an event that did not pass: it is owed as far as there is money.
-            if let Err(error) = growth.cover(&mut paid, self.tariff.charge(&usage, growth.most)) {
-                tracing::debug!(request.id = %request, code = error.code.row().code, "not all that was used can be paid");
-            }
-        }
-        let owed = self.tariff.charge(&usage, paid.ceiling());
-        let whole = self.flat.unwrap_or(owed);
-        let charge = match end {
-            // An answer that is complete and empty, with no word on usage, is none.
-            End::Complete if self.meter.has_output() || !metered.estimated => paid.post(whole, usage),
-            // A client that leaves chose to, and a key ends by somebody's hand: a flat price applies to what was taken.
-            End::ClientGone | End::ClientStalled | End::PayerEnded(_) if self.meter.has_output() => paid.post(whole, usage),
-            End::ClientGone | End::ClientStalled | End::PayerEnded(_) => paid.post_part(owed, usage),
-            End::Broken(_) | End::Stopped if self.stream && self.meter.has_output() => paid.post_part(owed, usage),
-            End::Spent { .. } if self.passed.1 > 0 => paid.post_part(owed, usage),
-            End::Complete | End::Broken(_) | End::Spent { .. } | End::Stopped => {
-                paid.void();
-                Micros::ZERO
-            }
-        };
-        let (input, output, estimated) = (metered.usage.input, metered.usage.output, metered.estimated);
-        let told = self.told.as_ref();
-        let (account, key) = (told.map(|told| display(told.account)), told.and_then(|told| told.key).map(display));
-        let (model, upstream) = (told.map(|told| told.model.as_str()), told.map(|told| told.upstream.as_str()));
-        match end {
-            End::Complete => {
-                tracing::info!(request.id = %request, account, key, model, upstream, %charge, input, output, estimated, "charged {charge}");
-            }
-            End::ClientGone | End::ClientStalled => {
-                tracing::info!(request.id = %request, account, key, model, upstream, %charge, input, output, estimated, "the client left; charged {charge} for what passed");
-            }
-            End::PayerEnded(error) => {
-                let code = error.code.row().code;
-                tracing::info!(request.id = %request, account, key, model, upstream, %charge, code, input, output, estimated, "the key has ended; charged {charge} for what passed");
-            }
-            End::Broken(error) | End::Spent { error, .. } => {
-                let (code, cause) = (error.code.row().code, error.cause.unwrap_or_default());
-                tracing::warn!(request.id = %request, account, key, model, upstream, %charge, code, cause, "the answer broke off; charged {charge}");
-            }
-            End::Stopped => {
-                tracing::warn!(request.id = %request, account, key, model, upstream, %charge, "cut off by the stop of the program; charged {charge}")
-            }
-        }
-    }
-}
-
-impl Drop for Pump {
-    fn drop(&mut self) {
-        self.finish();
-    }
 }
 
 fn too_long() -> Error {
@@ -511,6 +407,10 @@ fn too_long() -> Error {
 
 fn cut(cause: &str) -> Error {
     Error::new(Code::UpstreamError, "the answer broke off at the upstream; you pay for what was delivered").because(cause)
+}
+
+fn cut_short() -> Error {
+    cut("the upstream ended the answer before it was complete")
 }
 
 #[cfg(test)]

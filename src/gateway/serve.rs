@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::payer::Via;
 use super::quote::Quote;
-use super::relay::{RelayBody, Sale, relay};
+use super::relay::{RelayBody, Sale, Tab, relay};
 use super::settle::{self, Waited};
 use super::trust::Watch;
 use super::{Credentials, Gateway, Refusal, Worker, prepaid};
@@ -106,19 +106,10 @@ async fn sell(
     let content_length = answer.content_length.filter(|_| !stream);
     let meter = Meter::new(call.dialect, stream, request.wants_usage(), request.estimate(model));
     tracing::info!(request.id = %call.request, account = %verified.payer(), model = model.id, upstream = answer.upstream, tx = confirmation.tx, settled_in_us = settled_in.as_micros(), "serving a paid call");
-    let sale = Sale {
-        paid,
-        meter,
-        tariff: model.tariff,
-        dialect: call.dialect,
-        stream,
-        length: content_length,
-        deadline: call.deadline,
-        growth: None,
-        flat: None,
-        ended: Box::pin(std::future::pending()),
-        told: None,
-    };
+    let (length, deadline) = (content_length, call.deadline);
+    let tab = Tab { paid, tariff: model.tariff, growth: None, flat: None, told: None };
+    let ended = Box::pin(std::future::pending());
+    let sale = Sale { tab, meter, dialect: call.dialect, stream, length, deadline, ended };
     let body = relay(answer.body, sale, place).await;
     let receipt = Some(settle::receipt(&verified, &confirmation));
     Ok(Served { stream, content_type, content_length, receipt, standing: None, body })

@@ -41,6 +41,7 @@ const EXPOSED: &str = "PAYMENT-REQUIRED, PAYMENT-RESPONSE, X-PAYMENT-RESPONSE, X
 const VARY: &str = "Authorization, X-Api-Key, Payment-Signature, X-Payment, X-402-Payment, X-Sign-In-With-X, Sign-In-With-X";
 const BALANCE: HeaderName = HeaderName::from_static("x-balance-remaining");
 const ALLOWANCE: HeaderName = HeaderName::from_static("x-allowance-remaining");
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 /// Seconds to wait for trouble that passes and names no time of its own.
 const RETRY_AFTER: u32 = 5;
@@ -118,7 +119,7 @@ pub fn request_id(request: &HttpRequest) -> RequestId {
 /// The address a request counts for.
 pub fn source(edge: &Edge, request: &HttpRequest) -> std::net::IpAddr {
     let peer = request.peer_addr().map_or(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), |peer| peer.ip());
-    let forwarded = request.headers().get_all("x-forwarded-for").filter_map(|value| value.to_str().ok());
+    let forwarded = request.headers().get_all(FORWARDED_FOR).filter_map(|value| value.to_str().ok());
     edge.limits.source(peer, &forwarded.collect::<Vec<_>>())
 }
 

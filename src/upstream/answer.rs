@@ -1,15 +1,15 @@
 //! An upstream's accepted answer: its head, and its body as it comes.
 
 use std::collections::VecDeque;
-use std::future::Future as _;
+use std::future::{Future as _, poll_fn};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use actix_web::HttpMessage as _;
-use actix_web::dev::Payload;
 use bytes::Bytes;
 use futures_core::Stream;
 use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::connection::Body;
 
 /// An answer that an upstream has begun. Nothing of its head goes to the caller but what stands here: the other headers
 /// describe the operator's account.
@@ -48,10 +48,12 @@ enum Source {
 }
 
 struct HttpBody {
-    payload: Payload,
+    body: Body,
     expected: Option<u64>,
     seen: u64,
     deadline: Pin<Box<Sleep>>,
+    /// What [`AnswerBody::whole`] met that was not the whole.
+    early: Option<Option<Result<Bytes, Broken>>>,
 }
 
 impl std::fmt::Debug for AnswerBody {
@@ -61,11 +63,15 @@ impl std::fmt::Debug for AnswerBody {
 }
 
 impl AnswerBody {
-    /// Keeps nothing of the head: thousands of answers may be on their way at once.
-    pub(super) fn http(mut response: awc::ClientResponse, expected: Option<u64>, deadline: Instant) -> Self {
+    pub(super) fn http(body: Body, expected: Option<u64>, deadline: Instant) -> Self {
         let deadline = Box::pin(sleep_until(deadline));
-        let payload = response.take_payload();
-        AnswerBody(Source::Http(Box::new(HttpBody { payload, expected, seen: 0, deadline })))
+        AnswerBody(Source::Http(Box::new(HttpBody { body, expected, seen: 0, deadline, early: None })))
+    }
+
+    /// All of the answer, if it is here already and as long as was said. Otherwise it comes piece by piece.
+    pub async fn whole(&mut self) -> Option<Bytes> {
+        let Source::Http(body) = &mut self.0 else { return None };
+        poll_fn(|cx| Poll::Ready(body.whole(cx))).await
     }
 
     pub(super) fn made(chunks: impl IntoIterator<Item = Bytes>) -> Self {
@@ -74,12 +80,28 @@ impl AnswerBody {
 }
 
 impl HttpBody {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Broken>>> {
-        if self.deadline.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(Some(Err(Broken::Deadline)));
+    /// All of the body, read to its end, if it came in one piece with the head; whatever else came is kept for later.
+    fn whole(&mut self, cx: &mut Context<'_>) -> Option<Bytes> {
+        let Poll::Ready(first) = self.poll(cx) else { return None };
+        match first {
+            Some(Ok(bytes)) if self.expected == Some(bytes.len() as u64) => {
+                // Read to its very end the connection is used again; where the end is still to come, it is not.
+                _ = self.poll(cx);
+                Some(bytes)
+            }
+            other => {
+                self.early = Some(other);
+                None
+            }
         }
-        let next = match Pin::new(&mut self.payload).poll_next(cx) {
-            Poll::Pending => return Poll::Pending,
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Broken>>> {
+        if let Some(early) = self.early.take() {
+            return Poll::Ready(early);
+        }
+        let next = match Pin::new(&mut self.body).poll_next(cx) {
+            Poll::Pending => return self.deadline.as_mut().poll(cx).map(|()| Some(Err(Broken::Deadline))),
             Poll::Ready(next) => next,
         };
         Poll::Ready(match (next, self.expected) {
@@ -88,7 +110,7 @@ impl HttpBody {
                 Some(Ok(chunk))
             }
             (Some(Err(error)), _) => Some(Err(Broken::Connection(error.to_string()))),
-            // The client library takes a connection that closed early for a clean end.
+            // The codec takes a connection that closed early for a clean end.
             (None, Some(expected)) if self.seen < expected => Some(Err(Broken::Truncated { seen: self.seen, expected })),
             (None, _) => None,
         })

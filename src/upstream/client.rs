@@ -1,43 +1,33 @@
 //! The HTTP client of one upstream: its connections, its key, and one attempt at a call.
 
-use std::convert::Infallible;
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
+use std::pin::Pin;
+use std::rc::Rc;
 use std::time::Duration;
 
-use actix_service::{Service as _, fn_service};
-use actix_tls::connect::rustls_0_23::{TlsConnector, TlsConnectorService};
-use actix_tls::connect::{ConnectError as TcpConnectError, ConnectInfo, Connection, Connector as TcpConnector};
-use actix_web::error::ParseError;
-use awc::body::SizedStream;
-use awc::error::{ConnectError, SendRequestError};
+use actix_http::error::ParseError;
+use actix_http::{ConnectionType, Method, RequestHead, RequestHeadType, ResponseHead};
+use actix_tls::connect::ConnectError;
 use awc::http::Uri;
 use awc::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use bytes::Bytes;
-use futures_util::stream;
-use rustls::ClientConfig;
+use futures_util::StreamExt as _;
 use tokio::time::{Instant, timeout_at};
 
 use super::answer::{Answer, AnswerBody};
+use super::connection::{Body, Connections, Unheard};
 use super::refusal::{self, Failure, Scrubber};
-use super::wire::{Io, Wire};
 use super::{Call, forwardable};
 use crate::config::Secret;
 use crate::dialect::Dialect;
 use crate::error::{Code, Error};
 use crate::tls;
 
-/// To connect, the TLS handshake included.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Shorter than any provider's, so that we seldom use a connection which the other side is closing.
-const KEEP_ALIVE: Duration = Duration::from_secs(10);
 /// How long the head of an event stream is waited for while another upstream could still serve it.
 const HEAD_PATIENCE: Duration = Duration::from_secs(60);
 /// How long the words of a refusal may take to follow its head.
 const REASON_PATIENCE: Duration = Duration::from_secs(5);
-/// A request goes out in slices of this size, so that the client library keeps no copy of it while the answer streams.
-const SLICE_BYTES: usize = 16 * 1024;
 /// A request above this size may have been too large for an upstream that hangs up while it is sent.
 const LARGE_BYTES: usize = 64 * 1024;
 /// Sent to upstreams that ask for a version when the caller names none.
@@ -56,13 +46,13 @@ pub(super) struct Attempt {
 }
 
 pub(super) struct HttpUpstream {
-    client: awc::Client,
-    /// Has no connections that are kept: what is tried again must not meet another one that was closed meanwhile.
-    fresh: awc::Client,
+    connections: Connections,
     base_url: String,
     /// The operator's key as each dialect sends it.
     bearer: Option<HeaderValue>,
     api_key: Option<HeaderValue>,
+    /// The heads of the requests that most callers make, ready to be sent, by dialect and whether a stream is asked for.
+    heads: [[Rc<RequestHead>; 2]; 2],
     scrubber: Scrubber,
 }
 
@@ -79,52 +69,78 @@ impl HttpUpstream {
             Ok(value)
         };
         let key = key.map(Secret::expose);
-        Ok(HttpUpstream {
-            base_url: without_tls(base_url, &url),
-            fresh: client(tls.clone()),
-            client: client(tls),
+        let mut upstream = HttpUpstream {
+            base_url: base_url.trim_end_matches('/').to_owned(),
+            connections: Connections::new(url, tls),
             bearer: key.map(|key| value(format!("Bearer {key}"))).transpose()?,
             api_key: key.map(|key| value(key.to_owned())).transpose()?,
+            heads: Default::default(),
             scrubber: Scrubber::new(base_url, key),
-        })
+        };
+        for dialect in [Dialect::OpenAi, Dialect::Anthropic] {
+            for stream in [false, true] {
+                let head = upstream.head(dialect, stream, &[], None).map_err(|why| ("base_url", why))?;
+                upstream.heads[place(dialect)][usize::from(stream)] = Rc::new(head);
+            }
+        }
+        Ok(upstream)
     }
 
     /// One attempt, up to the head of an answer that fits what was asked; a second one goes over a new connection.
     pub async fn send(&self, name: &str, call: &Call<'_>, body: Bytes, attempt: Attempt) -> Result<Answer, Failure> {
         let length = body.len();
-        let mut url = format!("{}{}", self.base_url, call.dialect.path());
-        // The one parameter that known clients send; whatever else a caller writes there is no business of the upstream.
-        if call.query.is_some_and(|query| query.split('&').any(|pair| pair == "beta=true")) {
-            url.push_str("?beta=true");
-        }
-        let request = if attempt.again { self.fresh.post(url).force_close() } else { self.client.post(url) };
-        let mut request = request.no_decompress();
-        self.put_headers(request.headers_mut(), call);
-        let slices = (0..length).step_by(SLICE_BYTES).map(move |at| {
-            let end = (at + SLICE_BYTES).min(body.len());
-            Ok::<_, Infallible>(body.slice(at..end))
-        });
-        let sent = request.send_body(SizedStream::new(length as u64, stream::iter(slices)));
+        let head = self.request(call, attempt).map_err(|why| {
+            Failure::Final(Error::new(Code::Internal, "the request could not be sent on; nothing was charged").because(why))
+        })?;
+        let sent = self.connections.exchange(head, body, attempt.again);
         // An event stream has its head at once; a plain answer only when it is complete.
         let patience =
             if call.stream && !attempt.is_last { call.deadline.min(Instant::now() + HEAD_PATIENCE) } else { call.deadline };
-        let response = match timeout_at(patience, sent).await {
+        let (head, body) = match timeout_at(patience, sent).await {
             Err(_) if Instant::now() < call.deadline => return Err(Failure::Next(refusal::timed_out())),
             Err(_) => return Err(Failure::Final(refusal::timed_out())),
             Ok(Err(error)) => return Err(unsent(&error, length)),
-            Ok(Ok(response)) => response,
+            Ok(Ok(answer)) => answer,
         };
-        self.judge(name, call, response).await
+        self.judge(name, call, &head, body).await
     }
 
-    fn put_headers(&self, headers: &mut HeaderMap, call: &Call<'_>) {
-        let accept = if call.stream { "text/event-stream" } else { "application/json" };
+    fn request(&self, call: &Call<'_>, attempt: Attempt) -> Result<RequestHeadType, String> {
+        // The one parameter that known clients send; whatever else a caller writes there is no business of the upstream.
+        let query = call.query.filter(|query| query.split('&').any(|pair| pair == "beta=true")).map(|_| "?beta=true");
+        if call.headers.is_empty() && query.is_none() && !attempt.again {
+            return Ok(RequestHeadType::Rc(Rc::clone(&self.heads[place(call.dialect)][usize::from(call.stream)]), None));
+        }
+        let mut head = self.head(call.dialect, call.stream, call.headers, query)?;
+        if attempt.again {
+            head.set_connection_type(ConnectionType::Close);
+        }
+        Ok(head.into())
+    }
+
+    /// The head of a request with a caller's headers. The error says why there can be none.
+    fn head(
+        &self,
+        dialect: Dialect,
+        stream: bool,
+        forwarded: &[(String, String)],
+        query: Option<&str>,
+    ) -> Result<RequestHead, String> {
+        let url = format!("{}{}{}", self.base_url, dialect.path(), query.unwrap_or_default());
+        let uri = url.parse::<Uri>().map_err(|error| error.to_string())?;
+        let host = uri.authority().map(|authority| authority.as_str().rsplit('@').next().unwrap_or_default());
+        let host = HeaderValue::from_str(host.unwrap_or_default()).map_err(|error| error.to_string())?;
+        let mut head = RequestHead::default();
+        (head.method, head.uri) = (Method::POST, uri);
+        let headers = &mut head.headers;
+        headers.insert(header::HOST, host);
+        let accept = if stream { "text/event-stream" } else { "application/json" };
         headers.insert(header::ACCEPT, HeaderValue::from_static(accept));
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         // Usage could not be read from a compressed answer.
         headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         headers.insert(header::USER_AGENT, HeaderValue::from_static(concat!("farebox/", env!("CARGO_PKG_VERSION"))));
-        for (name, value) in call.headers.iter().filter(|(name, _)| forwardable(name)) {
+        for (name, value) in forwarded.iter().filter(|(name, _)| forwardable(name)) {
             let value = if name.eq_ignore_ascii_case("anthropic-beta") { affordable_betas(value) } else { value.clone() };
             if let (Ok(name), Ok(value)) = (HeaderName::try_from(name.as_str()), HeaderValue::try_from(value))
                 && !value.is_empty()
@@ -132,7 +148,13 @@ impl HttpUpstream {
                 headers.append(name, value);
             }
         }
-        match call.dialect {
+        self.identify(headers, dialect);
+        Ok(head)
+    }
+
+    /// Puts the operator's key where the dialect has it.
+    fn identify(&self, headers: &mut HeaderMap, dialect: Dialect) {
+        match dialect {
             Dialect::OpenAi => {
                 self.bearer.iter().for_each(|bearer| _ = headers.insert(header::AUTHORIZATION, bearer.clone()));
             }
@@ -147,15 +169,14 @@ impl HttpUpstream {
     }
 
     /// Accepts a head, or says what is to be done about it.
-    async fn judge(&self, name: &str, call: &Call<'_>, mut response: awc::ClientResponse) -> Result<Answer, Failure> {
-        let status = response.status().as_u16();
+    async fn judge(&self, name: &str, call: &Call<'_>, head: &ResponseHead, body: Body) -> Result<Answer, Failure> {
+        let status = head.status.as_u16();
         if refusal::is_about_the_request(status) {
             let patience = call.deadline.min(Instant::now() + REASON_PATIENCE);
-            let body = timeout_at(patience, response.body().limit(refusal::MAX_BODY_BYTES)).await;
-            let body = body.ok().and_then(Result::ok).unwrap_or_default();
+            let body = timeout_at(patience, words(body)).await.unwrap_or_default();
             return Err(refusal::rejected(status, &body, &self.scrubber));
         }
-        let header = |name: HeaderName| response.headers().get(name).and_then(|value| value.to_str().ok());
+        let header = |name: HeaderName| head.headers.get(name).and_then(|value| value.to_str().ok());
         if !(200..300).contains(&status) {
             return Err(refusal::failed(status, header(header::RETRY_AFTER)));
         }
@@ -170,40 +191,56 @@ impl HttpUpstream {
         if content_length == Some(0) {
             return Err(refusal::empty(status));
         }
-        let body = AnswerBody::http(response, content_length, call.deadline);
+        let body = AnswerBody::http(body, content_length, call.deadline);
         Ok(Answer { content_type: expected, content_length, upstream: name.to_owned(), body })
     }
 }
 
+/// Which of the prepared heads belongs to a dialect.
+fn place(dialect: Dialect) -> usize {
+    match dialect {
+        Dialect::OpenAi => 0,
+        Dialect::Anthropic => 1,
+    }
+}
+
+/// The words of a refusal; nothing, where they are too many or do not come whole.
+async fn words(body: Body) -> Bytes {
+    let mut body = Pin::new(Box::new(body));
+    let mut words = Vec::new();
+    while let Some(Ok(piece)) = body.next().await {
+        words.extend_from_slice(&piece);
+        if words.len() > refusal::MAX_BODY_BYTES {
+            return Bytes::new();
+        }
+    }
+    words.into()
+}
+
 /// An attempt that got no head.
-fn unsent(error: &SendRequestError, length: usize) -> Failure {
+fn unsent(error: &Unheard, length: usize) -> Failure {
     let gone = |error: &io::Error| {
         matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted)
     };
     let failed = Error::new(Code::UpstreamError, "the upstream cannot be reached; try again").because(error.to_string());
     match error {
         // A large body that is not read to its end was refused for its size, only that the refusal got lost.
-        SendRequestError::Send(cause) if gone(cause) && length > LARGE_BYTES => Failure::Again(
+        Unheard::Send(cause) if gone(cause) && length > LARGE_BYTES => Failure::Again(
             Error::new(Code::UpstreamRejected, "the upstream stopped reading the request; send a smaller one")
                 .because(format!("{cause} while sending {length} bytes")),
         ),
-        SendRequestError::Connect(ConnectError::Timeout) => Failure::Next(failed),
+        Unheard::ConnectTimeout => Failure::Next(failed),
         // A certificate that is not believed now will not be believed in a moment.
-        SendRequestError::Connect(ConnectError::Io(cause)) if cause.kind() == io::ErrorKind::InvalidData => {
+        Unheard::Unconnected(ConnectError::Io(cause)) if cause.kind() == io::ErrorKind::InvalidData => {
             Failure::Next(failed.because(format!("{cause}; a private authority's certificate goes into ca_file")))
         }
+        Unheard::Unconnected(_) | Unheard::Closed => Failure::Again(failed),
         // Only a request of which nothing was heard at all is sent again: one that was answered in part may have been carried
         // out. Nor will a head that is too large or no HTTP at all be better the second time.
-        SendRequestError::Send(cause) | SendRequestError::Response(ParseError::Io(cause))
-            if cause.kind() != io::ErrorKind::InvalidData =>
-        {
+        Unheard::Send(cause) | Unheard::Answer(ParseError::Io(cause)) if cause.kind() != io::ErrorKind::InvalidData => {
             Failure::Again(failed)
         }
-        SendRequestError::Connect(_) => Failure::Again(failed),
-        SendRequestError::Send(_) | SendRequestError::Response(_) => {
-            Failure::Next(Error { message: refusal::NOT_USABLE.into(), ..failed })
-        }
-        _ => Failure::Next(failed),
+        Unheard::Send(_) | Unheard::Answer(_) => Failure::Next(Error { message: refusal::NOT_USABLE.into(), ..failed }),
     }
 }
 
@@ -211,47 +248,6 @@ fn unsent(error: &SendRequestError, length: usize) -> Failure {
 fn affordable_betas(value: &str) -> String {
     let betas = value.split(',').map(str::trim).filter(|beta| !COSTLY_BETAS.iter().any(|costly| beta.starts_with(costly)));
     betas.filter(|beta| !beta.is_empty()).collect::<Vec<_>>().join(",")
-}
-
-/// Own deadlines instead of the library's, no redirects (they would carry the operator's key elsewhere), no limit that
-/// lets slow answers of one upstream hold up another's. TLS is ours too: see [`Wire`].
-fn client(tls: Option<ClientConfig>) -> awc::Client {
-    let tls = tls.map(|config| TlsConnector::service(Arc::new(config)));
-    let connector = awc::Connector::new()
-        .connector(fn_service(move |to| connect(to, tls.clone())))
-        .timeout(CONNECT_TIMEOUT)
-        .conn_keep_alive(KEEP_ALIVE)
-        .limit(0);
-    awc::Client::builder().connector(connector).disable_timeout().disable_redirects().no_default_headers().finish()
-}
-
-/// One new connection; inside TLS when there is a configuration of it.
-async fn connect(to: ConnectInfo<Uri>, tls: Option<TlsConnectorService>) -> Result<Connection<Uri, Wire>, TcpConnectError> {
-    let connection = TcpConnector::default().service().call(to).await?;
-    // Small requests must not wait for an acknowledgement. Without it the call is slower, not wrong.
-    _ = connection.io_ref().set_nodelay(true);
-    let (io, to) = match tls {
-        None => {
-            let (tcp, to) = connection.into_parts();
-            (Io::Plain(tcp), to)
-        }
-        Some(tls) => {
-            let (tls, to) = tls.call(connection).await.map_err(TcpConnectError::Io)?.into_parts();
-            (Io::Tls(Box::new(tls)), to)
-        }
-    };
-    Ok(Connection::new(to, Wire::new(io)))
-}
-
-/// The address as the library is given it: it must not add TLS of its own to a connection that has it already.
-fn without_tls(base_url: &str, url: &Uri) -> String {
-    match (url.scheme_str(), url.authority()) {
-        (Some("https"), Some(authority)) => {
-            let port = if authority.port().is_none() { ":443" } else { "" };
-            format!("http://{authority}{port}{}", url.path().trim_end_matches('/'))
-        }
-        _ => base_url.to_owned(),
-    }
 }
 
 #[cfg(test)]
@@ -263,24 +259,5 @@ mod tests {
         let sent = "claude-code-20250219, context-1m-2025-08-07,interleaved-thinking-2025-05-14,fast-mode-2026-02-01";
         assert_eq!(affordable_betas(sent), "claude-code-20250219,interleaved-thinking-2025-05-14");
         assert_eq!(affordable_betas("context-1m-2025-08-07"), "");
-    }
-
-    #[actix_web::test]
-    async fn small_requests_do_not_wait_for_an_acknowledgement() {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let to: Uri = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();
-        let connection = connect(ConnectInfo::new(to), None).await.unwrap();
-        assert!(connection.io_ref().tcp().nodelay().unwrap(), "TCP_NODELAY is set");
-    }
-
-    #[test]
-    fn the_library_is_given_the_address_behind_tls_and_no_other() {
-        for (base, plain) in [
-            ("https://api.example.com", "http://api.example.com:443"),
-            ("https://api.example.com:8443/openai", "http://api.example.com:8443/openai"),
-            ("http://127.0.0.1:9/x", "http://127.0.0.1:9/x"),
-        ] {
-            assert_eq!(without_tls(base, &base.parse().unwrap()), plain);
-        }
     }
 }

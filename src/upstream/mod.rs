@@ -2,6 +2,7 @@
 
 mod answer;
 mod client;
+mod connection;
 mod echo;
 mod refusal;
 mod wire;
@@ -66,8 +67,9 @@ pub struct Call<'a> {
 /// Whether a caller's header goes to the upstream. Everything else stays here: credentials, payments, addresses.
 pub fn forwardable(name: &str) -> bool {
     const EXACT: [&str; 5] = ["anthropic-version", "anthropic-beta", "openai-beta", "session-id", "x-claude-code-session-id"];
-    let name = name.to_ascii_lowercase();
-    EXACT.contains(&name.as_str()) || name.starts_with("x-session-")
+    const FAMILY: &str = "x-session-";
+    EXACT.iter().any(|exact| name.eq_ignore_ascii_case(exact))
+        || name.get(..FAMILY.len()).is_some_and(|start| start.eq_ignore_ascii_case(FAMILY))
 }
 
 impl Upstreams {

@@ -16,7 +16,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use actix_tls::connect::rustls_0_23::reexports::AsyncTlsStream;
-use actix_web::rt::net::{ActixStream, Ready, TcpStream};
+use actix_web::rt::net::TcpStream;
 use bytes::{Buf as _, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -39,13 +39,6 @@ impl Io {
         match self {
             Io::Plain(tcp) => Pin::new(tcp),
             Io::Tls(tls) => Pin::new(&mut **tls),
-        }
-    }
-
-    fn tcp(&self) -> &TcpStream {
-        match self {
-            Io::Plain(tcp) => tcp,
-            Io::Tls(tls) => tls.get_ref().0,
         }
     }
 }
@@ -86,7 +79,10 @@ impl Wire {
 
     #[cfg(test)]
     pub fn tcp(&self) -> &TcpStream {
-        self.io.tcp()
+        match &self.io {
+            Io::Plain(tcp) => tcp,
+            Io::Tls(tls) => tls.get_ref().0,
+        }
     }
 
     /// Reads until the head of the answer is known; false when the connection ended before that.
@@ -269,16 +265,6 @@ impl AsyncWrite for Wire {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.io.pin().poll_shutdown(cx)
-    }
-}
-
-impl ActixStream for Wire {
-    fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<Ready>> {
-        ActixStream::poll_read_ready(self.io.tcp(), cx)
-    }
-
-    fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<Ready>> {
-        ActixStream::poll_write_ready(self.io.tcp(), cx)
     }
 }
 

@@ -52,9 +52,9 @@ async fn start(ledger: &Ledger, words: usize, stream: bool, seconds: u64) -> (Jo
     let tariff = Tariff { output: UnitPrice::per_million("15").unwrap(), ..Tariff::default() };
     let meter = Meter::new(dialect, stream, false, 10);
     let ended: Ended = Box::pin(std::future::pending());
-    let (growth, flat, length) = (None, None, answer.content_length);
-    let (pump, relayed) =
-        Pump::new(Sale { paid, meter, tariff, dialect, stream, length, deadline, growth, flat, ended, told: None });
+    let tab = Tab { paid, tariff, growth: None, flat: None, told: None };
+    let length = answer.content_length;
+    let (pump, relayed) = Pump::new(Sale { tab, meter, dialect, stream, length, deadline, ended });
     (spawn_local(pump.run(answer.body)), relayed)
 }
 

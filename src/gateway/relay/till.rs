@@ -1,0 +1,172 @@
+//! The end of a call in the books: what has passed is charged, whatever ended it, and once.
+
+use tracing::field::display;
+
+use super::Growth;
+use crate::account::AccountId;
+use crate::dialect::{Meter, Metered};
+use crate::error::Error;
+use crate::ids::{KeyId, RequestId};
+use crate::ledger::Paid;
+use crate::money::Micros;
+use crate::tariff::Tariff;
+
+/// How a call is charged.
+pub(in crate::gateway) struct Tab {
+    pub paid: Paid,
+    pub tariff: Tariff,
+    /// How its hold grows, if it does not stand for the whole quote from the start.
+    pub growth: Option<Growth>,
+    /// What it costs if it is delivered, whatever it used.
+    pub flat: Option<Micros>,
+    /// What the log says of it at its end, where it did not before.
+    pub told: Option<Told>,
+}
+
+/// Who bought what from whom, for the log.
+pub(in crate::gateway) struct Told {
+    pub account: AccountId,
+    pub key: Option<KeyId>,
+    pub model: String,
+    pub upstream: String,
+}
+
+/// Why relaying ended.
+pub(super) enum End {
+    Complete,
+    ClientGone,
+    /// The client is there and does not read: the time limit struck while a piece waited for it.
+    ClientStalled,
+    /// Who pays for it may not any more, by its own wallet's or the operator's hand; this error says so in-band.
+    PayerEnded(Error),
+    /// It broke off; this error says so in-band.
+    Broken(Error),
+    /// The next piece would have owed more than there is to hold: this error says so in-band, and what had passed is charged.
+    Spent {
+        error: Error,
+        passed: Metered,
+    },
+    /// The program stops and does not wait for this call.
+    Stopped,
+}
+
+/// What a call owes, until it is ended in the books.
+pub(super) struct Till {
+    /// What the answer has used.
+    pub meter: Meter,
+    /// Why the answer ended, while its last bytes are on their way.
+    pub end: Option<End>,
+    request: RequestId,
+    /// Until the call is ended in the books.
+    paid: Option<Paid>,
+    tariff: Tariff,
+    stream: bool,
+    growth: Option<Growth>,
+    flat: Option<Micros>,
+    /// What had been used when the last event passed that is paid for, and the bytes of the answer up to there.
+    passed: (Metered, u64),
+    told: Option<Told>,
+}
+
+impl Till {
+    pub fn new(tab: Tab, meter: Meter, stream: bool) -> Till {
+        let Tab { paid, tariff, growth, flat, told } = tab;
+        let (request, passed) = (paid.request(), (Metered::default(), 0));
+        Till { meter, end: None, request, paid: Some(paid), tariff, stream, growth, flat, passed, told }
+    }
+
+    pub fn request(&self) -> RequestId {
+        self.request
+    }
+
+    /// Notes for recovery what is owed so far.
+    pub fn checkpoint(&self, owed: Micros) {
+        if let Some(paid) = &self.paid {
+            paid.checkpoint(owed);
+        }
+    }
+
+    /// What is owed for what has passed so far; `None` once the call has ended.
+    pub fn owed(&self) -> Option<Micros> {
+        let paid = self.paid.as_ref()?;
+        Some(self.tariff.charge(&self.meter.usage().usage, paid.ceiling()))
+    }
+
+    /// Sees to it that what was metered is held before it passes; `Some` when there is nothing left to hold.
+    pub fn cover(&mut self) -> Option<End> {
+        let (Some(growth), Some(paid)) = (&self.growth, &mut self.paid) else { return None };
+        let (metered, bytes) = (self.meter.usage(), self.meter.answer_bytes());
+        match growth.cover(paid, self.tariff.charge(&metered.usage, growth.most)) {
+            Ok(()) => {
+                self.passed = (metered, bytes);
+                None
+            }
+            // What brings nothing of the answer itself says what the rest has cost: all that is held for that is charged.
+            Err(error) if bytes == self.passed.1 => Some(End::Spent { error, passed: metered }),
+            Err(error) => Some(End::Spent { error, passed: self.passed.0 }),
+        }
+    }
+
+    /// Ends the call in the books, once. Nothing delivered costs nothing; half a plain answer that broke off at the
+    /// upstream is no answer; everything else costs what passed, above all when it was the client or the owner of its key
+    /// who ended it.
+    pub fn finish(&mut self) {
+        let Some(mut paid) = self.paid.take() else { return };
+        let end = self.end.take().unwrap_or(End::Stopped);
+        let metered = match &end {
+            End::Spent { passed, .. } => *passed,
+            _ => self.meter.usage(),
+        };
+        let (request, usage) = (self.request, metered.usage);
+        if let (Some(growth), false) = (&self.growth, matches!(end, End::Spent { .. })) {
+            // What was used may be known from an event that did not pass: it is owed as far as there is money.
+            if let Err(error) = growth.cover(&mut paid, self.tariff.charge(&usage, growth.most)) {
+                tracing::debug!(request.id = %request, code = error.code.row().code, "not all that was used can be paid");
+            }
+        }
+        let owed = self.tariff.charge(&usage, paid.ceiling());
+        let whole = self.flat.unwrap_or(owed);
+        let charge = match end {
+            // An answer that is complete and empty, with no word on usage, is none.
+            End::Complete if self.meter.has_output() || !metered.estimated => paid.post(whole, usage),
+            // A client that leaves chose to, and a key ends by somebody's hand: a flat price applies to what was taken.
+            End::ClientGone | End::ClientStalled | End::PayerEnded(_) if self.meter.has_output() => paid.post(whole, usage),
+            End::ClientGone | End::ClientStalled | End::PayerEnded(_) => paid.post_part(owed, usage),
+            End::Broken(_) | End::Stopped if self.stream && self.meter.has_output() => paid.post_part(owed, usage),
+            End::Spent { .. } if self.passed.1 > 0 => paid.post_part(owed, usage),
+            End::Complete | End::Broken(_) | End::Spent { .. } | End::Stopped => {
+                paid.void();
+                Micros::ZERO
+            }
+        };
+        let (input, output, estimated) = (metered.usage.input, metered.usage.output, metered.estimated);
+        let told = self.told.as_ref();
+        let (account, key) = (told.map(|told| display(told.account)), told.and_then(|told| told.key).map(display));
+        let (model, upstream) = (told.map(|told| told.model.as_str()), told.map(|told| told.upstream.as_str()));
+        match end {
+            End::Complete => {
+                tracing::info!(request.id = %request, account, key, model, upstream, %charge, input, output, estimated, "charged {charge}");
+            }
+            End::ClientGone | End::ClientStalled => {
+                tracing::info!(request.id = %request, account, key, model, upstream, %charge, input, output, estimated, "the client left; charged {charge} for what passed");
+            }
+            End::PayerEnded(error) => {
+                let code = error.code.row().code;
+                tracing::info!(request.id = %request, account, key, model, upstream, %charge, code, input, output, estimated, "the key has ended; charged {charge} for what passed");
+            }
+            End::Broken(error) | End::Spent { error, .. } => {
+                let (code, cause) = (error.code.row().code, error.cause.unwrap_or_default());
+                tracing::warn!(request.id = %request, account, key, model, upstream, %charge, code, cause, "the answer broke off; charged {charge}");
+            }
+            End::Stopped => {
+                tracing::warn!(request.id = %request, account, key, model, upstream, %charge, "cut off by the stop of the program; charged {charge}")
+            }
+        }
+    }
+}
+
+impl Drop for Till {
+    fn drop(&mut self) {
+        self.finish();
+    }
+}
