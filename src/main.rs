@@ -1,6 +1,5 @@
 //! Parse the arguments, set up the log, run the subcommand.
 
-use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use clap::Parser as _;
@@ -10,15 +9,7 @@ fn main() -> ExitCode {
     // Before any secret is read.
     let private = cli::keep_private();
     let arguments = cli::Arguments::parse();
-    let filter = tracing_subscriber::EnvFilter::try_from_env("FAREBOX_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,actix_server=warn,actix_http::h1::dispatcher=off"));
-    let colours = std::io::stderr().is_terminal();
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr);
-    // One JSON object a line for machines, plain text for people.
-    match std::env::var("FAREBOX_LOG_FORMAT").as_deref() {
-        Ok("json") => log.json().init(),
-        _ => log.init(),
-    }
+    cli::start_log();
     if let Err(error) = private {
         tracing::warn!(%error, "core dumps could not be turned off: a crash may write keys and prompts to a file");
     }

@@ -1,6 +1,7 @@
 //! The command line: one file per subcommand.
 
 mod inspect;
+mod log;
 mod memory;
 mod operator;
 mod pay;
@@ -8,6 +9,7 @@ mod serve;
 mod socket;
 mod verify;
 
+pub use log::start as start_log;
 pub use memory::keep_private;
 
 use std::path::PathBuf;

@@ -12,6 +12,7 @@ mod topup;
 mod wallet;
 
 use std::any::Any;
+use std::cell::RefCell;
 use std::net::TcpListener;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -60,6 +61,7 @@ pub fn start(config: &Config, gateway: Arc<Gateway>, listener: TcpListener) -> s
             limits: Arc::clone(&limits),
             bodies: Arc::clone(&bodies),
             turns: Arc::clone(&turns),
+            lots: RefCell::default(),
         });
         let wrap = Rc::clone(&edge);
         App::new()

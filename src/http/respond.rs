@@ -1,5 +1,6 @@
 //! What every answer carries: a request id, CORS, and for a refusal the error in the route's own shape with the offer.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -29,6 +30,7 @@ pub struct Edge {
     pub bodies: Arc<BodyMemory>,
     /// Turns of changes of keys, each of which waits for the disk.
     pub turns: Arc<Semaphore>,
+    pub lots: RefCell<Lots>,
 }
 
 /// Request headers a browser may send; the last two come from x402 clients, which send them on the paid retry.
@@ -102,13 +104,29 @@ fn preflight() -> HttpResponse {
         .finish()
 }
 
-fn fresh_id(edge: &Edge) -> RequestId {
-    let mut random = [0; 10];
-    if let Err(error) = getrandom::fill(&mut random) {
-        // Time still tells requests apart; only guessing becomes easier, and an id opens nothing.
-        tracing::error!(%error, "no randomness for a request id");
+/// Randomness of the ids of many requests, fetched at once: asking for it costs as much as a small read.
+#[derive(Default)]
+pub struct Lots(Vec<[u8; 10]>);
+
+/// Ids for whose randomness is asked at once.
+const LOTS: usize = 64;
+
+impl Lots {
+    fn draw(&mut self) -> [u8; 10] {
+        if self.0.is_empty() {
+            let mut random = [0; 10 * LOTS];
+            if let Err(error) = getrandom::fill(&mut random) {
+                // Time still tells requests apart; only guessing becomes easier, and an id opens nothing.
+                tracing::error!(%error, "no randomness for request ids");
+            }
+            self.0.extend(random.as_chunks().0);
+        }
+        self.0.pop().unwrap_or_default()
     }
-    RequestId::new(edge.gateway.clock().now(), random)
+}
+
+fn fresh_id(edge: &Edge) -> RequestId {
+    RequestId::new(edge.gateway.clock().now(), edge.lots.borrow_mut().draw())
 }
 
 /// The id this request was given on entry.

@@ -16,12 +16,18 @@ use crate::ids::{KeyId, PaymentId, RequestId};
 
 /// Writes them; nothing is there before the transaction commits.
 pub fn apply<'a>(tx: &WriteTransaction, writes: impl Iterator<Item = &'a Write>) -> Result<(), redb::Error> {
-    let mut transfers = tx.open_table(TRANSFERS)?;
+    let mut transfers = None;
     // Within one commit only the last of each row matters: a call that ends is written once, however many steps it took.
     let mut last = Last::default();
     for write in writes {
         match write {
-            Write::Transfer(seq, transfer) => _ = transfers.insert(*seq, transfer.to_bytes().as_slice())?,
+            Write::Transfer(seq, transfer) => {
+                let table = match &mut transfers {
+                    Some(table) => table,
+                    none => none.insert(tx.open_table(TRANSFERS)?),
+                };
+                table.insert(*seq, transfer.to_bytes().as_slice())?;
+            }
             Write::Balance(account, balance) => _ = last.balances.insert(account, balance),
             Write::Payment(id, row) => _ = last.payments.insert(id, row),
             Write::Opened(request, hold) => last.holds.entry(request).or_insert((true, None)).1 = Some(hold),
@@ -65,7 +71,47 @@ impl<'a> Last<'a> {
         *sums = add(*sums, more);
     }
 
+    /// Opening a table costs as much as several rows: only those are opened of which a row is written.
     fn write_money(&self, tx: &WriteTransaction) -> Result<(), redb::Error> {
+        if !self.payments.is_empty() {
+            self.write_payments(tx)?;
+        }
+        // What came and went within this commit is none of the disk's business.
+        let mut left = self.holds.iter().filter(|(_, (opened_here, hold))| hold.is_some() || !opened_here).peekable();
+        if left.peek().is_some() {
+            let mut holds = tx.open_table(HOLDS)?;
+            for (request, (_, hold)) in left {
+                match hold {
+                    Some(hold) => _ = holds.insert(request.0, hold.to_bytes().as_slice())?,
+                    None => _ = holds.remove(request.0)?,
+                }
+            }
+        }
+        if !self.balances.is_empty() {
+            let mut balances = tx.open_table(BALANCES)?;
+            for (account, balance) in &self.balances {
+                balances.insert(account.to_key().as_slice(), (balance.amount, balance.last))?;
+            }
+        }
+        if !self.receipts.is_empty() {
+            let mut receipts = tx.open_table(RECEIPTS)?;
+            for (request, receipt) in &self.receipts {
+                receipts.insert(request.0, receipt.to_bytes().as_slice())?;
+            }
+        }
+        if !self.usage.is_empty() {
+            let mut usage = tx.open_table(USAGE)?;
+            for ((account, day, key, model), sums) in &self.usage {
+                let account = account.to_bytes();
+                let name = (account.as_slice(), *day, *key, *model);
+                let before = usage.get(name)?.map(|sums| sums.value()).unwrap_or_default();
+                usage.insert(name, add(before, *sums))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn write_payments(&self, tx: &WriteTransaction) -> Result<(), redb::Error> {
         let (mut payments, mut pay_open) = (tx.open_table(PAYMENTS)?, tx.open_table(PAY_OPEN)?);
         for (id, row) in &self.payments {
             payments.insert(&id.0, to_json(row).as_slice())?;
@@ -77,54 +123,38 @@ impl<'a> Last<'a> {
                 _ => {}
             }
         }
-        let mut holds = tx.open_table(HOLDS)?;
-        for (request, (opened_here, hold)) in &self.holds {
-            match hold {
-                Some(hold) => _ = holds.insert(request.0, hold.to_bytes().as_slice())?,
-                // It came and went: the disk never hears of it.
-                None if *opened_here => {}
-                None => _ = holds.remove(request.0)?,
-            }
-        }
-        let mut balances = tx.open_table(BALANCES)?;
-        for (account, balance) in &self.balances {
-            balances.insert(account.to_key().as_slice(), (balance.amount, balance.last))?;
-        }
-        let mut receipts = tx.open_table(RECEIPTS)?;
-        for (request, receipt) in &self.receipts {
-            receipts.insert(request.0, receipt.to_bytes().as_slice())?;
-        }
-        let mut usage = tx.open_table(USAGE)?;
-        for ((account, day, key, model), sums) in &self.usage {
-            let account = account.to_bytes();
-            let name = (account.as_slice(), *day, *key, *model);
-            let before = usage.get(name)?.map(|sums| sums.value()).unwrap_or_default();
-            usage.insert(name, add(before, *sums))?;
-        }
         Ok(())
     }
 
     fn write_limits(&self, tx: &WriteTransaction) -> Result<(), redb::Error> {
-        let mut keys = tx.open_table(KEY_SPENDING)?;
-        for (id, spending) in &self.keys {
-            keys.insert(id.0, (spending.began, spending.spent))?;
-        }
-        let mut allowances = tx.open_table(ALLOWANCES)?;
-        for (wallet, spending) in &self.allowances {
-            allowances.insert(wallet.to_bytes().as_slice(), (spending.began, spending.spent))?;
-        }
-        let mut grants = tx.open_table(GRANTS)?;
-        for (wallet, grant) in &self.grants {
-            match grant {
-                Some(grant) => _ = grants.insert(wallet.to_bytes().as_slice(), to_json(grant).as_slice())?,
-                None => _ = grants.remove(wallet.to_bytes().as_slice())?,
+        if !self.keys.is_empty() {
+            let mut keys = tx.open_table(KEY_SPENDING)?;
+            for (id, spending) in &self.keys {
+                keys.insert(id.0, (spending.began, spending.spent))?;
             }
         }
-        let mut nonces = tx.open_table(NONCES)?;
-        for ((forget_at, id), used) in &self.nonces {
-            match used {
-                true => _ = nonces.insert((*forget_at, *id), ())?,
-                false => _ = nonces.remove((*forget_at, *id))?,
+        if !self.allowances.is_empty() {
+            let mut allowances = tx.open_table(ALLOWANCES)?;
+            for (wallet, spending) in &self.allowances {
+                allowances.insert(wallet.to_bytes().as_slice(), (spending.began, spending.spent))?;
+            }
+        }
+        if !self.grants.is_empty() {
+            let mut grants = tx.open_table(GRANTS)?;
+            for (wallet, grant) in &self.grants {
+                match grant {
+                    Some(grant) => _ = grants.insert(wallet.to_bytes().as_slice(), to_json(grant).as_slice())?,
+                    None => _ = grants.remove(wallet.to_bytes().as_slice())?,
+                }
+            }
+        }
+        if !self.nonces.is_empty() {
+            let mut nonces = tx.open_table(NONCES)?;
+            for ((forget_at, id), used) in &self.nonces {
+                match used {
+                    true => _ = nonces.insert((*forget_at, *id), ())?,
+                    false => _ = nonces.remove((*forget_at, *id))?,
+                }
             }
         }
         Ok(())
