@@ -2,6 +2,8 @@
 
 /// The longest `usage` object that is read.
 const MAX_USAGE_BYTES: usize = 64 * 1024;
+/// What one of the usual length takes.
+const USUAL_USAGE_BYTES: usize = 512;
 /// Kinds of brackets are remembered down to here; deeper ones are only counted.
 const MAX_KINDS: u32 = 128;
 /// Keys whose string values are the answer.
@@ -72,6 +74,7 @@ impl Unstreamed {
         let run = memchr::memchr2(b'"', b'\\', bytes).unwrap_or(bytes.len());
         if self.at_key {
             let room = MAX_KEY_BYTES.saturating_sub(self.key.len());
+            self.key.reserve_exact(room);
             self.key.extend_from_slice(&bytes[..run.min(room)]);
         } else if self.is_text {
             self.text_bytes += run as u64;
@@ -111,7 +114,7 @@ impl Unstreamed {
                 self.at_key = false;
                 if top && self.key == b"usage" && self.is_object() {
                     // A second one replaces the first, as every JSON parser has it.
-                    (self.usage, self.usage_done) = (Some(Vec::new()), false);
+                    (self.usage, self.usage_done) = (Some(Vec::with_capacity(USUAL_USAGE_BYTES)), false);
                 }
             }
             b',' => self.at_key = self.is_object(),

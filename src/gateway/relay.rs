@@ -5,18 +5,18 @@ mod till;
 
 use std::cell::Cell;
 use std::future::Future;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures_core::Stream;
 use futures_util::StreamExt as _;
 use futures_util::future::poll_immediate;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
-use tokio::time::{Instant, MissedTickBehavior, Sleep, interval_at, sleep, sleep_until};
+use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 use super::Place;
 use crate::dialect::{Dialect, Event, Meter, Pass, Splitter, broken_stream};
@@ -121,22 +121,30 @@ const CHECKPOINT: Duration = Duration::from_secs(5);
 /// Events that were there at the same moment, on their way to the client.
 #[derive(Default)]
 struct Together {
-    events: Vec<Bytes>,
+    first: Option<Bytes>,
+    others: Vec<Bytes>,
     bytes: usize,
 }
 
 impl Together {
     fn add(&mut self, event: Bytes) {
         self.bytes += event.len();
-        self.events.push(event);
+        match self.first {
+            None => self.first = Some(event),
+            Some(_) => self.others.push(event),
+        }
     }
 
     /// All of them as one piece; `None` when there are none. A single event, the usual case, is not copied.
-    fn piece(mut self) -> Option<Bytes> {
-        match self.events.as_slice() {
-            [] | [_] => self.events.pop(),
-            several => Some(several.concat().into()),
+    fn piece(self) -> Option<Bytes> {
+        let first = self.first?;
+        if self.others.is_empty() {
+            return Some(first);
         }
+        let mut piece = BytesMut::with_capacity(self.bytes);
+        piece.extend_from_slice(&first);
+        self.others.iter().for_each(|event| piece.extend_from_slice(event));
+        Some(piece.freeze())
     }
 }
 
@@ -243,23 +251,30 @@ impl Pump {
     /// An event stream: whole events, each flushed as it comes.
     async fn events(&mut self, body: &mut AnswerBody) -> End {
         let mut splitter = Splitter::new();
-        let mut silence = interval_at(Instant::now() + KEEP_ALIVE, KEEP_ALIVE);
-        silence.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // Both are asked before every wait, and neither is set anew for every event.
+        let out = self.out.clone();
+        let mut gone = pin!(out.closed());
+        let mut silence = pin!(sleep(KEEP_ALIVE));
+        let mut heard = Instant::now();
         loop {
             let chunk = tokio::select! {
                 biased;
-                () = self.out.closed() => return End::ClientGone,
+                () = &mut gone => return End::ClientGone,
                 () = &mut self.until => return End::Broken(too_long()),
                 error = &mut self.ended => return End::PayerEnded(error),
                 chunk = body.next() => chunk,
-                _ = silence.tick() => {
-                    match self.send(Bytes::from_static(b": keep-alive\n\n")).await {
-                        Some(end) => return end,
-                        None => continue,
+                () = &mut silence => {
+                    if heard.elapsed() >= KEEP_ALIVE {
+                        if let Some(end) = self.send(Bytes::from_static(b": keep-alive\n\n")).await {
+                            return end;
+                        }
+                        heard = Instant::now();
                     }
+                    silence.as_mut().reset(heard + KEEP_ALIVE);
+                    continue;
                 }
             };
-            silence.reset();
+            heard = Instant::now();
             let mut together = Together::default();
             let mut end = self.read(chunk, &mut splitter, &mut together);
             // Events that are here already leave together, in one write; nothing is waited for.
