@@ -47,7 +47,7 @@ enum Source {
     /// On its way through a pump.
     Pumped { pieces: mpsc::Receiver<Bytes>, complete: Rc<Cell<bool>>, breaking: bool },
     /// All of a plain answer, which was there when its head was.
-    Whole { whole: Whole, complete: bool },
+    Whole { whole: Whole, _place: Place },
 }
 
 /// A plain answer that waits for nothing more, and its call.
@@ -56,7 +56,8 @@ struct Whole {
     answer: Option<Bytes>,
     /// The answer was taken, and there was a turn in which to write it.
     written: bool,
-    _place: Place,
+    /// All of it came, and all of it is an answer.
+    complete: bool,
 }
 
 impl Stream for RelayBody {
@@ -78,29 +79,34 @@ impl Stream for RelayBody {
                     Poll::Pending
                 }
             },
-            Source::Whole { whole, complete } => match ready!(whole.poll(cx)) {
-                Some(answer) => Poll::Ready(Some(Ok(answer))),
-                None if *complete => Poll::Ready(None),
-                None => Poll::Ready(Some(Err(Incomplete))),
-            },
+            Source::Whole { whole, .. } => whole.poll(cx),
         }
     }
 }
 
 impl Whole {
+    fn new(mut sale: Sale, answer: Bytes) -> Whole {
+        fault::point("stream.chunk");
+        sale.meter.chunk(&answer);
+        let complete = sale.meter.complete();
+        let mut till = Box::new(Till::new(sale.tab, sale.meter, sale.stream));
+        till.end = Some(if complete { End::Complete } else { End::Broken(cut_short()) });
+        Whole { till, answer: Some(answer), written: false, complete }
+    }
+
     /// The answer, and then its end. The books are told only after an idle turn in which the answer is written, so that
     /// nobody is charged for one that was still in here when the program died.
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Piece>> {
         if let Some(answer) = self.answer.take() {
             fault::point("reply.piece");
-            return Poll::Ready(Some(answer));
+            return Poll::Ready(Some(Ok(answer)));
         }
         if !std::mem::replace(&mut self.written, true) {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
         self.till.finish();
-        Poll::Ready(None)
+        Poll::Ready(if self.complete { None } else { Some(Err(Incomplete)) })
     }
 }
 
@@ -168,17 +174,11 @@ pub(super) type Ended = Pin<Box<dyn Future<Output = Error>>>;
 /// Starts to relay. What needs no pump is handed over as it is; otherwise the pump is a task of its own, so that the deadline
 /// and a client that left are noticed even while nobody reads. It makes its first step at once: what has arrived by now
 /// leaves together with the head, in one write.
-pub(super) async fn relay(mut body: AnswerBody, mut sale: Sale, place: Place) -> RelayBody {
+pub(super) async fn relay(mut body: AnswerBody, sale: Sale, place: Place) -> RelayBody {
     if sale.length.is_some()
         && let Some(answer) = body.whole().await
     {
-        fault::point("stream.chunk");
-        sale.meter.chunk(&answer);
-        let complete = sale.meter.complete();
-        let mut till = Box::new(Till::new(sale.tab, sale.meter, sale.stream));
-        till.end = Some(if complete { End::Complete } else { End::Broken(cut_short()) });
-        let whole = Whole { till, answer: Some(answer), written: false, _place: place };
-        return RelayBody(Source::Whole { whole, complete });
+        return RelayBody(Source::Whole { whole: Whole::new(sale, answer), _place: place });
     }
     let (pump, relayed) = Pump::new(sale);
     let mut pumping = Box::pin(async move {

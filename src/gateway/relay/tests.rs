@@ -11,9 +11,10 @@ use crate::account::AccountId;
 use crate::catalogue::Serving;
 use crate::clock::{Clock, Timestamp};
 use crate::config::{self, Speaks, UpstreamKind};
-use crate::ids::PaymentId;
+use crate::ids::{PaymentId, RequestId};
 use crate::ledger::{Attempt, Claim, Ledger, Options, Recovered};
 use crate::money::UnitPrice;
+use crate::tariff::Tariff;
 use crate::upstream::{Call, Upstreams};
 
 const AMOUNT: Micros = Micros::new(1_000_000);
@@ -29,6 +30,13 @@ const LETTERS: usize = TOGETHER;
 
 /// Starts to relay an echo of `words` words, paid for and not yet looked at by anybody, which ends after `seconds` at most.
 async fn start(ledger: &Ledger, words: usize, stream: bool, seconds: u64) -> (JoinHandle<()>, RelayBody) {
+    let (sale, body) = sell(ledger, words, stream, seconds).await;
+    let (pump, relayed) = Pump::new(sale);
+    (spawn_local(pump.run(body)), relayed)
+}
+
+/// What is paid for then, and its answer.
+async fn sell(ledger: &Ledger, words: usize, stream: bool, seconds: u64) -> (Sale, AnswerBody) {
     let (id, request) = (PaymentId([1; 32]), RequestId(1));
     let text = |text: &str| text.to_owned();
     let (network, asset, route, model) = (text("eip155:84532"), text("0x01"), text("/v1/chat/completions"), Some(text("m")));
@@ -54,8 +62,7 @@ async fn start(ledger: &Ledger, words: usize, stream: bool, seconds: u64) -> (Jo
     let ended: Ended = Box::pin(std::future::pending());
     let tab = Tab { paid, tariff, growth: None, flat: None, told: None };
     let length = answer.content_length;
-    let (pump, relayed) = Pump::new(Sale { tab, meter, dialect, stream, length, deadline, ended });
-    (spawn_local(pump.run(answer.body)), relayed)
+    (Sale { tab, meter, dialect, stream, length, deadline, ended }, answer.body)
 }
 
 /// Lets the relay do all it can, and then takes so many pieces as a server does that writes each at once.
@@ -165,4 +172,45 @@ fn an_answer_whose_pump_is_gone_is_no_whole_one() {
         assert!(last.is_err(), "a part of the answer looks like all of it");
         ledger.close();
     });
+}
+
+/// What the books say of a whole answer, and what the client gets, after each step of the server.
+#[test]
+fn an_answer_that_came_whole_is_charged_once_it_was_written_and_not_before() {
+    for (keep, is_complete) in [(usize::MAX, true), (40, false)] {
+        let folder = tempfile::tempdir().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let (ledger, _) = open(folder.path());
+        LocalSet::new().block_on(&runtime, async {
+            let (sale, mut body) = sell(&ledger, 1, false, 60).await;
+            let mut answer = body.next().await.unwrap().unwrap();
+            answer.truncate(keep);
+            let mut whole = Whole::new(sale, answer.clone());
+            let mut poll = async || std::future::poll_fn(|cx| Poll::Ready(whole.poll(cx))).await;
+            let Poll::Ready(Some(Ok(piece))) = poll().await else { panic!("the answer is there") };
+            assert_eq!(piece, answer);
+            assert!(poll().await.is_pending(), "there is a turn in which it is written");
+            assert_eq!(ledger.expected(BUYER).unwrap().available, Micros::ZERO, "nothing was charged, and nothing given back");
+            let Poll::Ready(end) = poll().await else { panic!("there is nothing more") };
+            assert_eq!(end.is_none(), is_complete);
+        });
+        let credited = ledger.available(BUYER);
+        assert_eq!(credited < AMOUNT, is_complete, "{credited} was given back");
+        ledger.close();
+    }
+}
+
+#[test]
+fn an_answer_that_came_whole_is_charged_once_though_its_client_has_left() {
+    let folder = tempfile::tempdir().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (ledger, _) = open(folder.path());
+    LocalSet::new().block_on(&runtime, async {
+        let (sale, mut body) = sell(&ledger, 1, false, 60).await;
+        let answer = body.next().await.unwrap().unwrap();
+        drop(Whole::new(sale, answer));
+    });
+    let credited = ledger.available(BUYER);
+    assert!(credited < AMOUNT && credited > Micros::ZERO, "{credited} was given back");
+    ledger.close();
 }
