@@ -64,13 +64,20 @@ impl Stream for RelayBody {
     type Item = Piece;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Piece>> {
+        let piece = ready!(self.poll_piece(cx));
+        if let Some(Ok(_)) = piece {
+            fault::point("reply.piece");
+        }
+        Poll::Ready(piece)
+    }
+}
+
+impl RelayBody {
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Piece>> {
         match &mut self.0 {
             Source::Pumped { breaking: true, .. } => Poll::Ready(Some(Err(Incomplete))),
             Source::Pumped { pieces, complete, breaking } => match ready!(pieces.poll_recv(cx)) {
-                Some(piece) => {
-                    fault::point("reply.piece");
-                    Poll::Ready(Some(Ok(piece)))
-                }
+                Some(piece) => Poll::Ready(Some(Ok(piece))),
                 None if complete.get() => Poll::Ready(None),
                 None => {
                     // The server drops what it has not written when a body fails: one idle turn lets the last words out first.
@@ -86,7 +93,7 @@ impl Stream for RelayBody {
 
 impl Whole {
     fn new(mut sale: Sale, answer: Bytes) -> Whole {
-        fault::point("stream.chunk");
+        handing_over();
         sale.meter.chunk(&answer);
         let complete = sale.meter.complete();
         let mut till = Box::new(Till::new(sale.tab, sale.meter, sale.stream));
@@ -98,7 +105,6 @@ impl Whole {
     /// nobody is charged for one that was still in here when the program died.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Piece>> {
         if let Some(answer) = self.answer.take() {
-            fault::point("reply.piece");
             return Poll::Ready(Some(Ok(answer)));
         }
         if !std::mem::replace(&mut self.written, true) {
@@ -360,7 +366,7 @@ impl Pump {
 
     /// Hands one piece to the client; a client that does not take it for long, or before the deadline, is given up.
     async fn send(&mut self, bytes: Bytes) -> Option<End> {
-        fault::point("stream.chunk");
+        handing_over();
         self.checkpoint();
         let full = match self.out.try_send(bytes) {
             Ok(()) => None,
@@ -414,6 +420,11 @@ impl Pump {
             () = sleep(STALL) => {}
         }
     }
+}
+
+/// A piece of an answer is about to leave for its client.
+fn handing_over() {
+    fault::point("stream.chunk");
 }
 
 fn too_long() -> Error {

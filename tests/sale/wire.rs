@@ -107,7 +107,7 @@ const PITFALLS: [(usize, &str, Held); 24] = [
         "TCP_NODELAY is set on neither side",
         By(&[
             "connections::small_pieces_of_a_stream_do_not_wait_for_an_acknowledgement",
-            "../../../src/upstream/client::small_requests_do_not_wait_for_an_acknowledgement",
+            "../../../src/upstream/connection::small_requests_do_not_wait_for_an_acknowledgement",
         ]),
     ),
     (
