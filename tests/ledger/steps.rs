@@ -145,7 +145,7 @@ impl Step {
             42..44 => Step::Grant { payer, per_day: (call > 0).then_some(amount) },
             44 => Step::UseNonce { nonce: small(pick(u64::from(NONCES))) },
             45 => Step::KeyEvent,
-            _ => Step::Wait { millis: [HOUR, 5 * HOUR, 13 * HOUR, 24 * HOUR, 200 * HOUR, -7 * HOUR][call] },
+            _ => Step::Wait { millis: [HOUR, 13 * HOUR, 24 * HOUR, 2_000 * HOUR, -2_100 * HOUR, -7 * HOUR][call] },
         }
     }
 

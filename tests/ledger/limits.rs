@@ -1,0 +1,80 @@
+//! Limits while clocks are wrong and owners change them: what was spent in a period stays spent, and no wrong date takes from a right one.
+
+use farebox::clock::Period;
+use farebox::ledger::{Denied, Refused};
+use farebox::money::Micros;
+
+use super::prepaid::{DAY, HOUR, by_key, close, grant, has, new, open, post, reserve, top_up};
+use super::{NOON, draw, key, wallet};
+
+const YEAR: u64 = 365 * DAY;
+
+fn left(micros: u64) -> Option<Denied> {
+    Some(Denied::Refused(Refused::KeyLimit { left: Micros::new(micros) }))
+}
+
+#[test]
+fn a_clock_that_was_years_ahead_freezes_no_limit_and_opens_none_again() {
+    for period in [Period::Day, Period::Week, Period::Month] {
+        let (ledger, disk, hands) = new();
+        top_up(&ledger, 10_000);
+        grant(&ledger, Some(500));
+        assert_eq!(post(reserve(&ledger, by_key(1_000, period, 900, 1)).unwrap(), 900), 900);
+        assert_eq!(has(&ledger), (9_600, 0, 0));
+        hands.set(NOON + 30 * YEAR);
+        assert_eq!(post(reserve(&ledger, by_key(1_000, period, 1_000, 2)).unwrap(), 1_000), 1_000);
+        let late = reserve(&ledger, draw(wallet(1), 10, 3)).unwrap();
+        // The clock is right again: what it counted there takes nothing from today, and today's is still spent.
+        hands.set(NOON + HOUR);
+        assert_eq!(has(&ledger), (9_100, 10, 0), "{period:?}: today's allowance was used up before");
+        assert_eq!(reserve(&ledger, by_key(1_000, period, 101, 4)).err(), left(100), "{period:?}");
+        assert_eq!(post(reserve(&ledger, by_key(1_000, period, 100, 5)).unwrap(), 100), 100, "{period:?}");
+        assert_eq!(post(late, 10), 10);
+        ledger.close();
+        let ledger = open(&disk.reopened(), &hands);
+        assert_eq!(reserve(&ledger, by_key(1_000, period, 1, 6)).err(), left(0), "{period:?}: a restart changes nothing");
+        hands.set(NOON + 31 * DAY);
+        assert_eq!(has(&ledger).2, 500, "the next days have their allowance");
+        assert_eq!(post(reserve(&ledger, by_key(1_000, period, 1_000, 7)).unwrap(), 1_000), 1_000, "{period:?}");
+        close(&ledger, 400 + 500 + 10 + 100 + 500);
+    }
+}
+
+#[test]
+fn a_clock_that_is_set_to_and_fro_over_midnight_spends_each_day_once() {
+    let (ledger, _, hands) = new();
+    top_up(&ledger, 100_000);
+    grant(&ledger, Some(100));
+    let mut spent = [0u64; 2];
+    for n in 0..40u64 {
+        let day = n % 2;
+        hands.set(NOON + 12 * HOUR - 1 + day);
+        if let Ok(paid) = reserve(&ledger, by_key(1_000, Period::Day, 150, u128::from(n))) {
+            spent[usize::try_from(day).unwrap()] += post(paid, 150);
+        }
+    }
+    assert_eq!(spent, [900, 900], "six calls of 150 fit into a limit of 1,000, on each of the two days");
+    assert_eq!(has(&ledger).0, 100_000 - 1_800 + 200, "of which each day's allowance paid 100, once");
+    close(&ledger, 1_600);
+}
+
+#[test]
+fn a_limit_for_ever_knows_what_was_spent_before_it_was_set_and_no_call_over_midnight_wipes_that() {
+    let (ledger, _, hands) = new();
+    top_up(&ledger, 10_000);
+    let mut open = reserve(&ledger, by_key(700, Period::Day, 100, 1)).unwrap();
+    assert_eq!(post(reserve(&ledger, by_key(700, Period::Day, 400, 2)).unwrap(), 400), 400);
+    // Its owner says now: 1,000 in all.
+    assert_eq!(post(reserve(&ledger, by_key(1_000, Period::Ever, 300, 3)).unwrap(), 300), 300);
+    hands.set(NOON + DAY);
+    assert_eq!(open.extend(Micros::new(50)), Ok(Micros::new(50)), "it goes by the limit that it began with");
+    let spending = |period| ledger.key_spending(key(1), period).map(|spending| (spending.spent, spending.held));
+    assert_eq!(spending(Period::Ever), Ok((700, 150)));
+    assert_eq!(reserve(&ledger, by_key(1_000, Period::Ever, 151, 4)).err(), left(150));
+    assert_eq!(post(open, 150), 150);
+    assert_eq!(
+        (spending(Period::Ever), spending(Period::Month), spending(Period::Day)),
+        (Ok((850, 0)), Ok((850, 0)), Ok((150, 0)))
+    );
+    close(&ledger, 850);
+}
