@@ -239,9 +239,11 @@ impl Book {
         if wanted.is_zero() && !more.is_zero() {
             return Err(Refused::KeyLimit { left: Micros::ZERO });
         }
-        // The allowance of the day on which the call began, as long as that day lasts.
+        // A call takes of one day's allowance. On a later day it moves to that one as a whole, if there is more of it left than
+        // the call holds already; otherwise it keeps its own, and the balance pays for what it wants more.
         let (left, today) = (self.allowance_left(wallet, at), began(at.day()));
-        let left = if hold.allowance == 0 || today == hold.allowance_began { left } else { Micros::ZERO };
+        let moved = if today == hold.allowance_began { 0 } else { hold.allowance };
+        let left = left.saturating_sub(Micros::new(moved));
         let allowance = left.min(wanted);
         let paid = wanted.saturating_sub(allowance).min(self.available(wallet));
         let granted = allowance.get().saturating_add(paid.get());

@@ -78,3 +78,35 @@ fn a_limit_for_ever_knows_what_was_spent_before_it_was_set_and_no_call_over_midn
     );
     close(&ledger, 850);
 }
+
+#[test]
+fn a_call_that_wants_more_after_midnight_takes_its_allowance_of_the_new_day() {
+    let (ledger, disk, hands) = new();
+    top_up(&ledger, 1_000);
+    grant(&ledger, Some(300));
+    let mut paid = reserve(&ledger, draw(wallet(1), 200, 1)).unwrap();
+    hands.set(NOON + 12 * HOUR);
+    assert_eq!(has(&ledger), (1_000, 0, 300), "until it wants more it is yesterday's");
+    assert_eq!(paid.extend(Micros::new(250)), Ok(Micros::new(250)));
+    assert_eq!(has(&ledger), (1_000, 150, 0), "300 of today, 150 of the balance");
+    hands.set(NOON + 11 * HOUR);
+    assert_eq!(has(&ledger).2, 300, "nothing of yesterday is taken any more");
+    hands.set(NOON + 12 * HOUR);
+    assert_eq!(post(paid, 400), 400);
+    assert_eq!(has(&ledger), (900, 0, 0));
+    // There are 60 of the third day left: less than this one holds, which is why it keeps its own.
+    let mut paid = reserve(&ledger, draw(wallet(1), 100, 2)).unwrap();
+    hands.set(NOON + 36 * HOUR);
+    assert_eq!(has(&ledger), (900, 100, 300), "of the second day nothing was left");
+    let mut other = reserve(&ledger, draw(wallet(1), 240, 3)).unwrap();
+    assert_eq!((paid.extend(Micros::new(20)), has(&ledger)), (Ok(Micros::new(20)), (900, 100, 40)), "it had none of the second");
+    hands.set(NOON + 60 * HOUR);
+    assert_eq!(post(reserve(&ledger, draw(wallet(1), 100, 4)).unwrap(), 100), 100);
+    assert_eq!((other.extend(Micros::new(10)), has(&ledger)), (Ok(Micros::new(10)), (900, 110, 200)), "240 do not fit into 200");
+    assert_eq!((post(paid, 120), post(other, 250)), (120, 250));
+    assert_eq!(has(&ledger), (900 - 100 - 10, 0, 200));
+    ledger.close();
+    let ledger = open(&disk.reopened(), &hands);
+    assert_eq!(has(&ledger), (790, 0, 200));
+    close(&ledger, 210);
+}

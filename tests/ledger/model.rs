@@ -430,8 +430,9 @@ impl Model {
             *counted = if is_new { self.today() } else { *counted };
         }
         let (left, day) = (self.allowance_left(payer), self.today());
-        // Of one day only.
-        let allowance = if open.allowance == 0 || open.day == day { left.min(wanted) } else { 0 };
+        // Of one day only: what it has of another is taken of this one, too.
+        let moved = if open.day == day { 0 } else { open.allowance };
+        let allowance = left.saturating_sub(moved).min(wanted);
         let amount = (wanted - allowance).min(self.available(payer));
         // As much as there is; nothing at all is a refusal.
         if amount + allowance == 0 && more > 0 {

@@ -203,7 +203,11 @@ fn a_hold_grows_by_as_much_as_allowance_balance_and_the_keys_limit_have() {
     let mut paid = call(&ledger, 300, 2).unwrap();
     assert_eq!(has(&ledger), (500, 100, 0));
     hands.set(NOON + 2 * DAY);
-    assert_eq!(paid.extend(Micros::new(500)), Ok(Micros::new(400)), "what the balance has, and nothing of the new day");
+    assert_eq!(
+        paid.extend(Micros::new(500)),
+        Ok(Micros::new(400)),
+        "what the balance has: the new day has no more than it holds"
+    );
     assert_eq!(has(&ledger), (500, 500, 200));
     let none = Refused::Insufficient { available: Micros::ZERO, needed: Micros::new(1) };
     assert_eq!(paid.extend(Micros::new(1)), Err(Denied::Refused(none)));
