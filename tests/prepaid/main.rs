@@ -2,6 +2,7 @@
 
 mod anthropic;
 mod arriving;
+mod at_once;
 mod balance;
 mod credentials;
 mod curl;
