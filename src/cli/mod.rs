@@ -67,11 +67,11 @@ enum Command {
         #[command(subcommand)]
         what: operator::Allowance,
     },
-    /// Give back what was paid for a call.
+    /// Give back what a call has cost, as money and, on the same day, as allowance. Asked for twice, it is given back once.
     Refund {
         /// `req_…`, as its answer said in X-Request-Id.
         request: String,
-        /// How much; all of it, if left out.
+        /// How much in all, what was given back before included; all that can be, if left out.
         usd: Option<String>,
     },
     /// Check the books and the keys, and with --chain every payment against its chain.

@@ -78,7 +78,7 @@ const REMEMBERED: Duration = Duration::from_secs(3600);
 /// Nonces that one command forgets at most: more than it adds, and never so many that others wait.
 const FORGOTTEN_AT_ONCE: usize = 4;
 /// The most that an allowance may be a day: a billion dollars, so that no sum of them leaves its number.
-const MOST_A_DAY: u64 = 1_000_000_000_000_000;
+pub const MOST_A_DAY: Micros = Micros::new(1_000_000_000 * 1_000_000);
 /// The most tokens that a receipt counts, whatever an upstream says: no sum of them leaves its number.
 const MOST_TOKENS: u64 = u32::MAX as u64;
 
@@ -358,28 +358,59 @@ impl Book {
         }
     }
 
-    /// Gives a charge of a call back, as much as was paid of it and not given back before; `receipt` is its last one.
-    pub fn refund(&mut self, request: RequestId, receipt: Receipt, amount: Micros, at: Timestamp) -> Result<Rows, Refused> {
-        let paid = receipt.charge.saturating_sub(receipt.allowance).saturating_sub(receipt.refunded);
-        let available = Micros::new(paid).min(self.balance(&Account::Sales));
-        if amount > available {
-            return Err(Refused::Insufficient { available, needed: amount });
+    /// Sees to it that so much of a call is given back in all, or with `None` all that can be; `receipt` is its last one. What
+    /// was spent last comes back first: the money, then the allowance. An allowance is no money: of a day that is over it has
+    /// lapsed, used or not, and nothing takes its place. What is given back counts for no limit of the call's key any more.
+    /// Returns the receipt as it is then; what was given back before stays.
+    pub fn refund(
+        &mut self,
+        request: RequestId,
+        receipt: Receipt,
+        total: Option<Micros>,
+        at: Timestamp,
+    ) -> Result<(Rows, Receipt), Refused> {
+        let of_allowance = if day(receipt.allowance_began) == at.day() { receipt.allowance } else { receipt.allowance_back() };
+        let most = receipt.paid().saturating_add(of_allowance);
+        let total = total.map_or(most, Micros::get);
+        let after = Receipt { refunded: receipt.refunded.max(total), ..receipt.clone() };
+        let money = Micros::new(after.money_back() - receipt.money_back());
+        if total > most || money > self.balance(&Account::Sales) {
+            return Err(Refused::Insufficient { available: Micros::new(most), needed: Micros::new(total) });
         }
         let wallet = Account::Wallet(receipt.account);
-        self.check_room(&[(&wallet, 1)], amount)?;
+        self.check_room(&[(&wallet, 1)], money)?;
         let mut rows = Rows::new();
+        if after.refunded == receipt.refunded {
+            return Ok((rows, receipt));
+        }
         let reference = Reference::Request(request);
-        self.transfer(&mut rows, Order { debit: Account::Sales, credit: wallet, amount, kind: Kind::Refund, reference, at });
-        let refunded = receipt.refunded.saturating_add(amount.get());
-        let receipt = Receipt { refunded, ..receipt };
-        self.refunding.insert(request, (receipt.clone(), self.ticket));
-        rows.push(Write::Receipt(request, receipt));
-        Ok(rows)
+        self.transfer(
+            &mut rows,
+            Order { debit: Account::Sales, credit: wallet, amount: money, kind: Kind::Refund, reference, at },
+        );
+        self.unspend(&mut rows, &receipt, after.allowance_back() - receipt.allowance_back(), after.refunded - receipt.refunded);
+        self.refunding.insert(request, (after.clone(), self.ticket));
+        rows.push(Write::Receipt(request, after.clone()));
+        Ok((rows, after))
+    }
+
+    /// Counts what was given back of a call no more against the allowance and the key's limit that it was spent of.
+    fn unspend(&mut self, rows: &mut Rows, receipt: &Receipt, allowance: u64, all: u64) {
+        if let (Some(days), true) = (self.allowances.get_mut(&receipt.account), allowance > 0) {
+            let day = day(receipt.allowance_began);
+            days.give_back(day, allowance);
+            rows.push(Write::AllowanceSpent(receipt.account, day, allowance.wrapping_neg()));
+        }
+        if let Some((key, days)) = receipt.key.and_then(|key| Some((key, self.keys.get_mut(&key)?))) {
+            let day = day(receipt.key_began);
+            days.give_back(day, all);
+            rows.push(Write::KeySpent(key, day, all.wrapping_neg()));
+        }
     }
 
     /// Grants a wallet an allowance, or takes it away. Open calls keep what they hold.
     pub fn grant(&mut self, wallet: AccountId, grant: Option<Grant>) -> Result<Rows, Refused> {
-        if grant.as_ref().is_some_and(|grant| grant.per_day > MOST_A_DAY) {
+        if grant.as_ref().is_some_and(|grant| grant.per_day > MOST_A_DAY.get()) {
             return Err(Refused::Overflow);
         }
         match &grant {

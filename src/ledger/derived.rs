@@ -91,11 +91,11 @@ pub(super) fn check(
     }
     if received.explained.charges != explained.charges {
         problems.push("receipts do not say what calls were charged".into());
-        name_transfers(snapshot, Kind::Charge, paid, problems)?;
+        name_transfers(snapshot, Kind::Charge, Receipt::paid, problems)?;
     }
     if received.explained.refunds != explained.refunds {
         problems.push("receipts do not say what was given back".into());
-        name_transfers(snapshot, Kind::Refund, |receipt| receipt.refunded, problems)?;
+        name_transfers(snapshot, Kind::Refund, Receipt::money_back, problems)?;
     }
     let mut usage = Fingerprint::default();
     snapshot.usage_sums(|(wallet, day, key, model), (calls, charge, allowance, input, output)| {
@@ -114,11 +114,6 @@ pub(super) fn check(
     Ok(Some(Receipts { count: received.receipts, served: received.served }))
 }
 
-/// What of a call was taken from a balance or a payment.
-fn paid(receipt: &Receipt) -> u64 {
-    receipt.charge.saturating_sub(receipt.allowance)
-}
-
 /// How a receipt of a call that a payment paid for is counted; the payment is counted in the same way.
 pub(super) fn add_served(
     served: &mut Fingerprint,
@@ -135,8 +130,8 @@ impl Received {
         self.receipts += 1;
         let (wallet, reference) = (Account::Wallet(receipt.account), Reference::Request(request));
         let fund = if receipt.payment.is_some() { &Account::Transit } else { &wallet };
-        self.explained.charges.add((reference, fund), &[paid(receipt)]);
-        self.explained.refunds.add((reference, &wallet), &[receipt.refunded]);
+        self.explained.charges.add((reference, fund), &[receipt.paid()]);
+        self.explained.refunds.add((reference, &wallet), &[receipt.money_back()]);
         if let Some(payment) = receipt.payment {
             add_served(&mut self.served, request, (payment, receipt.account), receipt.charge, receipt.credited);
         }
@@ -146,7 +141,7 @@ impl Received {
             self.limits.add((limit, day), &[spent]);
         }
         let adds_up =
-            receipt.allowance <= receipt.charge && receipt.charge <= receipt.ceiling && receipt.refunded <= paid(receipt);
+            receipt.allowance <= receipt.charge && receipt.charge <= receipt.ceiling && receipt.refunded <= receipt.charge;
         if !adds_up && self.problems.len() < NAMED {
             self.problems.push(format!("the receipt of {request} does not add up"));
         }
@@ -169,11 +164,15 @@ impl fmt::Display for Limit {
     }
 }
 
-/// What a receipt counts for which limits, and for which day.
+/// What a receipt counts for which limits, and for which day: what the call cost, less what was given back of it.
 pub(super) fn counted_by(receipt: &Receipt) -> [Option<(Limit, Day, u64)>; 2] {
     let day = |began| Timestamp::from_millis(began).day();
-    let key = receipt.key.map(|key| (Limit::Key(key), day(receipt.key_began), receipt.charge));
-    let allowance = (Limit::Allowance(receipt.account), day(receipt.allowance_began), receipt.allowance);
+    let key = receipt.key.map(|key| (Limit::Key(key), day(receipt.key_began), receipt.charge.saturating_sub(receipt.refunded)));
+    let allowance = (
+        Limit::Allowance(receipt.account),
+        day(receipt.allowance_began),
+        receipt.allowance.saturating_sub(receipt.allowance_back()),
+    );
     [key, Some(allowance)].map(|counted| counted.filter(|(_, _, spent)| *spent > 0))
 }
 

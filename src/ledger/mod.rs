@@ -43,7 +43,7 @@ use crate::money::Micros;
 use crate::tariff::Usage;
 
 pub use book::{Claim, Close, Expected, Refused};
-pub use calls::{Draw, KeyDraw, Nonce, Standing};
+pub use calls::{Draw, KeyDraw, MOST_A_DAY, Nonce, Standing};
 pub use recover::Recovered;
 pub use reservation::{Deposit, Paid, Reservation};
 pub use rows::{Account, Attempt, Grant, Outcome, Payment, Receipt, State};
@@ -347,8 +347,14 @@ impl Ledger {
         self.run(|ledger, book| Ok(book.use_nonce(nonce, ledger.clock.now())?))
     }
 
-    /// Resolves when everything that was decided before is durable.
+    /// Resolves when everything that was decided before is durable; at once, without a commit, when it is.
     pub fn flush(&self) -> Result<Durable, Denied> {
+        // Every decision is counted before it is answered, and until its commit is over.
+        if self.inner.backlog.load(Ordering::SeqCst) == 0 && self.inner.failed.borrow().is_none() {
+            let (ack, durable) = oneshot::channel();
+            let _ = ack.send(Ok(()));
+            return Ok(Durable(durable));
+        }
         self.run(|_, _| Ok(Vec::new()))
     }
 
@@ -369,16 +375,21 @@ impl Ledger {
         Ok((number, durable))
     }
 
-    /// Grants a wallet an allowance for each day, or with `None` takes it away. Refused as [`Refused::Overflow`] above a
-    /// billion dollars a day.
+    /// Grants a wallet an allowance for each day, or with `None` takes it away. Refused as [`Refused::Overflow`] above
+    /// [`MOST_A_DAY`].
     pub fn grant(&self, wallet: AccountId, grant: Option<Grant>) -> Result<Durable, Denied> {
         self.run(|_, book| Ok(book.grant(wallet, grant)?))
     }
 
-    /// Gives a charge of a call back to its wallet, as much as was paid of it and not given back before; durable when this
-    /// returns. Refused as [`Refused::WrongState`] when no call of that name was charged, or its payment has vanished.
-    pub async fn refund(&self, request: RequestId, amount: Micros) -> Result<(), Denied> {
+    /// Sees to it that so much of a call is given back in all, or with `None` all that can be; durable when this returns.
+    /// Asked for again it changes nothing. Returns the receipt of the call, and what was given back just now.
+    ///
+    /// # Errors
+    /// [`Refused::WrongState`] when no call of that name was charged, or its payment has vanished; [`Refused::Insufficient`]
+    /// says how much can be given back; [`Refused::Overflow`] when the balance of the wallet cannot take it.
+    pub async fn refund(&self, request: RequestId, total: Option<Micros>) -> Result<(Receipt, Micros), Denied> {
         fault::point("refund.before");
+        let mut done = None;
         let durable = self.run(|ledger, book| {
             let receipt = ledger.receipt(book, request)?.ok_or(Refused::WrongState)?;
             let paid_by = receipt.payment.map(|id| ledger.known_or_remembered(book, id)).transpose()?.flatten();
@@ -386,11 +397,15 @@ impl Ledger {
             if paid_by.is_some_and(|payment| payment.state == State::Failed) {
                 return Err(Refused::WrongState.into());
             }
-            Ok(book.refund(request, receipt, amount, ledger.clock.now())?)
+            let before = receipt.refunded;
+            let (rows, after) = book.refund(request, receipt, total, ledger.clock.now())?;
+            let given_back = Micros::new(after.refunded.saturating_sub(before));
+            done = Some((after, given_back));
+            Ok(rows)
         })?;
         durable.wait().await?;
         fault::point("refund.after");
-        Ok(())
+        done.ok_or(Denied::Stopped(Stopped))
     }
 
     /// Our settlement transaction is signed. Once this resolves it is durable and may be sent; an error means never.
@@ -515,7 +530,7 @@ impl Ledger {
         book.ticket += 1;
         let ticket = book.ticket;
         let writes = command(&self.inner, &mut book)?;
-        self.inner.backlog.fetch_add(1, Ordering::Relaxed);
+        self.inner.backlog.fetch_add(1, Ordering::SeqCst);
         // Refused when the ledger is being closed, or when its writer has ended and said why.
         if self.inner.queue.push(Batch { ticket, writes, ack }) { Ok(()) } else { Err(Stopped.into()) }
     }
@@ -578,7 +593,7 @@ impl Inner {
 
     /// Forgets closed payments that are durable now.
     fn committed(&self, ticket: u64, batches: usize) {
-        self.backlog.fetch_sub(batches, Ordering::Relaxed);
+        self.backlog.fetch_sub(batches, Ordering::SeqCst);
         if let Ok(mut book) = self.book.lock() {
             book.forget_closed(ticket);
         }

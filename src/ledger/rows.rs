@@ -285,7 +285,7 @@ pub struct Receipt {
     pub allowance_began: u64,
     /// What of its payment became balance.
     pub credited: u64,
-    /// What was given back later.
+    /// What was given back later, in all: of the money first, then of the allowance.
     pub refunded: u64,
     /// Whether all of the answer was served.
     pub whole: bool,
@@ -293,6 +293,23 @@ pub struct Receipt {
     pub output: u64,
     pub cache_read: u64,
     pub cache_write: u64,
+}
+
+impl Receipt {
+    /// What was taken of a balance or a payment.
+    pub fn paid(&self) -> u64 {
+        self.charge.saturating_sub(self.allowance)
+    }
+
+    /// What of that was given back.
+    pub fn money_back(&self) -> u64 {
+        self.refunded.min(self.paid())
+    }
+
+    /// What was given back of the allowance.
+    pub fn allowance_back(&self) -> u64 {
+        self.refunded.saturating_sub(self.paid())
+    }
 }
 
 /// Money per day that the operator grants a wallet.

@@ -68,6 +68,10 @@ impl Days {
         self.change(day, |counted| counted.spent = counted.spent.saturating_add(amount));
     }
 
+    pub fn give_back(&mut self, day: Day, amount: u64) {
+        self.change(day, |counted| counted.spent = counted.spent.saturating_sub(amount));
+    }
+
     fn change(&mut self, day: Day, change: impl Fn(&mut Counted)) {
         change(&mut self.all);
         let counted = self.days.entry(day).or_default();

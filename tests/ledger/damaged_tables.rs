@@ -45,7 +45,7 @@ fn books(folder: &TempDir) -> PathBuf {
     let usage = Usage { input: 10, output: 20, ..Usage::default() };
     assert_eq!(call.post(Micros::new(800), usage), Micros::new(800));
     durable(ledger.flush());
-    wait(ledger.refund(RequestId(2), Micros::new(100))).unwrap();
+    wait(ledger.refund(RequestId(2), Some(Micros::new(100)))).unwrap();
     for event in [b"minted", b"change", b"revoke"] {
         durable(ledger.journal_key(event.to_vec()).map(|(_, durable)| durable));
     }
@@ -142,13 +142,13 @@ fn balances_usage_and_limits_are_noticed_when_they_are_wrong_and_made_anew() {
         ),
         (
             |tx| first(tx, KEY_SPENDING, |keys, name, spent| _ = keys.insert(name, spent + 1).unwrap()),
-            "801 micros were counted for key_00000000000000000000000000000002 on 2025-11-20, receipts explain 800",
+            "701 micros were counted for key_00000000000000000000000000000002 on 2025-11-20, receipts explain 700",
         ),
         (
             |tx| first(tx, KEY_SPENDING, |keys, (key, day), spent| _ = keys.insert((key, day + 1), spent).unwrap()),
-            "800 micros were counted for key_00000000000000000000000000000002 on 2025-11-21, receipts explain 0",
+            "700 micros were counted for key_00000000000000000000000000000002 on 2025-11-21, receipts explain 0",
         ),
-        (|tx| first(tx, KEY_SPENDING, |keys, name, _| _ = keys.remove(name).unwrap()), "on 2025-11-20, receipts explain 800"),
+        (|tx| first(tx, KEY_SPENDING, |keys, name, _| _ = keys.remove(name).unwrap()), "on 2025-11-20, receipts explain 700"),
         (
             |tx| first(tx, ALLOWANCES, |spent, name, _| _ = spent.insert(name, 0).unwrap()),
             "0 micros were counted for the allowance of evm:0x0101",
@@ -170,7 +170,7 @@ fn balances_usage_and_limits_are_noticed_when_they_are_wrong_and_made_anew() {
         assert_eq!((recovered.voided, recovered.charged), (2, 0), "{complaint}");
         let standing = ledger.standing(wallet(1)).unwrap();
         assert_eq!((standing.posted, standing.available, standing.allowance.get()), (POSTED, POSTED, 0), "{complaint}");
-        assert_eq!(ledger.key_spending(key(1), Period::Day).unwrap().spent, 800, "{complaint}");
+        assert_eq!(ledger.key_spending(key(1), Period::Day).unwrap().spent, 700, "{complaint}");
         let used = ledger.usage(wallet(1), farebox::clock::Day(0)).unwrap();
         assert_eq!(used.iter().map(|used| (used.calls, used.charge, used.output)).collect::<Vec<_>>(), [(1, 800, 20)]);
         let lines = ledger.statement(wallet(1), 10, 0).unwrap().0;

@@ -1,11 +1,12 @@
 //! Limits while clocks are wrong and owners change them: what was spent in a period stays spent, and no wrong date takes from a right one.
 
 use farebox::clock::Period;
-use farebox::ledger::{Denied, Refused};
+use farebox::ids::RequestId;
+use farebox::ledger::{Denied, Ledger, Refused};
 use farebox::money::Micros;
 
 use super::prepaid::{DAY, HOUR, by_key, close, grant, has, new, open, post, reserve, top_up};
-use super::{NOON, draw, key, wallet};
+use super::{NOON, draw, key, wait, wallet};
 
 const YEAR: u64 = 365 * DAY;
 
@@ -109,4 +110,36 @@ fn a_call_that_wants_more_after_midnight_takes_its_allowance_of_the_new_day() {
     let ledger = open(&disk.reopened(), &hands);
     assert_eq!(has(&ledger), (790, 0, 200));
     close(&ledger, 210);
+}
+
+#[test]
+fn what_is_given_back_on_the_same_day_comes_back_to_the_allowance_and_to_the_keys_limit() {
+    let (ledger, disk, hands) = new();
+    top_up(&ledger, 1_000);
+    grant(&ledger, Some(100));
+    let spent = |ledger: &Ledger| [Period::Day, Period::Ever].map(|period| ledger.key_spending(key(1), period).unwrap().spent);
+    let all = |ledger: &Ledger, n| wait(ledger.refund(RequestId(n), None)).map(|(receipt, now)| (receipt.refunded, now.get()));
+    for n in [1, 2] {
+        assert_eq!(post(reserve(&ledger, by_key(500, Period::Day, 200, n)).unwrap(), 200), 200);
+        ledger.flush().unwrap().wait_blocking().unwrap();
+    }
+    assert_eq!((has(&ledger), spent(&ledger)), ((700, 0, 0), [400, 400]), "the allowance paid half of the first");
+    let part = wait(ledger.refund(RequestId(1), Some(Micros::new(150)))).unwrap();
+    assert_eq!((part.0.refunded, has(&ledger), spent(&ledger)), (150, (800, 0, 50), [250, 250]), "100 of money, 50 of allowance");
+    assert_eq!((all(&ledger, 1), has(&ledger), spent(&ledger)), (Ok((200, 50)), (800, 0, 100), [200, 200]));
+    assert_eq!((all(&ledger, 1), has(&ledger)), (Ok((200, 0)), (800, 0, 100)), "once");
+    // Of an allowance whose day is over nothing comes back, and no money takes its place.
+    assert_eq!(post(reserve(&ledger, by_key(500, Period::Day, 300, 3)).unwrap(), 300), 300);
+    assert_eq!((has(&ledger), spent(&ledger)), ((600, 0, 0), [500, 500]));
+    assert!(reserve(&ledger, by_key(500, Period::Day, 1, 4)).is_err());
+    hands.set(NOON + DAY);
+    ledger.close();
+    let ledger = open(&disk.reopened(), &hands);
+    let too_much = Refused::Insufficient { available: Micros::new(200), needed: Micros::new(201) };
+    assert_eq!(wait(ledger.refund(RequestId(3), Some(Micros::new(201)))).err(), Some(Denied::Refused(too_much)));
+    assert_eq!((all(&ledger, 3), has(&ledger), spent(&ledger)), (Ok((200, 200)), (800, 0, 100), [0, 300]));
+    assert_eq!((all(&ledger, 1), has(&ledger)), (Ok((200, 0)), (800, 0, 100)), "what came back yesterday stays");
+    hands.set(NOON);
+    assert_eq!(spent(&ledger), [300, 300], "the day on which it was spent has 200 less");
+    close(&ledger, 200);
 }

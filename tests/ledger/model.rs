@@ -448,13 +448,27 @@ impl Model {
         let Some(request) = self.ended.get(call).copied() else { return false };
         let Some(slip) = self.receipts.get_mut(&request) else { return false };
         let vanished = |p: u8| self.payments[usize::from(p)].is_some_and(|paying| paying.state == State::Failed);
-        if slip.payment.is_some_and(vanished) || amount > (slip.charge - slip.allowance - slip.refunded).min(self.sales) {
+        let (paid, today) = (slip.charge - slip.allowance, Timestamp::from_millis(self.now).day());
+        // The money first; the allowance while its day lasts.
+        let (money, allowance) = (slip.refunded.min(paid), slip.refunded.saturating_sub(paid));
+        let most = paid + if slip.allowance_day == today { slip.allowance } else { allowance };
+        let total = if amount == 0 { most } else { amount };
+        if slip.payment.is_some_and(vanished) || total > most {
             return false;
         }
-        slip.refunded += amount;
-        self.sales -= amount;
-        let payer = slip.payer;
-        self.post(payer, amount as i64, Movement::Refund, Some(request));
+        let more = total.saturating_sub(slip.refunded);
+        slip.refunded += more;
+        let (payer, day) = (slip.payer, slip.allowance_day);
+        if let Some(key) = slip.key.filter(|_| more > 0) {
+            *self.keys[usize::from(key)].get_mut(&slip.key_day).unwrap() -= more;
+        }
+        let money = slip.refunded.min(paid) - money;
+        let allowance = slip.refunded.saturating_sub(paid) - allowance;
+        if allowance > 0 {
+            *self.allowances[usize::from(payer)].get_mut(&day).unwrap() -= allowance;
+        }
+        self.sales -= money;
+        self.post(payer, money as i64, Movement::Refund, Some(request));
         true
     }
 
@@ -547,10 +561,12 @@ impl Model {
         served: Option<Served>,
     ) {
         let Some(Served { whole, tokens, .. }) = served else { return };
-        let key = open.key.map(|(key, ..)| key);
+        let (key, key_day) = open.key.map(|(key, day, _)| (key, day)).unzip();
         let payment = if let Fund::Payment(p) = open.fund { Some(p) } else { None };
         let day = Timestamp::from_millis(self.now).day();
-        let slip = Slip { payer, key, payment, charge, allowance, credited, refunded: 0, whole, tokens, day };
+        let (key_day, allowance_day) = (key_day.unwrap_or(Day(0)), open.day);
+        let slip =
+            Slip { payer, key, payment, charge, allowance, credited, refunded: 0, whole, tokens, day, key_day, allowance_day };
         self.receipts.insert(request, slip);
     }
 }

@@ -300,16 +300,18 @@ fn a_refund_gives_back_what_was_paid_and_never_more() {
     grant(&ledger, Some(100));
     assert_eq!(post(call(&ledger, 500, 1).unwrap(), 400), 400);
     ledger.flush().unwrap().wait_blocking().unwrap();
-    let refund = |n, amount| wait(ledger.refund(RequestId(n), Micros::new(amount)));
+    // What is given back of a call then, and what of it just now.
+    let refund = |n, total| {
+        wait(ledger.refund(RequestId(n), Some(Micros::new(total)))).map(|(receipt, now)| (receipt.refunded, now.get()))
+    };
     let left =
         |left, needed| Err(Denied::Refused(Refused::Insufficient { available: Micros::new(left), needed: Micros::new(needed) }));
-    assert_eq!(refund(1, 301), left(300, 301), "the allowance paid the other 100");
-    assert_eq!(refund(1, 200), Ok(()));
-    assert_eq!(refund(1, 101), left(100, 101));
-    assert_eq!(refund(1, 100), Ok(()));
-    assert_eq!(refund(1, 1), left(0, 1));
+    assert_eq!(refund(1, 401), left(400, 401), "300 of the balance, 100 of the allowance");
+    assert_eq!((refund(1, 200), has(&ledger)), (Ok((200, 200)), (900, 0, 0)));
+    assert_eq!((refund(1, 200), has(&ledger)), (Ok((200, 0)), (900, 0, 0)), "so much in all: asking again changes nothing");
+    assert_eq!((refund(1, 50), has(&ledger)), (Ok((200, 0)), (900, 0, 0)), "and what was given back stays");
+    assert_eq!((refund(1, 300), has(&ledger)), (Ok((300, 100)), (1_000, 0, 0)), "the money comes first");
     assert_eq!(refund(9, 1), Err(Denied::Refused(Refused::WrongState)), "no such call was charged");
-    assert_eq!(has(&ledger), (1_000, 0, 0));
     // A payment that vanished from its chain was never there to be given back.
     let reservation = wait(ledger.claim(claim(payment(1), wallet(1), 500, 2))).unwrap();
     confirm(&ledger, 1);
@@ -323,7 +325,7 @@ fn a_refund_gives_back_what_was_paid_and_never_more() {
     confirm(&ledger, 2);
     assert_eq!(post(reservation.paid().ok().unwrap(), 500), 500);
     ledger.flush().unwrap().wait_blocking().unwrap();
-    assert_eq!((refund(3, 400), has(&ledger)), (Ok(()), (1_400, 0, 0)));
+    assert_eq!((refund(3, 400), has(&ledger)), (Ok((400, 400)), (1_400, 0, 0)));
     ledger.reorged(payment(2)).unwrap();
     ledger.failed(payment(2), "gone").unwrap().wait_blocking().unwrap();
     assert_eq!(has(&ledger), (1_000, 0, 0));

@@ -337,7 +337,9 @@ fn refund(ledger: &Ledger, in_hand: &InHand, call: usize, amount: u64) -> Said {
         Ok(Err(_)) => return Said::Stopped,
         Err(denied) => return said(denied),
     }
-    wait(ledger.refund(*request, Micros::new(amount))).map_or_else(said, |()| Said::Durable)
+    // Sometimes all that can be.
+    let total = Some(Micros::new(amount)).filter(|total| !total.is_zero());
+    wait(ledger.refund(*request, total)).map_or_else(said, |_| Said::Durable)
 }
 
 pub fn nonce(number: u8, now: u64) -> Nonce {

@@ -39,8 +39,10 @@ fn die_at(point: &str, nth: usize, given_back: bool) {
     let balance = |shop: &Shop| (shop.wait_settled(&owner)["balance_usd"].as_f64().unwrap() * 1e6).round() as i64;
     assert_eq!(balance(&shop), PAID_IN - i64::try_from(left).unwrap() * CHARGE, "{point}:{nth}");
     // Asked for again, each is given back once.
-    let codes: Vec<_> = calls.iter().map(|call| refund(&shop, call).0).collect();
-    assert_eq!(codes.iter().filter(|code| **code == 0).count(), left, "{point}:{nth}: {codes:?}");
+    let again: Vec<_> = calls.iter().map(|call| refund(&shop, call)).collect();
+    assert!(again.iter().all(|(code, printed, _)| (*code, &printed["refunded_usd"]) == (0, &json!(0.000_165))), "{again:?}");
+    let given_back = again.iter().filter(|(_, printed, _)| printed["gave_back_usd"] == 0.000_165).count();
+    assert_eq!(given_back, left, "{point}:{nth}: {again:?}");
     assert_eq!(balance(&shop), PAID_IN, "{point}:{nth}");
     shop.close(&[(&owner, u64::try_from(PAID_IN).unwrap())]);
 }
