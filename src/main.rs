@@ -14,6 +14,8 @@ fn main() -> ExitCode {
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,actix_server=warn,actix_http::h1::dispatcher=off"));
     let colours = std::io::stderr().is_terminal();
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr);
+    // It would tell of a stderr that nobody reads on stderr, and panic.
+    let log = log.log_internal_errors(false);
     // One JSON object a line for machines, plain text for people.
     match std::env::var("FAREBOX_LOG_FORMAT").as_deref() {
         Ok("json") => log.json().init(),

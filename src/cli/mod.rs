@@ -4,6 +4,7 @@ mod inspect;
 mod memory;
 mod operator;
 mod pay;
+mod say;
 mod serve;
 mod socket;
 mod verify;
@@ -119,7 +120,7 @@ fn with_config(path: &std::path::Path, command: impl FnOnce(Config) -> ExitCode)
     match loaded {
         Ok(config) => command(config),
         Err(error) => {
-            eprintln!("farebox: the configuration cannot be used: {error}");
+            say::err(format_args!("farebox: the configuration cannot be used: {error}"));
             ExitCode::from(BAD_CONFIGURATION)
         }
     }

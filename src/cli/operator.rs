@@ -11,7 +11,7 @@ use clap::Subcommand;
 use serde_json::{Map, Value, json};
 
 use super::socket::{Answer, ask};
-use super::{BAD_CONFIGURATION, FAIL_STOP, FOUND_A_PROBLEM, USAGE, machine_clock, serve};
+use super::{BAD_CONFIGURATION, FAIL_STOP, FOUND_A_PROBLEM, USAGE, machine_clock, say, serve};
 use crate::config::Config;
 use crate::error::Code;
 use crate::gateway::operator::{Command, perform};
@@ -165,10 +165,10 @@ impl Allowance {
 /// Does one command wherever the books are open, and prints what came of it as JSON.
 pub fn run(command: Result<Command, String>, config: &Config) -> ExitCode {
     match command.map(|command| reach(&command, config)) {
-        Ok(Ok(Answer::Done(value))) => {
-            println!("{value:#}");
-            ExitCode::SUCCESS
-        }
+        Ok(Ok(Answer::Done(value))) => match say::out(format_args!("{value:#}")) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(problem) => fail(&problem, FOUND_A_PROBLEM),
+        },
         Ok(Ok(Answer::Refused { code, message })) => {
             let code = if code == Code::InvalidRequest.row().code { USAGE } else { FOUND_A_PROBLEM };
             fail(&message, code)
@@ -179,7 +179,7 @@ pub fn run(command: Result<Command, String>, config: &Config) -> ExitCode {
 }
 
 fn fail(message: &str, code: u8) -> ExitCode {
-    eprintln!("farebox: {message}");
+    say::err(format_args!("farebox: {message}"));
     ExitCode::from(code)
 }
 
