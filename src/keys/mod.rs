@@ -279,6 +279,6 @@ pub fn compare<B: AsRef<[u8]>>(folder: &Path, pepper: &Path, journal: &[(u64, B)
         Err(broken) if broken.remedy == Remedy::Change => problems.push(broken.cause),
         Err(broken) => return Err(broken),
     }
-    problems.extend(place::examine(folder, journal)?);
+    problems.extend(place::examine(folder, journal, &now)?);
     Ok(problems)
 }
