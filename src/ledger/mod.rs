@@ -10,6 +10,7 @@ mod calls;
 mod commit;
 mod compact;
 mod derived;
+mod failure;
 #[cfg(feature = "fault-points")]
 pub mod faulty;
 mod queue;
@@ -44,6 +45,7 @@ use crate::tariff::Usage;
 
 pub use book::{Claim, Close, Expected, Refused};
 pub use calls::{Draw, KeyDraw, MOST_A_DAY, Nonce, Standing};
+pub use failure::{Broken, Denied, Remedy, Stopped};
 pub use recover::Recovered;
 pub use reservation::{Deposit, Paid, Reservation};
 pub use rows::{Account, Attempt, Grant, Outcome, Payment, Receipt, State};
@@ -66,102 +68,6 @@ const BACKLOG: usize = 50_000;
 /// Why a ledger that was closed in good order takes nothing more.
 const CLOSED: &str = "closed";
 
-/// The store failed: which step, and how, and what helps.
-#[derive(Debug, Clone, thiserror::Error)]
-#[error("ledger, {step}: {cause}")]
-pub struct Broken {
-    pub step: &'static str,
-    pub cause: String,
-    pub remedy: Remedy,
-}
-
-/// What helps against a ledger that failed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Remedy {
-    /// The disk failed, and the outcome is unknown: the next start finds what is true.
-    StartAgain,
-    /// Nothing is wrong with the books; something around them has to be changed first, and the cause says what.
-    Change,
-    /// The books are not what they must be: no start mends that, somebody has to look.
-    Examine,
-}
-
-/// Said to the second of two programs on the same books.
-const TAKEN: &str = "another farebox has these books open; stop it first, or give this one a data_dir of its own";
-
-impl Broken {
-    fn new(step: &'static str, cause: impl ToString) -> Self {
-        Broken { step, cause: cause.to_string(), remedy: Remedy::StartAgain }
-    }
-
-    fn change(step: &'static str, cause: impl ToString) -> Self {
-        Broken { remedy: Remedy::Change, ..Broken::new(step, cause) }
-    }
-
-    fn examine(step: &'static str, cause: impl ToString) -> Self {
-        Broken { remedy: Remedy::Examine, ..Broken::new(step, cause) }
-    }
-
-    /// Whether another program has the books open.
-    pub fn is_taken(&self) -> bool {
-        self.cause == TAKEN
-    }
-
-    fn open(error: redb::DatabaseError) -> Self {
-        use redb::{DatabaseError, StorageError};
-        match error {
-            DatabaseError::DatabaseAlreadyOpen => Broken::change("open", TAKEN),
-            DatabaseError::UpgradeRequired(_) => {
-                Broken::change("open", format!("{error}; start the version of farebox that wrote it"))
-            }
-            DatabaseError::Storage(StorageError::Corrupted(_)) => Broken::damaged(error),
-            DatabaseError::Storage(StorageError::Io(ref io)) if io.kind() == std::io::ErrorKind::InvalidData => {
-                Broken::damaged(error)
-            }
-            other => Broken::new("open", other),
-        }
-    }
-
-    fn damaged(error: impl std::fmt::Display) -> Self {
-        Broken::examine("open", format!("the books are damaged: {error}; restore them from a copy"))
-    }
-
-    /// A file or folder could not be opened: that it is missing or closed to us does not mend itself.
-    fn file(step: &'static str, error: &std::io::Error) -> Self {
-        use std::io::ErrorKind::{IsADirectory, NotADirectory, NotFound, PermissionDenied, ReadOnlyFilesystem, Unsupported};
-        match error.kind() {
-            NotFound | PermissionDenied | ReadOnlyFilesystem | Unsupported | IsADirectory | NotADirectory => {
-                Broken::change(step, error)
-            }
-            _ => Broken::new(step, error),
-        }
-    }
-
-    fn row(table: &'static str) -> Self {
-        Broken::examine("read", format!("a row of {table} is damaged"))
-    }
-}
-
-/// The ledger has stopped after a failed write, or is too far behind; nothing was changed by this command.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the ledger does not take commands")]
-pub struct Stopped;
-
-/// Why a command did not happen.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Denied {
-    #[error("refused: {0:?}")]
-    Refused(Refused),
-    #[error(transparent)]
-    Stopped(#[from] Stopped),
-}
-
-impl From<Refused> for Denied {
-    fn from(refused: Refused) -> Self {
-        Denied::Refused(refused)
-    }
-}
-
 /// Resolves when a command's rows are durable.
 #[must_use = "await it, or drop it where the design says that nobody waits"]
 pub struct Durable(oneshot::Receiver<Result<(), Stopped>>);
@@ -182,7 +88,9 @@ impl Durable {
 pub struct Options {
     /// What a served call did not cost stays with the operator instead of becoming the payer's balance.
     pub keep_remainder: bool,
-    /// Holds above this are durable before their call goes on.
+    /// Holds above this are durable before their call goes on. What a hold grows by while its answer passes is not waited for:
+    /// of such a call a crash charges what it owed at its last checkpoint, some seconds ago, which is written together with the
+    /// hold that covers it. To wait would hold the answer up and save nothing.
     pub hold_durable_above: Micros,
     /// What the ledger is kept in. One ledger never holds two kinds.
     pub money: Money,
