@@ -1,5 +1,6 @@
 //! The command line: one file per subcommand.
 
+mod forget;
 mod inspect;
 mod memory;
 mod operator;
@@ -85,6 +86,9 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Serve => with_config(&arguments.config, serve::run),
         Command::Pay(pay) => pay::run(&pay),
         Command::Inspect { what } => inspect::run(&what),
+        Command::Keys { what: operator::Keys::ForgetAll { yes } } => {
+            with_config(&arguments.config, |config| forget::run(yes, &config))
+        }
         Command::Keys { what } => by_hand(&arguments.config, what.command()),
         Command::Account { address } => by_hand(&arguments.config, Ok(Order::ShowAccount { account: address })),
         Command::Allowance { what } => by_hand(&arguments.config, Ok(what.command())),

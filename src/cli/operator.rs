@@ -77,6 +77,12 @@ pub enum Keys {
         #[arg(long, value_name = "SECONDS", default_value_t = 0)]
         grace: u64,
     },
+    /// End every key of every wallet, on a gateway that is stopped: the way on when keys.pepper is lost.
+    ForgetAll {
+        /// That you mean it.
+        #[arg(long)]
+        yes: bool,
+    },
     /// End a key at once, and the calls that run with it.
     Revoke {
         /// `key_…`, as the list shows it.
@@ -146,6 +152,7 @@ impl Keys {
                 Command::RotateKey { id, rotation }
             }
             Keys::Revoke { id } => Command::RevokeKey { id },
+            Keys::ForgetAll { .. } => return Err("this is no command for a gateway that runs".into()),
         })
     }
 }
@@ -204,7 +211,7 @@ fn reach(command: &Command, config: &Config) -> Result<Answer, serve::Trouble> {
 
 /// Why this user must not open the books in a folder: what root made there its owner, the gateway's user, could not open any
 /// more. A folder that is not there yet is nobody's.
-fn somebody_elses(data_dir: &Path) -> Option<String> {
+pub(super) fn somebody_elses(data_dir: &Path) -> Option<String> {
     let owner = std::fs::metadata(data_dir).ok()?.uid();
     let me = rustix::process::geteuid().as_raw();
     (owner != me).then(|| {

@@ -27,6 +27,7 @@ use std::sync::{Arc, Mutex};
 use tokio::sync::watch;
 
 use crate::account::AccountId;
+use crate::clock::Timestamp;
 use crate::fault;
 use crate::ids::KeyId;
 
@@ -258,6 +259,32 @@ impl Keys {
 impl std::fmt::Debug for Keys {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Keys")
+    }
+}
+
+/// The keys that are not revoked, as they are once they are, for when none can be checked any more: `journal` is all key events
+/// from the first.
+///
+/// # Errors
+/// [`Remedy::Examine`] when the journal is damaged.
+pub fn revoked<B: AsRef<[u8]>>(journal: &[(u64, B)], now: Timestamp) -> Result<Vec<Record>, Broken> {
+    let history = History::read(journal, u64::MAX)?;
+    let mut revoked: Vec<_> =
+        history.all_live().map(|record| Record { revoked_at: Some(now), previous: None, ..record.clone() }).collect();
+    revoked.sort_by_key(|record| record.id);
+    Ok(revoked)
+}
+
+/// Moves a pepper under which no key lives any more out of the way of a new one, and says where to; `None` if there is none.
+///
+/// # Errors
+/// The folder is closed to us, or the disk fails.
+pub fn set_pepper_aside(pepper: &Path) -> Result<Option<PathBuf>, Broken> {
+    let aside = pepper.with_extension("pepper.old");
+    match std::fs::rename(pepper, &aside).and_then(|()| place::sync_folder(pepper)) {
+        Ok(()) => Ok(Some(aside)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Broken::file("set the pepper aside", pepper, &error)),
     }
 }
 

@@ -2,6 +2,7 @@
 
 #[cfg(feature = "fault-points")]
 mod deaths;
+mod pepper;
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
