@@ -3,6 +3,7 @@
 #[cfg(feature = "fault-points")]
 mod deaths;
 mod pepper;
+mod strangers;
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
