@@ -396,14 +396,14 @@ impl Book {
 
     /// Counts what was given back of a call no more against the allowance and the key's limit that it was spent of.
     fn unspend(&mut self, rows: &mut Rows, receipt: &Receipt, allowance: u64, all: u64) {
-        if let (Some(days), true) = (self.allowances.get_mut(&receipt.account), allowance > 0) {
+        if allowance > 0 {
             let day = day(receipt.allowance_began);
-            days.give_back(day, allowance);
+            self.allowances.entry(receipt.account).or_default().give_back(day, allowance);
             rows.push(Write::AllowanceSpent(receipt.account, day, allowance.wrapping_neg()));
         }
-        if let Some((key, days)) = receipt.key.and_then(|key| Some((key, self.keys.get_mut(&key)?))) {
+        if let Some(key) = receipt.key {
             let day = day(receipt.key_began);
-            days.give_back(day, all);
+            self.keys.entry(key).or_default().give_back(day, all);
             rows.push(Write::KeySpent(key, day, all.wrapping_neg()));
         }
     }
