@@ -25,6 +25,8 @@ fn die_at(point: &str, nth: usize, given_back: bool) {
     let (_, key) = shop.mint(&owner, &json!({ "name": "k" }));
     let calls: Vec<_> = (0..CALLS).map(|_| shop.call(&key, MODEL).header("x-request-id").unwrap().to_owned()).collect();
     shop.wait_settled(&owner);
+    // Whoever reads the statement waits for the disk: nothing that has ended is lost with the next kill.
+    assert_eq!(shop.get("/api/transactions", &shop.session(&owner))["transactions"].as_array().map(Vec::len), Some(CALLS + 1));
     shop.server.restart_armed(&format!("{point}:{nth}"));
     let refund = |shop: &Shop, call: &str| shop.operator(&["refund", call]);
     for call in &calls[..nth - 1] {
