@@ -8,6 +8,8 @@ mod configuration;
 mod inspect;
 #[path = "command_line/pay.rs"]
 mod pay;
+#[path = "command_line/pipes.rs"]
+mod pipes;
 
 use farebox_rig::server::Server;
 

@@ -12,6 +12,8 @@ mod disk;
 mod faults;
 #[path = "ledger/life.rs"]
 mod life;
+#[path = "ledger/limits.rs"]
+mod limits;
 #[path = "ledger/model.rs"]
 mod model;
 #[path = "ledger/power.rs"]

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::Subcommand;
 use serde_json::Value;
 
-use super::{FOUND_A_PROBLEM, USAGE};
+use super::{FOUND_A_PROBLEM, USAGE, say};
 use crate::chain;
 use crate::clock::Timestamp;
 use crate::x402::SignInRules;
@@ -46,11 +46,11 @@ pub fn run(what: &What) -> ExitCode {
     };
     match verdict {
         Ok(verdict) => {
-            println!("{verdict}");
-            if verdict["valid"] == true { ExitCode::SUCCESS } else { ExitCode::from(FOUND_A_PROBLEM) }
+            let shown = say::out(&verdict).inspect_err(|problem| say::err(format_args!("farebox: {problem}")));
+            if verdict["valid"] == true && shown.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(FOUND_A_PROBLEM) }
         }
         Err(problem) => {
-            eprintln!("farebox: {problem}");
+            say::err(format_args!("farebox: {problem}"));
             ExitCode::from(USAGE)
         }
     }

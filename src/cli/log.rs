@@ -18,6 +18,8 @@ const USUAL: &str = "info,actix_server=warn,actix_http::h1::dispatcher=off";
 pub fn start() {
     let filter = EnvFilter::try_from_env("FAREBOX_LOG").unwrap_or_else(|_| EnvFilter::new(USUAL));
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // It would tell of a stderr that nobody reads on stderr, and panic.
+    let log = log.log_internal_errors(false);
     match std::env::var("FAREBOX_LOG_FORMAT").as_deref() {
         Ok("json") => log.json().init(),
         _ if std::io::stderr().is_terminal() => log.init(),

@@ -1,10 +1,12 @@
 //! The command line: one file per subcommand.
 
+mod forget;
 mod inspect;
 mod log;
 mod memory;
 mod operator;
 mod pay;
+mod say;
 mod serve;
 mod socket;
 mod verify;
@@ -69,11 +71,11 @@ enum Command {
         #[command(subcommand)]
         what: operator::Allowance,
     },
-    /// Give back what was paid for a call.
+    /// Give back what a call has cost, as money and, on the same day, as allowance. Asked for twice, it is given back once.
     Refund {
         /// `req_…`, as its answer said in X-Request-Id.
         request: String,
-        /// How much; all of it, if left out.
+        /// How much in all, what was given back before included; all that can be, if left out.
         usd: Option<String>,
     },
     /// Check the books and the keys, and with --chain every payment against its chain.
@@ -86,6 +88,9 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Serve => with_config(&arguments.config, serve::run),
         Command::Pay(pay) => pay::run(&pay),
         Command::Inspect { what } => inspect::run(&what),
+        Command::Keys { what: operator::Keys::ForgetAll { yes } } => {
+            with_config(&arguments.config, |config| forget::run(yes, &config))
+        }
         Command::Keys { what } => by_hand(&arguments.config, what.command()),
         Command::Account { address } => by_hand(&arguments.config, Ok(Order::ShowAccount { account: address })),
         Command::Allowance { what } => by_hand(&arguments.config, Ok(what.command())),
@@ -121,7 +126,7 @@ fn with_config(path: &std::path::Path, command: impl FnOnce(Config) -> ExitCode)
     match loaded {
         Ok(config) => command(config),
         Err(error) => {
-            eprintln!("farebox: the configuration cannot be used: {error}");
+            say::err(format_args!("farebox: the configuration cannot be used: {error}"));
             ExitCode::from(BAD_CONFIGURATION)
         }
     }

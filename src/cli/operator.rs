@@ -11,7 +11,7 @@ use clap::Subcommand;
 use serde_json::{Map, Value, json};
 
 use super::socket::{Answer, ask};
-use super::{BAD_CONFIGURATION, FAIL_STOP, FOUND_A_PROBLEM, USAGE, machine_clock, serve};
+use super::{BAD_CONFIGURATION, FAIL_STOP, FOUND_A_PROBLEM, USAGE, machine_clock, say, serve};
 use crate::config::Config;
 use crate::error::Code;
 use crate::gateway::operator::{Command, perform};
@@ -76,6 +76,12 @@ pub enum Keys {
         /// How long the old secret is taken beside the new one, at most seven days; without it, it ends at once.
         #[arg(long, value_name = "SECONDS", default_value_t = 0)]
         grace: u64,
+    },
+    /// End every key of every wallet, on a gateway that is stopped: the way on when keys.pepper is lost.
+    ForgetAll {
+        /// That you mean it.
+        #[arg(long)]
+        yes: bool,
     },
     /// End a key at once, and the calls that run with it.
     Revoke {
@@ -146,6 +152,7 @@ impl Keys {
                 Command::RotateKey { id, rotation }
             }
             Keys::Revoke { id } => Command::RevokeKey { id },
+            Keys::ForgetAll { .. } => return Err("this is no command for a gateway that runs".into()),
         })
     }
 }
@@ -165,10 +172,10 @@ impl Allowance {
 /// Does one command wherever the books are open, and prints what came of it as JSON.
 pub fn run(command: Result<Command, String>, config: &Config) -> ExitCode {
     match command.map(|command| reach(&command, config)) {
-        Ok(Ok(Answer::Done(value))) => {
-            println!("{value:#}");
-            ExitCode::SUCCESS
-        }
+        Ok(Ok(Answer::Done(value))) => match say::out(format_args!("{value:#}")) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(problem) => fail(&problem, FOUND_A_PROBLEM),
+        },
         Ok(Ok(Answer::Refused { code, message })) => {
             let code = if code == Code::InvalidRequest.row().code { USAGE } else { FOUND_A_PROBLEM };
             fail(&message, code)
@@ -179,7 +186,7 @@ pub fn run(command: Result<Command, String>, config: &Config) -> ExitCode {
 }
 
 fn fail(message: &str, code: u8) -> ExitCode {
-    eprintln!("farebox: {message}");
+    say::err(format_args!("farebox: {message}"));
     ExitCode::from(code)
 }
 
@@ -204,7 +211,7 @@ fn reach(command: &Command, config: &Config) -> Result<Answer, serve::Trouble> {
 
 /// Why this user must not open the books in a folder: what root made there its owner, the gateway's user, could not open any
 /// more. A folder that is not there yet is nobody's.
-fn somebody_elses(data_dir: &Path) -> Option<String> {
+pub(super) fn somebody_elses(data_dir: &Path) -> Option<String> {
     let owner = std::fs::metadata(data_dir).ok()?.uid();
     let me = rustix::process::geteuid().as_raw();
     (owner != me).then(|| {

@@ -2,7 +2,6 @@
 
 mod top_up;
 
-use std::io::Write as _;
 use std::process::ExitCode;
 
 use awc::error::SendRequestError;
@@ -10,7 +9,7 @@ use awc::http::StatusCode;
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 
-use super::{FOUND_A_PROBLEM, machine_clock};
+use super::{FOUND_A_PROBLEM, machine_clock, say};
 use crate::chain::evm::buyer;
 use crate::chain::evm::key::PrivateKey;
 use crate::dialect::{Dialect, Event, Splitter};
@@ -53,7 +52,7 @@ pub fn run(arguments: &Arguments) -> ExitCode {
     match actix_web::rt::System::new().block_on(Buyer { client: client(), arguments }.buy()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(problem) => {
-            eprintln!("farebox: {problem}");
+            say::err(format_args!("farebox: {problem}"));
             ExitCode::from(FOUND_A_PROBLEM)
         }
     }
@@ -73,8 +72,7 @@ struct Buyer<'a> {
 impl Buyer<'_> {
     async fn buy(&self) -> Result<(), String> {
         if let Some(offer) = &self.arguments.sign {
-            println!("{}", self.sign(offer).await?);
-            return Ok(());
+            return say::out(self.sign(offer).await?);
         }
         if let Some(usd) = &self.arguments.top_up {
             return self.top_up(usd).await;
@@ -88,7 +86,7 @@ impl Buyer<'_> {
     async fn sign(&self, offer: &str) -> Result<String, String> {
         let (offer, resource) = payable(offer)?;
         let amount = Micros::parse_units(&offer.amount).ok_or("the offer's amount is not a number")?;
-        eprintln!("quote     at most {amount} USDC on {} to {}", offer.network, offer.pay_to);
+        say::err(format_args!("quote     at most {amount} USDC on {} to {}", offer.network, offer.pay_to));
         let cap = Micros::parse_usd(&self.arguments.max_usd).map_err(|error| format!("--max-usd: {error}"))?;
         if amount > cap {
             return Err(format!(
@@ -96,7 +94,7 @@ impl Buyer<'_> {
             ));
         }
         let key = self.key(&offer).await?;
-        eprintln!("signing   as {}", key.address());
+        say::err(format_args!("signing   as {}", key.address()));
         let nonce = random::<32>()?;
         buyer::pay(&offer, resource.as_ref(), &key, nonce, machine_clock().now()).map_err(|error| error.to_string())
     }
@@ -145,7 +143,10 @@ impl Buyer<'_> {
             return Err(format!("money on {} is real: set {KEY} to the private key that pays", offer.network));
         }
         let digits: String = random::<32>()?.iter().map(|byte| format!("{byte:02x}")).collect();
-        eprintln!("wallet    a throw-away one, because money on {} is simulated; keep it with {KEY}=0x{digits}", offer.network);
+        say::err(format_args!(
+            "wallet    a throw-away one, because money on {} is simulated; keep it with {KEY}=0x{digits}",
+            offer.network
+        ));
         PrivateKey::parse(&digits).map_err(|error| error.to_string())
     }
 
@@ -156,7 +157,7 @@ impl Buyer<'_> {
         let (receipt, request_id) = (read(RECEIPT_HEADERS[0]), read("x-request-id"));
         let result = match response.status() {
             StatusCode::OK => {
-                eprintln!("answer");
+                say::err(format_args!("answer"));
                 self.print(response).await
             }
             status => Err(refusal(status, &response.body().await.unwrap_or_default())),
@@ -176,7 +177,7 @@ impl Buyer<'_> {
                 complete |= print_event(self.dialect(), &event)?;
             }
         }
-        println!();
+        say::out("")?;
         if complete { Ok(()) } else { Err("the answer broke off before it was complete".into()) }
     }
 
@@ -232,8 +233,7 @@ fn print_event(dialect: Dialect, event: &Event) -> Result<bool, String> {
         Dialect::OpenAi => (&data["choices"][0]["delta"]["content"], false),
         Dialect::Anthropic => (&data["delta"]["text"], data["type"] == "message_stop"),
     };
-    print!("{}", text.as_str().unwrap_or_default());
-    std::io::stdout().flush().map_err(|error| error.to_string())?;
+    say::piece(text.as_str().unwrap_or_default())?;
     Ok(last)
 }
 
@@ -242,10 +242,10 @@ fn print_receipt(receipt: Option<&str>, request_id: Option<&str>) {
     let receipt = receipt.and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok());
     if let Some(receipt) = receipt {
         let field = |name: &str| receipt[name].as_str().unwrap_or("-").to_owned();
-        eprintln!("receipt   transaction {}", field("transaction"));
-        eprintln!("          network {}, payer {}", field("network"), field("payer"));
+        say::err(format_args!("receipt   transaction {}", field("transaction")));
+        say::err(format_args!("          network {}, payer {}", field("network"), field("payer")));
     }
-    eprintln!("request   {}", request_id.unwrap_or("-"));
+    say::err(format_args!("request   {}", request_id.unwrap_or("-")));
 }
 
 fn refusal(status: StatusCode, body: &[u8]) -> String {

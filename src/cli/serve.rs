@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::{BAD_CONFIGURATION, FAIL_STOP, code_of, code_of_keys, machine_clock, socket};
+use super::{BAD_CONFIGURATION, FAIL_STOP, code_of, code_of_keys, machine_clock, say, socket};
 use crate::config::{Config, Remainder};
 use crate::gateway::Gateway;
 use crate::http;
@@ -32,7 +32,7 @@ pub fn run(config: Config) -> ExitCode {
     match actix_web::rt::System::new().block_on(serve(config)) {
         Ok(code) => code,
         Err(Trouble { message, code, .. }) => {
-            eprintln!("farebox: {message}");
+            say::err(format_args!("farebox: {message}"));
             ExitCode::from(code)
         }
     }
@@ -157,17 +157,19 @@ fn only_for_us(path: &Path) -> std::io::Result<()> {
 
 /// Says what is sold, where, and whether the money is real. Plain lines on stdout; everything later goes to the log.
 fn introduce(config: &Config, gateway: &Gateway, address: SocketAddr) {
-    println!("farebox {}", env!("CARGO_PKG_VERSION"));
+    // A stdout that cannot be written stops no sale.
+    let tell = |line: std::fmt::Arguments<'_>| drop(say::out(line));
+    tell(format_args!("farebox {}", env!("CARGO_PKG_VERSION")));
     for model in gateway.catalogue.models() {
         let upstreams: Vec<_> = model.upstreams.iter().map(|serving| serving.upstream.as_str()).collect();
-        println!("  sells     {} (from {})", model.id, upstreams.join(", then "));
+        tell(format_args!("  sells     {} (from {})", model.id, upstreams.join(", then ")));
     }
     for network in gateway.chains.networks() {
         let state = match &network.sellable {
             Ok(()) => "ready".to_owned(),
             Err(problem) => format!("NOT SOLD ON: {problem}"),
         };
-        println!("  paid on   {} to {} ({}, {state})", network.id, network.pay_to, network.settlement);
+        tell(format_args!("  paid on   {} to {} ({}, {state})", network.id, network.pay_to, network.settlement));
     }
     warn_of_gas(gateway);
     if config.is_readable_on_the_way() {
@@ -178,10 +180,10 @@ fn introduce(config: &Config, gateway: &Gateway, address: SocketAddr) {
         );
     }
     if config.is_simulated() {
-        println!("  MONEY IS SIMULATED: signatures are checked for real, no USDC moves");
+        tell(format_args!("  MONEY IS SIMULATED: signatures are checked for real, no USDC moves"));
     }
-    println!("  try it    farebox pay \"Hello\"");
-    println!("listening on http://{address}");
+    tell(format_args!("  try it    farebox pay \"Hello\""));
+    tell(format_args!("listening on http://{address}"));
 }
 
 /// Tells of calls whose quote does not pay for the gas of their settlement.

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
-use super::{FOUND_A_PROBLEM, code_of, code_of_keys};
+use super::{FOUND_A_PROBLEM, code_of, code_of_keys, say};
 use crate::chain;
 use crate::config::{Config, Settlement};
 use crate::keys;
@@ -33,7 +33,7 @@ pub fn run(arguments: &Arguments, config: Config) -> ExitCode {
     let report = match repaired.and_then(|()| Report::of_file(&path, sort)) {
         Ok(found) => found,
         Err(error) => {
-            eprintln!("farebox: {}: {error}", path.display());
+            say::err(format_args!("farebox: {}: {error}", path.display()));
             return ExitCode::from(code_of(&error));
         }
     };
@@ -60,19 +60,19 @@ pub fn run(arguments: &Arguments, config: Config) -> ExitCode {
         "open_payments": open,
         "chain": audit.map(|audit| json!({ "found": audit.found, "unasked": audit.unasked })),
     });
-    println!("{summary:#}");
-    if ok { ExitCode::SUCCESS } else { ExitCode::from(FOUND_A_PROBLEM) }
+    let shown = say::out(format_args!("{summary:#}")).inspect_err(|problem| say::err(format_args!("farebox: {problem}")));
+    if ok && shown.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(FOUND_A_PROBLEM) }
 }
 
 /// What is wrong with the index of keys and its pepper, held against the journal in the books.
 fn keys(config: &Config) -> Result<Vec<String>, ExitCode> {
     let (path, folder) = (config.data_dir.join(ledger::FILE), &config.data_dir);
     let journal = ledger::key_events_of_file(&path).map_err(|broken| {
-        eprintln!("farebox: {}: {broken}", path.display());
+        say::err(format_args!("farebox: {}: {broken}", path.display()));
         ExitCode::from(code_of(&broken))
     })?;
     keys::compare(&folder.join(keys::FOLDER), &folder.join(keys::PEPPER), &journal).map_err(|broken| {
-        eprintln!("farebox: {}: {broken}", folder.display());
+        say::err(format_args!("farebox: {}: {broken}", folder.display()));
         ExitCode::from(code_of_keys(&broken))
     })
 }

@@ -27,6 +27,13 @@ fn usd(micros: u64) -> serde_json::Number {
     Micros::new(micros).as_usd()
 }
 
+/// Waits until everything that was answered before is on disk, where it is read: who has just got an answer sees its call.
+/// It blocks.
+fn catch_up(ledger: &Ledger) -> Result<(), Error> {
+    let durable = ledger.flush().map_err(|denied| stopped(&denied))?;
+    durable.wait_blocking().map_err(|why| ledger_unavailable(&why.to_string()))
+}
+
 /// What an account can spend now.
 ///
 /// # Errors
@@ -72,13 +79,15 @@ fn allowance(grant: &Grant, left: Micros, now: Timestamp) -> Value {
     })
 }
 
-/// What an account used on the last `days` days, today among them: sums by day, key and model.
+/// What an account used on the last `days` days, today among them: sums by day, key and model. It blocks, as all that reads
+/// the disk.
 ///
 /// # Errors
 /// `ledger_unavailable`.
 pub fn usage(ledger: &Ledger, account: AccountId, days: usize, now: Timestamp) -> Result<Value, Error> {
     let before_today = u32::try_from(days.saturating_sub(1)).unwrap_or(u32::MAX);
     let since = Day(now.day().0.saturating_sub(before_today));
+    catch_up(ledger)?;
     let used = ledger.usage(account, since).map_err(|denied| stopped(&denied))?;
     let sum = |of: fn(&Used) -> u64| used.iter().fold(0u64, |sum, row| sum.saturating_add(of(row)));
     let row = |row: &Used| {
@@ -111,11 +120,12 @@ fn date(day: Day) -> String {
     day.began().to_rfc3339().chars().take("2026-01-02".len()).collect()
 }
 
-/// Lines of an account's statement, the newest first, and what it has posted.
+/// Lines of an account's statement, the newest first, and what it has posted. It blocks.
 ///
 /// # Errors
 /// `ledger_unavailable`.
 pub fn transactions(ledger: &Ledger, account: AccountId, limit: usize, offset: usize) -> Result<Value, Error> {
+    catch_up(ledger)?;
     let (entries, more) = ledger.statement(account, limit, offset).map_err(|denied| stopped(&denied))?;
     let line = |entry: &Entry| {
         json!({
@@ -140,13 +150,14 @@ pub fn transactions(ledger: &Ledger, account: AccountId, limit: usize, offset: u
     }))
 }
 
-/// The receipt of one call of this account.
+/// The receipt of one call of this account. It blocks.
 ///
 /// # Errors
 /// `not_found`, also for a call of somebody else; `ledger_unavailable`.
 pub fn receipt(ledger: &Ledger, account: AccountId, request: RequestId) -> Result<Value, Error> {
+    catch_up(ledger)?;
     let receipt = ledger.receipt(request).map_err(|denied| stopped(&denied))?;
-    let unknown = "you have no call with this id that was charged; a call is found some moments after its answer has ended";
+    let unknown = "you have no call with this id that was charged; a call is found once its answer has ended";
     let receipt = receipt.filter(|receipt| receipt.account == account).ok_or_else(|| Error::new(Code::NotFound, unknown))?;
     Ok(shown(request, &receipt))
 }

@@ -13,7 +13,7 @@ use crate::chain::evm::address::Address;
 use crate::clock::Timestamp;
 use crate::error::{Code, Error};
 use crate::ids::{KeyId, RequestId};
-use crate::ledger::{Denied, Grant, Refused, Stopped};
+use crate::ledger::{Denied, Grant, MOST_A_DAY, Refused, Stopped};
 use crate::money::Micros;
 
 /// Characters of the note of an allowance, at most.
@@ -57,7 +57,7 @@ pub enum Command {
     RemoveAllowance {
         account: String,
     },
-    /// All that was paid of it, or this much.
+    /// So that this much is given back of it in all; without it, all that can be.
     Refund {
         request: String,
         usd: Option<String>,
@@ -121,7 +121,12 @@ pub async fn perform(keyring: &Keyring, command: Command, fresh: Fresh) -> Resul
         }
         Command::SetAllowance { account, usd_per_day, from, until, note } => {
             let (account, grant) = (wallet(&account)?, grant(&usd_per_day, from.as_deref(), until.as_deref(), note)?);
-            let durable = keyring.ledger.grant(account, Some(grant.clone())).map_err(|denied| stopped(&denied))?;
+            let durable = keyring.ledger.grant(account, Some(grant.clone())).map_err(|denied| match denied {
+                Denied::Refused(Refused::Overflow) => {
+                    wrong(format!("{usd_per_day} USD a day is too much; an allowance is {MOST_A_DAY} USD a day at most"))
+                }
+                denied => stopped(&denied),
+            })?;
             durable.wait().await.map_err(gone)?;
             Ok(granted(account, &grant))
         }
@@ -160,25 +165,30 @@ async fn remove(keyring: &Keyring, account: AccountId) -> Result<Value, Error> {
 async fn refund(keyring: &Keyring, request: &str, usd: Option<&str>) -> Result<Value, Error> {
     let id =
         RequestId::parse(request).ok_or_else(|| wrong("a request id is req_ and 32 digits of hex, as X-Request-Id says it"))?;
-    let unknown = || Error::new(Code::NotFound, format!("no call {id} was charged"));
-    let ledger = &keyring.ledger;
-    let receipt = ledger.receipt(id).map_err(|denied| stopped(&denied))?.ok_or_else(unknown)?;
-    let left = receipt.charge.saturating_sub(receipt.allowance).saturating_sub(receipt.refunded);
-    let at_most = |left: Micros| wrong(format!("{left} USD were paid of it and not given back before; that is the most"));
-    let amount = usd.map(|usd| Micros::parse_usd(usd).map_err(|why| wrong(why.to_string()))).transpose()?;
-    let amount = amount.unwrap_or(Micros::new(left));
-    if amount.is_zero() {
-        return Err(at_most(Micros::new(left)));
+    let total = usd.map(|usd| Micros::parse_usd(usd).map_err(|why| wrong(why.to_string()))).transpose()?;
+    if total.is_some_and(Micros::is_zero) {
+        return Err(wrong("say how much is to be given back in all, or nothing for all that can be"));
     }
-    ledger.refund(id, amount).await.map_err(|denied| match denied {
-        Denied::Refused(Refused::Insufficient { available, .. }) => at_most(available),
-        Denied::Refused(Refused::WrongState) => unknown(),
+    // A call that has just ended has its receipt on disk then.
+    keyring.ledger.flush().map_err(|denied| stopped(&denied))?.wait().await.map_err(gone)?;
+    let (receipt, given_back) = keyring.ledger.refund(id, total).await.map_err(|denied| match denied {
+        Denied::Refused(Refused::Insufficient { available, .. }) => wrong(format!(
+            "{available} USD of this call can be given back in all: what was paid of it, and its allowance on the same day (UTC)"
+        )),
+        Denied::Refused(Refused::WrongState) => Error::new(Code::NotFound, format!("no call {id} was charged")),
+        Denied::Refused(Refused::Overflow) => wrong("the balance of its wallet has no room for so much"),
         denied => stopped(&denied),
     })?;
-    tracing::info!(request.id = %id, %amount, account = %receipt.account, "a charge was given back");
-    let refunded = receipt.refunded.saturating_add(amount.get());
-    let mut shown = account::shown(id, &crate::ledger::Receipt { refunded, ..receipt });
-    shown["gave_back_usd"] = amount.as_usd().into();
+    let refunded = Micros::new(receipt.refunded);
+    if total.is_some_and(|total| total < refunded) {
+        return Err(wrong(format!("{refunded} USD of this call were given back before and stay so; nothing was changed")));
+    }
+    if refunded.is_zero() {
+        return Err(wrong("nothing was paid of this call that could be given back"));
+    }
+    tracing::info!(request.id = %id, %given_back, %refunded, account = %receipt.account, "a charge was given back");
+    let mut shown = account::shown(id, &receipt);
+    shown["gave_back_usd"] = given_back.as_usd().into();
     Ok(shown)
 }
 

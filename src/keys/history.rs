@@ -54,7 +54,7 @@ impl History {
         self.all_live().filter(|record| record.seal.pepper != fingerprint).count()
     }
 
-    fn all_live(&self) -> impl Iterator<Item = &Record> {
+    pub fn all_live(&self) -> impl Iterator<Item = &Record> {
         self.records.values().map(|(_, record)| record).filter(|record| record.revoked_at.is_none())
     }
 }

@@ -27,6 +27,7 @@ use std::sync::{Arc, Mutex};
 use tokio::sync::watch;
 
 use crate::account::AccountId;
+use crate::clock::Timestamp;
 use crate::fault;
 use crate::ids::KeyId;
 
@@ -261,6 +262,32 @@ impl std::fmt::Debug for Keys {
     }
 }
 
+/// The keys that are not revoked, as they are once they are, for when none can be checked any more: `journal` is all key events
+/// from the first.
+///
+/// # Errors
+/// [`Remedy::Examine`] when the journal is damaged.
+pub fn revoked<B: AsRef<[u8]>>(journal: &[(u64, B)], now: Timestamp) -> Result<Vec<Record>, Broken> {
+    let history = History::read(journal, u64::MAX)?;
+    let mut revoked: Vec<_> =
+        history.all_live().map(|record| Record { revoked_at: Some(now), previous: None, ..record.clone() }).collect();
+    revoked.sort_by_key(|record| record.id);
+    Ok(revoked)
+}
+
+/// Moves a pepper under which no key lives any more out of the way of a new one, and says where to; `None` if there is none.
+///
+/// # Errors
+/// The folder is closed to us, or the disk fails.
+pub fn set_pepper_aside(pepper: &Path) -> Result<Option<PathBuf>, Broken> {
+    let aside = pepper.with_extension("pepper.old");
+    match std::fs::rename(pepper, &aside).and_then(|()| place::sync_folder(pepper)) {
+        Ok(()) => Ok(Some(aside)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Broken::file("set the pepper aside", pepper, &error)),
+    }
+}
+
 /// What is wrong with the keys in a data folder, for `farebox verify`: whether the pepper is the one that the keys were
 /// made with, and whether the index says what `journal` (all key events from the first) says up to where the index got.
 /// An index that is missing or behind is no problem, because the next start mends it.
@@ -279,6 +306,6 @@ pub fn compare<B: AsRef<[u8]>>(folder: &Path, pepper: &Path, journal: &[(u64, B)
         Err(broken) if broken.remedy == Remedy::Change => problems.push(broken.cause),
         Err(broken) => return Err(broken),
     }
-    problems.extend(place::examine(folder, journal)?);
+    problems.extend(place::examine(folder, journal, &now)?);
     Ok(problems)
 }

@@ -30,6 +30,10 @@ const FORM: &str = "farebox-pepper-1 ";
 /// What a pepper's fingerprint is the MAC of. It is not of the form of a key.
 const FINGERPRINT_OF: &[u8] = b"farebox pepper";
 
+/// What helps where there is no copy.
+const WAY_ON: &str = ". If there is none, no key can be checked any more: farebox keys forget-all --yes revokes all of them, and their \
+                      owners can mint new ones";
+
 /// A whole key. It is shown once to whoever asked for it, and kept nowhere.
 pub struct PlainKey(Zeroizing<String>);
 
@@ -93,7 +97,7 @@ impl Pepper {
         }
         let keys = if strange == 1 { "1 key was".to_owned() } else { format!("{strange} keys were") };
         let cause = format!(
-            "{keys} made with another pepper than the one in {}; put that one back (it is the file {} of the data_dir they were made in)",
+            "{keys} made with another pepper than the one in {}; put that one back (it is the file {} of the data_dir they were made in){WAY_ON}",
             path.display(),
             super::PEPPER
         );
@@ -126,7 +130,7 @@ impl Pepper {
 
 fn missing(path: &Path, history: &History) -> Broken {
     let keys = if history.live() == 1 { "1 key was".to_owned() } else { format!("{} keys were", history.live()) };
-    let cause = format!("{keys} made with the pepper in {}, which is missing; restore it from a copy", path.display());
+    let cause = format!("{keys} made with the pepper in {}, which is missing; restore it from a copy{WAY_ON}", path.display());
     Broken::change("pepper", cause)
 }
 
@@ -145,7 +149,7 @@ fn read(path: &Path) -> Result<Option<Zeroizing<[u8; 32]>>, Broken> {
     let secret = parse(&text);
     let damaged = || Broken {
         remedy: Remedy::Change,
-        ..Broken::new("read the pepper", format!("{shown} is damaged; restore it from a copy"))
+        ..Broken::new("read the pepper", format!("{shown} is damaged; restore it from a copy{WAY_ON}"))
     };
     secret.map(Some).ok_or_else(damaged)
 }

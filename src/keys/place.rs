@@ -43,7 +43,7 @@ pub(super) fn lock(folder: &Path) -> Result<File, Broken> {
 /// Opens the index as the journal has it: as it is, brought up to date, or made anew.
 pub(super) fn open<B: AsRef<[u8]>>(folder: &Path, journal: &[(u64, B)], now: &History) -> Result<(Store, Opened), Broken> {
     let mut opened = Opened { keys: now.records.len(), ..Opened::default() };
-    let why = match up_to_date(folder, journal) {
+    let why = match up_to_date(folder, journal, now) {
         Ok(Some((store, caught_up))) => return Ok((store, Opened { caught_up, ..opened })),
         Ok(None) => None,
         Err(broken) if broken.remedy == Remedy::StartAgain => Some(broken.cause),
@@ -54,38 +54,41 @@ pub(super) fn open<B: AsRef<[u8]>>(folder: &Path, journal: &[(u64, B)], now: &Hi
         tracing::warn!(%why, moved_to = ?opened.moved_to, "the index of keys was damaged; it was made anew from the journal");
     }
     opened.rebuilt = why.or_else(|| (!journal.is_empty()).then(|| "there was none".into()));
-    match believed(folder, journal)? {
+    match believed(folder, journal, now)? {
         Some(store) => Ok((store, opened)),
         None => Err(Broken::new("open", "the index that was just made is gone")),
     }
 }
 
 /// The index that is there, with the events that it had not seen yet, and how many those were.
-fn up_to_date<B: AsRef<[u8]>>(folder: &Path, journal: &[(u64, B)]) -> Result<Option<(Store, usize)>, Broken> {
-    let Some(store) = believed(folder, journal)? else { return Ok(None) };
+fn up_to_date<B: AsRef<[u8]>>(folder: &Path, journal: &[(u64, B)], now: &History) -> Result<Option<(Store, usize)>, Broken> {
+    let Some(store) = believed(folder, journal, now)? else { return Ok(None) };
     let caught_up = store.catch_up(journal)?;
     Ok(Some((store, caught_up)))
 }
 
 /// What is wrong with the index; what is missing or behind is not.
-pub(super) fn examine<B: AsRef<[u8]>>(folder: &Path, journal: &[(u64, B)]) -> Result<Vec<String>, Broken> {
-    match believed(folder, journal) {
+pub(super) fn examine<B: AsRef<[u8]>>(folder: &Path, journal: &[(u64, B)], now: &History) -> Result<Vec<String>, Broken> {
+    match believed(folder, journal, now) {
         Ok(_) => Ok(Vec::new()),
         Err(broken) if broken.remedy == Remedy::StartAgain => Ok(vec![broken.to_string()]),
         Err(broken) => Err(broken),
     }
 }
 
-/// The index that is there, if it says what the journal said up to the same event.
-fn believed<B: AsRef<[u8]>>(folder: &Path, journal: &[(u64, B)]) -> Result<Option<Store>, Broken> {
+/// The index that is there, if it says what the journal said up to the same event. `now` is the whole journal: most often the
+/// index got as far, and a long journal is read once.
+fn believed<B: AsRef<[u8]>>(folder: &Path, journal: &[(u64, B)], now: &History) -> Result<Option<Store>, Broken> {
     match fs::symlink_metadata(folder) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(Broken::file("open", folder, &error)),
         Ok(_) => {}
     }
     let store = Store::open(folder)?;
-    let then = History::read(journal, store.applied())?;
-    let problems = store.differences(&then)?;
+    let problems = match store.applied() == now.last {
+        true => store.differences(now)?,
+        false => store.differences(&History::read(journal, store.applied())?)?,
+    };
     match problems.first() {
         None => Ok(Some(store)),
         Some(problem) => Err(Broken::new("compare", format!("{problem} (and {} more)", problems.len() - 1))),

@@ -219,7 +219,7 @@ impl Store {
     fn flush(&self, applied: u64) -> Result<(), Broken> {
         guarded("flush", || self.db.flush())?;
         fault::point("keys.flushed");
-        self.file.sync_all().map_err(|error| Broken::new("sync", error))?;
+        fault::disk("keys.sync", || self.file.sync_all()).map_err(|error| Broken::new("sync", error))?;
         fault::point("keys.synced");
         self.applied.store(applied, Ordering::Release);
         Ok(())

@@ -4,10 +4,11 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use super::calls::{Held, Nonces};
 use super::rows::{
-    Account, Attempt, Balance, Fund, Grant, Hold, Kind, Line, Outcome, Payment, Receipt, Reference, Spending, State, Transfer,
+    Account, Attempt, Balance, Fund, Grant, Hold, Kind, Line, Outcome, Payment, Receipt, Reference, State, Transfer,
 };
+use super::spending::Days;
 use crate::account::AccountId;
-use crate::clock::Timestamp;
+use crate::clock::{Day, Timestamp};
 use crate::ids::{KeyId, PaymentId, RequestId};
 use crate::money::Micros;
 
@@ -24,8 +25,10 @@ pub enum Write {
     Receipt(RequestId, Receipt),
     /// An end of a call that is counted for the day on which it fell.
     Usage(RequestId, Receipt),
-    KeySpending(KeyId, Spending),
-    Allowance(AccountId, Spending),
+    /// What more was spent of a key's limit on a day; what was given back of it is less than nothing, modulo 2^64.
+    KeySpent(KeyId, Day, u64),
+    /// The same of a wallet's allowance.
+    AllowanceSpent(AccountId, Day, u64),
     Grant(AccountId, Option<Grant>),
     Nonce([u8; 16], Timestamp),
     ForgetNonce([u8; 16], Timestamp),
@@ -104,9 +107,9 @@ pub struct Book {
     pub(super) holds: HashMap<RequestId, Hold>,
     /// What stands for open calls, wallet by wallet: derived from the holds.
     pub(super) held: HashMap<AccountId, Held>,
-    pub(super) keys: HashMap<KeyId, Spending>,
+    pub(super) keys: HashMap<KeyId, Days>,
     pub(super) grants: HashMap<AccountId, Grant>,
-    pub(super) allowances: HashMap<AccountId, Spending>,
+    pub(super) allowances: HashMap<AccountId, Days>,
     pub(super) nonces: Nonces,
     pub(super) next_key_event: u64,
     pub(super) payments: HashMap<PaymentId, Remembered>,

@@ -4,9 +4,10 @@ use std::collections::{BTreeSet, HashSet};
 use std::time::Duration;
 
 use super::book::{Book, Close, Order, Refused, Rows, Write};
-use super::rows::{Account, Fund, Grant, Hold, KeyHold, Kind, Outcome, Receipt, Reference, Spending, State};
+use super::rows::{Account, Fund, Grant, Hold, KeyHold, Kind, Outcome, Receipt, Reference, State};
+use super::spending::Spending;
 use crate::account::AccountId;
-use crate::clock::{Period, Timestamp};
+use crate::clock::{Day, Period, Timestamp};
 use crate::ids::{KeyId, PaymentId, RequestId};
 use crate::money::Micros;
 use crate::tariff::Usage;
@@ -77,7 +78,7 @@ const REMEMBERED: Duration = Duration::from_secs(3600);
 /// Nonces that one command forgets at most: more than it adds, and never so many that others wait.
 const FORGOTTEN_AT_ONCE: usize = 4;
 /// The most that an allowance may be a day: a billion dollars, so that no sum of them leaves its number.
-const MOST_A_DAY: u64 = 1_000_000_000_000_000;
+pub const MOST_A_DAY: Micros = Micros::new(1_000_000_000 * 1_000_000);
 /// The most tokens that a receipt counts, whatever an upstream says: no sum of them leaves its number.
 const MOST_TOKENS: u64 = u32::MAX as u64;
 
@@ -134,7 +135,7 @@ impl Book {
             posted: self.posted(wallet),
             held: Micros::new(held.amount),
             available: self.available(wallet),
-            allowance: self.allowance_left(wallet, at).0,
+            allowance: self.allowance_left(wallet, at),
             has_allowance: self.grants.contains_key(&wallet),
             open_calls: held.calls,
         }
@@ -142,22 +143,23 @@ impl Book {
 
     /// What a key has spent, and what its open calls may, in the period in which `at` falls.
     pub fn key_spending(&self, id: KeyId, period: Period, at: Timestamp) -> Spending {
-        self.keys.get(&id).copied().unwrap_or_default().in_period(period.began(at).millis())
+        let nothing = Spending { began: period.began(at).millis(), ..Spending::default() };
+        self.keys.get(&id).map_or(nothing, |days| days.sum(period, at))
     }
 
     /// What is left of the allowance of the wallet that an open call is paid by.
     pub fn allowance_for(&self, request: RequestId, at: Timestamp) -> Micros {
         match self.holds.get(&request).map(|hold| hold.fund) {
-            Some(Fund::Wallet(wallet)) => self.allowance_left(wallet, at).0,
+            Some(Fund::Wallet(wallet)) => self.allowance_left(wallet, at),
             Some(Fund::Payment(_)) | None => Micros::ZERO,
         }
     }
 
-    /// What is left of a wallet's allowance, and the day it is of.
-    fn allowance_left(&self, wallet: AccountId, at: Timestamp) -> (Micros, Spending) {
-        let Some(grant) = self.grants.get(&wallet) else { return (Micros::ZERO, Spending::default()) };
-        let today = self.allowances.get(&wallet).copied().unwrap_or_default().in_period(at.day().began().millis());
-        (Micros::new(today.left(grant.of(at).get())), today)
+    /// What is left of a wallet's allowance of the day of `at`.
+    fn allowance_left(&self, wallet: AccountId, at: Timestamp) -> Micros {
+        let Some(grant) = self.grants.get(&wallet) else { return Micros::ZERO };
+        let today = self.allowances.get(&wallet).map_or(Spending::default(), |days| days.sum(Period::Day, at));
+        Micros::new(today.left(grant.of(at).get()))
     }
 
     /// Holds what a call may cost: allowance first, then balance. Everything is decided before anything is changed.
@@ -173,8 +175,7 @@ impl Book {
             return Err(Refused::TooManyCalls);
         }
         let key = key.map(|key| self.check_key(key, amount, at)).transpose()?;
-        let (left, today) = self.allowance_left(wallet, at);
-        let (allowance, available) = (left.min(amount), self.available(wallet));
+        let (allowance, available) = (self.allowance_left(wallet, at).min(amount), self.available(wallet));
         let needed = amount.saturating_sub(allowance);
         if available < needed {
             return Err(Refused::Insufficient { available, needed });
@@ -184,7 +185,7 @@ impl Book {
             fund: Fund::Wallet(wallet),
             amount: needed.get(),
             allowance: allowance.get(),
-            allowance_began: today.began,
+            allowance_began: began(at.day()),
             key,
             model,
             path,
@@ -200,23 +201,23 @@ impl Book {
     }
 
     fn check_key(&self, key: KeyDraw, amount: Micros, at: Timestamp) -> Result<KeyHold, Refused> {
-        let spending = self.key_spending(key.id, key.period, at);
         if let Some(limit) = key.limit {
-            let left = Micros::new(spending.left(limit.get()));
+            let left = Micros::new(self.key_spending(key.id, key.period, at).left(limit.get()));
             if left < amount {
                 return Err(Refused::KeyLimit { left });
             }
         }
-        Ok(KeyHold { id: key.id, period: key.period, began: spending.began, limit: key.limit.map(Micros::get) })
+        Ok(KeyHold { id: key.id, period: key.period, began: began(at.day()), limit: key.limit.map(Micros::get) })
     }
 
     /// A hold's key in the period that lasts, and what is left of its limit. A call that goes on into a new period counts
     /// for that one as a whole as soon as it wants more: no period's limit is exceeded.
     fn key_now(&self, key: KeyHold, held: Micros, at: Timestamp) -> (KeyHold, Option<Micros>) {
         let spending = self.key_spending(key.id, key.period, at);
-        let moved = if spending.began == key.began { 0 } else { held.get() };
+        let is_counted = key.period.began(Timestamp::from_millis(key.began)).millis() == spending.began;
+        let (began, moved) = if is_counted { (key.began, 0) } else { (began(at.day()), held.get()) };
         let left = key.limit.map(|limit| Micros::new(spending.left(limit).saturating_sub(moved)));
-        (KeyHold { began: spending.began, ..key }, left)
+        (KeyHold { began, ..key }, left)
     }
 
     /// Uses a sign-in up without a call.
@@ -238,9 +239,11 @@ impl Book {
         if wanted.is_zero() && !more.is_zero() {
             return Err(Refused::KeyLimit { left: Micros::ZERO });
         }
-        // The allowance of the day on which the call began, as long as that day lasts.
-        let (left, today) = self.allowance_left(wallet, at);
-        let left = if hold.allowance == 0 || today.began == hold.allowance_began { left } else { Micros::ZERO };
+        // A call takes of one day's allowance. On a later day it moves to that one as a whole, if there is more of it left than
+        // the call holds already; otherwise it keeps its own, and the balance pays for what it wants more.
+        let (left, today) = (self.allowance_left(wallet, at), began(at.day()));
+        let moved = if today == hold.allowance_began { 0 } else { hold.allowance };
+        let left = left.saturating_sub(Micros::new(moved));
         let allowance = left.min(wanted);
         let paid = wanted.saturating_sub(allowance).min(self.available(wallet));
         let granted = allowance.get().saturating_add(paid.get());
@@ -250,7 +253,7 @@ impl Book {
         if granted == 0 && !more.is_zero() {
             return Err(Refused::Insufficient { available: Micros::ZERO, needed: wanted });
         }
-        let allowance_began = if allowance.is_zero() { hold.allowance_began } else { today.began };
+        let allowance_began = if allowance.is_zero() { hold.allowance_began } else { today };
         let mut rows = Rows::new();
         self.put_hold(&mut rows, request, Hold { amount, allowance: sum, allowance_began, key, ..hold });
         Ok((rows, Micros::new(granted)))
@@ -343,41 +346,71 @@ impl Book {
 
     /// Counts what a call cost against the allowance and the key's limit that it was held of.
     fn spend(&mut self, rows: &mut Rows, wallet: AccountId, hold: &Hold, allowance: Micros, owed: Micros) {
-        if hold.allowance > 0 {
-            // Its hold is gone already.
-            let spending = self.allowances.entry(wallet).or_default();
-            *spending = spending.ended(hold.allowance_began, 0, allowance.get());
-            rows.push(Write::Allowance(wallet, *spending));
+        if !allowance.is_zero() {
+            let day = day(hold.allowance_began);
+            self.allowances.entry(wallet).or_default().spend(day, allowance.get());
+            rows.push(Write::AllowanceSpent(wallet, day, allowance.get()));
         }
-        if let Some(key) = hold.key {
-            let spending = self.keys.entry(key.id).or_default();
-            *spending = spending.ended(key.began, 0, owed.get());
-            rows.push(Write::KeySpending(key.id, *spending));
+        if let Some(key) = hold.key.filter(|_| !owed.is_zero()) {
+            let day = day(key.began);
+            self.keys.entry(key.id).or_default().spend(day, owed.get());
+            rows.push(Write::KeySpent(key.id, day, owed.get()));
         }
     }
 
-    /// Gives a charge of a call back, as much as was paid of it and not given back before; `receipt` is its last one.
-    pub fn refund(&mut self, request: RequestId, receipt: Receipt, amount: Micros, at: Timestamp) -> Result<Rows, Refused> {
-        let paid = receipt.charge.saturating_sub(receipt.allowance).saturating_sub(receipt.refunded);
-        let available = Micros::new(paid).min(self.balance(&Account::Sales));
-        if amount > available {
-            return Err(Refused::Insufficient { available, needed: amount });
+    /// Sees to it that so much of a call is given back in all, or with `None` all that can be; `receipt` is its last one. What
+    /// was spent last comes back first: the money, then the allowance. An allowance is no money: of a day that is over it has
+    /// lapsed, used or not, and nothing takes its place. What is given back counts for no limit of the call's key any more.
+    /// Returns the receipt as it is then; what was given back before stays.
+    pub fn refund(
+        &mut self,
+        request: RequestId,
+        receipt: Receipt,
+        total: Option<Micros>,
+        at: Timestamp,
+    ) -> Result<(Rows, Receipt), Refused> {
+        let of_allowance = if day(receipt.allowance_began) == at.day() { receipt.allowance } else { receipt.allowance_back() };
+        let most = receipt.paid().saturating_add(of_allowance);
+        let total = total.map_or(most, Micros::get);
+        let after = Receipt { refunded: receipt.refunded.max(total), ..receipt.clone() };
+        let money = Micros::new(after.money_back() - receipt.money_back());
+        if total > most || money > self.balance(&Account::Sales) {
+            return Err(Refused::Insufficient { available: Micros::new(most), needed: Micros::new(total) });
         }
         let wallet = Account::Wallet(receipt.account);
-        self.check_room(&[(&wallet, 1)], amount)?;
+        self.check_room(&[(&wallet, 1)], money)?;
         let mut rows = Rows::new();
+        if after.refunded == receipt.refunded {
+            return Ok((rows, receipt));
+        }
         let reference = Reference::Request(request);
-        self.transfer(&mut rows, Order { debit: Account::Sales, credit: wallet, amount, kind: Kind::Refund, reference, at });
-        let refunded = receipt.refunded.saturating_add(amount.get());
-        let receipt = Receipt { refunded, ..receipt };
-        self.refunding.insert(request, (receipt.clone(), self.ticket));
-        rows.push(Write::Receipt(request, receipt));
-        Ok(rows)
+        self.transfer(
+            &mut rows,
+            Order { debit: Account::Sales, credit: wallet, amount: money, kind: Kind::Refund, reference, at },
+        );
+        self.unspend(&mut rows, &receipt, after.allowance_back() - receipt.allowance_back(), after.refunded - receipt.refunded);
+        self.refunding.insert(request, (after.clone(), self.ticket));
+        rows.push(Write::Receipt(request, after.clone()));
+        Ok((rows, after))
+    }
+
+    /// Counts what was given back of a call no more against the allowance and the key's limit that it was spent of.
+    fn unspend(&mut self, rows: &mut Rows, receipt: &Receipt, allowance: u64, all: u64) {
+        if allowance > 0 {
+            let day = day(receipt.allowance_began);
+            self.allowances.entry(receipt.account).or_default().give_back(day, allowance);
+            rows.push(Write::AllowanceSpent(receipt.account, day, allowance.wrapping_neg()));
+        }
+        if let Some(key) = receipt.key {
+            let day = day(receipt.key_began);
+            self.keys.entry(key).or_default().give_back(day, all);
+            rows.push(Write::KeySpent(key, day, all.wrapping_neg()));
+        }
     }
 
     /// Grants a wallet an allowance, or takes it away. Open calls keep what they hold.
     pub fn grant(&mut self, wallet: AccountId, grant: Option<Grant>) -> Result<Rows, Refused> {
-        if grant.as_ref().is_some_and(|grant| grant.per_day > MOST_A_DAY) {
+        if grant.as_ref().is_some_and(|grant| grant.per_day > MOST_A_DAY.get()) {
             return Err(Refused::Overflow);
         }
         match &grant {
@@ -413,12 +446,10 @@ impl Book {
             held.amount = held.amount.saturating_add(hold.amount);
             held.calls += 1;
             if hold.allowance > 0 {
-                let spending = self.allowances.entry(wallet).or_default();
-                *spending = spending.in_period(hold.allowance_began).holding(hold.allowance_began, hold.allowance);
+                self.allowances.entry(wallet).or_default().hold(day(hold.allowance_began), hold.allowance);
             }
             if let Some(key) = hold.key {
-                let spending = self.keys.entry(key.id).or_default();
-                *spending = spending.in_period(key.began).holding(key.began, hold.ceiling().get());
+                self.keys.entry(key.id).or_default().hold(day(key.began), hold.ceiling().get());
             }
         }
         self.holds.insert(request, hold);
@@ -434,11 +465,11 @@ impl Book {
                     self.held.remove(&wallet);
                 }
             }
-            if let Some(spending) = self.allowances.get_mut(&wallet).filter(|_| hold.allowance > 0) {
-                *spending = spending.ended(hold.allowance_began, hold.allowance, 0);
+            if let Some(days) = self.allowances.get_mut(&wallet).filter(|_| hold.allowance > 0) {
+                days.release(day(hold.allowance_began), hold.allowance);
             }
-            if let Some((key, spending)) = hold.key.and_then(|key| Some((key, self.keys.get_mut(&key.id)?))) {
-                *spending = spending.ended(key.began, hold.ceiling().get(), 0);
+            if let Some((key, days)) = hold.key.and_then(|key| Some((key, self.keys.get_mut(&key.id)?))) {
+                days.release(day(key.began), hold.ceiling().get());
             }
         }
         Some(hold)
@@ -449,6 +480,15 @@ impl Book {
         rows.push(Write::Hold(request, None));
         Some(hold)
     }
+}
+
+/// When a day began, as holds and receipts have it; and the inverse.
+fn began(day: Day) -> u64 {
+    day.began().millis()
+}
+
+fn day(began: u64) -> Day {
+    Timestamp::from_millis(began).day()
 }
 
 /// The receipt of a call that was charged; its fund adds what only it knows.

@@ -5,14 +5,14 @@ use std::collections::{BTreeMap, HashMap};
 use redb::{ReadableTable as _, WriteTransaction};
 
 use super::book::Write;
-use super::rows::{Account, Balance, Grant, Hold, Payment, Receipt, Spending};
+use super::rows::{Account, Balance, Grant, Hold, Payment, Receipt};
 use super::tables::{
     ALLOWANCES, BALANCES, GRANTS, HOLDS, KEY_EVENTS, KEY_SPENDING, NONCES, PAY_OPEN, PAYMENTS, RECEIPTS, TRANSFERS, USAGE,
     UsageSums,
 };
 use crate::account::AccountId;
-use crate::clock::Timestamp;
-use crate::ids::{KeyId, PaymentId, RequestId};
+use crate::clock::{Day, Timestamp};
+use crate::ids::{PaymentId, RequestId};
 
 /// Writes them; nothing is there before the transaction commits.
 pub fn apply<'a>(tx: &WriteTransaction, writes: impl Iterator<Item = &'a Write>) -> Result<(), redb::Error> {
@@ -37,8 +37,8 @@ pub fn apply<'a>(tx: &WriteTransaction, writes: impl Iterator<Item = &'a Write>)
                 last.receipts.insert(request, receipt);
                 last.count(receipt);
             }
-            Write::KeySpending(id, spending) => _ = last.keys.insert(id, spending),
-            Write::Allowance(wallet, spending) => _ = last.allowances.insert(wallet, spending),
+            Write::KeySpent(id, day, more) => count(last.keys.entry((id.0, day.0)).or_default(), *more),
+            Write::AllowanceSpent(wallet, day, more) => count(last.allowances.entry((*wallet, *day)).or_default(), *more),
             Write::Grant(wallet, grant) => _ = last.grants.insert(wallet, grant),
             Write::Nonce(id, forget_at) => _ = last.nonces.insert((forget_at.millis(), id), true),
             Write::ForgetNonce(id, forget_at) => _ = last.nonces.insert((forget_at.millis(), id), false),
@@ -58,8 +58,9 @@ struct Last<'a> {
     holds: BTreeMap<&'a RequestId, (bool, Option<&'a Hold>)>,
     receipts: BTreeMap<&'a RequestId, &'a Receipt>,
     usage: HashMap<UsageName<'a>, UsageSums>,
-    keys: HashMap<&'a KeyId, &'a Spending>,
-    allowances: HashMap<&'a AccountId, &'a Spending>,
+    /// What more was spent, by day.
+    keys: HashMap<(u128, u32), u64>,
+    allowances: HashMap<(AccountId, Day), u64>,
     grants: HashMap<&'a AccountId, &'a Option<Grant>>,
     nonces: BTreeMap<(u64, &'a [u8; 16]), bool>,
 }
@@ -129,14 +130,18 @@ impl<'a> Last<'a> {
     fn write_limits(&self, tx: &WriteTransaction) -> Result<(), redb::Error> {
         if !self.keys.is_empty() {
             let mut keys = tx.open_table(KEY_SPENDING)?;
-            for (id, spending) in &self.keys {
-                keys.insert(id.0, (spending.began, spending.spent))?;
+            for (name, more) in &self.keys {
+                let before = keys.get(name)?.map_or(0, |spent| spent.value());
+                keys.insert(name, before.wrapping_add(*more))?;
             }
         }
         if !self.allowances.is_empty() {
             let mut allowances = tx.open_table(ALLOWANCES)?;
-            for (wallet, spending) in &self.allowances {
-                allowances.insert(wallet.to_bytes().as_slice(), (spending.began, spending.spent))?;
+            for ((wallet, day), more) in &self.allowances {
+                let wallet = wallet.to_bytes();
+                let name = (wallet.as_slice(), day.0);
+                let before = allowances.get(name)?.map_or(0, |spent| spent.value());
+                allowances.insert(name, before.wrapping_add(*more))?;
             }
         }
         if !self.grants.is_empty() {
@@ -159,6 +164,11 @@ impl<'a> Last<'a> {
         }
         Ok(())
     }
+}
+
+/// What is given back is counted as what is missing to 2^64, so that a sum of both is right.
+fn count(sum: &mut u64, more: u64) {
+    *sum = sum.wrapping_add(more);
 }
 
 /// A wallet, a day, a key or zero, a model.

@@ -1,7 +1,8 @@
 //! What the books say a second time, receipts, usage and what limits have counted, held against what explains it.
 
-use std::collections::HashMap;
 use std::collections::hash_map::DefaultHasher;
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 use std::hash::{Hash, Hasher as _};
 use std::ops::ControlFlow;
 
@@ -10,6 +11,7 @@ use super::commit::sums_of;
 use super::rows::{Account, Kind, Receipt, Reference, Transfer};
 use super::snapshot::Snapshot;
 use crate::account::AccountId;
+use crate::clock::{Day, Timestamp};
 use crate::ids::{KeyId, PaymentId, RequestId};
 
 /// A sum over rows in any order. Two tables that say the same have the same one; two that do not, once in 2^64 times. It
@@ -58,7 +60,7 @@ struct Received {
     explained: Explained,
     usage: Fingerprint,
     served: Fingerprint,
-    limits: Limits,
+    limits: Fingerprint,
     receipts: usize,
     problems: Vec<String>,
 }
@@ -76,7 +78,7 @@ pub(super) fn check(
     stop: &dyn Fn() -> bool,
     problems: &mut Vec<String>,
 ) -> Result<Option<Receipts>, Broken> {
-    let mut received = Received { limits: Limits::of(snapshot)?, ..Received::default() };
+    let mut received = Received::default();
     let ended = snapshot.receipts(|request, receipt| {
         if received.receipts.is_multiple_of(1024) && stop() {
             return ControlFlow::Break(());
@@ -89,11 +91,11 @@ pub(super) fn check(
     }
     if received.explained.charges != explained.charges {
         problems.push("receipts do not say what calls were charged".into());
-        name_transfers(snapshot, Kind::Charge, paid, problems)?;
+        name_transfers(snapshot, Kind::Charge, Receipt::paid, problems)?;
     }
     if received.explained.refunds != explained.refunds {
         problems.push("receipts do not say what was given back".into());
-        name_transfers(snapshot, Kind::Refund, |receipt| receipt.refunded, problems)?;
+        name_transfers(snapshot, Kind::Refund, Receipt::money_back, problems)?;
     }
     let mut usage = Fingerprint::default();
     snapshot.usage_sums(|(wallet, day, key, model), (calls, charge, allowance, input, output)| {
@@ -103,13 +105,13 @@ pub(super) fn check(
         problems.push("usage by day, key and model is not the sum of the receipts".into());
     }
     problems.append(&mut received.problems);
-    received.limits.judge(problems);
+    let mut limits = Fingerprint::default();
+    each_limit(snapshot, |limit, day, spent| limits.add((limit, day), &[spent]))?;
+    if received.limits != limits {
+        problems.push("what limits have counted by day is not the sum of the receipts".into());
+        name_limits(snapshot, problems)?;
+    }
     Ok(Some(Receipts { count: received.receipts, served: received.served }))
-}
-
-/// What of a call was taken from a balance or a payment.
-fn paid(receipt: &Receipt) -> u64 {
-    receipt.charge.saturating_sub(receipt.allowance)
 }
 
 /// How a receipt of a call that a payment paid for is counted; the payment is counted in the same way.
@@ -128,84 +130,76 @@ impl Received {
         self.receipts += 1;
         let (wallet, reference) = (Account::Wallet(receipt.account), Reference::Request(request));
         let fund = if receipt.payment.is_some() { &Account::Transit } else { &wallet };
-        self.explained.charges.add((reference, fund), &[paid(receipt)]);
-        self.explained.refunds.add((reference, &wallet), &[receipt.refunded]);
+        self.explained.charges.add((reference, fund), &[receipt.paid()]);
+        self.explained.refunds.add((reference, &wallet), &[receipt.money_back()]);
         if let Some(payment) = receipt.payment {
             add_served(&mut self.served, request, (payment, receipt.account), receipt.charge, receipt.credited);
         }
         let ((wallet, day, key, model), (calls, charge, allowance, input, output)) = sums_of(receipt);
         self.usage.add((wallet, day, key, model), &[calls, charge, allowance, input, output]);
-        self.limits.explain(receipt);
+        for (limit, day, spent) in counted_by(receipt).into_iter().flatten() {
+            self.limits.add((limit, day), &[spent]);
+        }
         let adds_up =
-            receipt.allowance <= receipt.charge && receipt.charge <= receipt.ceiling && receipt.refunded <= paid(receipt);
+            receipt.allowance <= receipt.charge && receipt.charge <= receipt.ceiling && receipt.refunded <= receipt.charge;
         if !adds_up && self.problems.len() < NAMED {
             self.problems.push(format!("the receipt of {request} does not add up"));
         }
     }
 }
 
-/// What was counted of each limit in its last period.
-#[derive(Default)]
-struct Limits {
-    keys: HashMap<KeyId, Limit>,
-    allowances: HashMap<AccountId, Limit>,
-    /// Receipts of a later period than was counted, or of one that nobody counted.
-    uncounted: usize,
+/// What counts what is spent of it, by day.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Limit {
+    Key(KeyId),
+    Allowance(AccountId),
 }
 
-/// When its period began, what was counted in it, and what receipts explain of that.
-#[derive(Clone, Copy)]
-struct Limit {
-    began: u64,
-    spent: u64,
-    explained: u64,
-}
-
-impl Limit {
-    fn counted((began, spent): (u64, u64)) -> Limit {
-        Limit { began, spent, explained: 0 }
-    }
-}
-
-impl Limits {
-    fn of(snapshot: &Snapshot) -> Result<Limits, Broken> {
-        let mut limits = Limits::default();
-        snapshot.key_spending(|key, spent| _ = limits.keys.insert(key, Limit::counted(spent)))?;
-        snapshot.allowance_spending(|wallet, spent| _ = limits.allowances.insert(wallet, Limit::counted(spent)))?;
-        Ok(limits)
-    }
-
-    fn explain(&mut self, receipt: &Receipt) {
-        let key = receipt.key.map(|key| explain(self.keys.get_mut(&key), receipt.key_began, receipt.charge));
-        let uses_allowance = receipt.allowance > 0;
-        let of_today = self.allowances.get_mut(&receipt.account).filter(|_| uses_allowance);
-        let allowance = uses_allowance.then(|| explain(of_today, receipt.allowance_began, receipt.allowance));
-        self.uncounted += [key, allowance].into_iter().flatten().filter(|is_counted| !is_counted).count();
-    }
-
-    fn judge(&self, problems: &mut Vec<String>) {
-        if self.uncounted > 0 {
-            problems.push(format!("{} receipts were counted for no limit", self.uncounted));
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Limit::Key(key) => write!(f, "{key}"),
+            Limit::Allowance(wallet) => write!(f, "the allowance of {wallet}"),
         }
-        let wrong = |(_, limit): &(String, &Limit)| limit.spent != limit.explained;
-        let keys = self.keys.iter().map(|(key, limit)| (key.to_string(), limit));
-        let allowances = self.allowances.iter().map(|(wallet, limit)| (format!("the allowance of {wallet}"), limit));
-        let sentence = |(what, limit): (String, &Limit)| {
-            format!("{} micros were counted for {what} in its period, receipts explain {}", limit.spent, limit.explained)
-        };
-        let mut named: Vec<_> = keys.chain(allowances).filter(wrong).take(NAMED).map(sentence).collect();
-        named.sort();
-        problems.append(&mut named);
     }
 }
 
-/// Adds what a receipt explains of a period; whether the period was counted, or is over.
-fn explain(limit: Option<&mut Limit>, began: u64, amount: u64) -> bool {
-    let Some(limit) = limit else { return false };
-    if limit.began == began {
-        limit.explained = limit.explained.saturating_add(amount);
-    }
-    began <= limit.began
+/// What a receipt counts for which limits, and for which day: what the call cost, less what was given back of it.
+pub(super) fn counted_by(receipt: &Receipt) -> [Option<(Limit, Day, u64)>; 2] {
+    let day = |began| Timestamp::from_millis(began).day();
+    let key = receipt.key.map(|key| (Limit::Key(key), day(receipt.key_began), receipt.charge.saturating_sub(receipt.refunded)));
+    let allowance = (
+        Limit::Allowance(receipt.account),
+        day(receipt.allowance_began),
+        receipt.allowance.saturating_sub(receipt.allowance_back()),
+    );
+    [key, Some(allowance)].map(|counted| counted.filter(|(_, _, spent)| *spent > 0))
+}
+
+/// Shows every row of what limits have counted.
+fn each_limit(snapshot: &Snapshot, mut visit: impl FnMut(Limit, Day, u64)) -> Result<(), Broken> {
+    snapshot.key_spending(|key, day, spent| visit(Limit::Key(key), day, spent))?;
+    snapshot.allowance_spending(|wallet, day, spent| visit(Limit::Allowance(wallet), day, spent))
+}
+
+/// Adds every limit up anew: slow, and only done when it is known that one is wrong.
+fn name_limits(snapshot: &Snapshot, problems: &mut Vec<String>) -> Result<(), Broken> {
+    // What was counted, and what receipts explain of that.
+    let mut sums: BTreeMap<(Limit, Day), (u64, u64)> = BTreeMap::new();
+    each_limit(snapshot, |limit, day, spent| sums.entry((limit, day)).or_default().0 = spent)?;
+    let _ = snapshot.receipts(|_, receipt| {
+        for (limit, day, spent) in counted_by(&receipt).into_iter().flatten() {
+            let (_, explained) = sums.entry((limit, day)).or_default();
+            *explained = explained.wrapping_add(spent);
+        }
+        ControlFlow::Continue(())
+    })?;
+    let wrong = sums.into_iter().filter(|(_, (counted, explained))| counted != explained).take(NAMED);
+    problems.extend(wrong.map(|((limit, day), (counted, explained))| {
+        let day: String = day.began().to_rfc3339().chars().take("2026-01-02".len()).collect();
+        format!("{counted} micros were counted for {limit} on {day}, receipts explain {explained}")
+    }));
+    Ok(())
 }
 
 /// Looks the receipt of every transfer of a kind up: slow, and only done when it is known that one is wrong.

@@ -10,6 +10,7 @@ mod calls;
 mod commit;
 mod compact;
 mod derived;
+mod failure;
 #[cfg(feature = "fault-points")]
 pub mod faulty;
 mod queue;
@@ -20,6 +21,7 @@ mod rescue;
 mod reservation;
 mod rows;
 mod snapshot;
+mod spending;
 mod statement;
 mod store;
 mod tables;
@@ -42,10 +44,12 @@ use crate::money::Micros;
 use crate::tariff::Usage;
 
 pub use book::{Claim, Close, Expected, Refused};
-pub use calls::{Draw, KeyDraw, Nonce, Standing};
+pub use calls::{Draw, KeyDraw, MOST_A_DAY, Nonce, Standing};
+pub use failure::{Broken, Denied, Remedy, Stopped};
 pub use recover::Recovered;
 pub use reservation::{Deposit, Paid, Reservation};
-pub use rows::{Account, Attempt, Grant, Outcome, Payment, Receipt, Spending, State};
+pub use rows::{Account, Attempt, Grant, Outcome, Payment, Receipt, State};
+pub use spending::Spending;
 pub use statement::{Entry, Movement, Used};
 pub use store::copy_on;
 pub use verify::{Counted, Report, key_events_of_file, repair_derived};
@@ -63,102 +67,6 @@ const BACKLOG: usize = 50_000;
 
 /// Why a ledger that was closed in good order takes nothing more.
 const CLOSED: &str = "closed";
-
-/// The store failed: which step, and how, and what helps.
-#[derive(Debug, Clone, thiserror::Error)]
-#[error("ledger, {step}: {cause}")]
-pub struct Broken {
-    pub step: &'static str,
-    pub cause: String,
-    pub remedy: Remedy,
-}
-
-/// What helps against a ledger that failed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Remedy {
-    /// The disk failed, and the outcome is unknown: the next start finds what is true.
-    StartAgain,
-    /// Nothing is wrong with the books; something around them has to be changed first, and the cause says what.
-    Change,
-    /// The books are not what they must be: no start mends that, somebody has to look.
-    Examine,
-}
-
-/// Said to the second of two programs on the same books.
-const TAKEN: &str = "another farebox has these books open; stop it first, or give this one a data_dir of its own";
-
-impl Broken {
-    fn new(step: &'static str, cause: impl ToString) -> Self {
-        Broken { step, cause: cause.to_string(), remedy: Remedy::StartAgain }
-    }
-
-    fn change(step: &'static str, cause: impl ToString) -> Self {
-        Broken { remedy: Remedy::Change, ..Broken::new(step, cause) }
-    }
-
-    fn examine(step: &'static str, cause: impl ToString) -> Self {
-        Broken { remedy: Remedy::Examine, ..Broken::new(step, cause) }
-    }
-
-    /// Whether another program has the books open.
-    pub fn is_taken(&self) -> bool {
-        self.cause == TAKEN
-    }
-
-    fn open(error: redb::DatabaseError) -> Self {
-        use redb::{DatabaseError, StorageError};
-        match error {
-            DatabaseError::DatabaseAlreadyOpen => Broken::change("open", TAKEN),
-            DatabaseError::UpgradeRequired(_) => {
-                Broken::change("open", format!("{error}; start the version of farebox that wrote it"))
-            }
-            DatabaseError::Storage(StorageError::Corrupted(_)) => Broken::damaged(error),
-            DatabaseError::Storage(StorageError::Io(ref io)) if io.kind() == std::io::ErrorKind::InvalidData => {
-                Broken::damaged(error)
-            }
-            other => Broken::new("open", other),
-        }
-    }
-
-    fn damaged(error: impl std::fmt::Display) -> Self {
-        Broken::examine("open", format!("the books are damaged: {error}; restore them from a copy"))
-    }
-
-    /// A file or folder could not be opened: that it is missing or closed to us does not mend itself.
-    fn file(step: &'static str, error: &std::io::Error) -> Self {
-        use std::io::ErrorKind::{IsADirectory, NotADirectory, NotFound, PermissionDenied, ReadOnlyFilesystem, Unsupported};
-        match error.kind() {
-            NotFound | PermissionDenied | ReadOnlyFilesystem | Unsupported | IsADirectory | NotADirectory => {
-                Broken::change(step, error)
-            }
-            _ => Broken::new(step, error),
-        }
-    }
-
-    fn row(table: &'static str) -> Self {
-        Broken::examine("read", format!("a row of {table} is damaged"))
-    }
-}
-
-/// The ledger has stopped after a failed write, or is too far behind; nothing was changed by this command.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the ledger does not take commands")]
-pub struct Stopped;
-
-/// Why a command did not happen.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Denied {
-    #[error("refused: {0:?}")]
-    Refused(Refused),
-    #[error(transparent)]
-    Stopped(#[from] Stopped),
-}
-
-impl From<Refused> for Denied {
-    fn from(refused: Refused) -> Self {
-        Denied::Refused(refused)
-    }
-}
 
 /// Resolves when a command's rows are durable.
 #[must_use = "await it, or drop it where the design says that nobody waits"]
@@ -180,7 +88,9 @@ impl Durable {
 pub struct Options {
     /// What a served call did not cost stays with the operator instead of becoming the payer's balance.
     pub keep_remainder: bool,
-    /// Holds above this are durable before their call goes on.
+    /// Holds above this are durable before their call goes on. What a hold grows by while its answer passes is not waited for:
+    /// of such a call a crash charges what it owed at its last checkpoint, some seconds ago, which is written together with the
+    /// hold that covers it. To wait would hold the answer up and save nothing.
     pub hold_durable_above: Micros,
     /// What the ledger is kept in. One ledger never holds two kinds.
     pub money: Money,
@@ -345,8 +255,14 @@ impl Ledger {
         self.run(|ledger, book| Ok(book.use_nonce(nonce, ledger.clock.now())?))
     }
 
-    /// Resolves when everything that was decided before is durable.
+    /// Resolves when everything that was decided before is durable; at once, without a commit, when it is.
     pub fn flush(&self) -> Result<Durable, Denied> {
+        // Every decision is counted before it is answered, and until its commit is over.
+        if self.inner.backlog.load(Ordering::SeqCst) == 0 && self.inner.failed.borrow().is_none() {
+            let (ack, durable) = oneshot::channel();
+            let _ = ack.send(Ok(()));
+            return Ok(Durable(durable));
+        }
         self.run(|_, _| Ok(Vec::new()))
     }
 
@@ -367,16 +283,21 @@ impl Ledger {
         Ok((number, durable))
     }
 
-    /// Grants a wallet an allowance for each day, or with `None` takes it away. Refused as [`Refused::Overflow`] above a
-    /// billion dollars a day.
+    /// Grants a wallet an allowance for each day, or with `None` takes it away. Refused as [`Refused::Overflow`] above
+    /// [`MOST_A_DAY`].
     pub fn grant(&self, wallet: AccountId, grant: Option<Grant>) -> Result<Durable, Denied> {
         self.run(|_, book| Ok(book.grant(wallet, grant)?))
     }
 
-    /// Gives a charge of a call back to its wallet, as much as was paid of it and not given back before; durable when this
-    /// returns. Refused as [`Refused::WrongState`] when no call of that name was charged, or its payment has vanished.
-    pub async fn refund(&self, request: RequestId, amount: Micros) -> Result<(), Denied> {
+    /// Sees to it that so much of a call is given back in all, or with `None` all that can be; durable when this returns.
+    /// Asked for again it changes nothing. Returns the receipt of the call, and what was given back just now.
+    ///
+    /// # Errors
+    /// [`Refused::WrongState`] when no call of that name was charged, or its payment has vanished; [`Refused::Insufficient`]
+    /// says how much can be given back; [`Refused::Overflow`] when the balance of the wallet cannot take it.
+    pub async fn refund(&self, request: RequestId, total: Option<Micros>) -> Result<(Receipt, Micros), Denied> {
         fault::point("refund.before");
+        let mut done = None;
         let durable = self.run(|ledger, book| {
             let receipt = ledger.receipt(book, request)?.ok_or(Refused::WrongState)?;
             let paid_by = receipt.payment.map(|id| ledger.known_or_remembered(book, id)).transpose()?.flatten();
@@ -384,11 +305,15 @@ impl Ledger {
             if paid_by.is_some_and(|payment| payment.state == State::Failed) {
                 return Err(Refused::WrongState.into());
             }
-            Ok(book.refund(request, receipt, amount, ledger.clock.now())?)
+            let before = receipt.refunded;
+            let (rows, after) = book.refund(request, receipt, total, ledger.clock.now())?;
+            let given_back = Micros::new(after.refunded.saturating_sub(before));
+            done = Some((after, given_back));
+            Ok(rows)
         })?;
         durable.wait().await?;
         fault::point("refund.after");
-        Ok(())
+        done.ok_or(Denied::Stopped(Stopped))
     }
 
     /// Our settlement transaction is signed. Once this resolves it is durable and may be sent; an error means never.
@@ -513,7 +438,7 @@ impl Ledger {
         book.ticket += 1;
         let ticket = book.ticket;
         let writes = command(&self.inner, &mut book)?;
-        self.inner.backlog.fetch_add(1, Ordering::Relaxed);
+        self.inner.backlog.fetch_add(1, Ordering::SeqCst);
         // Refused when the ledger is being closed, or when its writer has ended and said why.
         if self.inner.queue.push(Batch { ticket, writes, ack }) { Ok(()) } else { Err(Stopped.into()) }
     }
@@ -576,7 +501,7 @@ impl Inner {
 
     /// Forgets closed payments that are durable now.
     fn committed(&self, ticket: u64, batches: usize) {
-        self.backlog.fetch_sub(batches, Ordering::Relaxed);
+        self.backlog.fetch_sub(batches, Ordering::SeqCst);
         if let Ok(mut book) = self.book.lock() {
             book.forget_closed(ticket);
         }

@@ -160,3 +160,159 @@ impl Queue {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::thread;
+
+    use super::*;
+
+    /// Longer than any test.
+    const FOREVER: Duration = Duration::from_secs(3600);
+
+    type Answer = oneshot::Receiver<Result<(), Stopped>>;
+
+    fn unawaited(ticket: u64) -> Batch {
+        Batch { ticket, writes: Vec::new(), ack: None }
+    }
+
+    fn awaited(ticket: u64) -> (Batch, Answer) {
+        let (ack, answer) = oneshot::channel();
+        (Batch { ack: Some(ack), ..unawaited(ticket) }, answer)
+    }
+
+    fn tickets(group: &Group) -> Vec<u64> {
+        group.batches.iter().map(|batch| batch.ticket).collect()
+    }
+
+    fn take(queue: &Queue) -> Option<(Vec<u64>, bool)> {
+        queue.take(Crowd::default()).map(|group| (tickets(&group), group.is_last))
+    }
+
+    #[test]
+    fn rows_that_nobody_waits_for_gather_company_for_a_while_and_leave_in_their_order() {
+        let queue = Queue::default();
+        assert!((1..=3).all(|ticket| queue.push(unawaited(ticket))));
+        let begun = Instant::now();
+        assert_eq!(take(&queue), Some((vec![1, 2, 3], false)));
+        assert!(begun.elapsed() >= WINDOW, "the writer slept until it was time");
+    }
+
+    #[test]
+    fn a_writer_that_sleeps_wakes_for_what_comes() {
+        let queue = Arc::new(Queue::default());
+        let writer = thread::spawn({
+            let queue = Arc::clone(&queue);
+            move || take(&queue)
+        });
+        assert!(queue.push(unawaited(7)));
+        assert_eq!(writer.join().unwrap(), Some((vec![7], false)));
+    }
+
+    #[test]
+    fn who_is_waited_for_waits_for_as_many_as_came_before_and_no_longer_than_their_patience() {
+        let queue = Arc::new(Queue::default());
+        let (first, _first) = awaited(1);
+        assert!(queue.push(first));
+        let writer = thread::spawn({
+            let queue = Arc::clone(&queue);
+            move || queue.take(Crowd { patience: FOREVER, size: 3 }).map(|group| tickets(&group))
+        });
+        let (third, _third) = awaited(3);
+        assert!(queue.push(unawaited(2)) && queue.push(third));
+        assert_eq!(writer.join().unwrap(), Some(vec![1, 2, 3]), "with less than the crowd it would have slept for an hour");
+        let (alone, _alone) = awaited(4);
+        assert!(queue.push(alone));
+        let group = queue.take(Crowd { patience: Duration::from_millis(1), size: 100 });
+        assert_eq!(group.map(|group| tickets(&group)), Some(vec![4]), "a crowd that does not come is not waited for");
+    }
+
+    #[test]
+    fn a_commit_has_an_end_and_what_is_left_is_still_waited_for() {
+        let queue = Queue::default();
+        let count = u64::try_from(COMPANY).unwrap() + 2;
+        assert!((1..count).all(|ticket| queue.push(unawaited(ticket))));
+        let (last, _last) = awaited(count);
+        assert!(queue.push(last));
+        let (first, is_last) = take(&queue).unwrap();
+        assert_eq!((first.len(), first.last().copied(), is_last), (COMPANY, Some(count - 2), false));
+        assert!(queue.lock().is_awaited);
+        assert_eq!(take(&queue), Some((vec![count - 1, count], false)));
+        assert!(!queue.lock().is_awaited);
+    }
+
+    #[test]
+    fn what_is_there_at_the_end_is_written_and_nothing_comes_after_it() {
+        for (end, is_over) in [(Queue::close as fn(&Queue), Some((vec![], true))), (Queue::desert, None)] {
+            let queue = Queue::default();
+            assert!(queue.push(unawaited(1)));
+            end(&queue);
+            let (late, answer) = awaited(2);
+            assert!(!queue.push(late), "it would never be written");
+            assert!(answer.blocking_recv().is_err(), "and whoever waits for it hears of it");
+            assert_eq!(take(&queue), Some((vec![1], true)));
+            assert_eq!(take(&queue), is_over, "a planned end has one more commit, for the next start");
+        }
+        let queue = Arc::new(Queue::default());
+        let writer = thread::spawn({
+            let queue = Arc::clone(&queue);
+            move || take(&queue)
+        });
+        queue.close();
+        assert_eq!(writer.join().unwrap(), Some((vec![], true)), "a writer that sleeps hears of the end");
+    }
+
+    #[test]
+    fn when_the_writer_is_gone_nobody_waits_for_it() {
+        let queue = Queue::default();
+        let (batch, answer) = awaited(1);
+        assert!(queue.push(batch));
+        queue.over();
+        assert!(answer.blocking_recv().is_err());
+        assert!(!queue.push(unawaited(2)));
+    }
+
+    #[test]
+    fn of_many_who_push_at_once_each_is_written_once_and_in_its_own_order() {
+        const EACH: u64 = 2_000;
+        let queue = Queue::default();
+        let mut written = Vec::new();
+        thread::scope(|scope| {
+            let pushing: Vec<_> = (0..4u64)
+                .map(|who| {
+                    let queue = &queue;
+                    scope.spawn(move || {
+                        for number in 0..EACH {
+                            // Some wait for theirs, which must not be in vain.
+                            let (batch, answer) = awaited(who * EACH + number);
+                            match number % 50 {
+                                0 => {
+                                    assert!(queue.push(batch));
+                                    assert!(answer.blocking_recv().is_ok());
+                                }
+                                _ => assert!(queue.push(unawaited(batch.ticket))),
+                            }
+                        }
+                    })
+                })
+                .collect();
+            scope.spawn(|| {
+                pushing.into_iter().for_each(|pusher| pusher.join().unwrap());
+                queue.close();
+            });
+            loop {
+                let group = queue.take(Crowd::default()).unwrap();
+                written.extend(tickets(&group));
+                group.batches.into_iter().filter_map(|batch| batch.ack).for_each(|ack| _ = ack.send(Ok(())));
+                if group.is_last {
+                    break;
+                }
+            }
+        });
+        for who in 0..4 {
+            let own: Vec<_> = written.iter().copied().filter(|ticket| ticket / EACH == who).collect();
+            assert_eq!(own, (who * EACH..(who + 1) * EACH).collect::<Vec<_>>());
+        }
+    }
+}

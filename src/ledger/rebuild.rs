@@ -7,12 +7,11 @@ use std::path::Path;
 use redb::{ReadableDatabase as _, ReadableTable as _, WriteTransaction};
 
 use super::commit::{add, sums_of};
+use super::derived::{Limit, counted_by};
 use super::rows::{Account, Balance, Receipt};
 use super::snapshot::Snapshot;
 use super::tables::{ALLOWANCES, BALANCES, KEY_SPENDING, USAGE};
 use super::{Broken, store};
-use crate::account::AccountId;
-use crate::ids::KeyId;
 
 /// All of it, in one transaction, with memory for accounts and keys alone.
 pub(super) fn rebuild(path: &Path) -> Result<(), Broken> {
@@ -49,15 +48,21 @@ fn from_receipts(snapshot: &Snapshot, tx: &WriteTransaction) -> Result<(), Broke
     tx.delete_table(USAGE).and_then(|_| tx.delete_table(KEY_SPENDING)).map_err(failed)?;
     tx.delete_table(ALLOWANCES).map_err(failed)?;
     let mut usage = tx.open_table(USAGE).map_err(failed)?;
-    let mut keys: HashMap<KeyId, (u64, u64)> = HashMap::new();
-    let mut allowances: HashMap<AccountId, (u64, u64)> = HashMap::new();
+    let (mut keys, mut allowances) = (tx.open_table(KEY_SPENDING).map_err(failed)?, tx.open_table(ALLOWANCES).map_err(failed)?);
     let mut wrote = Ok(());
     let mut count = |receipt: Receipt| -> Result<(), redb::Error> {
-        if let Some(key) = receipt.key {
-            spend(keys.entry(key).or_default(), receipt.key_began, receipt.charge);
-        }
-        if receipt.allowance > 0 {
-            spend(allowances.entry(receipt.account).or_default(), receipt.allowance_began, receipt.allowance);
+        for (limit, day, spent) in counted_by(&receipt).into_iter().flatten() {
+            match limit {
+                Limit::Key(key) => {
+                    let before = keys.get((key.0, day.0))?.map_or(0, |spent| spent.value());
+                    keys.insert((key.0, day.0), before.wrapping_add(spent))?;
+                }
+                Limit::Allowance(wallet) => {
+                    let wallet = wallet.to_bytes();
+                    let before = allowances.get((wallet.as_slice(), day.0))?.map_or(0, |spent| spent.value());
+                    allowances.insert((wallet.as_slice(), day.0), before.wrapping_add(spent))?;
+                }
+            }
         }
         let ((wallet, day, key, model), sums) = sums_of(&receipt);
         let wallet = wallet.to_bytes();
@@ -70,23 +75,5 @@ fn from_receipts(snapshot: &Snapshot, tx: &WriteTransaction) -> Result<(), Broke
         wrote = count(receipt);
         if wrote.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     })?;
-    wrote.map_err(failed)?;
-    let mut spending = tx.open_table(KEY_SPENDING).map_err(failed)?;
-    for (key, spent) in &keys {
-        spending.insert(key.0, *spent).map_err(failed)?;
-    }
-    let mut spending = tx.open_table(ALLOWANCES).map_err(failed)?;
-    for (wallet, spent) in &allowances {
-        spending.insert(wallet.to_bytes().as_slice(), *spent).map_err(failed)?;
-    }
-    Ok(())
-}
-
-/// Of the last period only.
-fn spend(limit: &mut (u64, u64), began: u64, amount: u64) {
-    match began.cmp(&limit.0) {
-        std::cmp::Ordering::Less => {}
-        std::cmp::Ordering::Equal => limit.1 = limit.1.saturating_add(amount),
-        std::cmp::Ordering::Greater => *limit = (began, amount),
-    }
+    wrote.map_err(failed)
 }

@@ -4,12 +4,20 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
-use super::{Broken, Remedy, TAKEN, store};
+use super::failure::TAKEN;
+use super::{Broken, Remedy, store};
 use crate::fault;
 
 /// The name of the lock in the data folder.
 const LOCK: &str = "lock";
+
+/// For a second it is tried to get the lock: somebody who has let go of it may have forked a moment ago, and the child has
+/// what its parent had open until it becomes another program.
+const TRIES: u32 = 100;
+const BETWEEN_TRIES: Duration = Duration::from_millis(10);
 
 /// Takes the folder of a ledger for this process, for as long as the file that is returned stays open. The database locks
 /// its own file; this keeps a second program from that file while another one is put in its place.
@@ -17,11 +25,14 @@ pub(super) fn lock(ledger: &Path) -> Result<File, Broken> {
     let mut options = OpenOptions::new();
     let file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(folder(ledger).join(LOCK));
     let file = file.map_err(|error| Broken::file("lock", &error))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(Broken::change("lock", TAKEN)),
-        Err(TryLockError::Error(error)) => Err(Broken::file("lock", &error)),
+    for _ in 0..TRIES {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) => thread::sleep(BETWEEN_TRIES),
+            Err(TryLockError::Error(error)) => return Err(Broken::file("lock", &error)),
+        }
     }
+    Err(Broken::change("lock", TAKEN))
 }
 
 /// Does something with an open ledger file. When the disk fails in the middle of it, what the next start would read may not
@@ -104,4 +115,28 @@ fn sync_folder(file: &Path) -> io::Result<()> {
 
 fn folder(file: &Path) -> &Path {
     file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_that_somebody_is_letting_go_of_is_waited_for_and_one_that_is_kept_is_not_taken() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let ledger = folder.path().join("ledger.redb");
+        let held = lock(&ledger).unwrap();
+        // What a child has between fork and exec: the same open file.
+        let inherited = held.try_clone().unwrap();
+        drop(held);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                thread::sleep(Duration::from_millis(50));
+                drop(inherited);
+            });
+            assert!(lock(&ledger).is_ok(), "it waits for the child");
+        });
+        let _kept = lock(&ledger).unwrap();
+        assert!(lock(&ledger).is_err_and(|broken| broken.is_taken()));
+    }
 }

@@ -81,6 +81,8 @@ impl Paid {
 
     /// Holds more for a call that goes on: up to `more`, as much as allowance, balance and the key's limit have. Returns how
     /// much; an error means that there is nothing, and payments never have more to give.
+    ///
+    /// It is not durable when this returns, however large it is: [`super::Options::hold_durable_above`] says why.
     pub fn extend(&mut self, more: Micros) -> Result<Micros, super::Denied> {
         let ledger = self.0.ledger.clone();
         let request = self.0.request;

@@ -257,7 +257,7 @@ impl Hold {
 pub struct KeyHold {
     pub id: KeyId,
     pub period: Period,
-    /// When the limit's period began, in milliseconds since 1970.
+    /// When the day began that it counts for, in milliseconds since 1970.
     pub began: u64,
     pub limit: Option<u64>,
 }
@@ -266,7 +266,7 @@ pub struct KeyHold {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Receipt {
     pub account: AccountId,
-    /// The key that asked, if one did, and when the period began that it counted for.
+    /// The key that asked, if one did, and when the day began that it counted for.
     pub key: Option<KeyId>,
     pub key_began: u64,
     /// The payment that paid for it, if one did, and its transaction.
@@ -285,7 +285,7 @@ pub struct Receipt {
     pub allowance_began: u64,
     /// What of its payment became balance.
     pub credited: u64,
-    /// What was given back later.
+    /// What was given back later, in all: of the money first, then of the allowance.
     pub refunded: u64,
     /// Whether all of the answer was served.
     pub whole: bool,
@@ -293,6 +293,23 @@ pub struct Receipt {
     pub output: u64,
     pub cache_read: u64,
     pub cache_write: u64,
+}
+
+impl Receipt {
+    /// What was taken of a balance or a payment.
+    pub fn paid(&self) -> u64 {
+        self.charge.saturating_sub(self.allowance)
+    }
+
+    /// What of that was given back.
+    pub fn money_back(&self) -> u64 {
+        self.refunded.min(self.paid())
+    }
+
+    /// What was given back of the allowance.
+    pub fn allowance_back(&self) -> u64 {
+        self.refunded.saturating_sub(self.paid())
+    }
 }
 
 /// Money per day that the operator grants a wallet.
@@ -312,39 +329,6 @@ impl Grant {
         let begun = self.from.is_none_or(|from| from <= at.millis());
         let over = self.until.is_some_and(|until| until <= at.millis());
         if begun && !over { Micros::new(self.per_day) } else { Micros::ZERO }
-    }
-}
-
-/// What was spent of a limit since its period began, and what open calls may still spend of it. In micros.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Spending {
-    pub began: u64,
-    pub spent: u64,
-    pub held: u64,
-}
-
-impl Spending {
-    /// As it is in a period that began then. A new period starts with nothing; a clock that was set back starts none.
-    pub fn in_period(self, began: u64) -> Spending {
-        if began > self.began { Spending { began, spent: 0, held: 0 } } else { self }
-    }
-
-    /// What is left of `limit`.
-    pub fn left(self, limit: u64) -> u64 {
-        limit.saturating_sub(self.spent).saturating_sub(self.held)
-    }
-
-    /// With so much more held, of the period that began then.
-    pub fn holding(self, began: u64, more: u64) -> Spending {
-        if self.began == began { Spending { held: self.held.saturating_add(more), ..self } } else { self }
-    }
-
-    /// A call that held so much of the period that began then has ended; it counts for that period only.
-    pub fn ended(self, began: u64, held: u64, spent: u64) -> Spending {
-        if self.began != began {
-            return self;
-        }
-        Spending { began, spent: self.spent.saturating_add(spent), held: self.held.saturating_sub(held) }
     }
 }
 

@@ -176,16 +176,16 @@ impl Snapshot<'_> {
         })
     }
 
-    pub fn key_spending(&self, mut visit: impl FnMut(KeyId, (u64, u64))) -> Result<(), Broken> {
-        for_each(self.0, KEY_SPENDING, |key, spending| {
-            visit(KeyId(key), spending);
+    pub fn key_spending(&self, mut visit: impl FnMut(KeyId, Day, u64)) -> Result<(), Broken> {
+        for_each(self.0, KEY_SPENDING, |(key, day), spent| {
+            visit(KeyId(key), Day(day), spent);
             Ok(())
         })
     }
 
-    pub fn allowance_spending(&self, mut visit: impl FnMut(AccountId, (u64, u64))) -> Result<(), Broken> {
-        for_each(self.0, ALLOWANCES, |wallet, spending| {
-            visit(account(wallet, "allowances")?, spending);
+    pub fn allowance_spending(&self, mut visit: impl FnMut(AccountId, Day, u64)) -> Result<(), Broken> {
+        for_each(self.0, ALLOWANCES, |(wallet, day), spent| {
+            visit(account(wallet, "allowances")?, Day(day), spent);
             Ok(())
         })
     }

@@ -1,7 +1,8 @@
 //! What the ledger tells an owner: what a wallet can spend, its statement, the receipt of one call, what was used day by day.
 
 use super::calls::Standing;
-use super::rows::{Account, Grant, Kind, Receipt, Reference, Spending};
+use super::rows::{Account, Grant, Kind, Receipt, Reference};
+use super::spending::Spending;
 use super::{Denied, Expected, Ledger};
 use crate::account::AccountId;
 use crate::clock::{Day, Period, Timestamp};

@@ -9,7 +9,7 @@ use redb::{Database, ReadTransaction, ReadableDatabase as _, ReadableTable as _,
 
 use super::book::{Book, Write};
 use super::commit::apply;
-use super::rows::{Hold, Spending, Transfer};
+use super::rows::{Hold, Transfer};
 use super::snapshot::{Snapshot, for_each, json};
 use super::tables::{self, HOLDS, KEY_EVENTS, META, NONCES, PAY_OPEN, PAYMENTS, SCHEMA, TRANSFERS};
 use super::{Broken, Money};
@@ -139,10 +139,9 @@ impl Store {
 
 /// What was spent of limits, what was granted, and which sign-ins were used.
 fn load_limits(tx: &ReadTransaction, book: &mut Book) -> Result<(), Broken> {
-    let spending = |(began, spent)| Spending { began, spent, held: 0 };
     let disk = Snapshot(tx);
-    disk.key_spending(|key, spent| _ = book.keys.insert(key, spending(spent)))?;
-    disk.allowance_spending(|wallet, spent| _ = book.allowances.insert(wallet, spending(spent)))?;
+    disk.key_spending(|key, day, spent| book.keys.entry(key).or_default().spend(day, spent))?;
+    disk.allowance_spending(|wallet, day, spent| book.allowances.entry(wallet).or_default().spend(day, spent))?;
     disk.grants(|wallet, grant| _ = book.grants.insert(wallet, grant))?;
     for_each(tx, NONCES, |(forget_at, id), ()| {
         book.nonces.insert(*id, Timestamp::from_millis(forget_at));

@@ -14,9 +14,10 @@ pub const HOLDS: TableDefinition<u128, &[u8]> = TableDefinition::new("holds");
 pub const RECEIPTS: TableDefinition<u128, &[u8]> = TableDefinition::new("receipts");
 /// (wallet, day, key or zero, model): calls, charge, allowance, input, output; sums of the receipts.
 pub const USAGE: TableDefinition<UsageKey, UsageSums> = TableDefinition::new("usage");
-/// When the period began and what was spent in it.
-pub const KEY_SPENDING: TableDefinition<u128, (u64, u64)> = TableDefinition::new("key_spending");
-pub const ALLOWANCES: TableDefinition<&[u8], (u64, u64)> = TableDefinition::new("allowances");
+/// (key, day): what was spent of its limit.
+pub const KEY_SPENDING: TableDefinition<(u128, u32), u64> = TableDefinition::new("key_spending");
+/// (wallet, day): what was spent of its allowance.
+pub const ALLOWANCES: TableDefinition<(&[u8], u32), u64> = TableDefinition::new("allowances");
 pub const GRANTS: TableDefinition<&[u8], &[u8]> = TableDefinition::new("grants");
 /// Sign-ins that were used, by when they are forgotten.
 pub const NONCES: TableDefinition<(u64, &[u8; 16]), ()> = TableDefinition::new("nonces");
@@ -27,7 +28,7 @@ pub type UsageKey = (&'static [u8], u32, u128, &'static str);
 pub type UsageSums = (u64, u64, u64, u64, u64);
 
 /// The layout of the tables above. A file with a newer one is not opened.
-pub const SCHEMA: u64 = 3;
+pub const SCHEMA: u64 = 4;
 
 /// Makes what is missing, and counts a run of the program.
 pub fn prepare(tx: &WriteTransaction) -> Result<(), redb::Error> {

@@ -10,7 +10,7 @@ use farebox::tariff::Usage;
 use redb::{Database, Key, ReadableTable as _, TableDefinition, Value, WriteTransaction};
 use tempfile::TempDir;
 
-use super::{NOON, attempt, claim, clock, draw, key, payment, wait, wallet};
+use super::{attempt, claim, clock, draw, key, payment, wait, wallet};
 
 const BALANCES: TableDefinition<&[u8], (i64, u64)> = TableDefinition::new("balances");
 const PAYMENTS: TableDefinition<&[u8; 32], &[u8]> = TableDefinition::new("payments");
@@ -19,8 +19,8 @@ const HOLDS: TableDefinition<u128, &[u8]> = TableDefinition::new("holds");
 const RECEIPTS: TableDefinition<u128, &[u8]> = TableDefinition::new("receipts");
 type UsageKey = (&'static [u8], u32, u128, &'static str);
 const USAGE: TableDefinition<UsageKey, (u64, u64, u64, u64, u64)> = TableDefinition::new("usage");
-const KEY_SPENDING: TableDefinition<u128, (u64, u64)> = TableDefinition::new("key_spending");
-const ALLOWANCES: TableDefinition<&[u8], (u64, u64)> = TableDefinition::new("allowances");
+const KEY_SPENDING: TableDefinition<(u128, u32), u64> = TableDefinition::new("key_spending");
+const ALLOWANCES: TableDefinition<(&[u8], u32), u64> = TableDefinition::new("allowances");
 const KEY_EVENTS: TableDefinition<u64, &[u8]> = TableDefinition::new("key_events");
 
 /// What wallet 1 has in the end: 2,000 of a top-up, less 500 of 800 (the allowance paid 300), 100 of which came back.
@@ -45,7 +45,7 @@ fn books(folder: &TempDir) -> PathBuf {
     let usage = Usage { input: 10, output: 20, ..Usage::default() };
     assert_eq!(call.post(Micros::new(800), usage), Micros::new(800));
     durable(ledger.flush());
-    wait(ledger.refund(RequestId(2), Micros::new(100))).unwrap();
+    wait(ledger.refund(RequestId(2), Some(Micros::new(100)))).unwrap();
     for event in [b"minted", b"change", b"revoke"] {
         durable(ledger.journal_key(event.to_vec()).map(|(_, durable)| durable));
     }
@@ -141,18 +141,26 @@ fn balances_usage_and_limits_are_noticed_when_they_are_wrong_and_made_anew() {
             "usage by day",
         ),
         (
-            |tx| first(tx, KEY_SPENDING, |keys, key, spent| _ = keys.insert(key, (spent.0, spent.1 + 1)).unwrap()),
-            "801 micros were counted for key_00000000000000000000000000000002 in its period, receipts explain 800",
+            |tx| first(tx, KEY_SPENDING, |keys, name, spent| _ = keys.insert(name, spent + 1).unwrap()),
+            "701 micros were counted for key_00000000000000000000000000000002 on 2025-11-20, receipts explain 700",
         ),
-        (|tx| first(tx, KEY_SPENDING, |keys, key, _| _ = keys.insert(key, (NOON, 800)).unwrap()), "receipts explain 0"),
-        (|tx| first(tx, KEY_SPENDING, |keys, key, _| _ = keys.remove(key).unwrap()), "1 receipts were counted for no limit"),
         (
-            |tx| first(tx, ALLOWANCES, |spent, wallet, (began, _)| _ = spent.insert(wallet, (began, 0)).unwrap()),
+            |tx| first(tx, KEY_SPENDING, |keys, (key, day), spent| _ = keys.insert((key, day + 1), spent).unwrap()),
+            "700 micros were counted for key_00000000000000000000000000000002 on 2025-11-21, receipts explain 0",
+        ),
+        (|tx| first(tx, KEY_SPENDING, |keys, name, _| _ = keys.remove(name).unwrap()), "on 2025-11-20, receipts explain 700"),
+        (
+            |tx| first(tx, ALLOWANCES, |spent, name, _| _ = spent.insert(name, 0).unwrap()),
             "0 micros were counted for the allowance of evm:0x0101",
         ),
         (
-            |tx| first(tx, ALLOWANCES, |spent, wallet, (began, spend)| _ = spent.insert(wallet, (began - 1, spend)).unwrap()),
-            "1 receipts were counted for no limit",
+            |tx| {
+                first(tx, ALLOWANCES, |spent, (wallet, day), _| {
+                    _ = spent.remove((wallet, day)).unwrap();
+                    spent.insert((wallet, day - 1), 300).unwrap();
+                })
+            },
+            "on 2025-11-19, receipts explain 0",
         ),
     ];
     for (change, complaint) in cases {
@@ -162,7 +170,7 @@ fn balances_usage_and_limits_are_noticed_when_they_are_wrong_and_made_anew() {
         assert_eq!((recovered.voided, recovered.charged), (2, 0), "{complaint}");
         let standing = ledger.standing(wallet(1)).unwrap();
         assert_eq!((standing.posted, standing.available, standing.allowance.get()), (POSTED, POSTED, 0), "{complaint}");
-        assert_eq!(ledger.key_spending(key(1), Period::Day).unwrap().spent, 800, "{complaint}");
+        assert_eq!(ledger.key_spending(key(1), Period::Day).unwrap().spent, 700, "{complaint}");
         let used = ledger.usage(wallet(1), farebox::clock::Day(0)).unwrap();
         assert_eq!(used.iter().map(|used| (used.calls, used.charge, used.output)).collect::<Vec<_>>(), [(1, 800, 20)]);
         let lines = ledger.statement(wallet(1), 10, 0).unwrap().0;
@@ -230,7 +238,7 @@ fn a_row_that_cannot_be_read_ends_the_check_and_the_start() {
         ("receipts", |tx| first(tx, RECEIPTS, |receipts, id, _| _ = receipts.insert(id, &b"?"[..]).unwrap())),
         ("holds", |tx| first(tx, HOLDS, |holds, id, _| _ = holds.insert(id, &b"?"[..]).unwrap())),
         ("balances", |tx| _ = tx.open_table(BALANCES).unwrap().insert(&b"?"[..], (1, 1)).unwrap()),
-        ("allowances", |tx| _ = tx.open_table(ALLOWANCES).unwrap().insert(&b"?"[..], (1, 1)).unwrap()),
+        ("allowances", |tx| _ = tx.open_table(ALLOWANCES).unwrap().insert((&b"?"[..], 1), 1).unwrap()),
     ];
     for (table, change) in cases {
         let folder = TempDir::new().unwrap();

@@ -44,12 +44,7 @@ pub fn live(
 ) -> (bool, InHand) {
     let mut in_hand = InHand::nothing(hands);
     for n in first..first + steps {
-        // Whether the last call before a power cut began a new period cannot be seen, unless the clock is set back then; what
-        // happens when it is set back without one, `agreement` tells.
-        let step = match Step::choose(&mut |bound| random.below(bound)) {
-            Step::Wait { millis } => Step::Wait { millis: millis.abs() },
-            step => step,
-        };
+        let step = Step::choose(&mut |bound| random.below(bound));
         let mut next = history.now().clone();
         let expected = next.take(step, n);
         let said = perform(ledger, &mut in_hand, step, n);

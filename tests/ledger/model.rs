@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use farebox::clock::{Period, Timestamp};
+use farebox::clock::{Day, Period, Timestamp};
 use farebox::ledger::{Movement, Spending, Standing, State, Used};
 use farebox::money::Micros;
 
@@ -40,11 +40,11 @@ struct Open {
     fund: Fund,
     /// Of the balance, or of the payment.
     amount: u64,
-    /// Of the allowance, and when its day began.
+    /// Of the allowance, and its day.
     allowance: u64,
-    day: u64,
-    /// Its key, when the period began that it counts for, and the limit.
-    key: Option<(u8, u64, Option<u64>)>,
+    day: Day,
+    /// Its key, the day that it counts for, and the limit.
+    key: Option<(u8, Day, Option<u64>)>,
     /// What it owes so far, once bytes went out.
     checkpoint: Option<u64>,
 }
@@ -78,9 +78,9 @@ pub struct Model {
     /// What vanished from the chain and had been spent.
     lost: u64,
     grants: [Option<u64>; WALLETS as usize],
-    /// What was spent since when.
-    allowances: [(u64, u64); WALLETS as usize],
-    keys: [(u64, u64); KEYS.len()],
+    /// What was spent on each day.
+    allowances: [BTreeMap<Day, u64>; WALLETS as usize],
+    keys: [BTreeMap<Day, u64>; KEYS.len()],
     nonces: BTreeSet<(u64, u8)>,
     key_events: Vec<Vec<u8>>,
     statements: [Vec<Line>; WALLETS as usize],
@@ -108,11 +108,6 @@ impl Default for Model {
             receipts: BTreeMap::new(),
         }
     }
-}
-
-/// As it is in a period that began then; a clock that was set back begins none.
-fn in_period(spent: (u64, u64), began: u64) -> (u64, u64) {
-    if began > spent.0 { (began, 0) } else { spent }
 }
 
 impl Model {
@@ -160,7 +155,7 @@ impl Model {
     fn standing(&self, payer: u8) -> Standing {
         let posted = self.posted[usize::from(payer)];
         let held = posted - self.available(payer);
-        let (allowance, _) = self.allowance_left(payer);
+        let allowance = self.allowance_left(payer);
         Standing {
             posted: Micros::new(posted),
             held: Micros::new(held),
@@ -172,10 +167,11 @@ impl Model {
     }
 
     fn spending(&self, key: u8, period: Period) -> Spending {
-        let now = period.began(Timestamp::from_millis(self.now)).millis();
-        let (began, spent) = in_period(self.keys[usize::from(key)], now);
-        let own = self.open.values().filter(|open| open.key.is_some_and(|(other, of, _)| other == key && of == began));
-        Spending { began, spent, held: own.map(Open::ceiling).sum() }
+        let began = self.began(period, self.today());
+        let spent = self.keys[usize::from(key)].iter().filter(|(day, _)| self.began(period, **day) == began);
+        let of = |day| self.began(period, day) == began;
+        let own = self.open.values().filter(|open| open.key.is_some_and(|(other, day, _)| other == key && of(day)));
+        Spending { began, spent: spent.map(|(_, spent)| spent).sum(), held: own.map(Open::ceiling).sum() }
     }
 
     fn used(&self, payer: u8) -> Vec<Used> {
@@ -286,13 +282,21 @@ impl Model {
         self.posted[usize::from(payer)] - own.map(|open| open.amount).sum::<u64>()
     }
 
-    /// What is left of a wallet's allowance, and when its day began.
-    fn allowance_left(&self, payer: u8) -> (u64, u64) {
-        let Some(per_day) = self.grants[usize::from(payer)] else { return (0, 0) };
-        let today = Timestamp::from_millis(self.now).day().began().millis();
-        let (day, spent) = in_period(self.allowances[usize::from(payer)], today);
-        let own = self.open.values().filter(|open| open.fund == Fund::Wallet(payer) && open.day == day);
-        (per_day.saturating_sub(spent).saturating_sub(own.map(|open| open.allowance).sum()), day)
+    fn today(&self) -> Day {
+        Timestamp::from_millis(self.now).day()
+    }
+
+    /// When the period began that a day is in.
+    fn began(&self, period: Period, day: Day) -> u64 {
+        period.began(day.began()).millis()
+    }
+
+    /// What is left of a wallet's allowance today.
+    fn allowance_left(&self, payer: u8) -> u64 {
+        let Some(per_day) = self.grants[usize::from(payer)] else { return 0 };
+        let spent = self.allowances[usize::from(payer)].get(&self.today()).copied().unwrap_or(0);
+        let own = self.open.values().filter(|open| open.fund == Fund::Wallet(payer) && open.day == self.today());
+        per_day.saturating_sub(spent).saturating_sub(own.map(|open| open.allowance).sum())
     }
 
     /// Moves a wallet's balance, with a line about it; nothing moves nothing.
@@ -330,7 +334,7 @@ impl Model {
             self.deposits.push(payment);
         } else {
             let fund = Fund::Payment(payment);
-            self.open.insert(n, Open { fund, amount, allowance: 0, day: 0, key: None, checkpoint: None });
+            self.open.insert(n, Open { fund, amount, allowance: 0, day: Day(0), key: None, checkpoint: None });
             self.calls.push(n);
         }
         true
@@ -396,16 +400,14 @@ impl Model {
             if by.limit.is_some_and(|limit| limit.saturating_sub(spending.spent + spending.held) < amount) {
                 return false;
             }
-            counted = Some((key, spending.began, by.limit));
+            counted = Some((key, self.today(), by.limit));
         }
-        let (left, day) = self.allowance_left(payer);
-        let allowance = left.min(amount);
+        let (allowance, day) = (self.allowance_left(payer).min(amount), self.today());
         if self.available(payer) < amount - allowance {
             return false;
         }
         let fund = Fund::Wallet(payer);
         self.open.insert(n, Open { fund, amount: amount - allowance, allowance, day, key: counted, checkpoint: None });
-        self.counts_from(n, payer);
         self.calls.push(n);
         if let Some(nonce) = by.nonce {
             self.use_nonce(nonce);
@@ -413,34 +415,24 @@ impl Model {
         true
     }
 
-    /// A new period begins with the first call in it.
-    fn counts_from(&mut self, request: u128, payer: u8) {
-        let open = self.open[&request];
-        if open.allowance > 0 {
-            let spent = &mut self.allowances[usize::from(payer)];
-            *spent = in_period(*spent, open.day);
-        }
-        if let Some((key, began, _)) = open.key {
-            let spent = &mut self.keys[usize::from(key)];
-            *spent = in_period(*spent, began);
-        }
-    }
-
     fn extend(&mut self, call: usize, more: u64) -> bool {
         let Some(request) = self.paid_call(call) else { return false };
         let mut open = self.open[&request];
         let Fund::Wallet(payer) = open.fund else { return false };
         let mut wanted = more;
-        if let Some((key, began, limit)) = &mut open.key {
-            let spending = self.spending(*key, KEYS[usize::from(*key)]);
+        if let Some((key, counted, limit)) = &mut open.key {
+            let period = KEYS[usize::from(*key)];
+            let spending = self.spending(*key, period);
             // In a new period it counts as a whole.
-            let held = spending.held + if spending.began == *began { 0 } else { open.amount + open.allowance };
+            let is_new = self.began(period, *counted) != spending.began;
+            let held = spending.held + if is_new { open.amount + open.allowance } else { 0 };
             wanted = limit.map_or(more, |limit| more.min(limit.saturating_sub(spending.spent + held)));
-            *began = spending.began;
+            *counted = if is_new { self.today() } else { *counted };
         }
-        let (left, day) = self.allowance_left(payer);
-        // Of one day only.
-        let allowance = if open.allowance == 0 || open.day == day { left.min(wanted) } else { 0 };
+        let (left, day) = (self.allowance_left(payer), self.today());
+        // Of one day only: what it has of another is taken of this one, too.
+        let moved = if open.day == day { 0 } else { open.allowance };
+        let allowance = left.saturating_sub(moved).min(wanted);
         let amount = (wanted - allowance).min(self.available(payer));
         // As much as there is; nothing at all is a refusal.
         if amount + allowance == 0 && more > 0 {
@@ -449,7 +441,6 @@ impl Model {
         open.day = if allowance > 0 { day } else { open.day };
         (open.amount, open.allowance) = (open.amount + amount, open.allowance + allowance);
         self.open.insert(request, open);
-        self.counts_from(request, payer);
         true
     }
 
@@ -457,13 +448,27 @@ impl Model {
         let Some(request) = self.ended.get(call).copied() else { return false };
         let Some(slip) = self.receipts.get_mut(&request) else { return false };
         let vanished = |p: u8| self.payments[usize::from(p)].is_some_and(|paying| paying.state == State::Failed);
-        if slip.payment.is_some_and(vanished) || amount > (slip.charge - slip.allowance - slip.refunded).min(self.sales) {
+        let (paid, today) = (slip.charge - slip.allowance, Timestamp::from_millis(self.now).day());
+        // The money first; the allowance while its day lasts.
+        let (money, allowance) = (slip.refunded.min(paid), slip.refunded.saturating_sub(paid));
+        let most = paid + if slip.allowance_day == today { slip.allowance } else { allowance };
+        let total = if amount == 0 { most } else { amount };
+        if slip.payment.is_some_and(vanished) || total > most {
             return false;
         }
-        slip.refunded += amount;
-        self.sales -= amount;
-        let payer = slip.payer;
-        self.post(payer, amount as i64, Movement::Refund, Some(request));
+        let more = total.saturating_sub(slip.refunded);
+        slip.refunded += more;
+        let (payer, day) = (slip.payer, slip.allowance_day);
+        if let Some(key) = slip.key.filter(|_| more > 0) {
+            *self.keys[usize::from(key)].get_mut(&slip.key_day).unwrap() -= more;
+        }
+        let money = slip.refunded.min(paid) - money;
+        let allowance = slip.refunded.saturating_sub(paid) - allowance;
+        if allowance > 0 {
+            *self.allowances[usize::from(payer)].get_mut(&day).unwrap() -= allowance;
+        }
+        self.sales -= money;
+        self.post(payer, money as i64, Movement::Refund, Some(request));
         true
     }
 
@@ -521,11 +526,9 @@ impl Model {
                 let allowance = charge.min(open.allowance);
                 self.post(payer, -((charge - allowance) as i64), Movement::Charge, Some(request));
                 self.sales += charge - allowance;
-                let spent = &mut self.allowances[usize::from(payer)];
-                spent.1 += if spent.0 == open.day { allowance } else { 0 };
-                if let Some((key, began, _)) = open.key {
-                    let spent = &mut self.keys[usize::from(key)];
-                    spent.1 += if spent.0 == began { charge } else { 0 };
+                *self.allowances[usize::from(payer)].entry(open.day).or_default() += allowance;
+                if let Some((key, day, _)) = open.key {
+                    *self.keys[usize::from(key)].entry(day).or_default() += charge;
                 }
                 self.receive(request, payer, (charge, allowance, 0), &open, served);
             }
@@ -558,10 +561,12 @@ impl Model {
         served: Option<Served>,
     ) {
         let Some(Served { whole, tokens, .. }) = served else { return };
-        let key = open.key.map(|(key, ..)| key);
+        let (key, key_day) = open.key.map(|(key, day, _)| (key, day)).unzip();
         let payment = if let Fund::Payment(p) = open.fund { Some(p) } else { None };
         let day = Timestamp::from_millis(self.now).day();
-        let slip = Slip { payer, key, payment, charge, allowance, credited, refunded: 0, whole, tokens, day };
+        let (key_day, allowance_day) = (key_day.unwrap_or(Day(0)), open.day);
+        let slip =
+            Slip { payer, key, payment, charge, allowance, credited, refunded: 0, whole, tokens, day, key_day, allowance_day };
         self.receipts.insert(request, slip);
     }
 }

@@ -10,14 +10,14 @@ use super::disk::{Disk, Random, Trouble};
 use super::steps::nonce;
 use super::{Hands, NOON, attempt, claim, draw, key, payment, wait, wallet};
 
-const HOUR: u64 = 3_600_000;
-const DAY: u64 = 24 * HOUR;
+pub const HOUR: u64 = 3_600_000;
+pub const DAY: u64 = 24 * HOUR;
 
-fn open(disk: &Disk, hands: &Hands) -> Ledger {
+pub fn open(disk: &Disk, hands: &Hands) -> Ledger {
     Ledger::open_on(disk.clone(), hands.clock(), Options::default()).unwrap().0
 }
 
-fn new() -> (Ledger, Disk, Hands) {
+pub fn new() -> (Ledger, Disk, Hands) {
     let (disk, hands) = (Disk::new(Trouble::None), Hands::at(NOON));
     (open(&disk, &hands), disk, hands)
 }
@@ -27,18 +27,18 @@ fn confirm(ledger: &Ledger, n: u8) {
     ledger.confirmed(payment(n), "0xaa", 7).unwrap().wait_blocking().unwrap();
 }
 
-fn top_up(ledger: &Ledger, amount: u64) {
+pub fn top_up(ledger: &Ledger, amount: u64) {
     let deposit = wait(ledger.deposit(claim(payment(200), wallet(1), amount, 1 << 100))).unwrap();
     confirm(ledger, 200);
     drop(deposit);
 }
 
-fn grant(ledger: &Ledger, per_day: Option<u64>) {
+pub fn grant(ledger: &Ledger, per_day: Option<u64>) {
     let grant = per_day.map(|per_day| Grant { per_day, from: None, until: None, note: "beta".into() });
     ledger.grant(wallet(1), grant).unwrap().wait_blocking().unwrap();
 }
 
-fn reserve(ledger: &Ledger, draw: Draw) -> Result<Paid, Denied> {
+pub fn reserve(ledger: &Ledger, draw: Draw) -> Result<Paid, Denied> {
     wait(ledger.reserve(draw)).map(|reservation| reservation.paid().ok().expect("a balance is there"))
 }
 
@@ -46,23 +46,23 @@ fn call(ledger: &Ledger, amount: u64, n: u128) -> Result<Paid, Denied> {
     reserve(ledger, draw(wallet(1), amount, n))
 }
 
-fn by_key(limit: u64, period: Period, amount: u64, n: u128) -> Draw {
+pub fn by_key(limit: u64, period: Period, amount: u64, n: u128) -> Draw {
     Draw { key: Some(KeyDraw { id: key(1), limit: Some(Micros::new(limit)), period }), ..draw(wallet(1), amount, n) }
 }
 
-fn post(paid: Paid, owed: u64) -> u64 {
+pub fn post(paid: Paid, owed: u64) -> u64 {
     paid.post(Micros::new(owed), Usage::default()).get()
 }
 
 /// What wallet 1 has posted, held and left of its allowance.
-fn has(ledger: &Ledger) -> (u64, u64, u64) {
+pub fn has(ledger: &Ledger) -> (u64, u64, u64) {
     let standing = ledger.standing(wallet(1)).unwrap();
     assert_eq!(standing.available.get(), standing.posted.get() - standing.held.get());
     (standing.posted.get(), standing.held.get(), standing.allowance.get())
 }
 
 /// The books are clean, and the operator earned this.
-fn close(ledger: &Ledger, sales: i64) {
+pub fn close(ledger: &Ledger, sales: i64) {
     ledger.flush().unwrap().wait_blocking().unwrap();
     let report = ledger.verify().unwrap();
     assert_eq!(report.problems, Vec::<String>::new());
@@ -109,7 +109,7 @@ fn a_call_across_midnight_counts_for_the_day_on_which_it_began() {
     assert_eq!(post(early, 10), 10);
     assert_eq!(has(&ledger), (0, 0, 990));
     hands.set(NOON);
-    assert_eq!(has(&ledger), (0, 0, 990), "a clock that is set back gives no second allowance");
+    assert_eq!(has(&ledger), (0, 0, 200), "a clock that is set back gives no second allowance of that day");
     close(&ledger, 0);
 }
 
@@ -128,7 +128,7 @@ fn a_keys_limit_starts_again_with_its_period_and_not_before() {
         hands.set(NOON + after);
         assert_eq!(post(reserve(&ledger, by_key(1_000, period, 1_000, 3)).unwrap(), 1_000), 1_000, "{period:?}");
         hands.set(NOON);
-        assert!(reserve(&ledger, by_key(1_000, period, 1, 4)).is_err(), "a clock that is set back begins no period");
+        assert!(reserve(&ledger, by_key(1_000, period, 101, 4)).is_err(), "a clock that is set back begins no period anew");
         close(&ledger, 1_900);
     }
     let (ledger, _, hands) = new();
@@ -203,7 +203,11 @@ fn a_hold_grows_by_as_much_as_allowance_balance_and_the_keys_limit_have() {
     let mut paid = call(&ledger, 300, 2).unwrap();
     assert_eq!(has(&ledger), (500, 100, 0));
     hands.set(NOON + 2 * DAY);
-    assert_eq!(paid.extend(Micros::new(500)), Ok(Micros::new(400)), "what the balance has, and nothing of the new day");
+    assert_eq!(
+        paid.extend(Micros::new(500)),
+        Ok(Micros::new(400)),
+        "what the balance has: the new day has no more than it holds"
+    );
     assert_eq!(has(&ledger), (500, 500, 200));
     let none = Refused::Insufficient { available: Micros::ZERO, needed: Micros::new(1) };
     assert_eq!(paid.extend(Micros::new(1)), Err(Denied::Refused(none)));
@@ -296,16 +300,18 @@ fn a_refund_gives_back_what_was_paid_and_never_more() {
     grant(&ledger, Some(100));
     assert_eq!(post(call(&ledger, 500, 1).unwrap(), 400), 400);
     ledger.flush().unwrap().wait_blocking().unwrap();
-    let refund = |n, amount| wait(ledger.refund(RequestId(n), Micros::new(amount)));
+    // What is given back of a call then, and what of it just now.
+    let refund = |n, total| {
+        wait(ledger.refund(RequestId(n), Some(Micros::new(total)))).map(|(receipt, now)| (receipt.refunded, now.get()))
+    };
     let left =
         |left, needed| Err(Denied::Refused(Refused::Insufficient { available: Micros::new(left), needed: Micros::new(needed) }));
-    assert_eq!(refund(1, 301), left(300, 301), "the allowance paid the other 100");
-    assert_eq!(refund(1, 200), Ok(()));
-    assert_eq!(refund(1, 101), left(100, 101));
-    assert_eq!(refund(1, 100), Ok(()));
-    assert_eq!(refund(1, 1), left(0, 1));
+    assert_eq!(refund(1, 401), left(400, 401), "300 of the balance, 100 of the allowance");
+    assert_eq!((refund(1, 200), has(&ledger)), (Ok((200, 200)), (900, 0, 0)));
+    assert_eq!((refund(1, 200), has(&ledger)), (Ok((200, 0)), (900, 0, 0)), "so much in all: asking again changes nothing");
+    assert_eq!((refund(1, 50), has(&ledger)), (Ok((200, 0)), (900, 0, 0)), "and what was given back stays");
+    assert_eq!((refund(1, 300), has(&ledger)), (Ok((300, 100)), (1_000, 0, 0)), "the money comes first");
     assert_eq!(refund(9, 1), Err(Denied::Refused(Refused::WrongState)), "no such call was charged");
-    assert_eq!(has(&ledger), (1_000, 0, 0));
     // A payment that vanished from its chain was never there to be given back.
     let reservation = wait(ledger.claim(claim(payment(1), wallet(1), 500, 2))).unwrap();
     confirm(&ledger, 1);
@@ -319,7 +325,7 @@ fn a_refund_gives_back_what_was_paid_and_never_more() {
     confirm(&ledger, 2);
     assert_eq!(post(reservation.paid().ok().unwrap(), 500), 500);
     ledger.flush().unwrap().wait_blocking().unwrap();
-    assert_eq!((refund(3, 400), has(&ledger)), (Ok(()), (1_400, 0, 0)));
+    assert_eq!((refund(3, 400), has(&ledger)), (Ok((400, 400)), (1_400, 0, 0)));
     ledger.reorged(payment(2)).unwrap();
     ledger.failed(payment(2), "gone").unwrap().wait_blocking().unwrap();
     assert_eq!(has(&ledger), (1_000, 0, 0));

@@ -86,10 +86,14 @@ pub struct Slip {
     /// Tokens in, out and written to a cache.
     pub tokens: (u64, u64, u64),
     pub day: Day,
+    /// The days that it counts for, of its key's limit and of its wallet's allowance.
+    pub key_day: Day,
+    pub allowance_day: Day,
 }
 
 impl Slip {
     fn of(receipt: &Receipt) -> Slip {
+        let day = |millis| farebox::clock::Timestamp::from_millis(millis).day();
         let number = |account: AccountId| (0..WALLETS).find(|n| wallet(*n) == account).unwrap();
         Slip {
             payer: number(receipt.account),
@@ -101,7 +105,9 @@ impl Slip {
             refunded: receipt.refunded,
             whole: receipt.whole,
             tokens: (receipt.input, receipt.output, receipt.cache_write),
-            day: farebox::clock::Timestamp::from_millis(receipt.at).day(),
+            day: day(receipt.at),
+            key_day: day(receipt.key_began),
+            allowance_day: day(receipt.allowance_began),
         }
     }
 }

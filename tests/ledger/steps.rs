@@ -145,7 +145,7 @@ impl Step {
             42..44 => Step::Grant { payer, per_day: (call > 0).then_some(amount) },
             44 => Step::UseNonce { nonce: small(pick(u64::from(NONCES))) },
             45 => Step::KeyEvent,
-            _ => Step::Wait { millis: [HOUR, 5 * HOUR, 13 * HOUR, 24 * HOUR, 200 * HOUR, -7 * HOUR][call] },
+            _ => Step::Wait { millis: [HOUR, 13 * HOUR, 24 * HOUR, 2_000 * HOUR, -2_100 * HOUR, -7 * HOUR][call] },
         }
     }
 
@@ -337,7 +337,9 @@ fn refund(ledger: &Ledger, in_hand: &InHand, call: usize, amount: u64) -> Said {
         Ok(Err(_)) => return Said::Stopped,
         Err(denied) => return said(denied),
     }
-    wait(ledger.refund(*request, Micros::new(amount))).map_or_else(said, |()| Said::Durable)
+    // Sometimes all that can be.
+    let total = Some(Micros::new(amount)).filter(|total| !total.is_zero());
+    wait(ledger.refund(*request, total)).map_or_else(said, |_| Said::Durable)
 }
 
 pub fn nonce(number: u8, now: u64) -> Nonce {

@@ -130,30 +130,69 @@ fn a_flat_price_is_paid_also_by_who_revokes_the_key_in_the_middle() {
     shop.close(&[250_000]);
 }
 
-#[test]
-fn a_stream_that_outlives_the_day_of_its_allowance_is_told_to_come_again_and_not_to_top_up() {
+/// A shop whose upstream sends one event of nineteen, and the others when it is let `go`; each says a thousand tokens more.
+fn of_two_days() -> (Shop, mpsc::Sender<()>, Provider) {
     let (go, gate) = mpsc::channel::<()>();
     let gate = Mutex::new(gate);
     let provider = Provider::start(move |_, stream| {
+        let chunk = |data: &str| format!("{:x}\r\ndata: {data}\n\n\r\n", data.len() + 8);
         let event = |number: u64| {
             let usage = json!({ "prompt_tokens": 20, "completion_tokens": 1000 * number });
-            let data = json!({ "choices": [{ "delta": { "content": "w " } }], "usage": usage });
-            let event = format!("data: {data}\n\n");
-            format!("{:x}\r\n{event}\r\n", event.len())
+            chunk(&json!({ "choices": [{ "delta": { "content": "w " } }], "usage": usage }).to_string())
         };
         let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
         stream.write_all(format!("{head}{}", event(1)).as_bytes()).expect("the caller is there");
         let _ = gate.lock().expect("one call only").recv();
-        let _ = (2..20).try_for_each(|number| stream.write_all(event(number).as_bytes()));
+        let rest: String = (2..20).map(event).collect();
+        let _ = stream.write_all(format!("{rest}{}0\r\n\r\n", chunk("[DONE]")).as_bytes());
         wait_gone(stream);
         After::Close
     });
-    let mut shop = Shop::with(8453, settings(&provider));
-    let (code, _, stderr) = run(shop.server.command(&["allowance", "set", BUYER.address, "1"]), "");
+    (Shop::with(8453, settings(&provider)), go, provider)
+}
+
+/// Grants the buyer so many dollars a day.
+fn grant(shop: &Shop, usd: &str) {
+    let (code, _, stderr) = run(shop.server.command(&["allowance", "set", BUYER.address, usd]), "");
     assert_eq!(code, 0, "{stderr}");
+}
+
+/// What is left of today's allowance, in micros.
+fn allowance_left(shop: &Shop) -> i64 {
+    let (code, printed, stderr) = run(shop.server.command(&["account", BUYER.address]), "");
+    assert_eq!(code, 0, "{stderr}");
+    let printed: serde_json::Value = serde_json::from_str(&printed).unwrap();
+    (printed["allowance"]["left_usd"].as_f64().unwrap() * 1e6).round() as i64
+}
+
+#[test]
+fn a_stream_that_outlives_the_day_of_its_allowance_goes_on_with_the_new_days() {
+    let (mut shop, go, _provider) = of_two_days();
+    grant(&shop, "1");
     let key = shop.mint(BUYER, &json!({ "name": "k" }));
     let mut stream = http::open(shop.server.address(), &long(&key)).unwrap();
     wait_words(&mut stream, 1);
+    assert!(allowance_left(&shop) < 1_000_000, "the first day's stands for it");
+    shop.server.move_clock(24 * 3600);
+    assert_eq!(allowance_left(&shop), 1_000_000, "and not the second one's, until it wants more");
+    go.send(()).unwrap();
+    let (events, complete) = read(stream);
+    assert!(complete, "{events:?}");
+    shop.wait_charged(1);
+    assert_eq!(allowance_left(&shop), 1_000_000 - 20 * 3 - 19_000 * 15, "the day on which it wanted more pays for all of it");
+    shop.server.move_clock(0);
+    assert_eq!(allowance_left(&shop), 1_000_000, "and the day on which it began for nothing");
+    shop.close(&[]);
+}
+
+#[test]
+fn a_stream_for_which_the_new_day_has_no_more_than_it_holds_is_told_to_come_again_and_not_to_top_up() {
+    let (mut shop, go, _provider) = of_two_days();
+    grant(&shop, "1");
+    let key = shop.mint(BUYER, &json!({ "name": "k" }));
+    let mut stream = http::open(shop.server.address(), &long(&key)).unwrap();
+    wait_words(&mut stream, 1);
+    grant(&shop, "0.02");
     shop.server.move_clock(24 * 3600);
     go.send(()).unwrap();
     let (events, complete) = read(stream);
@@ -163,6 +202,7 @@ fn a_stream_that_outlives_the_day_of_its_allowance_is_told_to_come_again_and_not
     assert_eq!(error["code"], "insufficient_balance", "{error}");
     assert!(message.contains("send the request again") && !message.contains("top up"), "{message}");
     shop.wait_charged(1);
+    assert_eq!(allowance_left(&shop), 20_000, "nothing of the new day was taken");
     shop.server.move_clock(0);
     shop.close(&[]);
 }

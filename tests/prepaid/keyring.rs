@@ -200,11 +200,11 @@ fn a_change_counts_from_the_next_call_on() {
         assert_eq!(shop.ask("PATCH", &format!("/api/keys/{id}"), &session, Some(&body)).status, code, "{body}");
     }
     assert_eq!(shop.ask("PATCH", "/api/keys/key_1", &session, Some(&json!({}))).code(), "not_found");
-    // Each period counts for itself: the last call was the only one of the day that began with the change to it.
+    // A limit that never starts again counts all that the key has spent, whatever its limits were meanwhile.
     shop.wait_settled(&owner);
-    assert_eq!(shop.get("/api/keys", &session)["keys"][0]["spent_usd"], json!(0.000_165));
+    assert_eq!(shop.get("/api/keys", &session)["keys"][0]["spent_usd"], json!(0.000_495));
     let used = shop.get("/api/usage", &session);
-    assert_eq!(used["total"]["charge_usd"], json!(0.000_495), "what was used does not depend on it: {used:#}");
+    assert_eq!(used["total"]["charge_usd"], json!(0.000_495), "{used:#}");
     shop.close(&[(&owner, 1_000_000 - 3 * 165)]);
 }
 

@@ -2,7 +2,10 @@
 
 mod anthropic;
 mod arriving;
+mod at_once;
 mod balance;
+#[cfg(feature = "fault-points")]
+mod broken_index;
 mod credentials;
 mod curl;
 mod dashboard;

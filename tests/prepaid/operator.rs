@@ -2,6 +2,8 @@
 
 #[cfg(feature = "fault-points")]
 mod deaths;
+mod pepper;
+mod strangers;
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -46,6 +48,7 @@ fn a_day(shop: &Shop, owner: &Owner) -> String {
     for (arguments, code) in [
         (vec!["allowance", "remove", &address], 1),
         (vec!["allowance", "set", &address, "1e3"], 2),
+        (vec!["allowance", "set", &address, "1000000000.000001"], 2),
         (vec!["allowance", "set", &address, "1", "--from", "2027-01-02", "--until", "2027-01-01"], 2),
         (vec!["keys", "revoke", "key_00000000000000000000000000000000"], 1),
         (vec!["keys", "revoke", "x"], 2),
@@ -169,22 +172,33 @@ fn a_refund_gives_back_what_was_paid_and_never_more() {
     shop.wait_settled(&owner);
     let balance = |shop: &Shop| shop.wait_settled(&owner)["balance_usd"].as_f64().map(|usd| (usd * 1e6).round() as i64).unwrap();
     assert_eq!(balance(&shop), 1_000_000 - 3 * CHARGE);
-    // A part, more than the rest, the rest, and then nothing is left.
-    let (code, part, said) = shop.operator(&["refund", &calls[0], "0.0001"]);
-    assert_eq!((code, &part["gave_back_usd"], &part["refunded_usd"]), (0, &json!(0.0001), &json!(0.0001)), "{said}");
-    let (code, _, said) = shop.operator(&["refund", &calls[0], "0.000066"]);
-    assert!(code == 2 && said.contains("0.000065"), "{code} {said}");
-    let (code, rest, said) = shop.operator(&["refund", &calls[0]]);
-    assert_eq!((code, &rest["gave_back_usd"]), (0, &json!(0.000_065)), "{said}");
-    assert_eq!(shop.operator(&["refund", &calls[0]]).0, 2);
-    assert_eq!(shop.operator(&["refund", &calls[1], "0"]).0, 2);
+    // A part, the same again, more than there is, less than was given back, the rest, and the rest again.
+    let given_back = |arguments: &[&str]| {
+        let (code, printed, said) = shop.operator(&[&["refund", &calls[0]], arguments].concat());
+        (code, printed["gave_back_usd"].clone(), printed["refunded_usd"].clone(), said)
+    };
+    for (usd, now, balance_after) in [("0.0001", json!(0.0001), 100), ("0.0001", json!(0), 100)] {
+        let (code, gave_back, in_all, said) = given_back(&[usd]);
+        assert_eq!((code, gave_back, in_all), (0, now, json!(0.0001)), "{said}");
+        assert_eq!(balance(&shop), 1_000_000 - 3 * CHARGE + balance_after, "so much in all, however often it is said");
+    }
+    for (usd, words) in [("0.000166", "0.000165"), ("0.00009", "0.0001"), ("0", "in all")] {
+        let (code, _, _, said) = given_back(&[usd]);
+        assert!(code == 2 && said.contains(words), "{usd}: {code} {said}");
+    }
+    for now in [json!(0.000_065), json!(0)] {
+        let (code, gave_back, in_all, said) = given_back(&[]);
+        assert_eq!((code, gave_back, in_all), (0, now, json!(0.000_165)), "{said}");
+    }
     assert_eq!(balance(&shop), 1_000_000 - 2 * CHARGE);
     // Two who ask at once give it back once.
-    let codes: Vec<_> = thread::scope(|scope| {
-        let asking: Vec<_> = (0..2).map(|_| scope.spawn(|| shop.operator(&["refund", &calls[1]]).0)).collect();
+    let mut said: Vec<_> = thread::scope(|scope| {
+        let ask = || shop.operator(&["refund", &calls[1]]).1["gave_back_usd"].to_string();
+        let asking: Vec<_> = (0..2).map(|_| scope.spawn(ask)).collect();
         asking.into_iter().map(|asked| asked.join().unwrap()).collect()
     });
-    assert_eq!(codes.iter().filter(|code| **code == 0).count(), 1, "{codes:?}");
+    said.sort();
+    assert_eq!(said, ["0", "0.000165"]);
     assert_eq!(balance(&shop), 1_000_000 - CHARGE);
     // The owner sees it.
     let session = shop.session(&owner);
@@ -198,7 +212,7 @@ fn a_refund_gives_back_what_was_paid_and_never_more() {
     shop.server.signal();
     shop.server.wait_exit();
     assert_eq!(shop.operator(&["refund", &calls[2]]).0, 0, "the same on a stopped gateway");
-    assert_eq!(shop.operator(&["refund", &calls[2]]).0, 2);
+    assert_eq!(shop.operator(&["refund", &calls[2]]).1["gave_back_usd"], 0);
     shop.server.restart();
     shop.close(&[(&owner, 1_000_000)]);
 }
@@ -217,6 +231,13 @@ fn an_allowance_is_spent_before_the_balance_and_by_nobody_after_it_was_taken_awa
     let usage = shop.get("/api/usage", &session);
     assert_eq!((&usage["total"]["charge_usd"], &usage["total"]["allowance_usd"]), (&json!(0.000_165), &json!(0.000_165)));
     assert_eq!(shop.get("/api/transactions", &session)["transactions"], json!([]), "no money moved");
+    // Given back on the same day, it is there for another call.
+    let request = answer.header("x-request-id").unwrap();
+    let (code, given_back, said) = shop.operator(&["refund", request]);
+    assert_eq!((code, &given_back["gave_back_usd"]), (0, &json!(0.000_165)), "{said}");
+    let account = shop.wait_settled(&owner);
+    assert_eq!((&account["allowance"]["left_usd"], &account["balance_usd"]), (&json!(1), &json!(0)), "as an allowance");
+    assert_eq!(shop.get("/api/keys", &session)["keys"][0]["spent_usd"], 0);
     assert_eq!(shop.operator(&["allowance", "remove", &owner.address()]).0, 0);
     assert_eq!(shop.call(&key, MODEL).code(), "insufficient_balance");
     shop.close(&[(&owner, 0)]);

@@ -3,7 +3,7 @@
 use awc::http::StatusCode;
 use serde_json::Value;
 
-use super::{Buyer, machine_clock, payable, print_receipt, random, refusal};
+use super::{Buyer, machine_clock, payable, print_receipt, random, refusal, say};
 use crate::chain::evm::buyer;
 use crate::money::Micros;
 use crate::x402::{PAYMENT_HEADERS, RECEIPT_HEADERS, Requirements};
@@ -16,12 +16,12 @@ impl Buyer<'_> {
         let amount = Micros::parse_usd(usd).map_err(|error| format!("--top-up: {error}"))?;
         let (offer, resource) = payable(&self.offer(self.post(PATH).send().await).await?)?;
         let least = Micros::parse_units(&offer.amount).ok_or("the offer's amount is not a number")?;
-        eprintln!("offer     {least} USDC or more on {} to {}", offer.network, offer.pay_to);
+        say::err(format_args!("offer     {least} USDC or more on {} to {}", offer.network, offer.pay_to));
         if amount < least {
             return Err(format!("{amount} USDC is less than the {least} that a top-up must be, so nothing was signed"));
         }
         let key = self.key(&offer).await?;
-        eprintln!("signing   {amount} USDC as {}", key.address());
+        say::err(format_args!("signing   {amount} USDC as {}", key.address()));
         let offer = Requirements { amount: amount.get().to_string(), ..offer };
         let header = buyer::pay(&offer, resource.as_ref(), &key, random::<32>()?, machine_clock().now());
         self.pay_in(&header.map_err(|error| error.to_string())?).await
@@ -36,10 +36,9 @@ impl Buyer<'_> {
         let result = match response.status() {
             StatusCode::OK => {
                 let body: Value = serde_json::from_slice(&body).unwrap_or_default();
-                println!("credited  {} USDC to {}", body["data"]["amountCredited"], text(&body["data"]["walletAddress"]));
-                println!("balance   {} USDC", body["data"]["newBalance"]);
-                println!("payment   {}", text(&body["data"]["paymentId"]));
-                Ok(())
+                let (wallet, payment) = (text(&body["data"]["walletAddress"]), text(&body["data"]["paymentId"]));
+                let credited = format!("credited  {} USDC to {wallet}", body["data"]["amountCredited"]);
+                say::out(format_args!("{credited}\nbalance   {} USDC\npayment   {payment}", body["data"]["newBalance"]))
             }
             status => Err(refusal(status, &body)),
         };

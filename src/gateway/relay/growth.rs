@@ -35,7 +35,7 @@ impl Growth {
 
 fn used_up(paid: &Paid, denied: Denied) -> Error {
     match denied {
-        // A call takes of one day's allowance; the next day's is there for the next call.
+        // A call takes of one day's allowance, and of this one there is not more left than it holds of another.
         Denied::Refused(Refused::Insufficient { .. }) if paid.allowance_left() > Micros::ZERO => Error::new(
             Code::InsufficientBalance,
             "the allowance of the day on which this call began is used up, so the answer ends here; you pay for what was \

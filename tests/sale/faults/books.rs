@@ -121,7 +121,7 @@ async fn one_round(ledger: &Ledger, n: u8) {
     assert_eq!(paid.extend(Micros::new(BROUGHT)), Ok(Micros::new(BROUGHT - COST / 2)), "as much as there is");
     assert_eq!(paid.post(Micros::new(COST), Usage::default()), Micros::new(COST));
     ledger.flush().unwrap().wait().await.unwrap();
-    ledger.refund(request, Micros::new(GIVEN_BACK)).await.unwrap();
+    ledger.refund(request, Some(Micros::new(GIVEN_BACK))).await.unwrap();
     println!("\ngiven back");
     ledger.journal_key(vec![n]).unwrap().1.wait().await.unwrap();
     println!("\njournalled");

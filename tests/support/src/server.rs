@@ -197,6 +197,11 @@ impl Server {
         assert!(status.success(), "the server ended with {status}:\n{}", self.output());
     }
 
+    /// Waits until it ends by itself, with whatever exit code.
+    pub fn wait_code(&mut self) -> Option<i32> {
+        self.process.wait_exit().code()
+    }
+
     pub fn is_running(&mut self) -> bool {
         self.process.is_running()
     }
