@@ -16,6 +16,7 @@ mod settle;
 mod topup;
 mod trust;
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -33,7 +34,7 @@ use crate::x402::{Offer, Receipt, SignInRules, Version};
 
 pub use keyring::{Change, Fresh, Keyring, Minted, Rotation, Whose, Wish};
 pub use payer::{Credentials, Payer, Purpose};
-pub use relay::{Piece, RelayBody};
+pub use relay::{Piece, RelayBody, Shelf};
 pub use serve::{Call, Served, model_not_found, serve};
 pub use sessions::{Opened, Sessions};
 pub use topup::{TopUp, ToppedUp, top_up};
@@ -70,6 +71,8 @@ pub struct Gateway {
 pub struct Worker {
     pub gateway: Arc<Gateway>,
     pub upstreams: Upstreams,
+    /// Its answers that came whole.
+    pub shelf: Rc<Shelf>,
 }
 
 /// Why a call was not served, and what goes with the answer.

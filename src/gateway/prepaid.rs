@@ -85,7 +85,7 @@ pub(super) async fn sell(
     let tab = Tab { paid, tariff: model.tariff, growth: price.growth, flat: price.flat, told: Some(told) };
     let (length, deadline) = (content_length, call.deadline);
     let sale = Sale { tab, meter, dialect: call.dialect, stream, length, deadline, ended };
-    let body = relay(answer.body, sale, place).await;
+    let body = relay(answer.body, sale, &worker.shelf, place).await;
     Ok(Served { stream, content_type, content_length, receipt: None, standing: Some(standing), body })
 }
 

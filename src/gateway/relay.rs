@@ -1,6 +1,7 @@
 //! The answer on its way: bytes pass through, the meter reads them, and whatever ends the stream ends the call once.
 
 mod growth;
+mod shelf;
 mod till;
 
 use std::cell::Cell;
@@ -26,6 +27,8 @@ use crate::money::Micros;
 use crate::upstream::{AnswerBody, Broken};
 
 pub(super) use growth::Growth;
+pub use shelf::Shelf;
+use shelf::Whole;
 use till::{End, Till};
 pub(super) use till::{Tab, Told};
 
@@ -47,17 +50,7 @@ enum Source {
     /// On its way through a pump.
     Pumped { pieces: mpsc::Receiver<Bytes>, complete: Rc<Cell<bool>>, breaking: bool },
     /// All of a plain answer, which was there when its head was.
-    Whole { whole: Whole, _place: Place },
-}
-
-/// A plain answer that waits for nothing more, and its call.
-struct Whole {
-    till: Box<Till>,
-    answer: Option<Bytes>,
-    /// The answer was taken, and there was a turn in which to write it.
-    written: bool,
-    /// All of it came, and all of it is an answer.
-    complete: bool,
+    Whole(Whole),
 }
 
 impl Stream for RelayBody {
@@ -86,33 +79,8 @@ impl RelayBody {
                     Poll::Pending
                 }
             },
-            Source::Whole { whole, .. } => whole.poll(cx),
+            Source::Whole(whole) => whole.poll(cx),
         }
-    }
-}
-
-impl Whole {
-    fn new(mut sale: Sale, answer: Bytes) -> Whole {
-        handing_over();
-        sale.meter.chunk(&answer);
-        let complete = sale.meter.complete();
-        let mut till = Box::new(Till::new(sale.tab, sale.meter, sale.stream));
-        till.end = Some(if complete { End::Complete } else { End::Broken(cut_short()) });
-        Whole { till, answer: Some(answer), written: false, complete }
-    }
-
-    /// The answer, and then its end. The books are told only after an idle turn in which the answer is written, so that
-    /// nobody is charged for one that was still in here when the program died.
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Piece>> {
-        if let Some(answer) = self.answer.take() {
-            return Poll::Ready(Some(Ok(answer)));
-        }
-        if !std::mem::replace(&mut self.written, true) {
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
-        }
-        self.till.finish();
-        Poll::Ready(if self.complete { None } else { Some(Err(Incomplete)) })
     }
 }
 
@@ -180,11 +148,11 @@ pub(super) type Ended = Pin<Box<dyn Future<Output = Error>>>;
 /// Starts to relay. What needs no pump is handed over as it is; otherwise the pump is a task of its own, so that the deadline
 /// and a client that left are noticed even while nobody reads. It makes its first step at once: what has arrived by now
 /// leaves together with the head, in one write.
-pub(super) async fn relay(mut body: AnswerBody, sale: Sale, place: Place) -> RelayBody {
+pub(super) async fn relay(mut body: AnswerBody, sale: Sale, shelf: &Rc<Shelf>, place: Place) -> RelayBody {
     if sale.length.is_some()
         && let Some(answer) = body.whole().await
     {
-        return RelayBody(Source::Whole { whole: Whole::new(sale, answer), _place: place });
+        return RelayBody(Source::Whole(shelve(sale, answer, shelf, Some(place))));
     }
     let (pump, relayed) = Pump::new(sale);
     let mut pumping = Box::pin(async move {
@@ -195,6 +163,14 @@ pub(super) async fn relay(mut body: AnswerBody, sale: Sale, place: Place) -> Rel
         actix_web::rt::spawn(pumping);
     }
     relayed
+}
+
+/// Takes an answer in that came whole.
+fn shelve(mut sale: Sale, answer: Bytes, shelf: &Rc<Shelf>, place: Option<Place>) -> Whole {
+    handing_over();
+    sale.meter.chunk(&answer);
+    let complete = sale.meter.complete();
+    shelf.put(Till::new(sale.tab, sale.meter, sale.stream), answer, complete, place)
 }
 
 struct Pump {

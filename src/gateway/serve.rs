@@ -110,7 +110,7 @@ async fn sell(
     let tab = Tab { paid, tariff: model.tariff, growth: None, flat: None, told: None };
     let ended = Box::pin(std::future::pending());
     let sale = Sale { tab, meter, dialect: call.dialect, stream, length, deadline, ended };
-    let body = relay(answer.body, sale, place).await;
+    let body = relay(answer.body, sale, &worker.shelf, place).await;
     let receipt = Some(settle::receipt(&verified, &confirmation));
     Ok(Served { stream, content_type, content_length, receipt, standing: None, body })
 }

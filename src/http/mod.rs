@@ -24,7 +24,7 @@ use actix_web::{App, HttpServer, web};
 use tokio::sync::Semaphore;
 
 use crate::config::Config;
-use crate::gateway::{Gateway, Worker};
+use crate::gateway::{Gateway, Shelf, Worker};
 use crate::upstream::Upstreams;
 
 use limits::{BodyMemory, RateLimits};
@@ -55,7 +55,9 @@ pub fn start(config: &Config, gateway: Arc<Gateway>, listener: TcpListener) -> s
     let upstreams = config.upstreams.clone();
     let server = HttpServer::new(move || {
         let connections = Upstreams::new(&upstreams).expect("the same list was checked before the server started");
-        let worker = Rc::new(Worker { gateway: Arc::clone(&gateway), upstreams: connections });
+        let shelf = Rc::default();
+        actix_web::rt::spawn(Shelf::look_after(Rc::downgrade(&shelf)));
+        let worker = Rc::new(Worker { gateway: Arc::clone(&gateway), upstreams: connections, shelf });
         let edge = Rc::new(respond::Edge {
             gateway: Arc::clone(&gateway),
             limits: Arc::clone(&limits),

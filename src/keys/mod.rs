@@ -214,8 +214,9 @@ impl Keys {
     fn apply(&self, seq: u64, record: &Record) -> Result<(), Broken> {
         fault::point("keys.apply.before");
         let before = self.store.get(record.id)?;
+        // What has ended has ended, however long the disk takes; who looks it up meanwhile may still meet what was before.
+        self.cache.changed(before.as_ref(), record);
         let stored = self.store.put(seq, before.as_ref(), record);
-        // Also when it could not be stored: what has ended has ended.
         self.cache.changed(before.as_ref(), record);
         stored?;
         fault::point("keys.apply.after");

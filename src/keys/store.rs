@@ -158,11 +158,17 @@ impl Store {
 
     /// The key with this MAC.
     pub fn by_mac(&self, mac: &Mac) -> Result<Option<Record>, Broken> {
-        let Some(id) = guarded("read", || self.db.get(mac_row(mac)))? else { return Ok(None) };
-        let record = self.get(KeyId(u128::from_be_bytes(number(&id).ok_or_else(torn)?)))?;
-        match record {
-            Some(record) if record.has(mac) => Ok(Some(record)),
-            _ => Err(torn()),
+        let mut seen = None;
+        loop {
+            let Some(row) = guarded("read", || self.db.get(mac_row(mac)))? else { return Ok(None) };
+            let record = self.get(KeyId(u128::from_be_bytes(number(&row).ok_or_else(torn)?)))?;
+            if let Some(record) = record.filter(|record| record.has(mac)) {
+                return Ok(Some(record));
+            }
+            // A rotation between the two reads takes the row away with the secret; one that is still there is torn.
+            if seen.replace(row.clone()) == Some(row) {
+                return Err(torn());
+            }
         }
     }
 

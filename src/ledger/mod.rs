@@ -407,6 +407,7 @@ impl Ledger {
         });
         if let Err(denied) = done {
             tracing::debug!(request.id = %request, %denied, "the call was closed before, or the ledger has stopped");
+            charged = Micros::ZERO;
         }
         match close {
             Close::Void => fault::point("void.after"),

@@ -5,6 +5,8 @@
 //! * Interim answers (1xx) are left out: the library takes the first one for the answer.
 //! * A transfer encoding other than `chunked`, or any in HTTP/1.0, is an error (RFC 9112, section 6.1). The library takes
 //!   the first for an empty body and passes the framing of the second on as if it were the answer.
+//! * An answer that offers WebSockets (`Upgrade: websocket`, RFC 9110, section 7.8) has a body like any other. The library
+//!   takes it for one without, so the offer is put under a name that nobody knows.
 //! * A connection that ends within a head is told apart from one that ends before it: the request may have been carried
 //!   out, so that it must not be sent again.
 //! * A refusal that arrives while the request is still going out is heard, and the rest of the request is not sent. The
@@ -151,6 +153,9 @@ impl Head {
                 }
                 status => {
                     let lasts = self.bytes.starts_with(b"HTTP/1.1") && !matches!(status, None | Some(101 | 204 | 304));
+                    if status != Some(101) {
+                        hide(&mut self.bytes[..end], b"upgrade");
+                    }
                     let head = &self.bytes[..end];
                     let is_chunked = is_chunked(head)?;
                     if lasts && !is_chunked && values(head, b"content-length").next().is_none() {
@@ -203,6 +208,16 @@ fn values<'a>(head: &'a [u8], name: &'a [u8]) -> impl Iterator<Item = &'a [u8]> 
         let (found, value) = line.split_at(memchr::memchr(b':', line)?);
         found.trim_ascii().eq_ignore_ascii_case(name).then(|| value[1..].trim_ascii())
     })
+}
+
+/// Puts another letter at the start of every header of this name.
+fn hide(head: &mut [u8], name: &[u8]) {
+    for line in head.split_mut(|byte| *byte == b'\n').skip(1) {
+        let end = memchr::memchr(b':', line).unwrap_or_default();
+        if line[..end].trim_ascii().eq_ignore_ascii_case(name) {
+            line[..end].fill(b'x');
+        }
+    }
 }
 
 /// Whether the body comes in chunks. An error where it is encoded in a way that would be misread.
@@ -307,6 +322,15 @@ mod tests {
         ] {
             assert_eq!(heard_in_any_pieces(same).as_deref(), Some(same));
         }
+    }
+
+    #[test]
+    fn an_answer_that_offers_another_protocol_has_its_body_all_the_same() {
+        let offer =
+            "HTTP/1.1 200 OK\r\nUpgrade: websocket\r\nupgrade-insecure: 1\nContent-Length: 4\r\nUPGRADE : h2c\r\n\r\nbody";
+        let hidden =
+            "HTTP/1.1 200 OK\r\nxxxxxxx: websocket\r\nupgrade-insecure: 1\nContent-Length: 4\r\nxxxxxxxx: h2c\r\n\r\nbody";
+        assert_eq!(heard_in_any_pieces(offer).as_deref(), Some(hidden));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! One promise per test: who is found, who is told, and what a change cannot do.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -270,6 +270,36 @@ fn nobody_who_looks_while_a_key_is_revoked_keeps_it_unknowingly() {
             }
         });
     }
+}
+
+#[test]
+fn a_key_that_is_rotated_while_it_is_looked_up_is_the_old_one_or_the_new_one_and_stops_nobody() {
+    let (_folder, desk) = desk();
+    let (id, first) = desk.mint(ALICE, 1);
+    let (keys, current, over) = (&desk.keys, &Mutex::new(first), &AtomicBool::new(false));
+    thread::scope(|scope| {
+        let look = || {
+            while !over.load(Ordering::SeqCst) {
+                let text = current.lock().unwrap().clone();
+                if let Some(key) = find(keys, &text) {
+                    assert_eq!(key.record.id, id);
+                }
+            }
+        };
+        let lookers = [scope.spawn(look), scope.spawn(look), scope.spawn(look)];
+        let last = u64::try_from(desk.events()).unwrap();
+        for number in 1..=1_500 {
+            let (plain, seal) = keys.seal(random(1_000 + number)).unwrap();
+            let record = Record { seal, previous: None, ..keys.get(id).unwrap().unwrap() };
+            keys.change(|| Ok::<_, Broken>((last + number, record))).unwrap();
+            *current.lock().unwrap() = plain.reveal().to_owned();
+        }
+        over.store(true, Ordering::SeqCst);
+        for looker in lookers {
+            looker.join().unwrap();
+        }
+    });
+    assert!(find(keys, &current.lock().unwrap()).unwrap().ended(NOW).is_none(), "the last secret is good");
 }
 
 #[test]

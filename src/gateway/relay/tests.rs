@@ -174,43 +174,66 @@ fn an_answer_whose_pump_is_gone_is_no_whole_one() {
     });
 }
 
-/// What the books say of a whole answer, and what the client gets, after each step of the server.
-#[test]
-fn an_answer_that_came_whole_is_charged_once_it_was_written_and_not_before() {
-    for (keep, is_complete) in [(usize::MAX, true), (40, false)] {
-        let folder = tempfile::tempdir().unwrap();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let (ledger, _) = open(folder.path());
-        LocalSet::new().block_on(&runtime, async {
-            let (sale, mut body) = sell(&ledger, 1, false, 60).await;
-            let mut answer = body.next().await.unwrap().unwrap();
-            answer.truncate(keep);
-            let mut whole = Whole::new(sale, answer.clone());
-            let mut poll = async || std::future::poll_fn(|cx| Poll::Ready(whole.poll(cx))).await;
-            let Poll::Ready(Some(Ok(piece))) = poll().await else { panic!("the answer is there") };
-            assert_eq!(piece, answer);
-            assert!(poll().await.is_pending(), "there is a turn in which it is written");
-            assert_eq!(ledger.expected(BUYER).unwrap().available, Micros::ZERO, "nothing was charged, and nothing given back");
-            let Poll::Ready(end) = poll().await else { panic!("there is nothing more") };
-            assert_eq!(end.is_none(), is_complete);
-        });
-        let credited = ledger.available(BUYER);
-        assert_eq!(credited < AMOUNT, is_complete, "{credited} was given back");
-        ledger.close();
-    }
-}
-
-#[test]
-fn an_answer_that_came_whole_is_charged_once_though_its_client_has_left() {
+/// Runs with an answer that came whole: what was paid for, what came, and where it is shelved.
+fn with_whole(test: impl AsyncFnOnce(&Ledger, Sale, Bytes, &Rc<Shelf>)) -> Micros {
     let folder = tempfile::tempdir().unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let (ledger, _) = open(folder.path());
     LocalSet::new().block_on(&runtime, async {
         let (sale, mut body) = sell(&ledger, 1, false, 60).await;
         let answer = body.next().await.unwrap().unwrap();
-        drop(Whole::new(sale, answer));
+        test(&ledger, sale, answer, &Rc::default()).await;
     });
     let credited = ledger.available(BUYER);
-    assert!(credited < AMOUNT && credited > Micros::ZERO, "{credited} was given back");
     ledger.close();
+    credited
+}
+
+async fn poll(whole: &mut Whole) -> Poll<Option<Piece>> {
+    std::future::poll_fn(|cx| Poll::Ready(whole.poll(cx))).await
+}
+
+#[test]
+fn an_answer_that_came_whole_is_charged_once_it_was_written_and_not_before() {
+    for (keep, is_complete) in [(usize::MAX, true), (40, false)] {
+        let credited = with_whole(async |ledger, sale, mut answer, shelf| {
+            answer.truncate(keep);
+            let mut whole = shelve(sale, answer.clone(), shelf, None);
+            let Poll::Ready(Some(Ok(piece))) = poll(&mut whole).await else { panic!("the answer is there") };
+            assert_eq!(piece, answer);
+            assert!(poll(&mut whole).await.is_pending(), "there is a turn in which it is written");
+            assert_eq!(ledger.available(BUYER), Micros::ZERO, "nothing was charged, and nothing given back");
+            let Poll::Ready(end) = poll(&mut whole).await else { panic!("there is nothing more") };
+            assert_eq!(end.is_none(), is_complete);
+        });
+        assert_eq!(credited < AMOUNT, is_complete, "{credited} was given back");
+    }
+}
+
+#[test]
+fn an_answer_that_came_whole_costs_nothing_if_nobody_took_it_and_its_price_if_its_client_took_it_and_left() {
+    let untaken = with_whole(async |_, sale, answer, shelf| drop(shelve(sale, answer, shelf, None)));
+    assert_eq!(untaken, AMOUNT);
+    let taken = with_whole(async |_, sale, answer, shelf| {
+        let mut whole = shelve(sale, answer, shelf, None);
+        assert!(poll(&mut whole).await.is_ready());
+    });
+    assert!(taken < AMOUNT && taken > Micros::ZERO, "{taken} was given back");
+}
+
+#[test]
+fn an_answer_that_came_whole_holds_its_money_no_longer_than_a_client_may_stall() {
+    let credited = with_whole(async |ledger, sale, answer, shelf| {
+        let mut whole = shelve(sale, answer.clone(), shelf, None);
+        shelf.give_up(Instant::now() + STALL / 2);
+        assert_eq!(ledger.available(BUYER), Micros::ZERO, "it may still be taken");
+        shelf.give_up(Instant::now() + STALL);
+        let charged = AMOUNT.saturating_sub(ledger.available(BUYER));
+        assert!(charged > Micros::ZERO && charged < AMOUNT, "{charged} for an answer that waited for its client");
+        let Poll::Ready(Some(Ok(piece))) = poll(&mut whole).await else { panic!("it is paid for and still there") };
+        assert_eq!(piece, answer);
+        drop(whole);
+        assert_eq!(AMOUNT.saturating_sub(ledger.available(BUYER)), charged, "and is charged once");
+    });
+    assert!(credited < AMOUNT);
 }

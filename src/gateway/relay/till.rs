@@ -46,6 +46,8 @@ pub(super) enum End {
         error: Error,
         passed: Metered,
     },
+    /// It was there, and nobody took any of it: the client left before its turn, or the program stops.
+    Untaken,
     /// The program stops and does not wait for this call.
     Stopped,
 }
@@ -134,7 +136,7 @@ impl Till {
             End::ClientGone | End::ClientStalled | End::PayerEnded(_) => paid.post_part(owed, usage),
             End::Broken(_) | End::Stopped if self.stream && self.meter.has_output() => paid.post_part(owed, usage),
             End::Spent { .. } if self.passed.1 > 0 => paid.post_part(owed, usage),
-            End::Complete | End::Broken(_) | End::Spent { .. } | End::Stopped => {
+            End::Complete | End::Broken(_) | End::Spent { .. } | End::Untaken | End::Stopped => {
                 paid.void();
                 Micros::ZERO
             }
@@ -157,6 +159,9 @@ impl Till {
             End::Broken(error) | End::Spent { error, .. } => {
                 let (code, cause) = (error.code.row().code, error.cause.unwrap_or_default());
                 tracing::warn!(request.id = %request, account, key, model, upstream, %charge, code, cause, "the answer broke off; charged {charge}");
+            }
+            End::Untaken => {
+                tracing::info!(request.id = %request, account, key, model, upstream, %charge, "nobody took the answer; nothing was charged");
             }
             End::Stopped => {
                 tracing::warn!(request.id = %request, account, key, model, upstream, %charge, "cut off by the stop of the program; charged {charge}")
