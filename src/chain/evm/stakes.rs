@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use super::address::Address;
+use super::verified::Verified;
 use super::word::Word;
-use crate::chain::payment::VerifiedPayment;
 
 /// A wallet without a transfer under way is remembered for so many blocks, for nodes that are behind.
 const REMEMBERED: u64 = 64;
@@ -37,13 +37,13 @@ pub struct Stake {
 
 impl Stakes {
     /// Counts a transfer that is signed already.
-    pub fn hold(&self, payment: &VerifiedPayment) -> Stake {
+    pub fn hold(&self, payment: &Verified) -> Stake {
         self.count((payment.asset, payment.authorization.from), payment.amount().get().into())
     }
 
     /// Counts a transfer before it is signed, if its payer's `balance` in block `latest` or later pays for it beside all that
     /// are under way. `None` says nothing about the payment: once the others are mined, a simulation tells.
-    pub fn claim(&self, payment: &VerifiedPayment, balance: Word, latest: u64) -> Option<Stake> {
+    pub fn claim(&self, payment: &Verified, balance: Word, latest: u64) -> Option<Stake> {
         self.claim_for((payment.asset, payment.authorization.from), payment.amount().get().into(), balance, latest)
     }
 
