@@ -20,6 +20,7 @@ mod payment;
 pub mod reason;
 mod sign_in;
 mod simulated;
+pub mod solana;
 mod worker;
 
 use std::future::Future;
