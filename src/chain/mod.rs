@@ -18,9 +18,12 @@ pub mod networks;
 mod open;
 mod payment;
 pub mod reason;
+mod rounds;
+mod rpc;
 mod sign_in;
 mod simulated;
 pub mod solana;
+mod stakes;
 mod worker;
 
 use std::future::Future;
