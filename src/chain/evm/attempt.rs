@@ -6,11 +6,11 @@ use tracing::{info, warn};
 use super::gap::Place;
 use super::hex;
 use super::node::{self, Block};
-use super::rpc::RpcError;
-use super::settle::{Halt, Settler};
-use super::stakes::Stake;
+use super::settle::{Halt, Holdings, Settler};
 use super::transaction::{Signed, Transaction};
 use super::verified::Verified;
+use crate::chain::rpc::RpcError;
+use crate::chain::stakes::Stake;
 use crate::chain::{Attempt, JournalClosed};
 use crate::fault;
 
@@ -79,7 +79,7 @@ pub struct Progress {
     /// Whether the operator was told that a transfer of ours succeeded without a trace of it.
     pub contradicted: bool,
     /// What the transfer takes from its payer's wallet, from before it is signed until it is seen in a block.
-    pub stake: Option<Stake>,
+    pub stake: Option<Stake<Holdings>>,
     /// Whether the buyer was told that the payment failed. Then nothing pushes the transfer any more; only its nonce is freed.
     pub told: bool,
     /// Whether our nonces for it were used up at the last look, so that nobody waits behind them.
@@ -404,7 +404,7 @@ mod tests {
 
     #[test]
     fn only_clear_refusals_count_as_not_sent() {
-        let answered = |message: &str| RpcError::Answered { message: message.into(), data: None };
+        let answered = |message: &str| RpcError::Answered { message: message.into(), data: serde_json::Value::Null };
         for unknown in ["already known", "transaction already imported", "nonce too low", "internal error"] {
             assert_eq!(judge(&answered(unknown)), Taken::Perhaps, "{unknown}");
         }

@@ -3,12 +3,12 @@
 use super::attempt::gas_cap;
 use super::evidence::CLOCK_TOLERANCE;
 use super::node::{self, Block, Node};
-use super::rpc::{Asking, RpcError};
 use super::settle::Settler;
 use super::token::Token;
 use super::{abi, hex};
 use crate::chain::evm::address::Address;
 use crate::chain::handle::Closed;
+use crate::chain::rpc::{Asking, RpcError};
 use crate::clock::Timestamp;
 use crate::money::Micros;
 

@@ -3,8 +3,8 @@
 use super::abi;
 use super::hex;
 use super::node::{self, Asked, Block, Log, Node, Receipt};
-use super::rpc::RpcError;
 use super::verified::Verified;
+use crate::chain::rpc::RpcError;
 use crate::chain::{Confirmation, Settlement, reason};
 use crate::money::Micros;
 

@@ -4,11 +4,11 @@ use super::check;
 use super::evidence::{self, Depth, Elsewhere};
 use super::hex;
 use super::node::{self, Asked, Node};
-use super::rpc::{Rpc, RpcError};
 use super::token::Token;
 use super::verified::Verified;
 use crate::chain::client::JsonClient;
 use crate::chain::handle::Closed;
+use crate::chain::rpc::{Rpc, RpcError};
 use crate::chain::{Confirmation, Settlement};
 use crate::clock::Timestamp;
 

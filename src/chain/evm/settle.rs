@@ -15,9 +15,6 @@ use super::gap::Place;
 use super::key::PrivateKey;
 use super::lane::Lane;
 use super::node::{self, Block, Node, Receipt};
-use super::round::Shared;
-use super::rpc::{Call, Rpc, RpcError};
-use super::stakes::Stakes;
 use super::token::Token;
 use super::transaction::{Signed, Transaction};
 use super::verified::{Proof, Verified};
@@ -26,6 +23,9 @@ use super::{abi, check, hex, simulate};
 use crate::chain::client::JsonClient;
 use crate::chain::handle::{Closed, Entry};
 use crate::chain::open::Hearing;
+use crate::chain::rounds::Shared;
+use crate::chain::rpc::{Call, Rpc, RpcError};
+use crate::chain::stakes::Stakes;
 use crate::chain::{Attempt, Confirmation, Journal, JournalClosed, Refused, Settlement, reason};
 use crate::clock::Clock;
 use crate::fault;
@@ -51,7 +51,7 @@ pub struct Settler {
     pub(super) key: PrivateKey,
     pub(super) address: Address,
     pub(super) lane: Lane,
-    stakes: Stakes,
+    stakes: Stakes<Holdings>,
     /// How many of our transactions are mined.
     pub(super) mined: Shared<u64>,
     pub(super) journal: Arc<dyn Journal>,
@@ -88,6 +88,13 @@ impl From<RpcError> for Halt {
     fn from(error: RpcError) -> Halt {
         Halt::Trouble(error.to_string())
     }
+}
+
+/// A payer's holdings of one token.
+pub type Holdings = (Address, Address);
+
+fn holdings(payment: &Verified) -> Holdings {
+    (payment.asset, payment.authorization.from)
 }
 
 /// Why a transfer was not tried.
@@ -230,7 +237,7 @@ impl Settler {
     /// Goes on until there is proof. Trouble with the nodes only makes it slower.
     async fn land(&self, payment: &Verified, tries: &mut Vec<Signed>, hearing: &Hearing) -> Result<Settlement, JournalClosed> {
         let mut progress = Progress::new();
-        progress.stake = (!tries.is_empty()).then(|| self.stakes.hold(payment));
+        progress.stake = (!tries.is_empty()).then(|| self.stakes.hold(holdings(payment), payment.amount()));
         let mut pause = Duration::from_millis(100);
         // What its buyer was told, while nothing is proven yet.
         let mut told = None;
@@ -307,7 +314,7 @@ impl Settler {
         let mut wallet = !node::read_bytes(&code?)?.is_empty();
         let gas = match gas {
             Ok(gas) => node::read_number(&gas)?,
-            Err(error) if error.is_revert() => match simulate::simulate(&self.node, self.address, payment).await {
+            Err(error) if node::is_revert(&error) => match simulate::simulate(&self.node, self.address, payment).await {
                 Ok(plan) => {
                     (data, wallet) = (plan.data, plan.wallet);
                     node::read_number(&self.node.call(node::estimate(self.address, payment.asset, &data)).await?)?
@@ -367,7 +374,8 @@ impl Settler {
         if progress.stake.is_none() {
             let unreadable = || RpcError::Unreachable("the token's balance of the payer is not a word".into());
             let balance = abi::word(&node::read_bytes(balance)?).ok_or_else(unreadable)?;
-            progress.stake = self.stakes.claim(payment, balance, latest.number);
+            progress.stake =
+                self.stakes.claim(holdings(payment), payment.amount(), balance.as_u64().unwrap_or(u64::MAX), latest.number);
         }
         if progress.stake.is_none() {
             debug!(payment = %payment.id(), "waits: the wallet's other transfers under way may leave nothing for this one");

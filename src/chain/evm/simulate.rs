@@ -5,10 +5,10 @@ use serde_json::Value;
 use super::abi;
 use super::address::Address;
 use super::node::{self, Block, Node};
-use super::rpc::{Asking, RpcError};
 use super::verified::{Proof, Verified};
 use super::verify;
 use super::word::Word;
+use crate::chain::rpc::{Asking, RpcError};
 use crate::chain::{Refused, reason};
 use crate::money::Micros;
 
@@ -90,7 +90,7 @@ impl Trial {
 /// Names the reason of a transfer that would revert, in the order of x402 2.27 facilitators: not an EIP-3009 token, used
 /// up, times and signature as the token says, balance, anything else.
 pub async fn diagnose(node: &Node, payment: &Verified, error: RpcError) -> Refused {
-    if !error.is_revert() {
+    if !node::is_revert(&error) {
         return unavailable(error);
     }
     let (authorization, asset) = (&payment.authorization, payment.asset);
@@ -104,7 +104,7 @@ pub async fn diagnose(node: &Node, payment: &Verified, error: RpcError) -> Refus
     };
     let invalid = |reason: &'static str, message: String| Refused::Invalid { reason, message };
     let used = match state {
-        Err(error) if error.is_revert() => {
+        Err(error) if node::is_revert(&error) => {
             return invalid(reason::NOT_SUPPORTED, "the token does not know EIP-3009 authorizations".into());
         }
         Err(error) => return unavailable(error),
@@ -144,7 +144,9 @@ pub async fn diagnose(node: &Node, payment: &Verified, error: RpcError) -> Refus
 pub fn revert_text(error: &RpcError) -> String {
     match error {
         RpcError::Unreachable(_) => String::new(),
-        RpcError::Answered { message, data } => data.as_deref().and_then(abi::revert_text).unwrap_or_else(|| message.clone()),
+        RpcError::Answered { message, data } => {
+            node::revert_data(data).and_then(|data| abi::revert_text(&data)).unwrap_or_else(|| message.clone())
+        }
     }
 }
 

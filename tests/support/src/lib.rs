@@ -15,6 +15,7 @@ pub mod sdk;
 pub mod secure;
 pub mod server;
 pub mod sign_in;
+pub mod solana;
 pub mod stub;
 pub mod upstream;
 
