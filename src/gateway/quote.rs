@@ -38,7 +38,7 @@ impl Quote {
         gateway.chains.requirement(network, self.amount, timeout).ok_or_else(|| {
             let offered: Vec<_> = self.offer.accepts.iter().map(|entry| entry.network.as_str()).collect();
             let message = format!("payments on {network:?} are not taken here; pay on {}", offered.join(" or "));
-            Error::new(Code::PaymentInvalid, message).reason(reason::NETWORK)
+            Error::new(Code::PaymentInvalid, message).reason(reason::network(network))
         })
     }
 

@@ -5,6 +5,7 @@ pub mod order;
 pub mod payload;
 pub mod reason;
 mod shown;
+pub mod signature;
 pub mod token;
 pub mod transaction;
 mod verified;
