@@ -9,11 +9,11 @@ use tokio::time::{Duration, sleep};
 use tracing::{debug, error, info, warn};
 
 use super::client::{Answer, JsonClient};
-use super::evm::{Depth, Ledger, Stands, hex};
+use super::evm::{Depth, Stands, hex};
 use super::handle::Closed;
-use super::networks::Token;
 use super::open::Hearing;
 use super::payment::VerifiedPayment;
+use super::witness::Witness;
 use super::{Attempt, Confirmation, Journal, JournalClosed, Refused, Settlement, reason};
 use crate::clock::Clock;
 use crate::config::Secret;
@@ -36,10 +36,11 @@ pub(super) struct Facilitator {
     /// The whole value of the `Authorization` header.
     pub authorization: Option<Secret>,
     /// The chain itself, if the operator named its nodes.
-    pub ledger: Option<Ledger>,
+    pub witness: Option<Witness>,
     /// How deep a transfer must be, where the chain is asked.
     pub depth: Depth,
-    pub token: Token,
+    /// CAIP-2.
+    pub network: String,
     pub journal: Arc<dyn Journal>,
     pub clock: Clock,
 }
@@ -121,11 +122,11 @@ impl Facilitator {
     /// Watches a confirmed transfer until its block is final (`true`) or it has vanished. Without a chain to ask, the
     /// facilitator's word is all there is.
     async fn lasts(&self, payment: &VerifiedPayment, found: &Confirmation) -> bool {
-        let Some(ledger) = &self.ledger else { return true };
+        let Some(witness) = &self.witness else { return true };
         let mut missed = 0;
         loop {
             sleep(WATCH).await;
-            match ledger.stands(payment, found).await {
+            match witness.stands(payment, found).await {
                 Ok(Stands::Final) => return true,
                 Ok(Stands::Yet) => missed = 0,
                 // Nodes may be apart for a moment; the second miss counts.
@@ -151,7 +152,7 @@ impl Facilitator {
         let outcome = loop {
             if named.is_none() {
                 match self.ask(payment, in_doubt).await {
-                    Word::Paid(tx) if self.ledger.is_none() => break Settlement::Confirmed(Confirmation { tx, block: 0 }),
+                    Word::Paid(tx) if self.witness.is_none() => break Settlement::Confirmed(Confirmation { tx, block: 0 }),
                     Word::Paid(tx) => (named, in_doubt) = (Some(tx), true),
                     Word::Refused { reason, message } if !in_doubt => break Settlement::Failed { reason, message },
                     Word::NotAsked(_) if self.is_past(payment, EXPIRED) && !in_doubt => {
@@ -168,7 +169,7 @@ impl Facilitator {
             if in_doubt && let Some(outcome) = self.proven(payment, named.as_deref()).await {
                 break outcome;
             }
-            if self.ledger.is_none() && self.is_past(payment, GIVEN_UP) {
+            if self.witness.is_none() && self.is_past(payment, GIVEN_UP) {
                 error!(
                     payment = %id, payer = %payment.payer_address(), micros = payment.amount().get(),
                     "nobody knows whether the facilitator settled this payment; it stays open: look it up on the chain, and \
@@ -178,7 +179,7 @@ impl Facilitator {
             }
             sleep(pause).await;
             // Looking at the chain costs nobody anything.
-            let longest = match &self.ledger {
+            let longest = match &self.witness {
                 Some(_) if named.is_some() => 2,
                 Some(_) => 10,
                 None => 60,
@@ -192,7 +193,7 @@ impl Facilitator {
 
     /// Asks for the settlement, with the identical request each time.
     async fn ask(&self, payment: &VerifiedPayment, in_doubt: bool) -> Word {
-        if in_doubt && self.ledger.is_some() && self.is_past(payment, EXPIRED) {
+        if in_doubt && self.witness.is_some() && self.is_past(payment, EXPIRED) {
             return Word::Unknown("its time is over; only the chain is asked now".into());
         }
         fault::point("facilitator.before");
@@ -206,7 +207,7 @@ impl Facilitator {
 
     /// What the chain proves, where it can be asked.
     async fn proven(&self, payment: &VerifiedPayment, tx: Option<&str>) -> Option<Settlement> {
-        match self.ledger.as_ref()?.verdict(payment, tx, self.depth).await {
+        match self.witness.as_ref()?.verdict(payment, tx, self.depth).await {
             Ok(verdict) => verdict,
             Err(why) => {
                 warn!(payment = %payment.id(), "the chain cannot be asked what the facilitator did: {why}");
@@ -216,21 +217,21 @@ impl Facilitator {
     }
 
     fn is_past(&self, payment: &VerifiedPayment, margin: Duration) -> bool {
-        self.clock.now() >= payment.valid_before().plus(margin)
+        payment.valid_before().is_some_and(|end| self.clock.now() >= end.plus(margin))
     }
 
     /// Whether the chain's clock and ours agree, where the chain can be asked.
     pub async fn agree_on_time(&self) -> Result<(), Closed> {
-        match &self.ledger {
-            Some(ledger) => ledger.agree_on_time(&self.token, self.clock.now()).await,
+        match &self.witness {
+            Some(witness) => witness.agree_on_time(self.clock.now()).await,
             None => Ok(()),
         }
     }
 
     /// Whether it says that it serves our network; a facilitator that says nothing is believed to.
     pub async fn check(&self) -> Result<(), Closed> {
-        if let Some(ledger) = &self.ledger {
-            ledger.check(&self.token, self.clock.now()).await?;
+        if let Some(witness) = &self.witness {
+            witness.check(self.clock.now()).await?;
         }
         let url = format!("{}/supported", self.url);
         let answer = self.client.get(&url, self.authorization()).await?;
@@ -241,19 +242,20 @@ impl Facilitator {
         let Some(kinds) = supported["kinds"].as_array().filter(|_| answer.status.is_success()) else { return Ok(()) };
         let serves = |kind: &Value| {
             let network = kind["network"].as_str().unwrap_or_default();
-            kind["scheme"] == "exact" && names::caip2(network) == Some(self.token.network.as_str())
+            kind["scheme"] == "exact" && names::caip2(network) == Some(self.network.as_str())
         };
         if kinds.iter().any(serves) {
             return Ok(());
         }
-        Err(format!("the facilitator does not settle on {}", self.token.network).into())
+        Err(format!("the facilitator does not settle on {}", self.network).into())
     }
 
     async fn post(&self, verb: &str, payment: &VerifiedPayment) -> Result<Answer, String> {
+        let presented = payment.presented();
         let body = json!({
             "x402Version": 2,
-            "paymentPayload": { "x402Version": 2, "accepted": payment.requirements, "payload": payment.payload },
-            "paymentRequirements": payment.requirements,
+            "paymentPayload": { "x402Version": 2, "accepted": presented.requirements, "payload": presented.payload },
+            "paymentRequirements": presented.requirements,
         });
         self.client.post(&format!("{}/{verb}", self.url), self.authorization(), body.to_string().into_bytes()).await
     }

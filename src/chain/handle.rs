@@ -6,13 +6,13 @@ use std::time::Duration;
 use tokio::sync::{mpsc as channel, oneshot};
 use tracing::{info, warn};
 
-use super::evm::Depth;
 use super::evm::key::PrivateKey;
-use super::networks::Token;
+use super::evm::{self, Depth, Purse};
+use super::token::Token;
 use super::worker::{self, Command, How, Setup};
 use super::{Attempt, ChainError, Confirmation, Journal, Refused, Settlement, VerifiedPayment};
 use crate::clock::Clock;
-use crate::config;
+use crate::config::{self, Secret};
 use crate::money::Micros;
 use crate::tls;
 use crate::x402::{Requirements, names};
@@ -30,7 +30,8 @@ pub struct Chains {
 
 /// One network, as both threads see it.
 pub(super) struct Entry {
-    pub token: Token,
+    /// What every requirement on this network says; amount and timeout are left to the quote.
+    pub requirement: Requirements,
     settlement: &'static str,
     safe_above: Micros,
     gas: RwLock<Option<Micros>>,
@@ -84,7 +85,7 @@ pub struct NetworkStatus {
     pub name: String,
     /// `rpc`, `facilitator` or `simulated`.
     pub settlement: &'static str,
-    /// With its EIP-55 checksum.
+    /// On EVM with its EIP-55 checksum.
     pub pay_to: String,
     /// What a settlement costs in gas, as it was when that was last looked at; `None` where that is not known.
     pub gas: Option<Micros>,
@@ -93,6 +94,15 @@ pub struct NetworkStatus {
 }
 
 impl Entry {
+    /// CAIP-2.
+    pub fn network(&self) -> &str {
+        &self.requirement.network
+    }
+
+    fn requirement(&self, amount: Micros, max_timeout_seconds: u64) -> Requirements {
+        Requirements { amount: amount.get().to_string(), max_timeout_seconds, ..self.requirement.clone() }
+    }
+
     pub fn sellable(&self) -> Result<(), Closed> {
         self.sellable.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -100,7 +110,7 @@ impl Entry {
     /// The self-check found nothing wrong.
     pub fn sell(&self) {
         if self.note(Ok(())).is_err() {
-            info!(network = self.token.network, "payments are taken on {}", self.token.network);
+            info!(network = self.network(), "payments are taken on {}", self.network());
         }
     }
 
@@ -117,7 +127,7 @@ impl Entry {
         let same_clocks = matches!((&before, &why), (Err(Closed::Clock(_)), Closed::Clock(_)));
         if before.as_ref() != Err(&why) && !same_clocks {
             let why = why.into_text();
-            warn!(network = self.token.network, "nothing is sold on {}: {why}", self.token.network);
+            warn!(network = self.network(), "nothing is sold on {}: {why}", self.network());
         }
     }
 
@@ -161,10 +171,10 @@ impl Chains {
     /// Every configured network, sellable or not, in the order of the configuration.
     pub fn networks(&self) -> Vec<NetworkStatus> {
         let status = |entry: &Arc<Entry>| NetworkStatus {
-            id: entry.token.network.clone(),
-            name: names::short(&entry.token.network).unwrap_or(&entry.token.network).to_owned(),
+            id: entry.network().to_owned(),
+            name: names::short(entry.network()).unwrap_or(entry.network()).to_owned(),
             settlement: entry.settlement,
-            pay_to: entry.token.pay_to.to_string(),
+            pay_to: entry.requirement.pay_to.clone(),
             gas: *entry.gas.read().unwrap_or_else(PoisonError::into_inner),
             sellable: entry.sellable().map_err(Closed::into_text),
         };
@@ -174,14 +184,14 @@ impl Chains {
     /// The ways to pay `amount` now, in the order of the configuration: one per sellable network. Empty when there is none.
     pub fn offer(&self, amount: Micros, max_timeout_seconds: u64) -> Vec<Requirements> {
         let sellable = self.networks.iter().filter(|entry| entry.sellable().is_ok());
-        sellable.map(|entry| requirement(&entry.token, amount, max_timeout_seconds)).collect()
+        sellable.map(|entry| entry.requirement(amount, max_timeout_seconds)).collect()
     }
 
     /// What a payment of `amount` on a network must look like, whether or not it can be sold on right now; `None` for a
     /// network that is not configured. A copy of a known payment must be known while its network has trouble, too.
     pub fn requirement(&self, network: &str, amount: Micros, max_timeout_seconds: u64) -> Option<Requirements> {
-        let entry = self.networks.iter().find(|entry| entry.token.network == network)?;
-        Some(requirement(&entry.token, amount, max_timeout_seconds))
+        let entry = self.networks.iter().find(|entry| entry.network() == network)?;
+        Some(entry.requirement(amount, max_timeout_seconds))
     }
 
     /// Asks the chain whether the payment would settle now.
@@ -208,7 +218,7 @@ impl Chains {
         question: impl FnOnce(oneshot::Sender<Result<(), Refused>>) -> Command,
     ) -> Result<(), Refused> {
         let unavailable = || Refused::Unavailable(format!("payments on {network} cannot be taken right now; try again"));
-        let entry = self.networks.iter().find(|entry| entry.token.network == network).ok_or_else(unavailable)?;
+        let entry = self.networks.iter().find(|entry| entry.network() == network).ok_or_else(unavailable)?;
         entry.sellable()?;
         let (tell, verdict) = oneshot::channel();
         self.commands.send(question(tell)).map_err(|_| unavailable())?;
@@ -218,7 +228,7 @@ impl Chains {
     /// Whether a transfer of `amount` is believed after a few blocks, so that its buyer can wait for it. Above the network's
     /// `safe_above` it takes minutes.
     pub fn is_quick(&self, network: &str, amount: Micros) -> bool {
-        self.networks.iter().any(|entry| entry.token.network == network && amount <= entry.safe_above)
+        self.networks.iter().any(|entry| entry.network() == network && amount <= entry.safe_above)
     }
 
     /// Settles a claimed payment. It runs to its end whether or not anybody waits; the journal hears of each step before
@@ -243,43 +253,42 @@ impl Chains {
     }
 }
 
-fn requirement(token: &Token, amount: Micros, max_timeout_seconds: u64) -> Requirements {
-    Requirements { amount: amount.get().to_string(), max_timeout_seconds, ..token.requirement.clone() }
-}
-
 fn setup(network: &config::Network) -> Result<Setup, ChainError> {
     let token = Token::resolve(network)?;
     let bad = |field: &str, why: &str| ChainError::Config { network: network.id.clone(), field: field.into(), why: why.into() };
-    let depth = Depth { confirmations: network.confirmations, safe_above: network.safe_above };
+    let requirement = token.requirement().clone();
     let (settlement, how) = match &network.settlement {
-        config::Settlement::Rpc { urls, key } => {
-            let key = PrivateKey::parse(key.expose()).map_err(|why| bad("settler_key", &why.to_string()))?;
-            if key.address() == token.pay_to {
-                return Err(bad("pay_to", "is the settler's own address; let the money go where no program holds the key"));
-            }
-            if urls.is_empty() {
-                return Err(bad("rpc_urls", "is empty"));
-            }
-            let purse = super::evm::Purse {
-                urls: urls.clone(),
-                key,
-                depth,
-                coin_usd: network.coin_usd,
-                max_fee: network.max_fee_per_gas,
-            };
-            ("rpc", How::Rpc(purse))
-        }
+        config::Settlement::Rpc { urls, .. } if urls.is_empty() => return Err(bad("rpc_urls", "is empty")),
+        config::Settlement::Rpc { urls, key } => match token {
+            Token::Evm(token) => ("rpc", How::Evm(purse(network, token, urls, key)?)),
+            Token::Solana(_) => return Err(bad("settlement", "Solana cannot be settled on yet")),
+        },
         config::Settlement::Facilitator { url, authorization, rpc_urls } => {
             let (url, authorization, rpc_urls) = (url.clone(), authorization.clone(), rpc_urls.clone());
-            ("facilitator", How::Facilitator { url, authorization, rpc_urls, depth })
+            ("facilitator", How::Facilitator { token, url, authorization, rpc_urls, depth: depth(network) })
         }
         config::Settlement::Simulated => ("simulated", How::Simulated),
     };
     let tls = tls::client(network.ca_file.as_deref()).map_err(|why| bad("ca_file", &why))?;
     let sellable = RwLock::new(Err("not checked yet".into()));
     Ok(Setup {
-        entry: Arc::new(Entry { token, settlement, safe_above: network.safe_above, gas: RwLock::default(), sellable }),
+        entry: Arc::new(Entry { requirement, settlement, safe_above: network.safe_above, gas: RwLock::default(), sellable }),
         how,
         tls,
     })
+}
+
+fn depth(network: &config::Network) -> Depth {
+    Depth { confirmations: network.confirmations, safe_above: network.safe_above }
+}
+
+/// What is needed to settle on an EVM network.
+fn purse(network: &config::Network, token: evm::token::Token, urls: &[String], key: &Secret) -> Result<Purse, ChainError> {
+    let bad = |field: &str, why: &str| ChainError::Config { network: network.id.clone(), field: field.into(), why: why.into() };
+    let key = PrivateKey::parse(key.expose()).map_err(|why| bad("settler_key", &why.to_string()))?;
+    if key.address() == token.pay_to {
+        return Err(bad("pay_to", "is the settler's own address; let the money go where no program holds the key"));
+    }
+    let (coin_usd, max_fee) = (network.coin_usd, network.max_fee_per_gas);
+    Ok(Purse { token, urls: urls.to_vec(), key, depth: depth(network), coin_usd, max_fee })
 }

@@ -2,11 +2,10 @@
 
 use serde_json::{Value, json};
 
-use super::evm::payload;
-use super::evm::verify::{self, Amounts};
-use super::payment::{Proof, identity};
-use super::{Refused, networks, reason};
+use super::payment::verify;
+use super::{Amounts, Refused, evm, reason, solana};
 use crate::clock::Timestamp;
+use crate::x402::names::Family;
 use crate::x402::{Payment, Requirements, Version};
 
 /// Judges a header against one requirement (of either version) without asking any chain:
@@ -17,8 +16,7 @@ pub fn judge(header: &str, wanted: &Value, now: Timestamp) -> Value {
         Ok(payment) => payment,
         Err(malformed) => return verdict(Err(Refused::Malformed(malformed.0)), &[], Value::Null, Value::Null),
     };
-    let decoded = decoded(&payment);
-    let payer = decoded["authorization"]["from"].clone();
+    let (decoded, payer) = decoded(&payment);
     let requirements = match Requirements::from_json(wanted) {
         Ok(requirements) => requirements,
         Err(malformed) => {
@@ -27,19 +25,14 @@ pub fn judge(header: &str, wanted: &Value, now: Timestamp) -> Value {
             return verdict(Err(refused), &[], payer, decoded);
         }
     };
-    match verify::verify(&payment, &requirements, Amounts::Exact, now) {
+    match verify(&payment, &requirements, Amounts::Exact, now) {
         Ok(verified) => {
             let mut decoded = decoded;
             decoded["payment_id"] = verified.id().to_string().into();
             let payer = Value::from(verified.payer_address());
-            match verified.proof {
-                Proof::Recovered => {
-                    let questions = ["asset_code", "payer_code", "authorization_state", "balance"];
-                    verdict(Ok(()), &questions, payer, decoded)
-                }
-                Proof::NeedsCode => {
-                    verdict(Err(verify::not_signed(&verified.authorization, &requirements)), &["payer_code"], payer, decoded)
-                }
+            match verified.unproven() {
+                None => verdict(Ok(()), verified.questions(), payer, decoded),
+                Some(refused) => verdict(Err(refused), &["payer_code"], payer, decoded),
             }
         }
         Err(refused) => verdict(Err(refused), &[], payer, decoded),
@@ -60,24 +53,21 @@ fn verdict(outcome: Result<(), Refused>, needs_chain: &[&str], payer: Value, dec
     })
 }
 
-fn decoded(payment: &Payment) -> Value {
+/// What a payment says, and who pays with it if it names somebody.
+fn decoded(payment: &Payment) -> (Value, Value) {
     let mut decoded = json!({
         "version": match payment.version { Version::V1 => 1, Version::V2 => 2 },
         "scheme": payment.scheme,
         "network": payment.network,
         "accepted": payment.accepted,
     });
-    if let Ok((authorization, signature)) = payload::parse(&payment.payload) {
-        let raw: Value = serde_json::from_str(payment.payload.get()).unwrap_or_default();
-        decoded["authorization"] = raw["authorization"].clone();
-        decoded["authorization"]["from"] = authorization.from.to_string().into();
-        decoded["authorization"]["to"] = authorization.to.to_string().into();
-        decoded["signature_bytes"] = signature.len().into();
-        if let (Some(chain_id), Some(token)) = (networks::chain_id(&payment.network), networks::known(&payment.network)) {
-            decoded["payment_id"] = identity(chain_id, token.asset, &authorization).to_string().into();
-        }
-    }
-    decoded
+    let (fields, payer) = match Family::of_network(&payment.network) {
+        Some(Family::Evm) => evm::show(payment),
+        Some(Family::Solana) => solana::show(payment),
+        None => return (decoded, Value::Null),
+    };
+    fields.into_iter().for_each(|(name, value)| decoded[name] = value);
+    (decoded, payer)
 }
 
 #[cfg(test)]

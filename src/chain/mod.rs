@@ -14,7 +14,6 @@ pub mod evm;
 mod facilitator;
 mod handle;
 mod judge;
-pub mod networks;
 mod open;
 mod payment;
 pub mod reason;
@@ -24,6 +23,9 @@ mod sign_in;
 mod simulated;
 pub mod solana;
 mod stakes;
+mod terms;
+mod token;
+mod witness;
 mod worker;
 
 use std::future::Future;
@@ -32,11 +34,12 @@ use std::pin::Pin;
 use crate::ids::PaymentId;
 
 pub use audit::{Audit, Counted, audit};
-pub use evm::verify::{Amounts, is_signed_for, verify};
+pub use evm::verify::is_signed_for;
 pub use handle::{Chains, NetworkStatus};
 pub use judge::judge;
-pub use payment::{Unreadable, VerifiedPayment, identify};
+pub use payment::{Unreadable, VerifiedPayment, identify, verify};
 pub use sign_in::{SignedIn, judge_sign_in, verify_sign_in};
+pub use terms::Amounts;
 
 /// Why a payment is not taken.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use tokio::time::{Duration, sleep};
 use tracing::{error, info};
 
-use super::evm::{hex, keccak, verify};
+use super::evm::{hex, keccak};
 use super::open::Hearing;
-use super::payment::{Proof, VerifiedPayment};
+use super::payment::VerifiedPayment;
 use super::{Attempt, Confirmation, Journal, JournalClosed, Refused, Settlement, reason};
 use crate::ids::PaymentId;
 
@@ -30,8 +30,8 @@ impl Simulated {
     }
 
     pub fn simulate(&self, payment: &VerifiedPayment) -> Result<(), Refused> {
-        if payment.proof == Proof::NeedsCode {
-            return Err(verify::not_signed(&payment.authorization, &payment.requirements));
+        if let Some(refused) = payment.unproven() {
+            return Err(refused);
         }
         if self.used.borrow().contains(&payment.id()) {
             return Err(Refused::Invalid { reason: reason::NONCE_USED, message: "this authorization was used already".into() });

@@ -81,17 +81,19 @@ pub(super) fn verify(
     let now = gateway.clock.now();
     let wanted = quote.wanted(gateway, &payment.network)?;
     let verified = chain::verify(payment, &wanted, quote.amounts, now).map_err(refused)?;
-    let what = match verified.valid_before() {
+    // Where a chain counts blocks instead of seconds, it is the chain that says whether there is time left.
+    let Some(end) = verified.valid_before() else { return Ok(verified) };
+    let what = match end {
         end if end < now.plus(SHORTEST_LIFE).plus(head_start) => "too short to settle it",
         end if end > now.plus(LONGEST_LIFE) => "longer than the day for which a payment is watched",
         _ => return Ok(verified),
     };
-    let message = lifetime(gateway, &verified, now, what);
+    let message = lifetime(gateway, end, now, what);
     Err(Error::new(Code::PaymentInvalid, message).reason(chain::reason::VALID_BEFORE))
 }
 
-fn lifetime(gateway: &Gateway, payment: &VerifiedPayment, now: Timestamp, what: &str) -> String {
-    let (end, now, offered) = (payment.valid_before().secs(), now.secs(), gateway.payments.max_timeout_seconds);
+fn lifetime(gateway: &Gateway, end: Timestamp, now: Timestamp, what: &str) -> String {
+    let (end, now, offered) = (end.secs(), now.secs(), gateway.payments.max_timeout_seconds);
     format!(
         "the authorization ends at {end} (validBefore), {} s from now, which is {what}; sign one that ends in {offered} s, as the \
          offer says",

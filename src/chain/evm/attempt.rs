@@ -8,7 +8,7 @@ use super::hex;
 use super::node::{self, Block};
 use super::settle::{Halt, Holdings, Settler};
 use super::transaction::{Signed, Transaction};
-use crate::chain::payment::VerifiedPayment;
+use super::verified::Verified;
 use crate::chain::rpc::RpcError;
 use crate::chain::stakes::Stake;
 use crate::chain::{Attempt, JournalClosed};
@@ -165,7 +165,7 @@ impl Settler {
     /// Signs the first transaction of a payment, or one with a new nonce when the last one's was used up by a stranger.
     pub(super) async fn send_first(
         &self,
-        payment: &VerifiedPayment,
+        payment: &Verified,
         tries: &mut Vec<Signed>,
         transaction: Transaction,
         pending: u64,
@@ -183,7 +183,7 @@ impl Settler {
     }
 
     /// Sends the newest transaction of a payment, once more if need be. The outcome is known from receipts only.
-    pub(super) async fn send_last(&self, payment: &VerifiedPayment, tries: &[Signed], progress: &mut Progress) {
+    pub(super) async fn send_last(&self, payment: &Verified, tries: &[Signed], progress: &mut Progress) {
         let Some(last) = tries.last() else { return };
         let id = payment.id();
         fault::point("broadcast.before");
@@ -212,7 +212,7 @@ impl Settler {
     /// Sends the same call again, at a higher fee where the cap allows it.
     pub(super) async fn replace(
         &self,
-        payment: &VerifiedPayment,
+        payment: &Verified,
         tries: &mut Vec<Signed>,
         place: Place,
         latest: &Block,
@@ -237,7 +237,7 @@ impl Settler {
     /// not, the stuck transaction is replaced by one that moves nothing.
     pub(super) async fn clear_line(
         &self,
-        payment: &VerifiedPayment,
+        payment: &Verified,
         tries: &mut Vec<Signed>,
         latest: &Block,
         progress: &mut Progress,
@@ -307,7 +307,7 @@ impl Settler {
 
     async fn send_bumped(
         &self,
-        payment: &VerifiedPayment,
+        payment: &Verified,
         tries: &mut Vec<Signed>,
         transaction: Transaction,
         fees: Fees,

@@ -17,9 +17,12 @@ mod node;
 pub mod payload;
 mod round;
 mod settle;
+mod shown;
 pub mod signature;
 mod simulate;
+pub mod token;
 pub mod transaction;
+mod verified;
 pub mod verify;
 mod watch;
 pub mod word;
@@ -31,7 +34,9 @@ use sha3::{Digest, Keccak256};
 pub(in crate::chain) use evidence::Depth;
 pub(in crate::chain) use ledger::{Ledger, Stands};
 pub(in crate::chain) use settle::{Purse, Settler};
+pub(in crate::chain) use shown::show;
 pub(in crate::chain) use transaction::Signed;
+pub(in crate::chain) use verified::{Proof, Verified, identify};
 
 /// keccak256, the hash of Ethereum.
 pub fn keccak(bytes: &[u8]) -> [u8; 32] {
