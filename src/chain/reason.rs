@@ -56,5 +56,5 @@ pub fn known(text: &str) -> Option<&'static str> {
         SETTLE,
         FACILITATOR,
     ];
-    ALL.into_iter().find(|code| *code == text)
+    ALL.into_iter().chain(super::solana::reason::ALL).find(|code| *code == text)
 }

@@ -56,7 +56,10 @@ pub async fn serve(worker: &Worker, call: Call) -> Result<Served, Refusal> {
     worker.upstreams.check(&model.upstreams, call.dialect)?;
     let quote = || Quote::new(gateway, &call.path, model, model.quote(&request.bound(model)));
     match call.credentials.payer(gateway) {
-        Ok(Via::Nobody) => Err(quote().required()),
+        Ok(Via::Nobody) => {
+            gateway.chains.freshen().await;
+            Err(quote().required())
+        }
         Ok(Via::Payment(payment)) => sell(worker, &call, &request, model, quote(), &payment).await,
         Ok(Via::Balance(payer)) => prepaid::sell(worker, &call, &request, model, payer).await,
         Err(error) if error.code == Code::InvalidPayment => Err(quote().refuse(error)),
@@ -133,7 +136,7 @@ fn at_the_earlier_price(
     payment: &Payment,
     error: &Error,
 ) -> Option<(VerifiedPayment, Model)> {
-    let about_the_amount = [chain::reason::VALUE_V1, chain::reason::VALUE_V2];
+    let about_the_amount = [chain::reason::VALUE_V1, chain::reason::VALUE_V2, chain::solana::reason::AMOUNT];
     error.reason.filter(|reason| about_the_amount.contains(reason))?;
     gateway.earlier.find(model, gateway.steady.now()).into_iter().find_map(|model| {
         let quote = Quote::new(gateway, &call.path, &model, model.quote(&request.bound(&model)));
