@@ -6,19 +6,19 @@ use std::time::Duration;
 use tokio::sync::{mpsc as channel, oneshot};
 use tracing::{info, warn};
 
-use super::evm::key::PrivateKey;
-use super::evm::{self, Depth, Purse};
-use super::token::Token;
-use super::worker::{self, Command, How, Setup};
+use super::setup::setup;
+use super::solana::{Age, Blockhash, Offers};
+use super::worker::{self, Command};
 use super::{Attempt, ChainError, Confirmation, Journal, Refused, Settlement, VerifiedPayment};
 use crate::clock::Clock;
-use crate::config::{self, Secret};
+use crate::config;
 use crate::money::Micros;
-use crate::tls;
-use crate::x402::{Requirements, names};
+use crate::x402::{self, Requirements, names};
 
 /// How long start-up waits for the first self-checks; a slow node is caught up with later.
 const FIRST_CHECK: Duration = Duration::from_secs(15);
+/// How long an offer waits for what it may as well leave out: a buyer can ask the chain for it, too.
+const FRESHENING: Duration = Duration::from_millis(1500);
 
 /// All networks that money is taken on. Cheap to clone. When the last clone is dropped the settlement thread ends, and
 /// what was open goes on from the journal at the next start.
@@ -32,6 +32,8 @@ pub struct Chains {
 pub(super) struct Entry {
     /// What every requirement on this network says; amount and timeout are left to the quote.
     pub requirement: Requirements,
+    /// What they say beside it, where that changes from offer to offer.
+    pub offers: Option<Offers>,
     settlement: &'static str,
     safe_above: Micros,
     gas: RwLock<Option<Micros>>,
@@ -94,6 +96,11 @@ pub struct NetworkStatus {
 }
 
 impl Entry {
+    pub fn new(requirement: Requirements, offers: Option<Offers>, settlement: &'static str, safe_above: Micros) -> Entry {
+        let sellable = RwLock::new(Err("not checked yet".into()));
+        Entry { requirement, offers, settlement, safe_above, gas: RwLock::default(), sellable }
+    }
+
     /// CAIP-2.
     pub fn network(&self) -> &str {
         &self.requirement.network
@@ -117,6 +124,13 @@ impl Entry {
     /// A settlement costs so much gas now.
     pub fn note_gas(&self, gas: Option<Micros>) {
         *self.gas.write().unwrap_or_else(PoisonError::into_inner) = gas;
+    }
+
+    /// Offers may name this blockhash.
+    pub fn note_blockhash(&self, blockhash: Blockhash) {
+        if let Some(offers) = &self.offers {
+            offers.note_blockhash(blockhash);
+        }
     }
 
     /// Nothing is sold until the next self-check that finds nothing wrong: a settlement or the self-check met `why`.
@@ -152,7 +166,7 @@ impl Chains {
     /// # Errors
     /// Only for what the operator must change; a network that fails its self-check is not offered and checked again.
     pub fn start(networks: &[config::Network], journal: Arc<dyn Journal>, clock: Clock) -> Result<Chains, ChainError> {
-        let setups = networks.iter().map(setup).collect::<Result<Vec<_>, _>>()?;
+        let setups = networks.iter().map(|network| setup(network, clock.now())).collect::<Result<Vec<_>, _>>()?;
         let networks: Arc<[_]> = setups.iter().map(|setup| setup.entry.clone()).collect();
         // Unbounded: a settlement that is owed is never refused; how many there are is bounded by the sales in flight.
         let (commands, inbox) = channel::unbounded_channel();
@@ -181,17 +195,52 @@ impl Chains {
         self.networks.iter().map(status).collect()
     }
 
-    /// The ways to pay `amount` now, in the order of the configuration: one per sellable network. Empty when there is none.
-    pub fn offer(&self, amount: Micros, max_timeout_seconds: u64) -> Vec<Requirements> {
-        let sellable = self.networks.iter().filter(|entry| entry.sellable().is_ok());
-        sellable.map(|entry| entry.requirement(amount, max_timeout_seconds)).collect()
+    /// Sees to it that the next offers name what a buyer would else have to ask the chain for. To be awaited before
+    /// [`Chains::offer`]; costs a round trip where nobody was offered anything for a while.
+    pub async fn freshen(&self) {
+        let ask = |entry: &Arc<Entry>| {
+            let age = entry.offers.as_ref().map(Offers::age).filter(|_| entry.sellable().is_ok())?;
+            let (tell, told) = oneshot::channel();
+            if age != Age::Fresh {
+                // Without the thread nothing is sold.
+                let _ = self.commands.send(Command::Freshen(entry.network().to_owned(), tell));
+            }
+            (age == Age::Stale).then_some(told)
+        };
+        let awaited: Vec<_> = self.networks.iter().filter_map(ask).collect();
+        // What does not come in time is left out of the offer.
+        let _ = tokio::time::timeout(FRESHENING, futures_util::future::join_all(awaited)).await;
     }
 
-    /// What a payment of `amount` on a network must look like, whether or not it can be sold on right now; `None` for a
-    /// network that is not configured. A copy of a known payment must be known while its network has trouble, too.
-    pub fn requirement(&self, network: &str, amount: Micros, max_timeout_seconds: u64) -> Option<Requirements> {
-        let entry = self.networks.iter().find(|entry| entry.network() == network)?;
-        Some(entry.requirement(amount, max_timeout_seconds))
+    /// The ways to pay `amount` now for `subject`, in the order of the configuration: one per sellable network. Empty when there
+    /// is none. The subject is what a payment buys, in the same words whenever the same is offered.
+    pub fn offer(&self, amount: Micros, max_timeout_seconds: u64, subject: &str) -> Vec<Requirements> {
+        let sellable = self.networks.iter().filter(|entry| entry.sellable().is_ok());
+        let offered = sellable.map(|entry| {
+            let requirement = entry.requirement(amount, max_timeout_seconds);
+            match &entry.offers {
+                Some(offers) => Requirements { extra: Some(offers.extra(subject)), ..requirement },
+                None => requirement,
+            }
+        });
+        offered.collect()
+    }
+
+    /// What a payment of `amount` for `subject` must look like on its network, whether or not it can be sold on right now;
+    /// `None` for a network that is not configured. A copy of a known payment must be known while its network has trouble, too.
+    pub fn requirement(
+        &self,
+        payment: &x402::Payment,
+        amount: Micros,
+        max_timeout_seconds: u64,
+        subject: &str,
+    ) -> Option<Requirements> {
+        let entry = self.networks.iter().find(|entry| entry.network() == payment.network)?;
+        let requirement = entry.requirement(amount, max_timeout_seconds);
+        Some(match &entry.offers {
+            Some(offers) => Requirements { extra: Some(offers.answered(payment, subject)), ..requirement },
+            None => requirement,
+        })
     }
 
     /// Asks the chain whether the payment would settle now.
@@ -251,44 +300,4 @@ impl Chains {
         let _ = self.commands.send(Command::Settle { payment, attempts, confirmed, tell });
         outcome
     }
-}
-
-fn setup(network: &config::Network) -> Result<Setup, ChainError> {
-    let token = Token::resolve(network)?;
-    let bad = |field: &str, why: &str| ChainError::Config { network: network.id.clone(), field: field.into(), why: why.into() };
-    let requirement = token.requirement().clone();
-    let (settlement, how) = match &network.settlement {
-        config::Settlement::Rpc { urls, .. } if urls.is_empty() => return Err(bad("rpc_urls", "is empty")),
-        config::Settlement::Rpc { urls, key } => match token {
-            Token::Evm(token) => ("rpc", How::Evm(purse(network, token, urls, key)?)),
-            Token::Solana(_) => return Err(bad("settlement", "Solana cannot be settled on yet")),
-        },
-        config::Settlement::Facilitator { url, authorization, rpc_urls } => {
-            let (url, authorization, rpc_urls) = (url.clone(), authorization.clone(), rpc_urls.clone());
-            ("facilitator", How::Facilitator { token, url, authorization, rpc_urls, depth: depth(network) })
-        }
-        config::Settlement::Simulated => ("simulated", How::Simulated),
-    };
-    let tls = tls::client(network.ca_file.as_deref()).map_err(|why| bad("ca_file", &why))?;
-    let sellable = RwLock::new(Err("not checked yet".into()));
-    Ok(Setup {
-        entry: Arc::new(Entry { requirement, settlement, safe_above: network.safe_above, gas: RwLock::default(), sellable }),
-        how,
-        tls,
-    })
-}
-
-fn depth(network: &config::Network) -> Depth {
-    Depth { confirmations: network.confirmations, safe_above: network.safe_above }
-}
-
-/// What is needed to settle on an EVM network.
-fn purse(network: &config::Network, token: evm::token::Token, urls: &[String], key: &Secret) -> Result<Purse, ChainError> {
-    let bad = |field: &str, why: &str| ChainError::Config { network: network.id.clone(), field: field.into(), why: why.into() };
-    let key = PrivateKey::parse(key.expose()).map_err(|why| bad("settler_key", &why.to_string()))?;
-    if key.address() == token.pay_to {
-        return Err(bad("pay_to", "is the settler's own address; let the money go where no program holds the key"));
-    }
-    let (coin_usd, max_fee) = (network.coin_usd, network.max_fee_per_gas);
-    Ok(Purse { token, urls: urls.to_vec(), key, depth: depth(network), coin_usd, max_fee })
 }

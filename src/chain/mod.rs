@@ -19,6 +19,7 @@ mod payment;
 pub mod reason;
 mod rounds;
 mod rpc;
+mod setup;
 mod sign_in;
 mod simulated;
 pub mod solana;

@@ -1,16 +1,26 @@
 //! Witness, the chain as it is asked about payments that somebody else submits, whatever its family.
 
 use super::client::JsonClient;
-use super::evm::{self, Depth, Stands};
+use super::evm::{self, Depth};
 use super::handle::Closed;
 use super::payment::{Transfer, VerifiedPayment};
 use super::token::Token;
-use super::{Confirmation, Settlement};
+use super::{Confirmation, Settlement, solana};
 use crate::clock::Timestamp;
 
 /// A network's nodes, only ever asked. A further family is one more arm.
 pub(super) enum Witness {
     Evm(evm::Ledger),
+    Solana(solana::Ledger),
+}
+
+/// Whether a transfer that was confirmed is still on the chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stands {
+    Final,
+    /// Its block can still be replaced.
+    Yet,
+    Not,
 }
 
 /// Said of a payment that was settled on another kind of chain than is asked.
@@ -22,8 +32,7 @@ impl Witness {
         match token {
             _ if urls.is_empty() => None,
             Token::Evm(token) => Some(Witness::Evm(evm::Ledger::new(client, urls, token))),
-            // Solana's nodes are not asked yet.
-            Token::Solana(_) => None,
+            Token::Solana(token) => Some(Witness::Solana(solana::Ledger::new(client, urls, token))),
         }
     }
 
@@ -35,7 +44,8 @@ impl Witness {
     pub async fn carried(&self, payment: &VerifiedPayment, tx: &str) -> Result<Option<(String, usize)>, String> {
         match (self, payment.transfer()) {
             (Witness::Evm(ledger), Transfer::Evm(payment)) => ledger.carried(payment, tx).await,
-            (Witness::Evm(_), Transfer::Solana(_)) => Err(ANOTHER_FAMILY.into()),
+            (Witness::Solana(ledger), Transfer::Solana(payment)) => ledger.carried(payment, tx).await,
+            (Witness::Evm(_), Transfer::Solana(_)) | (Witness::Solana(_), Transfer::Evm(_)) => Err(ANOTHER_FAMILY.into()),
         }
     }
 
@@ -46,6 +56,7 @@ impl Witness {
     pub async fn check(&self, now: Timestamp) -> Result<(), Closed> {
         match self {
             Witness::Evm(ledger) => ledger.check(now).await,
+            Witness::Solana(ledger) => ledger.check(now).await,
         }
     }
 
@@ -56,6 +67,18 @@ impl Witness {
     pub async fn agree_on_time(&self, now: Timestamp) -> Result<(), Closed> {
         match self {
             Witness::Evm(ledger) => ledger.agree_on_time(now).await,
+            Witness::Solana(ledger) => ledger.agree_on_time(now).await,
+        }
+    }
+
+    /// The blockhash that offers may name, on chains that have such.
+    ///
+    /// # Errors
+    /// Why no node could say.
+    pub async fn blockhash(&self) -> Result<Option<solana::Blockhash>, String> {
+        match self {
+            Witness::Evm(_) => Ok(None),
+            Witness::Solana(ledger) => ledger.blockhash().await.map(Some),
         }
     }
 
@@ -66,7 +89,8 @@ impl Witness {
     pub async fn stands(&self, payment: &VerifiedPayment, found: &Confirmation) -> Result<Stands, String> {
         match (self, payment.transfer()) {
             (Witness::Evm(ledger), Transfer::Evm(payment)) => ledger.stands(payment, found).await,
-            (Witness::Evm(_), Transfer::Solana(_)) => Err(ANOTHER_FAMILY.into()),
+            (Witness::Solana(ledger), Transfer::Solana(payment)) => ledger.stands(payment, found).await,
+            (Witness::Evm(_), Transfer::Solana(_)) | (Witness::Solana(_), Transfer::Evm(_)) => Err(ANOTHER_FAMILY.into()),
         }
     }
 
@@ -78,7 +102,8 @@ impl Witness {
     pub async fn verdict(&self, payment: &VerifiedPayment, tx: Option<&str>, depth: Depth) -> Result<Option<Settlement>, String> {
         match (self, payment.transfer()) {
             (Witness::Evm(ledger), Transfer::Evm(payment)) => ledger.verdict(payment, tx, depth).await,
-            (Witness::Evm(_), Transfer::Solana(_)) => Err(ANOTHER_FAMILY.into()),
+            (Witness::Solana(ledger), Transfer::Solana(payment)) => ledger.verdict(payment, tx, depth.safe_above).await,
+            (Witness::Evm(_), Transfer::Solana(_)) | (Witness::Solana(_), Transfer::Evm(_)) => Err(ANOTHER_FAMILY.into()),
         }
     }
 }

@@ -9,17 +9,16 @@ use tokio::task::{LocalSet, spawn_local};
 use tracing::{error, info};
 
 use super::client::JsonClient;
-use super::evm::{Depth, Purse, Settler, Signed};
+use super::evm::{self, Signed};
 use super::facilitator::Facilitator;
 use super::handle::Entry;
 use super::open::{Asked, Hearing, Open};
 use super::payment::Transfer;
+use super::setup::{How, Setup};
 use super::simulated::Simulated;
-use super::token::Token;
 use super::witness::Witness;
-use super::{Attempt, Confirmation, Journal, JournalClosed, Refused, Settlement, VerifiedPayment, reason};
+use super::{Attempt, Confirmation, Journal, JournalClosed, Refused, Settlement, VerifiedPayment, reason, solana};
 use crate::clock::Clock;
-use crate::config::Secret;
 
 /// Between self-checks of a network that cannot be sold on.
 const CHECK_FAILING: Duration = Duration::from_secs(15);
@@ -31,6 +30,8 @@ pub(super) enum Command {
     Simulate(VerifiedPayment, oneshot::Sender<Result<(), Refused>>),
     /// Whether the clock of this network (CAIP-2) and ours agree.
     Agree(String, oneshot::Sender<Result<(), Refused>>),
+    /// To look for what offers on this network (CAIP-2) may name.
+    Freshen(String, oneshot::Sender<()>),
     Settle {
         payment: VerifiedPayment,
         attempts: Vec<Attempt>,
@@ -39,31 +40,10 @@ pub(super) enum Command {
     },
 }
 
-/// One network before its client exists, which cannot leave the thread.
-pub(super) struct Setup {
-    pub entry: Arc<Entry>,
-    pub how: How,
-    /// Whom to believe over TLS.
-    pub tls: rustls::ClientConfig,
-}
-
-/// Who settles.
-pub(super) enum How {
-    /// Our own transactions, on an EVM network.
-    Evm(Purse),
-    Facilitator {
-        token: Token,
-        url: String,
-        authorization: Option<Secret>,
-        rpc_urls: Vec<String>,
-        depth: Depth,
-    },
-    Simulated,
-}
-
 #[derive(Clone)]
 enum Back {
-    Evm(Rc<Settler>),
+    Evm(Rc<evm::Settler>),
+    Solana(Rc<solana::Settler>),
     Facilitator(Rc<Facilitator>),
     Simulated(Rc<Simulated>),
 }
@@ -107,14 +87,15 @@ fn network(setup: Setup, journal: &Arc<dyn Journal>, clock: &Clock) -> Network {
     let client = JsonClient::new(setup.tls);
     let (journal, clock, entry) = (journal.clone(), clock.clone(), setup.entry.clone());
     let back = match setup.how {
-        How::Evm(purse) => Back::Evm(Rc::new(Settler::new(client, entry, purse, journal, clock))),
+        How::Evm(purse) => Back::Evm(Rc::new(evm::Settler::new(client, entry, purse, journal, clock))),
+        How::Solana(purse) => Back::Solana(Rc::new(solana::Settler::new(client, entry, purse, journal, clock))),
         How::Facilitator { token, url, authorization, rpc_urls, depth } => {
             let network = token.requirement().network.clone();
             let witness = Witness::new(client.clone(), rpc_urls, token);
-            let facilitator = Facilitator { client, url, authorization, witness, depth, network, journal, clock };
+            let facilitator = Facilitator { client, url, authorization, witness, depth, network, entry, journal, clock };
             Back::Facilitator(Rc::new(facilitator))
         }
-        How::Simulated => Back::Simulated(Rc::new(Simulated::new(journal))),
+        How::Simulated => Back::Simulated(Rc::new(Simulated::new(entry, journal))),
     };
     Network { entry: setup.entry, back }
 }
@@ -140,6 +121,13 @@ async fn serve(networks: &[Network], mut inbox: channel::UnboundedReceiver<Comma
                     let _ = tell.send(network.agree_on_time().await);
                 });
             }
+            Command::Freshen(name, tell) => {
+                let Some(network) = named(&name).cloned() else { continue };
+                spawn_local(async move {
+                    network.freshen().await;
+                    let _ = tell.send(());
+                });
+            }
             Command::Settle { payment, attempts, confirmed, tell } => match find(&payment) {
                 Some(network) => network.settle(&open, payment, attempts, confirmed, tell),
                 None => error!(
@@ -163,6 +151,10 @@ impl Network {
                 Transfer::Evm(payment) => settler.simulate(payment).await,
                 Transfer::Solana(_) => Err(Refused::Unavailable(ANOTHER_FAMILY.into())),
             },
+            Back::Solana(settler) => match payment.transfer() {
+                Transfer::Solana(payment) => settler.simulate(payment).await,
+                Transfer::Evm(_) => Err(Refused::Unavailable(ANOTHER_FAMILY.into())),
+            },
             Back::Facilitator(facilitator) => {
                 let (clocks, verdict) = futures_util::future::join(self.agree_on_time(), facilitator.simulate(payment)).await;
                 clocks.and(verdict)
@@ -175,10 +167,20 @@ impl Network {
     async fn agree_on_time(&self) -> Result<(), Refused> {
         match &self.back {
             Back::Evm(settler) => settler.agree_on_time().await,
+            Back::Solana(settler) => settler.agree_on_time().await,
             Back::Facilitator(facilitator) => facilitator.agree_on_time().await,
             Back::Simulated(_) => Ok(()),
         }
         .map_err(|why| self.entry.closing(why))
+    }
+
+    async fn freshen(&self) {
+        match &self.back {
+            Back::Evm(_) => {}
+            Back::Solana(settler) => settler.freshen().await,
+            Back::Facilitator(facilitator) => facilitator.freshen().await,
+            Back::Simulated(simulated) => simulated.freshen(),
+        }
     }
 
     fn settle(
@@ -196,7 +198,7 @@ impl Network {
                 // Read before the task starts: commands are in order, tasks are not.
                 let tries = match &self.back {
                     Back::Evm(settler) => settler.restore(&attempts),
-                    Back::Facilitator(_) | Back::Simulated(_) => Vec::new(),
+                    Back::Solana(_) | Back::Facilitator(_) | Back::Simulated(_) => Vec::new(),
                 };
                 spawn_local(self.clone().pursue(payment, attempts, tries, confirmed, hearing));
             }
@@ -219,6 +221,10 @@ impl Network {
                     Transfer::Evm(payment) => settler.run(payment, std::mem::take(&mut tries), known, &hearing).await,
                     Transfer::Solana(_) => return error!(payment = %payment.id(), "{ANOTHER_FAMILY}; it stays open"),
                 },
+                Back::Solana(settler) => match payment.transfer() {
+                    Transfer::Solana(payment) => settler.run(payment, &attempts, known, &hearing).await,
+                    Transfer::Evm(_) => return error!(payment = %payment.id(), "{ANOTHER_FAMILY}; it stays open"),
+                },
                 Back::Facilitator(facilitator) => facilitator.run(&payment, resumed, known, &hearing).await,
                 Back::Simulated(simulated) => simulated.run(&payment, &attempts, known, &hearing).await,
             };
@@ -232,8 +238,12 @@ impl Network {
     async fn check(&self) {
         let outcome = match &self.back {
             Back::Evm(settler) => settler.check().await,
+            Back::Solana(settler) => settler.check().await,
             Back::Facilitator(facilitator) => facilitator.check().await,
-            Back::Simulated(_) => Ok(()),
+            Back::Simulated(simulated) => {
+                simulated.freshen();
+                Ok(())
+            }
         };
         match outcome {
             Ok(()) => self.entry.sell(),

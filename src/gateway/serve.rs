@@ -57,7 +57,10 @@ pub async fn serve(worker: &Worker, call: Call) -> Result<Served, Refusal> {
     worker.upstreams.check(&model.upstreams, call.dialect)?;
     let quote = || Quote::new(gateway, &call.path, model, model.quote(&request.bound(model)));
     match call.credentials.payer(gateway) {
-        Ok(Via::Nobody) => Err(quote().required()),
+        Ok(Via::Nobody) => {
+            gateway.chains.freshen().await;
+            Err(quote().required())
+        }
         Ok(Via::Payment(payment)) => sell(worker, &call, &request, model, quote(), &payment).await,
         Ok(Via::Balance(payer)) => prepaid::sell(worker, &call, &request, model, payer).await,
         Err(error) if error.code == Code::InvalidPayment => Err(quote().refuse(error)),

@@ -60,7 +60,7 @@ pub(super) fn enter<'a>(
     quote: &Quote,
     payment: &x402::Payment,
 ) -> Result<(Turn<'a>, Option<Payment>), Error> {
-    let id = chain::identify(payment, &quote.wanted(gateway, &payment.network)?).map_err(refused)?;
+    let id = chain::identify(payment, &quote.wanted(gateway, payment)?).map_err(refused)?;
     let turn = gateway.running.enter(id)?;
     let row = gateway.ledger.payment(id).map_err(|denied| ledger_unavailable(&denied.to_string()))?;
     Ok((turn, row.filter(|row| row.state != State::Voided)))
@@ -80,7 +80,7 @@ pub(super) fn verify(
     head_start: Duration,
 ) -> Result<VerifiedPayment, Error> {
     let now = gateway.clock.now();
-    let wanted = quote.wanted(gateway, &payment.network)?;
+    let wanted = quote.wanted(gateway, payment)?;
     let verified = chain::verify(payment, &wanted, quote.amounts, now).map_err(refused)?;
     // Where a chain counts blocks instead of seconds, it is the chain that says whether there is time left.
     let Some(end) = verified.valid_before() else { return Ok(verified) };

@@ -46,6 +46,7 @@ const HARDCODED: &str = "sdk_hardcoded_token_name";
 /// Without a payment the offer, as `payment_required`. Nothing is credited or taken for any refusal but
 /// `settlement_pending`, after which the payment is credited as soon as its chain has it.
 pub async fn top_up(gateway: &Arc<Gateway>, call: &TopUp) -> Result<ToppedUp, Refusal> {
+    gateway.chains.freshen().await;
     let quote = Quote::top_up(gateway, &call.path);
     if gateway.chains.networks().is_empty() {
         return Err(Error::new(Code::NotConfigured, "no payment network is configured here, so nothing can be paid").into());
@@ -173,7 +174,7 @@ fn told(gateway: &Gateway, quote: &Quote, payment: &Payment, error: Error) -> Er
         (other, _) => other,
     };
     let error = Error { code, ..error };
-    let Ok(wanted) = quote.wanted(gateway, &payment.network) else { return error };
+    let Ok(wanted) = quote.wanted(gateway, payment) else { return error };
     let about = error.reason.map(about);
     if about == Some(About::Requirements) && is_for_another_token(payment, &wanted) {
         return Error { code: Code::UnsupportedToken, ..error };

@@ -9,6 +9,7 @@ use super::verified::Verified;
 use crate::chain::client::JsonClient;
 use crate::chain::handle::Closed;
 use crate::chain::rpc::{Rpc, RpcError};
+use crate::chain::witness::Stands;
 use crate::chain::{Confirmation, Settlement};
 use crate::clock::Timestamp;
 
@@ -16,15 +17,6 @@ use crate::clock::Timestamp;
 pub struct Ledger {
     node: Node,
     token: Token,
-}
-
-/// Whether a transfer that was confirmed is still on the chain.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stands {
-    Final,
-    /// Its block can still be replaced.
-    Yet,
-    Not,
 }
 
 impl Ledger {

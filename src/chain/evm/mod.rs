@@ -32,7 +32,7 @@ pub use node::{read_block, read_bytes, read_number, read_quantity, read_receipt}
 use sha3::{Digest, Keccak256};
 
 pub(in crate::chain) use evidence::Depth;
-pub(in crate::chain) use ledger::{Ledger, Stands};
+pub(in crate::chain) use ledger::Ledger;
 pub(in crate::chain) use settle::{Purse, Settler};
 pub(in crate::chain) use shown::show;
 pub(in crate::chain) use transaction::Signed;

@@ -35,9 +35,13 @@ pub const MEMO: &str = "invalid_exact_svm_payload_memo_mismatch";
 pub const SIMULATION: &str = "invalid_exact_svm_transaction_simulation_failed";
 /// The transaction landed and failed.
 pub const TRANSACTION: &str = "invalid_exact_svm_transaction_failed";
+/// The transaction is on the chain already, for an earlier sale.
+pub const DUPLICATE: &str = "duplicate_settlement";
+/// The blockhash that it names is too old, so it can land no more. This word is ours.
+pub const EXPIRED: &str = "invalid_exact_svm_transaction_expired";
 
 /// All of them.
-pub const ALL: [&str; 27] = [
+pub const ALL: [&str; 29] = [
     SCHEME,
     NETWORK,
     NO_FEE_PAYER,
@@ -65,4 +69,6 @@ pub const ALL: [&str; 27] = [
     MEMO,
     SIMULATION,
     TRANSACTION,
+    DUPLICATE,
+    EXPIRED,
 ];

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::anvil::Wallet;
 use crate::http::Request;
 use crate::process::run;
+use crate::solana::Solana;
 use crate::{installed, sdk, tests_dir};
 
 /// A published client library, unmodified.
@@ -38,7 +39,17 @@ impl Client {
     /// Buys once and returns what the buyer saw: `status`, `text`, `receipt`, `receipt_headers`, `request_id`,
     /// `balance_remaining`, `chunks`, `payment` (the header it sent) and `body`. Panics when the library gave up.
     pub fn buy(self, order: &Order) -> Value {
+        self.run(order, self.command())
+    }
+
+    /// The same with a wallet of Solana, whose library asks the chain's own node for what it signs.
+    pub fn buy_on(self, chain: &Solana, order: &Order) -> Value {
         let mut command = self.command();
+        command.env("SOLANA_RPC_URL", chain.url());
+        self.run(order, command)
+    }
+
+    fn run(self, order: &Order, mut command: Command) -> Value {
         command.env("BASE_URL", order.base_url).env("ROUTE", order.route).env("BODY", order.body);
         command.env("PRIVATE_KEY", order.wallet.key).env("MAX_VALUE_USD", order.max_value_usd);
         let (code, stdout, stderr) = run(command, "");
@@ -80,6 +91,17 @@ pub fn sign_entries(entries: &[Value]) -> Vec<Value> {
     let input = Value::from(entries).to_string();
     let (code, stdout, stderr) = run(node("sign.mjs"), &input);
     assert_eq!(code, 0, "sign.mjs failed:\n{stderr}");
+    stdout.lines().map(|line| serde_json::from_str(line).expect("one JSON object per line")).collect()
+}
+
+/// Signs, as npm `@x402/svm` does, what each of `requirements` (entries of a version 2 offer) asks of a wallet of Solana; each
+/// comes back as `{v2, v1, transaction}` where `v2` and `v1` are header values and the transaction is base64.
+pub fn sign_on(chain: &Solana, wallet: Wallet, requirements: &[Value]) -> Vec<Value> {
+    let entries: Vec<_> = requirements.iter().map(|wanted| json!({ "key": wallet.key, "requirements": wanted })).collect();
+    let mut command = node("sign-solana.mjs");
+    command.env("SOLANA_RPC_URL", chain.url());
+    let (code, stdout, stderr) = run(command, &Value::from(entries).to_string());
+    assert_eq!(code, 0, "sign-solana.mjs failed:\n{stderr}");
     stdout.lines().map(|line| serde_json::from_str(line).expect("one JSON object per line")).collect()
 }
 

@@ -6,6 +6,7 @@
 pub mod account;
 pub mod anvil;
 pub mod buyer;
+pub mod chain;
 pub mod facilitator;
 pub mod http;
 pub mod line;
