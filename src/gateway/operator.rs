@@ -215,11 +215,13 @@ fn key(id: &str) -> Result<KeyId, Error> {
     KeyId::parse(id).ok_or_else(|| wrong("a key's id is key_ and 32 digits of hex"))
 }
 
-/// `0x…` or `evm:0x…`.
+/// `0x…` or `evm:0x…`, base58 or `solana:` and base58.
 fn wallet(text: &str) -> Result<AccountId, Error> {
-    let address = Address::typed(text.strip_prefix("evm:").unwrap_or(text));
-    let say = "an account is a wallet's address, 0x and 40 digits of hex; in mixed case its EIP-55 checksum must be right";
-    address.map(|address| AccountId::Evm(address.0)).ok_or_else(|| wrong(say))
+    let evm = || Address::typed(text.strip_prefix("evm:").unwrap_or(text)).map(|address| AccountId::Evm(address.0));
+    let solana = || AccountId::from_solana_address(text.strip_prefix("solana:").unwrap_or(text));
+    let say = "an account is a wallet's address: 0x and 40 digits of hex, whose EIP-55 checksum must be right in mixed case, or \
+               a Solana address in base58";
+    evm().or_else(solana).ok_or_else(|| wrong(say))
 }
 
 fn wrong(message: impl Into<String>) -> Error {

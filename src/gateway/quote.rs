@@ -48,7 +48,7 @@ impl Quote {
         gateway.chains.requirement(payment, self.amount, timeout, &self.subject).ok_or_else(|| {
             let offered: Vec<_> = self.offer.accepts.iter().map(|entry| entry.network.as_str()).collect();
             let message = format!("payments on {network:?} are not taken here; pay on {}", offered.join(" or "));
-            Error::new(Code::PaymentInvalid, message).reason(reason::NETWORK)
+            Error::new(Code::PaymentInvalid, message).reason(reason::network(network))
         })
     }
 

@@ -12,7 +12,8 @@ use super::settle::{self, Waited};
 use super::trust::Watch;
 use super::{Credentials, Gateway, Refusal, Worker, prepaid};
 use crate::catalogue::Model;
-use crate::chain::{self, Confirmation, VerifiedPayment};
+use crate::chain::reason::{About, about};
+use crate::chain::{Confirmation, VerifiedPayment};
 use crate::config::Order;
 use crate::dialect::{Dialect, Meter, Request};
 use crate::error::{Code, Error};
@@ -136,8 +137,7 @@ fn at_the_earlier_price(
     payment: &Payment,
     error: &Error,
 ) -> Option<(VerifiedPayment, Model)> {
-    let about_the_amount = [chain::reason::VALUE_V1, chain::reason::VALUE_V2, chain::solana::reason::AMOUNT];
-    error.reason.filter(|reason| about_the_amount.contains(reason))?;
+    error.reason.filter(|reason| about(reason) == About::Amount)?;
     gateway.earlier.find(model, gateway.steady.now()).into_iter().find_map(|model| {
         let quote = Quote::new(gateway, &call.path, &model, model.quote(&request.bound(&model)));
         Some((settle::verify(gateway, &quote, payment, gateway.payments.settle_after).ok()?, model))

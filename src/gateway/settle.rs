@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 use super::payer::malformed;
 use super::quote::Quote;
 use super::{Gateway, LEDGER_STOPPED, Refusal};
+use crate::chain::reason::{About, about};
 use crate::chain::{self, Chains, Confirmation, Refused, Settlement, VerifiedPayment};
 use crate::clock::Timestamp;
 use crate::error::{Code, Error};
@@ -102,7 +103,7 @@ fn lifetime(gateway: &Gateway, end: Timestamp, now: Timestamp, what: &str) -> St
 }
 
 pub(super) fn is_about_time(error: &Error) -> bool {
-    error.reason.is_some_and(|reason| [chain::reason::VALID_BEFORE, chain::reason::VALID_AFTER].contains(&reason))
+    error.reason.is_some_and(|reason| about(reason) == About::Time)
 }
 
 /// A refusal for a payment's times: they may be right, and our clock wrong.

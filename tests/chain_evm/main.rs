@@ -74,7 +74,7 @@ fn fresh_nonce() -> [u8; 32] {
 
 impl Shop {
     fn offer(&self, amount: u64, seconds: u64) -> Requirements {
-        self.chains.offer(Micros::new(amount), seconds).remove(0)
+        self.chains.offer(Micros::new(amount), seconds, "a call").remove(0)
     }
 
     fn pay(&self, wallet: Wallet, amount: u64, seconds: u64) -> VerifiedPayment {
@@ -448,7 +448,7 @@ fn the_second_node_is_asked_when_the_first_is_down() {
 fn what_is_not_the_chain_token_and_purse_we_think_is_not_sold_on() {
     let why = |change: &dyn Fn(&mut Network)| {
         let shop = open_with(Anvil::start(84532), Arc::default(), change);
-        assert!(shop.chains.offer(Micros::ONE, 300).is_empty());
+        assert!(shop.chains.offer(Micros::ONE, 300, "a call").is_empty());
         shop.chains.networks()[0].sellable.clone().unwrap_err()
     };
     assert!(why(&|network| network.id = "eip155:8453".into()).contains("chain 84532"));

@@ -12,6 +12,7 @@ pub mod payload;
 pub mod reason;
 mod settle;
 mod shown;
+pub mod signature;
 mod status;
 pub mod token;
 pub mod transaction;
