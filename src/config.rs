@@ -296,7 +296,7 @@ fn network(row: &file::Network, folder: &Path, env: &dyn Fn(&str) -> Option<Stri
     let key = |field: &str| format!("network {:?}, {field}", row.id);
     let id =
         names::caip2(&row.id).ok_or_else(|| bad(key("id"), "unknown network; write a built-in name such as base, or CAIP-2"))?;
-    if !id.starts_with("eip155:") {
+    if !id.starts_with("eip155:") && !id.starts_with("solana:") {
         return Err(bad(key("id"), "only EVM networks can be sold on yet"));
     }
     let settlement = match row.settlement {

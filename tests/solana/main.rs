@@ -1,0 +1,5 @@
+//! Selling to Solana wallets: the real clients, the official facilitator, trouble, floods of copies, and a wallet of each family.
+
+mod clients;
+mod offer;
+mod shop;
