@@ -372,6 +372,10 @@ impl Settler {
         progress.missed = 0;
         // Past its last block nobody takes it any more; until that is final it may still turn up.
         let due = progress.sent_at.is_none_or(|at| at.elapsed() >= RESEND);
+        if due && progress.sent_at.is_some() {
+            // It takes a second where all is well: perhaps this node passes nothing on, or does not hear what others have.
+            pass_over();
+        }
         if due && look.confirmed <= ours.last_height {
             fault::point("resend.before");
             self.send(payment, ours, progress).await;

@@ -39,6 +39,7 @@ class Chain:
         self.slot_ms, self.started, self.base, self.extra = slot_ms, time.monotonic(), 1000, 0
         self.slot, self.hashes, self.by_hash = self.base - 1, deque(), {}
         self.landed = OrderedDict()  # signature -> record
+        self.messages = set()  # those of the landed: a node knows them again whoever signed
         self.queue = []  # (due slot, transaction): accepted and not landed yet
         self.sent = 0  # sendTransaction calls that were taken
         self.faults = {"dropSends": 0, "delaySlots": 0, "failRequests": 0, "httpStatus": 0, "latencyMs": 0, "paused": 0}
@@ -56,6 +57,9 @@ class Chain:
         self.by_hash[blockhash] = self.slot
         if len(self.hashes) > 301:
             self.by_hash.pop(self.hashes.popleft()[1])
+        clock = self.svm.get_clock()
+        clock.slot, clock.unix_timestamp = self.slot, int(time.time())
+        self.svm.set_clock(clock)
 
     def tick(self):
         """Brings the slots up to the wall clock, and lands what is due. Slots and blocks are one here."""
@@ -64,9 +68,6 @@ class Chain:
             self.slot = want - 320
         while self.slot < want:
             self.next_slot()
-            clock = self.svm.get_clock()
-            clock.slot, clock.unix_timestamp = self.slot, int(time.time())
-            self.svm.set_clock(clock)
             if self.faults["paused"]:
                 continue
             for item in [item for item in self.queue if item[0] <= self.slot]:
@@ -90,7 +91,7 @@ class Chain:
         failed = lambda error: {"err": error, "logs": [], "unitsConsumed": 0}
         if check_age and not self.is_fresh(transaction):
             return failed("BlockhashNotFound")
-        if str(transaction.signatures[0]) in self.landed:
+        if bytes(transaction.message) in self.messages:
             return failed("AlreadyProcessed")
         machine = self.svm
         if not check_signatures and not self.is_signed(transaction):
@@ -122,7 +123,7 @@ class Chain:
 
     def execute(self, transaction):
         signature, keys = str(transaction.signatures[0]), transaction.message.account_keys
-        if signature in self.landed:
+        if bytes(transaction.message) in self.messages:
             return
         before = [self.svm.get_account(key) for key in keys]
         lamports, tokens = [self.lamports(key) for key in keys], self.token_balances(keys)
@@ -130,6 +131,7 @@ class Chain:
         error, meta = outcome.get("err"), outcome.get("meta", outcome)
         if error in DROPPED:
             return
+        self.messages.add(bytes(transaction.message))
         self.landed[signature] = {
             "slot": self.slot,
             "err": error,
@@ -148,6 +150,7 @@ class Chain:
     def undo(self, signature):
         """A fork without this transaction wins: what it did has not happened, and it may land again."""
         record = self.landed.pop(signature)
+        self.messages.discard(bytes(read(record["bytes"]).message))
         for key, account in record["accounts"]:
             if account is not None and not account.executable:
                 self.svm.set_account(key, account)

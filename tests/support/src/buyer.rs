@@ -107,10 +107,16 @@ pub fn sign_on(chain: &Solana, wallet: Wallet, requirements: &[Value]) -> Vec<Va
 
 /// Sends `count` copies of a request in the same moment; returns the status and the raw answer of each.
 pub fn send_copies(address: &str, request: &Request, count: usize) -> Vec<(u16, String)> {
+    send_at_once(address, &vec![request; count])
+}
+
+/// Sends all requests in the same moment; returns the status and the raw answer of each.
+pub fn send_at_once(address: &str, requests: &[&Request]) -> Vec<(u16, String)> {
     let (host, port) = address.split_once(':').expect("HOST:PORT");
     let port: u16 = port.parse().expect("a port is a number");
-    let bytes = base64::engine::general_purpose::STANDARD.encode(request.bytes(address));
-    let input = json!({ "host": host, "port": port, "request": bytes, "count": count }).to_string();
+    let bytes = |request: &&Request| base64::engine::general_purpose::STANDARD.encode(request.bytes(address));
+    let requests: Vec<_> = requests.iter().map(bytes).collect();
+    let input = json!({ "host": host, "port": port, "requests": requests }).to_string();
     let (code, stdout, stderr) = run(node("copies.mjs"), &input);
     assert_eq!(code, 0, "copies.mjs failed:\n{stderr}");
     let outcome = |line: &str| {

@@ -1,0 +1,7 @@
+//! Selling to Solana wallets: the real clients, the official facilitator, trouble, floods of copies, and a wallet of each family.
+
+mod clients;
+mod facilitator;
+mod offer;
+mod races;
+mod shop;
