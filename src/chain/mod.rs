@@ -9,6 +9,7 @@
 //! ```
 
 mod audit;
+pub mod buyer;
 mod client;
 pub mod evm;
 mod facilitator;

@@ -10,14 +10,10 @@ use super::payload::Authorization;
 use super::signature;
 use super::token;
 use super::word::Word;
+use crate::chain::buyer::Unpayable;
 use crate::clock::Timestamp;
 use crate::x402::sign_in::{Family, Message};
 use crate::x402::{Requirements, Resource, encode};
-
-/// Why a requirement cannot be paid by this buyer.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("this offer cannot be paid: {0}")]
-pub struct Unpayable(pub String);
 
 /// Signs `offer` and returns the version 2 payment header (`PAYMENT-SIGNATURE`). `nonce` must be 32 fresh random bytes;
 /// the authorization lives from 1970 until `now` plus the offer's timeout, as x402 clients write it.

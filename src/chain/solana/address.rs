@@ -122,6 +122,12 @@ impl SettlerKey {
         SettlerKey(SigningKey::from_bytes(seed))
     }
 
+    /// The text that [`SettlerKey::parse`] reads.
+    pub fn export(&self) -> Zeroizing<String> {
+        let bytes = Zeroizing::new(self.0.to_keypair_bytes());
+        Zeroizing::new(bs58::encode(&bytes[..]).into_string())
+    }
+
     /// The account this key speaks for.
     pub fn address(&self) -> Pubkey {
         Pubkey(self.0.verifying_key().to_bytes())

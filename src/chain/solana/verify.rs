@@ -16,6 +16,9 @@ use crate::chain::{Refused, reason as common};
 use crate::clock::Timestamp;
 use crate::x402::{Payment, Requirements, Version};
 
+#[cfg(test)]
+mod tests;
+
 /// Digits of USDC behind the point.
 const DECIMALS: u8 = 6;
 
