@@ -2,7 +2,10 @@
 
 mod both;
 mod clients;
+#[cfg(feature = "fault-points")]
+mod deaths;
 mod facilitator;
 mod offer;
 mod races;
 mod shop;
+mod trouble;

@@ -181,9 +181,9 @@ impl Settler {
                 None => (self.land(payment, &mut cosigned, hearing).await?, false),
             };
             if !known {
-                fault::point("confirm.before");
+                fault::point("solana.confirm.before");
                 self.journal.settled(id, outcome.clone()).await?;
-                fault::point("confirm.after");
+                fault::point("solana.confirm.after");
             }
             hearing.tell(&outcome);
             let confirmation = match outcome {
@@ -200,16 +200,16 @@ impl Settler {
             };
             match self.watch(payment, ours).await {
                 Watched::Final => {
-                    fault::point("final.before");
+                    fault::point("solana.final.before");
                     self.journal.finalized(id);
-                    fault::point("final.after");
+                    fault::point("solana.final.after");
                     return Ok(());
                 }
                 Watched::Vanished => {
                     warn!(payment = %id, tx = %confirmation.tx, "a confirmed transfer vanished; sending it again");
-                    fault::point("reorg.before");
+                    fault::point("solana.reorg.before");
                     self.journal.unconfirmed(id);
-                    fault::point("reorg.after");
+                    fault::point("solana.reorg.after");
                     hearing.take_back();
                 }
             }
@@ -287,9 +287,9 @@ impl Settler {
             return Ok(None);
         }
         let ours = Cosigned::sign(payment, &self.key, trial.last_height);
-        fault::point("sign.before");
+        fault::point("solana.sign.before");
         self.journal.signed(payment.id(), ours.attempt()).await?;
-        fault::point("sign.after");
+        fault::point("solana.sign.after");
         let ours = cosigned.insert(ours);
         self.send(payment, ours, progress).await;
         Ok(None)
@@ -298,9 +298,9 @@ impl Settler {
     /// Hands the one transaction of a payment to the node, once more if need be. What came of it is known from the chain only.
     async fn send(&self, payment: &Verified, ours: &Cosigned, progress: &mut Progress) {
         progress.sent_at = Some(Instant::now());
-        fault::point("broadcast.before");
+        fault::point("solana.broadcast.before");
         let outcome = self.node.send(&ours.raw).await;
-        fault::point("broadcast.after");
+        fault::point("solana.broadcast.after");
         self.journal.sent(payment.id());
         match outcome {
             Ok(()) => debug!(payment = %payment.id(), tx = %name(&ours.signature), "sent"),
@@ -377,9 +377,9 @@ impl Settler {
             pass_over();
         }
         if due && look.confirmed <= ours.last_height {
-            fault::point("resend.before");
+            fault::point("solana.resend.before");
             self.send(payment, ours, progress).await;
-            fault::point("resend.after");
+            fault::point("solana.resend.after");
         }
         None
     }
