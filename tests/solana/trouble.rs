@@ -57,7 +57,8 @@ fn a_payment_whose_blockhash_ends_in_the_queue_has_failed_and_took_nothing() {
     shop.chain.drop_sends(0);
     assert_eq!((shop.earned(), shop.chain.landed().len()), (0, 0));
     assert_eq!(shop.chain.lamports(SETTLER), 1_000_000_000, "and cost no fee");
-    let fresh = shop.pay(CHAT, &body);
+    let requirements = shop.requirements_of_now(CHAT, &body);
+    let fresh = shop.sign(BUYER, requirements);
     assert_eq!(shop.buy(CHAT, &body, &fresh).status, 200, "a new one buys");
     shop.close(CHARGE);
 }
