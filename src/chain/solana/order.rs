@@ -54,7 +54,10 @@ impl Order {
     pub fn read(message: &Message) -> Result<Order, Refused> {
         let instructions = message.instructions();
         if !INSTRUCTIONS.contains(&instructions.len()) {
-            let say = format!("the transaction has {} instructions, and a payment has 3 to 7", instructions.len());
+            let say = format!(
+                "the transaction has {} instructions, and a payment has 3 to 7; sign what x402 clients write",
+                instructions.len()
+            );
             return Err(invalid(reason::INSTRUCTIONS, say));
         }
         fee(message, instructions)?;
@@ -78,18 +81,22 @@ fn setting<'a, const N: usize>(message: &Message, instruction: &'a Instruction, 
 /// What the transaction would cost us, whether or not it succeeds.
 fn fee(message: &Message, instructions: &[Instruction]) -> Result<(), Refused> {
     let units = setting(message, &instructions[0], SET_COMPUTE_UNIT_LIMIT).map(|bytes| u32::from_le_bytes(*bytes));
-    let units = units.ok_or_else(|| invalid(reason::COMPUTE_LIMIT, "the first instruction is not SetComputeUnitLimit"))?;
+    let units = units.ok_or_else(|| {
+        invalid(reason::COMPUTE_LIMIT, "the first instruction is not SetComputeUnitLimit; x402 clients write one there")
+    })?;
     if units > MOST_UNITS {
-        let say = format!("the transaction may compute {units} units, and at most {MOST_UNITS} are paid for");
+        let say = format!("the transaction may compute {units} units, and at most {MOST_UNITS} are paid for; ask for less");
         return Err(invalid(reason::COMPUTE_LIMIT_TOO_HIGH, say));
     }
     let price = setting(message, &instructions[1], SET_COMPUTE_UNIT_PRICE).map(|bytes| u64::from_le_bytes(*bytes));
-    let price = price.ok_or_else(|| invalid(reason::COMPUTE_PRICE, "the second instruction is not SetComputeUnitPrice"))?;
+    let price = price.ok_or_else(|| {
+        invalid(reason::COMPUTE_PRICE, "the second instruction is not SetComputeUnitPrice; x402 clients write one there")
+    })?;
     let signatures = LAMPORTS_PER_SIGNATURE * u128::from(message.header().required_signatures);
     let lamports = signatures + (u128::from(units) * u128::from(price)).div_ceil(MICRO_LAMPORTS);
     if lamports > MOST_LAMPORTS {
         let say = format!(
-            "the transaction costs {lamports} lamports at {price} micro-lamports per unit, and at most {MOST_LAMPORTS} are paid for"
+            "the transaction costs {lamports} lamports at {price} micro-lamports per unit, and at most {MOST_LAMPORTS} are paid for; offer less"
         );
         return Err(invalid(reason::COMPUTE_PRICE_TOO_HIGH, say));
     }
@@ -103,7 +110,7 @@ fn transfer(message: &Message, instruction: &Instruction) -> Result<Order, Refus
         Some(Pubkey::TOKEN_2022) => {
             return Err(none("the third instruction is of Token-2022, whose tokens are not taken here; USDC is not one of them"));
         }
-        _ => return Err(none("the third instruction is not TransferChecked of the token program")),
+        _ => return Err(none("the third instruction is not TransferChecked of the token program; x402 clients write it there")),
     }
     // Further accounts would be the signers of a shared wallet.
     let accounts: Option<Vec<_>> = instruction.accounts.iter().map(|position| message.key(*position)).collect();
@@ -117,7 +124,9 @@ fn transfer(message: &Message, instruction: &Instruction) -> Result<Order, Refus
             let amount = u64::from_le_bytes(*amount);
             Ok(Order { source, mint, destination, authority, amount, decimals, memo: None })
         }
-        _ => Err(none("the third instruction is not TransferChecked from one account to another by one owner")),
+        _ => Err(none(
+            "the third instruction is not TransferChecked from one account to another by one owner; x402 clients write it there",
+        )),
     }
 }
 
@@ -128,7 +137,7 @@ fn rest(message: &Message, instructions: &[Instruction]) -> Result<Option<String
         match message.key(instruction.program) {
             Some(Pubkey::LIGHTHOUSE) => {}
             Some(Pubkey::MEMO) if memo.is_some() => {
-                return Err(invalid(reason::MEMO_COUNT, "the transaction has more than one memo"));
+                return Err(invalid(reason::MEMO_COUNT, "the transaction has more than one memo; write the one of the offer"));
             }
             Some(Pubkey::MEMO) => {
                 let text = std::str::from_utf8(&instruction.data).ok().filter(|text| text.len() <= MEMO_BYTES);
@@ -137,8 +146,9 @@ fn rest(message: &Message, instructions: &[Instruction]) -> Result<Option<String
             }
             other => {
                 let program = other.map_or("a program that cannot be told".to_owned(), |program| program.to_string());
-                let say =
-                    format!("behind the transfer stands an instruction of {program}; only a memo and guards of wallets may");
+                let say = format!(
+                    "behind the transfer stands an instruction of {program}; only a memo and guards of wallets may: leave it out"
+                );
                 return Err(invalid(unknown, say));
             }
         }

@@ -93,7 +93,7 @@ fn signers(transaction: &Transaction, wanted: &Requirements) -> Result<(), Refus
     }
     let [_, payer] = message.signers() else {
         let say = format!(
-            "{} signatures are asked for, and a payment has two: the fee payer's and the payer's",
+            "{} signatures are asked for, and a payment has two, the fee payer's and the payer's; sign with one wallet",
             message.signers().len()
         );
         return Err(invalid(reason::SIGNERS, say));
@@ -116,10 +116,13 @@ fn ends(order: &Order, transaction: &Transaction, mint: Pubkey, pay_to: Pubkey) 
         return Err(invalid(reason::SIGNATURE, say));
     }
     if order.mint != mint {
-        return Err(invalid(reason::MINT, format!("the token {} is paid, and {mint} is asked", order.mint)));
+        return Err(invalid(
+            reason::MINT,
+            format!("the token {} is paid, and {mint} is asked; sign the offer in PAYMENT-REQUIRED", order.mint),
+        ));
     }
     if order.decimals != DECIMALS {
-        let say = format!("the transfer says that the token has {} decimals, and it has {DECIMALS}", order.decimals);
+        let say = format!("the transfer says that the token has {} decimals, and it has {DECIMALS}; write that", order.decimals);
         return Err(invalid(reason::MINT, say));
     }
     if associated_token_account(&pay_to, &mint, &Pubkey::TOKEN) != Some(order.destination) {
@@ -159,7 +162,7 @@ fn bound(order: &Order, wanted: &Requirements, version: Version) -> Result<Optio
             Err(invalid(reason::MEMO, say))
         }
         (None, Version::V2) => {
-            Err(invalid(reason::MEMO_COUNT, format!("the transaction has no memo, and {offered:?} was offered")))
+            Err(invalid(reason::MEMO_COUNT, "the transaction has no memo; sign the offer with the memo of its `extra`"))
         }
         (None, Version::V1) => {
             let mut extra = wanted.extra.clone();
