@@ -235,8 +235,8 @@ impl Settler {
         cosigned: &mut Option<Cosigned>,
         hearing: &Hearing,
     ) -> Result<Settlement, JournalClosed> {
-        let mut progress = Progress::default();
-        progress.stake = cosigned.is_some().then(|| self.stakes.hold(payment.source(), payment.amount()));
+        let stake = cosigned.is_some().then(|| self.stakes.hold(payment.source(), payment.amount()));
+        let mut progress = Progress { stake, ..Progress::default() };
         let mut pause = FIRST_PAUSE;
         // What its buyer was told, while nothing is proven yet.
         let mut told = None;
