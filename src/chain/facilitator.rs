@@ -146,7 +146,7 @@ impl Facilitator {
         let id = payment.id();
         if !resumed {
             // The hash is not known before; the entry says that money may move from now on.
-            self.journal.signed(id, Attempt { tx: String::new(), raw: Vec::new(), gas_nonce: 0 }).await?;
+            self.journal.signed(id, Attempt { tx: String::new(), raw: Vec::new(), bound_to: 0 }).await?;
         }
         self.journal.sent(id);
         // A request of unknown outcome may have settled, and then the next one is told "already used".

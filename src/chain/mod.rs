@@ -52,7 +52,7 @@ pub enum Refused {
     Invalid { reason: &'static str, message: String },
     /// We cannot tell or cannot settle right now: 503, never a 402, because a buyer who is asked again pays twice.
     Unavailable(String),
-    /// The chain's clock and ours disagree by more than two minutes, so times cannot be judged: 503 `clock_skew`. The text
+    /// The chain's clock and ours disagree by minutes, so times cannot be judged: 503 `clock_skew`. The text
     /// says to the operator which way and by how much.
     ClockSkew(String),
 }
@@ -60,26 +60,28 @@ pub enum Refused {
 /// One signed transaction that may land for a payment.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Attempt {
-    /// `0x` and the hash, known before it is sent. Empty for a request to a facilitator, whose hash is not known before.
+    /// Its name on its chain (EVM: `0x` and the hash; Solana: our signature in base58), known before it is sent. Empty for a request to a facilitator, whose hash is not known before.
     pub tx: String,
     /// The bytes to send, and to send again. Empty when somebody else signs.
     pub raw: Vec<u8>,
-    /// The settler's transaction count that these bytes use up.
-    pub gas_nonce: u64,
+    /// What ties the bytes to their chain's course. EVM: the settler's transaction count that they use up. Solana: the last
+    /// block height at which they can land.
+    pub bound_to: u64,
 }
 
 impl std::fmt::Debug for Attempt {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         // The raw bytes carry the payer's signature.
-        f.debug_struct("Attempt").field("tx", &self.tx).field("gas_nonce", &self.gas_nonce).finish_non_exhaustive()
+        f.debug_struct("Attempt").field("tx", &self.tx).field("bound_to", &self.bound_to).finish_non_exhaustive()
     }
 }
 
 /// Where a transfer was found on its chain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Confirmation {
-    /// `0x` and the hash; of somebody else's transaction if that one carried the payment.
+    /// Its name there; of somebody else's transaction if that one carried the payment.
     pub tx: String,
+    /// EVM: the number of its block. Solana: its slot.
     pub block: u64,
 }
 

@@ -92,7 +92,7 @@ impl Simulated {
             Transfer::Solana(_) => bs58::encode([hash, id.0].concat()).into_string(),
         };
         if !resumed {
-            self.journal.signed(id, Attempt { tx: tx.clone(), raw: Vec::new(), gas_nonce: 0 }).await?;
+            self.journal.signed(id, Attempt { tx: tx.clone(), raw: Vec::new(), bound_to: 0 }).await?;
         }
         self.used.borrow_mut().insert(id);
         self.journal.sent(id);

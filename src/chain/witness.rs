@@ -10,8 +10,8 @@ use crate::clock::Timestamp;
 
 /// A network's nodes, only ever asked. A further family is one more arm.
 pub(super) enum Witness {
-    Evm(evm::Ledger),
-    Solana(solana::Ledger),
+    Evm(Box<evm::Ledger>),
+    Solana(Box<solana::Ledger>),
 }
 
 /// Whether a transfer that was confirmed is still on the chain.
@@ -31,8 +31,8 @@ impl Witness {
     pub fn new(client: JsonClient, urls: Vec<String>, token: Token) -> Option<Witness> {
         match token {
             _ if urls.is_empty() => None,
-            Token::Evm(token) => Some(Witness::Evm(evm::Ledger::new(client, urls, token))),
-            Token::Solana(token) => Some(Witness::Solana(solana::Ledger::new(client, urls, token))),
+            Token::Evm(token) => Some(Witness::Evm(Box::new(evm::Ledger::new(client, urls, token)))),
+            Token::Solana(token) => Some(Witness::Solana(Box::new(solana::Ledger::new(client, urls, token)))),
         }
     }
 

@@ -118,8 +118,7 @@ pub(super) fn resume(ledger: &Ledger, chains: &Chains) {
             tracing::error!(payment = %id, "the record of an open payment cannot be read; it is left as it is");
             continue;
         };
-        let attempts =
-            row.attempts.into_iter().map(|a| chain::Attempt { tx: a.tx, raw: a.raw, gas_nonce: a.gas_nonce }).collect();
+        let attempts = row.attempts.into_iter().map(|a| chain::Attempt { tx: a.tx, raw: a.raw, bound_to: a.bound_to }).collect();
         let confirmed = row.confirmed.map(|(tx, block)| Confirmation { tx, block });
         tracing::info!(payment = %id, state = ?row.state, "going on with a payment of an earlier run");
         fault::point("resume.before");

@@ -189,7 +189,7 @@ fn many_payments_at_once_all_arrive_and_no_gas_nonce_is_used_twice() {
     let outcomes: Vec<_> = payments.iter().map(|payment| shop.chains.settle(payment.clone())).collect();
     outcomes.into_iter().for_each(|outcome| drop(confirmed(wait(outcome))));
     assert_eq!(shop.received(), 40 * PRICE);
-    let mut nonces: Vec<_> = shop.journal.attempts().iter().map(|attempt| attempt.gas_nonce).collect();
+    let mut nonces: Vec<_> = shop.journal.attempts().iter().map(|attempt| attempt.bound_to).collect();
     nonces.sort_unstable();
     assert_eq!(nonces, (0..40).collect::<Vec<_>>());
 }
@@ -379,7 +379,7 @@ fn a_voided_claim_is_never_sent_and_its_nonce_goes_to_the_next() {
     shop.journal.crash.store(NEVER, SeqCst);
     let next = shop.pay(BUYER, PRICE, 300);
     confirmed(shop.settle(&next));
-    assert_eq!((shop.received(), shop.journal.attempts()[0].gas_nonce), (PRICE, 0));
+    assert_eq!((shop.received(), shop.journal.attempts()[0].bound_to), (PRICE, 0));
 }
 
 #[test]

@@ -179,3 +179,31 @@ fn what_is_lost_after_start_closes_the_network_and_no_payment_is_called_bad_for_
         assert_eq!((shop.node.sends(), shop.node.usdc_balance(OTHER_BUYER)), (0, RICHES));
     }
 }
+
+#[test]
+fn a_vanished_transfer_that_can_land_no_more_is_a_loss_that_the_journal_hears_of() {
+    let shop = open();
+    let payment = shop.pay(BUYER, PRICE);
+    let confirmation = confirmed(shop.settle(&payment));
+    shop.node.drop_sends(10_000);
+    shop.node.undo(&confirmation.tx);
+    eventually("we notice", || shop.journal.told().contains(&Told::Unconfirmed(payment.id())));
+    shop.node.expire();
+    let failed = |told: &Told| matches!(told, Told::Settled(_, Settlement::Failed { reason: reason::EXPIRED, .. }));
+    eventually("it is proven", || shop.journal.told().last().is_some_and(failed));
+    assert_eq!((shop.received(), shop.node.usdc_balance(BUYER), shop.node.landed().len()), (0, RICHES, 0));
+}
+
+#[test]
+fn a_start_on_what_was_confirmed_only_watches_it() {
+    let shop = open();
+    let payment = shop.pay(BUYER, PRICE);
+    let confirmation = confirmed(shop.settle(&payment));
+    let (attempts, sends) = (shop.journal.attempts(), shop.node.sends());
+    drop(shop.chains);
+    let shop = open_with(shop.node, Arc::default(), |_| {});
+    drop(shop.chains.resume(payment.clone(), attempts, Some(confirmation)));
+    shop.node.finalize();
+    eventually("it is final", || shop.journal.told() == [Told::Finalized(payment.id())]);
+    assert_eq!((shop.node.sends(), shop.received()), (sends, PRICE), "nothing was sent, and nothing said twice");
+}

@@ -1,6 +1,5 @@
 //! What an offer says to a Solana wallet, and what a payment that answers another one gets.
 
-use farebox_rig::http::Request;
 use farebox_rig::solana::{BUYER, PAY_TO, SETTLER};
 
 use crate::shop::{CHARGE, CHAT, MESSAGES, Shop, USAGE, body};
@@ -70,14 +69,8 @@ fn an_offer_after_a_long_silence_names_a_blockhash_that_lives() {
     let body = body(USAGE, false);
     shop.requirements(CHAT, &body);
     shop.chain.expire();
-    // The one of before is too old by the chain's count, and still young by the clock: the next look finds the new one.
-    let wanted = Request::post(CHAT, &*body);
-    farebox_rig::process::eventually("offers are fresh again", || {
-        let offer = shop.server.send(&wanted).decoded("payment-required").unwrap()["accepts"][0].clone();
-        let asked = serde_json::json!([offer["extra"]["recentBlockhash"], { "commitment": "processed" }]);
-        shop.chain.rpc("isBlockhashValid", asked)["value"] == true
-    });
-    let payment = shop.pay(CHAT, &body);
+    let requirements = shop.requirements_of_now(CHAT, &body);
+    let payment = shop.sign(BUYER, requirements);
     assert_eq!(shop.buy(CHAT, &body, &payment).status, 200);
     shop.close(CHARGE);
 }

@@ -5,6 +5,7 @@ use std::fs;
 use farebox_rig::anvil::Wallet;
 use farebox_rig::buyer::sign_on;
 use farebox_rig::http::{Answer, Request};
+use farebox_rig::process::eventually;
 use farebox_rig::server::{Books, INPUT_PRICE, MODEL, OUTPUT_PRICE, Server, Settings};
 use farebox_rig::solana::{BUYER, PAY_TO, SETTLER, Solana};
 use farebox_rig::upstream::{UPSTREAM_KEY, Upstream};
@@ -59,6 +60,17 @@ impl Shop {
         let answer = self.server.send(&Request::post(route, body));
         assert_eq!(answer.status, 402, "an unpaid request gets an offer: {}", answer.text());
         answer.decoded("payment-required").expect("a 402 carries PAYMENT-REQUIRED")["accepts"][0].clone()
+    }
+
+    /// The same, after a test has moved the chain's time: what was offered before is young by the clock only.
+    pub fn requirements_of_now(&self, route: &str, body: &str) -> Value {
+        let mut offer = Value::Null;
+        eventually("offers name a blockhash that lives", || {
+            offer = self.requirements(route, body);
+            let asked = json!([offer["extra"]["recentBlockhash"], { "commitment": "processed" }]);
+            self.chain.rpc("isBlockhashValid", asked)["value"] == true
+        });
+        offer
     }
 
     /// Signs, as the honest buyer, for what the server asks.

@@ -354,7 +354,7 @@ pub(super) fn gas_cap(chain_id: u64, wallet: bool) -> u64 {
 }
 
 fn attempt(signed: &Signed) -> Attempt {
-    Attempt { tx: hex::encode(&signed.hash), raw: signed.raw.clone(), gas_nonce: signed.transaction.nonce }
+    Attempt { tx: hex::encode(&signed.hash), raw: signed.raw.clone(), bound_to: signed.transaction.nonce }
 }
 
 /// Nodes agree on words, not on codes. Whatever is not clearly a refusal may have been taken.

@@ -36,7 +36,7 @@ impl Cosigned {
 
     /// What the journal keeps.
     pub fn attempt(&self) -> Attempt {
-        Attempt { tx: name(&self.signature), raw: self.raw.clone(), gas_nonce: self.last_height }
+        Attempt { tx: name(&self.signature), raw: self.raw.clone(), bound_to: self.last_height }
     }
 
     /// Reads back what the journal kept. `None` for bytes that are not this payment's, signed by its fee payer.
@@ -45,7 +45,7 @@ impl Cosigned {
         let signature = *transaction.signatures.first()?;
         let message = &transaction.message;
         let ours = *message == payment.transaction().message && message.fee_payer().signed(message.bytes(), &signature);
-        ours.then(|| Cosigned { raw: attempt.raw.clone(), signature, last_height: attempt.gas_nonce })
+        ours.then(|| Cosigned { raw: attempt.raw.clone(), signature, last_height: attempt.bound_to })
     }
 }
 

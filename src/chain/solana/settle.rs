@@ -13,7 +13,7 @@ use super::node::{Level, Node};
 use super::reason;
 use super::status::{Look, Status, name};
 use super::token::Token;
-use super::trial::{self, Trouble};
+use super::trial::{self, Passed, Trouble};
 use super::verified::Verified;
 use crate::chain::client::JsonClient;
 use crate::chain::handle::{Closed, Entry};
@@ -149,15 +149,27 @@ impl Settler {
     }
 
     pub async fn simulate(&self, payment: &Verified) -> Result<(), Refused> {
-        self.node.any(|| trial::attempt(&self.node, &self.token, self.fee_payer(), payment)).await.map(|_| ()).map_err(
-            |trouble| match trouble {
-                Trouble::Refused(refused) => refused,
-                Trouble::Ours(why) => {
-                    self.entry.close(why.clone());
-                    Refused::Unavailable(why)
-                }
-            },
-        )
+        let refused = match self.attempt(payment).await {
+            Ok(_) => return Ok(()),
+            Err(refused) => refused,
+        };
+        if matches!(refused, Refused::Invalid { reason: reason::EXPIRED, .. }) {
+            // It may have been our offer that was too old.
+            self.freshen().await;
+        }
+        Err(refused)
+    }
+
+    /// Tries the payment, on each node until one knows enough. Trouble of our own closes the network.
+    async fn attempt(&self, payment: &Verified) -> Result<Passed, Refused> {
+        let tried = self.node.any(|| trial::attempt(&self.node, &self.token, self.fee_payer(), payment)).await;
+        tried.map_err(|trouble| match trouble {
+            Trouble::Refused(refused) => refused,
+            Trouble::Ours(why) => {
+                self.entry.close(why.clone());
+                Refused::Unavailable(why)
+            }
+        })
     }
 
     /// Settles a payment, or goes on where the journal left it, and watches it until it is final. Those who wait hear the
@@ -181,9 +193,9 @@ impl Settler {
                 None => (self.land(payment, &mut cosigned, hearing).await?, false),
             };
             if !known {
-                fault::point("confirm.before");
+                fault::point("solana.confirm.before");
                 self.journal.settled(id, outcome.clone()).await?;
-                fault::point("confirm.after");
+                fault::point("solana.confirm.after");
             }
             hearing.tell(&outcome);
             let confirmation = match outcome {
@@ -198,18 +210,18 @@ impl Settler {
                 error!(payment = %id, "a confirmed payment has no transaction of ours; it stays open");
                 return Ok(());
             };
-            match self.watch(payment, ours).await {
+            match self.watch(payment, ours, &confirmation).await {
                 Watched::Final => {
-                    fault::point("final.before");
+                    fault::point("solana.final.before");
                     self.journal.finalized(id);
-                    fault::point("final.after");
+                    fault::point("solana.final.after");
                     return Ok(());
                 }
                 Watched::Vanished => {
                     warn!(payment = %id, tx = %confirmation.tx, "a confirmed transfer vanished; sending it again");
-                    fault::point("reorg.before");
+                    fault::point("solana.reorg.before");
                     self.journal.unconfirmed(id);
-                    fault::point("reorg.after");
+                    fault::point("solana.reorg.after");
                     hearing.take_back();
                 }
             }
@@ -223,8 +235,8 @@ impl Settler {
         cosigned: &mut Option<Cosigned>,
         hearing: &Hearing,
     ) -> Result<Settlement, JournalClosed> {
-        let mut progress = Progress::default();
-        progress.stake = cosigned.is_some().then(|| self.stakes.hold(payment.source(), payment.amount()));
+        let stake = cosigned.is_some().then(|| self.stakes.hold(payment.source(), payment.amount()));
+        let mut progress = Progress { stake, ..Progress::default() };
         let mut pause = FIRST_PAUSE;
         // What its buyer was told, while nothing is proven yet.
         let mut told = None;
@@ -270,26 +282,21 @@ impl Settler {
         cosigned: &mut Option<Cosigned>,
         progress: &mut Progress,
     ) -> Result<Option<Ended>, Halt> {
-        let tried = self.node.any(|| trial::attempt(&self.node, &self.token, self.fee_payer(), payment)).await;
-        let trial = match tried {
-            Ok(trial) => trial,
-            Err(Trouble::Ours(why)) => {
-                self.entry.close(why.clone());
-                return Err(Halt::Trouble(why));
-            }
-            Err(Trouble::Refused(Refused::Unavailable(why) | Refused::ClockSkew(why))) => return Err(Halt::Trouble(why)),
-            Err(Trouble::Refused(Refused::Malformed(message))) => return Ok(Some(failed(common::INVALID_PAYLOAD, message))),
-            Err(Trouble::Refused(Refused::Invalid { reason, message })) => return Ok(Some(failed(reason, message))),
+        let passed = match self.attempt(payment).await {
+            Ok(passed) => passed,
+            Err(Refused::Unavailable(why) | Refused::ClockSkew(why)) => return Err(Halt::Trouble(why)),
+            Err(Refused::Malformed(message)) => return Ok(Some(failed(common::INVALID_PAYLOAD, message))),
+            Err(Refused::Invalid { reason, message }) => return Ok(Some(failed(reason, message))),
         };
-        progress.stake = self.stakes.claim(payment.source(), payment.amount(), trial.balance, trial.slot);
+        progress.stake = self.stakes.claim(payment.source(), payment.amount(), passed.balance, passed.slot);
         if progress.stake.is_none() {
             debug!(payment = %payment.id(), "waits: the wallet's other transfers under way may leave nothing for this one");
             return Ok(None);
         }
-        let ours = Cosigned::sign(payment, &self.key, trial.last_height);
-        fault::point("sign.before");
+        let ours = Cosigned::sign(payment, &self.key, passed.last_height);
+        fault::point("solana.sign.before");
         self.journal.signed(payment.id(), ours.attempt()).await?;
-        fault::point("sign.after");
+        fault::point("solana.sign.after");
         let ours = cosigned.insert(ours);
         self.send(payment, ours, progress).await;
         Ok(None)
@@ -298,9 +305,9 @@ impl Settler {
     /// Hands the one transaction of a payment to the node, once more if need be. What came of it is known from the chain only.
     async fn send(&self, payment: &Verified, ours: &Cosigned, progress: &mut Progress) {
         progress.sent_at = Some(Instant::now());
-        fault::point("broadcast.before");
+        fault::point("solana.broadcast.before");
         let outcome = self.node.send(&ours.raw).await;
-        fault::point("broadcast.after");
+        fault::point("solana.broadcast.after");
         self.journal.sent(payment.id());
         match outcome {
             Ok(()) => debug!(payment = %payment.id(), tx = %name(&ours.signature), "sent"),
@@ -377,15 +384,15 @@ impl Settler {
             pass_over();
         }
         if due && look.confirmed <= ours.last_height {
-            fault::point("resend.before");
+            fault::point("solana.resend.before");
             self.send(payment, ours, progress).await;
-            fault::point("resend.after");
+            fault::point("solana.resend.after");
         }
         None
     }
 
     /// Returns when the transfer is final or gone.
-    async fn watch(&self, payment: &Verified, ours: &Cosigned) -> Watched {
+    async fn watch(&self, payment: &Verified, ours: &Cosigned, found: &Confirmation) -> Watched {
         let mut missed = 0;
         loop {
             sleep(self.node.in_step(WATCH)).await;
@@ -397,6 +404,8 @@ impl Settler {
                     return Watched::Final;
                 }
                 Some(status) if status.succeeded => missed = 0,
+                // A node that is behind has not seen it yet.
+                None if look.slot < found.block => self.node.pass_over(asking),
                 // It is gone, or failed on the fork that won. Only a second look counts, by another node if there is one.
                 Some(_) | None if missed + 1 >= MISSES => return Watched::Vanished,
                 Some(_) | None => {

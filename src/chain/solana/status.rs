@@ -18,6 +18,8 @@ type Wanted = rounds::Wanted<[u8; 64], Look>;
 pub struct Look {
     /// `None` when the node has never seen it in a block, as far back as it remembers.
     pub status: Option<Status>,
+    /// Up to which slot it had looked.
+    pub slot: u64,
     /// Blocks that two thirds of the stake have voted for.
     pub confirmed: u64,
     /// Blocks that cannot be replaced any more.
@@ -64,8 +66,10 @@ async fn looks(rpc: &Rpc, signatures: &[[u8; 64]]) -> Asked<Vec<Look>> {
         <[Asked<Value>; 3]>::try_from(rpc.batch(calls).await?).map_err(|_| nonsense("a batch"))?;
     let confirmed = node::read_number(&confirmed?, "getBlockHeight")?;
     let finalized = node::read_number(&finalized?, "getBlockHeight")?;
-    let statuses = read_statuses(&statuses?, signatures.len())?;
-    Ok(statuses.into_iter().map(|status| Look { status, confirmed, finalized }).collect())
+    let answer = statuses?;
+    let slot = node::read_number(&answer["context"]["slot"], "getSignatureStatuses")?;
+    let statuses = read_statuses(&answer, signatures.len())?;
+    Ok(statuses.into_iter().map(|status| Look { status, slot, confirmed, finalized }).collect())
 }
 
 /// The name of a transaction: its first signature in base58.
