@@ -9,3 +9,4 @@ mod offer;
 mod races;
 mod shop;
 mod trouble;
+mod wallet;

@@ -189,9 +189,12 @@ impl SignIn {
         let text = |field: &str| value(field).map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned));
         let required = |field: &str| text(field).unwrap_or_default();
         let kind = if on_solana(self.wallet) { "Solana" } else { "Ethereum" };
-        let mut out =
-            format!("{} wants you to sign in with your {kind} account:\n{}\n\n", required("domain"), required("address"));
-        out.extend(text("statement").map(|statement| format!("{statement}\n")));
+        let mut out = format!("{} wants you to sign in with your {kind} account:\n{}\n", required("domain"), required("address"));
+        out.extend(match text("statement") {
+            Some(statement) => Some(format!("\n{statement}\n")),
+            // EIP-4361 keeps the empty line of a statement that is not there, and Solana's libraries do not.
+            None => (!on_solana(self.wallet)).then(|| "\n".to_owned()),
+        });
         let lines = [
             ("URI", "uri"),
             ("Version", "version"),
