@@ -273,6 +273,16 @@ fn the_payer_alone_signs_and_pays_from_its_own_account_into_ours() {
     assert_eq!(changed(|parts| parts.instructions[TRANSFER].data[9] = 9), reason::MINT, "decimals");
 }
 
+/// An honest message beside which one account stands in a table on the chain, where nobody sees it.
+#[test]
+fn nobody_takes_part_unseen() {
+    let bytes = honest().message().bytes().to_vec();
+    let table = [&bytes[..bytes.len() - 1], &[1], &[8; 32], &[1, 0, 0]].concat();
+    let transaction = buyer::sign(Message::parse(&table).unwrap(), &payer());
+    let judged = verify(&presented(&transaction, &offer()), &offer(), Amounts::Exact, NOW);
+    assert_eq!(reason_of(judged), reason::LOOK_UP_TABLE);
+}
+
 #[test]
 fn the_amount_is_the_price_or_within_what_a_top_up_may_be() {
     let paid = |amount: u64| {
