@@ -8,4 +8,5 @@ mod facilitator;
 mod offer;
 mod races;
 mod shop;
+mod simulated;
 mod trouble;
