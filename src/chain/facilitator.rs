@@ -267,11 +267,15 @@ impl Facilitator {
 
     /// Looks for the blockhash that offers name, where the chain can be asked.
     pub async fn freshen(&self) {
-        let Some(witness) = &self.witness else { return };
+        // Without a chain to ask there is never one.
+        let Some(witness) = &self.witness else { return self.entry.note_silence() };
         match witness.blockhash().await {
             Ok(Some(blockhash)) => self.entry.note_blockhash(blockhash),
             Ok(None) => {}
-            Err(why) => debug!(network = self.network, "no blockhash for offers: {why}"),
+            Err(why) => {
+                self.entry.note_silence();
+                debug!(network = self.network, "no blockhash for offers: {why}");
+            }
         }
     }
 

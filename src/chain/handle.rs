@@ -126,6 +126,13 @@ impl Entry {
         *self.gas.write().unwrap_or_else(PoisonError::into_inner) = gas;
     }
 
+    /// There was no blockhash to be had just now.
+    pub fn note_silence(&self) {
+        if let Some(offers) = &self.offers {
+            offers.note_silence();
+        }
+    }
+
     /// Offers may name this blockhash.
     pub fn note_blockhash(&self, blockhash: Blockhash) {
         if let Some(offers) = &self.offers {
@@ -201,7 +208,7 @@ impl Chains {
         let ask = |entry: &Arc<Entry>| {
             let age = entry.offers.as_ref().map(Offers::age).filter(|_| entry.sellable().is_ok())?;
             let (tell, told) = oneshot::channel();
-            if age != Age::Fresh {
+            if matches!(age, Age::Used | Age::Stale) {
                 // Without the thread nothing is sold.
                 let _ = self.commands.send(Command::Freshen(entry.network().to_owned(), tell));
             }

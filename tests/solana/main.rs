@@ -8,5 +8,6 @@ mod facilitator;
 mod offer;
 mod races;
 mod shop;
+mod simulated;
 mod trouble;
 mod wallet;

@@ -195,3 +195,35 @@ fn an_upstream_that_refuses_leaves_the_payment_unsigned_and_good_for_another_try
     assert_eq!((shop.earned(), shop.chain.landed().len()), (payment.amount, 1));
     shop.close(CHARGE);
 }
+
+#[test]
+fn a_served_payment_that_a_fork_takes_away_for_good_is_in_the_books_as_the_loss_it_is() {
+    let mut shop = Shop::open();
+    let body = body(USAGE, false);
+    let payment = shop.pay(CHAT, &body);
+    let answer = shop.buy(CHAT, &body, &payment);
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let signature = answer.decoded("payment-response").unwrap()["transaction"].as_str().unwrap().to_owned();
+    shop.chain.drop_sends(10_000);
+    shop.chain.undo(&signature);
+    shop.server.has_said("a confirmed transfer vanished");
+    shop.chain.expire();
+    shop.server.has_said("settlement failed");
+    assert_eq!((shop.earned(), shop.chain.landed().len()), (0, 0));
+    let books = shop.server.audit();
+    assert!(books.clean, "{:#}", books.json);
+    assert_eq!(books.balance(BUYER.address), 0, "what did not come in is nobody's balance: {:#}", books.json);
+}
+
+#[test]
+fn a_node_that_is_down_makes_offers_wait_once_and_not_for_long() {
+    let mut shop = Shop::open();
+    let body = body(USAGE, false);
+    shop.chain.fail_requests(1000, 503);
+    // What offers would name becomes too old; nobody is kept from the offer by that.
+    eventually("offers go without a blockhash", || shop.requirements(CHAT, &body)["extra"]["recentBlockhash"].is_null());
+    shop.chain.fail_requests(0, 503);
+    let payment = shop.pay(CHAT, &body);
+    assert_eq!(shop.buy(CHAT, &body, &payment).status, 200, "a client that finds a blockhash for itself pays all the same");
+    shop.close(CHARGE);
+}

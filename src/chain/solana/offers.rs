@@ -17,6 +17,8 @@ use crate::x402::Payment;
 const FRESH: Duration = Duration::from_secs(3);
 /// One that is older is not offered: it lives for about a minute, and its payer needs time.
 const STALE: Duration = Duration::from_secs(15);
+/// After there was none to be had, offers go without one for so long.
+const SILENCE: Duration = Duration::from_secs(5);
 /// Numbers of memos that a start leaves to each millisecond before it, so that no number is given twice.
 const NUMBERS_PER_MILLISECOND: u64 = 1 << 12;
 
@@ -26,6 +28,8 @@ pub struct Offers {
     next: AtomicU64,
     fee_payer: RwLock<Option<Pubkey>>,
     blockhash: RwLock<Option<(Blockhash, Instant)>>,
+    /// When there was none to be had.
+    silence: RwLock<Option<Instant>>,
 }
 
 /// How old the blockhash is that offers would name.
@@ -34,7 +38,10 @@ pub enum Age {
     Fresh,
     /// Good, and it is time to ask for another.
     Used,
+    /// There is none that is good; it is worth waiting for one.
     Stale,
+    /// There is none, and was none to be had a moment ago.
+    Missing,
 }
 
 impl Offers {
@@ -45,6 +52,7 @@ impl Offers {
             next: AtomicU64::new(now.millis().saturating_mul(NUMBERS_PER_MILLISECOND)),
             fee_payer: RwLock::new(fee_payer),
             blockhash: RwLock::default(),
+            silence: RwLock::default(),
         }
     }
 
@@ -57,6 +65,11 @@ impl Offers {
         *self.blockhash.write().unwrap_or_else(PoisonError::into_inner) = Some((blockhash, Instant::now()));
     }
 
+    /// There was none to be had: for a while nobody waits for one.
+    pub fn note_silence(&self) {
+        *self.silence.write().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
     fn blockhash(&self) -> Option<(Blockhash, Instant)> {
         *self.blockhash.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -65,15 +78,20 @@ impl Offers {
         match self.blockhash().map(|(_, at)| at.elapsed()) {
             Some(age) if age < FRESH => Age::Fresh,
             Some(age) if age < STALE => Age::Used,
+            _ if self.was_silent() => Age::Missing,
             _ => Age::Stale,
         }
+    }
+
+    fn was_silent(&self) -> bool {
+        self.silence.read().unwrap_or_else(PoisonError::into_inner).is_some_and(|at| at.elapsed() < SILENCE)
     }
 
     /// The `extra` of a new offer for `subject` (x402 2.27, exact on SVM).
     pub fn extra(&self, subject: &str) -> Map<String, Value> {
         let memo = self.memos.make(self.next.fetch_add(1, Ordering::Relaxed), subject);
         let mut extra = self.lasting(memo);
-        if let Some((blockhash, _)) = self.blockhash().filter(|_| self.age() != Age::Stale) {
+        if let Some((blockhash, _)) = self.blockhash().filter(|(_, at)| at.elapsed() < STALE) {
             extra.insert("recentBlockhash".into(), Pubkey(blockhash.hash).to_string().into());
             // Text, as clients expect it.
             extra.insert("lastValidBlockHeight".into(), blockhash.last_valid.to_string().into());

@@ -144,7 +144,10 @@ impl Settler {
     pub async fn freshen(&self) {
         match self.node.blockhash().await {
             Ok(blockhash) => self.entry.note_blockhash(blockhash),
-            Err(error) => debug!(network = self.token.network, "no blockhash for offers: {error}"),
+            Err(error) => {
+                self.entry.note_silence();
+                debug!(network = self.token.network, "no blockhash for offers: {error}");
+            }
         }
     }
 
@@ -183,8 +186,12 @@ impl Settler {
     ) -> Result<(), JournalClosed> {
         let id = payment.id();
         let mut cosigned = attempts.iter().find_map(|attempt| Cosigned::read(attempt, payment));
-        if cosigned.is_none() && attempts.iter().any(|attempt| !attempt.raw.is_empty()) {
-            error!(payment = %id, "what was signed for this payment is not of its chain; it stays open");
+        if cosigned.is_none() && !attempts.is_empty() && confirmed.is_none() {
+            error!(
+                payment = %id,
+                "this payment was handed to somebody else, who may have settled it; it stays open: set the network's settlement \
+                 back to what it was"
+            );
             return Ok(());
         }
         loop {
@@ -206,15 +213,15 @@ impl Settler {
                 }
             };
             info!(payment = %id, tx = %confirmation.tx, block = confirmation.block, "settlement confirmed");
-            let Some(ours) = &cosigned else {
-                error!(payment = %id, "a confirmed payment has no transaction of ours; it stays open");
-                return Ok(());
-            };
-            match self.watch(payment, ours, &confirmation).await {
+            match self.watch(payment, &confirmation).await {
                 Watched::Final => {
                     fault::point("solana.final.before");
                     self.journal.finalized(id);
                     fault::point("solana.final.after");
+                    return Ok(());
+                }
+                Watched::Vanished if cosigned.is_none() => {
+                    error!(payment = %id, tx = %confirmation.tx, "a transfer that was not ours vanished; it stays open");
                     return Ok(());
                 }
                 Watched::Vanished => {
@@ -282,6 +289,10 @@ impl Settler {
         cosigned: &mut Option<Cosigned>,
         progress: &mut Progress,
     ) -> Result<Option<Ended>, Halt> {
+        if payment.fee_payer() != self.fee_payer() {
+            let message = format!("the fee payer is {}, who does not settle here any more", payment.fee_payer());
+            return Ok(Some(failed(reason::FEE_PAYER, message)));
+        }
         let passed = match self.attempt(payment).await {
             Ok(passed) => passed,
             Err(Refused::Unavailable(why) | Refused::ClockSkew(why)) => return Err(Halt::Trouble(why)),
@@ -392,12 +403,13 @@ impl Settler {
     }
 
     /// Returns when the transfer is final or gone.
-    async fn watch(&self, payment: &Verified, ours: &Cosigned, found: &Confirmation) -> Watched {
+    async fn watch(&self, payment: &Verified, found: &Confirmation) -> Watched {
+        let Some(signature) = super::signature(&found.tx) else { return Watched::Vanished };
         let mut missed = 0;
         loop {
             sleep(self.node.in_step(WATCH)).await;
             let asking = self.node.asking();
-            let Ok(look) = self.node.look(ours.signature).await else { continue };
+            let Ok(look) = self.node.look(signature).await else { continue };
             match look.status {
                 Some(status) if status.succeeded && status.level == Level::Finalized => {
                     debug!(payment = %payment.id(), "settlement is final");

@@ -66,10 +66,19 @@ pub async fn attempt(node: &Node, token: &Token, fee_payer: Pubkey, payment: &Ve
             node.pass_over(asking);
             return Err(Trouble::Refused(unknown_blockhash(alive)));
         }
+        error if is_about_the_fee(error) => {
+            return Err(Trouble::Ours(format!("fees: {fee_payer} cannot pay the fee of a transaction: {}", told(error))));
+        }
         error => return Err(Trouble::Refused(diagnose(error, balance.flatten(), payment.amount()))),
     }
     let balance = balance.flatten().unwrap_or(0);
     Ok(Passed { balance, slot: trial.slot, last_height: height.saturating_add(BLOCKHASH_LIFE + SLACK) })
+}
+
+/// Whether it is the fee payer that a transaction fails for, whose account is the first.
+fn is_about_the_fee(error: &Value) -> bool {
+    let first = error["InsufficientFundsForRent"]["account_index"] == 0;
+    first || ["InsufficientFundsForFee", "InvalidAccountForFee", "AccountNotFound"].iter().any(|word| error == word)
 }
 
 fn unknown_blockhash(alive: bool) -> Refused {
@@ -106,4 +115,52 @@ fn diagnose(error: &Value, balance: Option<u64>, amount: Micros) -> Refused {
 /// The chain's own word, short and on one line.
 fn told(error: &Value) -> String {
     error.to_string().chars().filter(|c| !c.is_control()).take(200).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_the_fee_payer_lacks_is_never_the_buyers_fault() {
+        for ours in [
+            json!("InsufficientFundsForFee"),
+            json!("AccountNotFound"),
+            json!({"InsufficientFundsForRent": {"account_index": 0}}),
+        ] {
+            assert!(is_about_the_fee(&ours), "{ours}");
+        }
+        for theirs in [
+            json!({"InstructionError": [2, {"Custom": 1}]}),
+            json!({"InsufficientFundsForRent": {"account_index": 3}}),
+            json!("AlreadyProcessed"),
+        ] {
+            assert!(!is_about_the_fee(&theirs), "{theirs}");
+        }
+    }
+
+    #[test]
+    fn a_buyer_reads_why_the_chain_would_refuse() {
+        let say = |error: Value, balance| match diagnose(&error, balance, Micros::new(250_000)) {
+            Refused::Invalid { reason, message } => (reason, message),
+            other => panic!("{other:?}"),
+        };
+        let poor = json!({"InstructionError": [2, {"Custom": 1}]});
+        let (reason, message) = say(poor.clone(), Some(7));
+        assert_eq!(
+            (reason, message.as_str()),
+            (reason::SIMULATION, "the payer's token account holds 0.000007 USDC, and 0.250000 are needed")
+        );
+        assert!(say(poor.clone(), None).1.contains("no account for this token"));
+        assert!(say(poor, Some(250_000)).1.contains("would refuse"), "a guard of the wallet may say the same number");
+        assert_eq!(say(json!("AlreadyProcessed"), Some(7)).0, reason::DUPLICATE);
+    }
+
+    #[test]
+    fn a_blockhash_that_only_some_nodes_know_yet_is_no_reason_to_refuse() {
+        assert!(matches!(unknown_blockhash(true), Refused::Unavailable(_)));
+        assert!(matches!(unknown_blockhash(false), Refused::Invalid { reason: reason::EXPIRED, .. }));
+    }
 }
