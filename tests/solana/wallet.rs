@@ -4,11 +4,12 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use farebox_rig::anvil;
 use farebox_rig::http::{Answer, Request};
+use farebox_rig::process::run;
 use farebox_rig::sign_in::{SignIn, sign_in};
-use farebox_rig::solana::{BUYER, OTHER_BUYER};
+use farebox_rig::solana::{BUYER, OTHER_BUYER, POOR_BUYER};
 use serde_json::{Value, json};
 
-use crate::shop::{CHARGE, CHAT, Shop, USAGE, body};
+use crate::shop::{ANSWER, CHARGE, CHAT, Shop, USAGE, body};
 
 const TOP_UP: u64 = 2_000_000;
 
@@ -102,6 +103,35 @@ fn nobody_but_the_wallet_itself_signs_in_for_it() {
     }
     assert_eq!(shop.earned(), TOP_UP);
     shop.close(0);
+}
+
+/// `farebox pay` with the key of this wallet.
+fn pay(shop: &Shop, key: &str, arguments: &[&str]) -> (i32, String, String) {
+    let mut command = shop.server.command(&["pay", "--url", &shop.server.url()]);
+    command.args(arguments).env("FAREBOX_PAYER_KEY", key);
+    run(command, "")
+}
+
+#[test]
+fn the_reference_buyer_buys_a_call_and_a_balance_with_a_solana_key() {
+    let shop = Shop::open();
+    let (code, stdout, stderr) = pay(&shop, BUYER.key, &[USAGE]);
+    assert_eq!((code, stdout.trim_end()), (0, ANSWER), "{stderr}");
+    let (bought, name) = (&shop.chain.landed()[0], "transaction ");
+    assert!(stderr.contains(&format!("{name}{}", bought.signature)) && stderr.contains(BUYER.address), "{stderr}");
+    let (code, stdout, stderr) = pay(&shop, BUYER.key, &["--top-up", "1.50"]);
+    assert_eq!(code, 0, "{stderr}");
+    assert!(stdout.contains("credited  1.5 USDC") && stdout.contains(BUYER.address), "{stdout}");
+    assert_eq!(shop.earned(), bought.received + 1_500_000);
+    assert!(!format!("{stdout}{stderr}").contains(BUYER.key));
+
+    let (code, stdout, stderr) = pay(&shop, anvil::BUYER.key, &[USAGE]);
+    assert_eq!((code, stdout.as_str()), (1, ""), "{stderr}");
+    assert!(stderr.contains("EVM networks") && stderr.contains("no such entry"), "a key of another family: {stderr}");
+    let (code, _, stderr) = pay(&shop, POOR_BUYER.key, &[USAGE]);
+    assert!(code == 1 && stderr.contains("payment_invalid") && stderr.contains("USDC"), "{stderr}");
+    assert_eq!((shop.chain.landed().len(), shop.served()), (2, 1), "nothing else was bought");
+    shop.close(CHARGE);
 }
 
 #[test]
