@@ -37,6 +37,10 @@ pub struct Order {
     pub amount: u64,
     /// How many digits of the amount stand behind the point, by the payer's own word; the chain refuses a wrong one.
     pub decimals: u8,
+    /// How much it may compute.
+    pub units: u32,
+    /// Micro-lamports for each unit.
+    pub unit_price: u64,
     pub memo: Option<String>,
 }
 
@@ -47,7 +51,7 @@ fn invalid(reason: &'static str, message: impl Into<String>) -> Refused {
 impl Order {
     /// Reads the instructions of a message, in the order and with the reasons of x402 2.27 facilitators: how many there are,
     /// the limit and the price of computation, one transfer of the old token program, and behind it only memos and guards of
-    /// wallets. Stricter than those: the fee payer is in no instruction, the fee has a cap, and what is not needed is not there.
+    /// wallets. Stricter than those: the fee payer is in no instruction, and what is not needed is not there.
     ///
     /// # Errors
     /// [`Refused::Invalid`].
@@ -60,14 +64,37 @@ impl Order {
             );
             return Err(invalid(reason::INSTRUCTIONS, say));
         }
-        fee(message, instructions)?;
-        let order = transfer(message, &instructions[2])?;
+        let (units, unit_price) = computation(message, instructions)?;
+        let ([source, mint, destination, authority], amount, decimals) = transfer(message, &instructions[2])?;
         let memo = rest(message, &instructions[3..])?;
         if instructions.iter().any(|instruction| instruction.accounts.contains(&0)) {
             let say = "the fee payer is given to an instruction, which could take what it has; it may only pay the fee";
             return Err(invalid(reason::FEE_PAYER_USED, say));
         }
-        Ok(Order { memo, ..order })
+        Ok(Order { source, mint, destination, authority, amount, decimals, units, unit_price, memo })
+    }
+
+    /// Whether we pay for it, whether or not it succeeds: apart from reading, because what we agreed to pay before is settled
+    /// after the limits have changed, too.
+    ///
+    /// # Errors
+    /// [`Refused::Invalid`].
+    pub fn check_fee(&self, message: &Message) -> Result<(), Refused> {
+        let Order { units, unit_price: price, .. } = *self;
+        if units > MOST_UNITS {
+            let say = format!("the transaction may compute {units} units, and at most {MOST_UNITS} are paid for; ask for less");
+            return Err(invalid(reason::COMPUTE_LIMIT_TOO_HIGH, say));
+        }
+        let signatures = LAMPORTS_PER_SIGNATURE * u128::from(message.header().required_signatures);
+        let lamports = signatures + (u128::from(units) * u128::from(price)).div_ceil(MICRO_LAMPORTS);
+        if lamports > MOST_LAMPORTS {
+            let say = format!(
+                "the transaction costs {lamports} lamports at {price} micro-lamports per unit, and at most {MOST_LAMPORTS} are \
+                 paid for; offer less"
+            );
+            return Err(invalid(reason::COMPUTE_PRICE_TOO_HIGH, say));
+        }
+        Ok(())
     }
 }
 
@@ -78,32 +105,25 @@ fn setting<'a, const N: usize>(message: &Message, instruction: &'a Instruction, 
     value.try_into().ok().filter(|_| known && instruction.accounts.is_empty())
 }
 
-/// What the transaction would cost us, whether or not it succeeds.
-fn fee(message: &Message, instructions: &[Instruction]) -> Result<(), Refused> {
+/// How much may be computed, and the price of a unit.
+fn computation(message: &Message, instructions: &[Instruction]) -> Result<(u32, u64), Refused> {
     let units = setting(message, &instructions[0], SET_COMPUTE_UNIT_LIMIT).map(|bytes| u32::from_le_bytes(*bytes));
-    let units = units.ok_or_else(|| {
-        invalid(reason::COMPUTE_LIMIT, "the first instruction is not SetComputeUnitLimit; x402 clients write one there")
-    })?;
-    if units > MOST_UNITS {
-        let say = format!("the transaction may compute {units} units, and at most {MOST_UNITS} are paid for; ask for less");
-        return Err(invalid(reason::COMPUTE_LIMIT_TOO_HIGH, say));
-    }
     let price = setting(message, &instructions[1], SET_COMPUTE_UNIT_PRICE).map(|bytes| u64::from_le_bytes(*bytes));
-    let price = price.ok_or_else(|| {
-        invalid(reason::COMPUTE_PRICE, "the second instruction is not SetComputeUnitPrice; x402 clients write one there")
-    })?;
-    let signatures = LAMPORTS_PER_SIGNATURE * u128::from(message.header().required_signatures);
-    let lamports = signatures + (u128::from(units) * u128::from(price)).div_ceil(MICRO_LAMPORTS);
-    if lamports > MOST_LAMPORTS {
-        let say = format!(
-            "the transaction costs {lamports} lamports at {price} micro-lamports per unit, and at most {MOST_LAMPORTS} are paid for; offer less"
-        );
-        return Err(invalid(reason::COMPUTE_PRICE_TOO_HIGH, say));
+    match (units, price) {
+        (Some(units), Some(price)) => Ok((units, price)),
+        (None, _) => {
+            let say = "the first instruction is not SetComputeUnitLimit; x402 clients write one there";
+            Err(invalid(reason::COMPUTE_LIMIT, say))
+        }
+        (Some(_), None) => {
+            let say = "the second instruction is not SetComputeUnitPrice; x402 clients write one there";
+            Err(invalid(reason::COMPUTE_PRICE, say))
+        }
     }
-    Ok(())
 }
 
-fn transfer(message: &Message, instruction: &Instruction) -> Result<Order, Refused> {
+/// From where, of what, to where and by whom; how much, and with how many decimals.
+fn transfer(message: &Message, instruction: &Instruction) -> Result<([Pubkey; 4], u64, u8), Refused> {
     let none = |say: &str| invalid(reason::NO_TRANSFER, say);
     match message.key(instruction.program) {
         Some(Pubkey::TOKEN) => {}
@@ -120,10 +140,7 @@ fn transfer(message: &Message, instruction: &Instruction) -> Result<Order, Refus
         _ => None,
     };
     match read {
-        Some(((amount, &[decimals]), [source, mint, destination, authority])) => {
-            let amount = u64::from_le_bytes(*amount);
-            Ok(Order { source, mint, destination, authority, amount, decimals, memo: None })
-        }
+        Some(((amount, &[decimals]), accounts)) => Ok((accounts, u64::from_le_bytes(*amount), decimals)),
         _ => Err(none(
             "the third instruction is not TransferChecked from one account to another by one owner; x402 clients write it there",
         )),

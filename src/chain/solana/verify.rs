@@ -50,6 +50,7 @@ pub fn verify(payment: &Payment, wanted: &Requirements, amounts: Amounts, now: T
     }
     signers(&transaction, wanted)?;
     let order = Order::read(&transaction.message)?;
+    order.check_fee(&transaction.message)?;
     ends(&order, &transaction, mint, pay_to)?;
     within(&order, &amounts)?;
     if let Some(accepted) = &payment.accepted {
@@ -87,10 +88,6 @@ fn signers(transaction: &Transaction, wanted: &Requirements) -> Result<(), Refus
     let message = &transaction.message;
     let fee_payer = extra(wanted, "feePayer").and_then(|text| text.parse::<Pubkey>().ok());
     let fee_payer = fee_payer.ok_or_else(|| invalid(reason::NO_FEE_PAYER, "our requirement does not name a fee payer"))?;
-    if message.fee_payer() != fee_payer {
-        let say = format!("the fee payer is {}, and {fee_payer} is offered; sign the offer as it is", message.fee_payer());
-        return Err(invalid(reason::FEE_PAYER, say));
-    }
     let [_, payer] = message.signers() else {
         let say = format!(
             "{} signatures are asked for, and a payment has two, the fee payer's and the payer's; sign with one wallet",
@@ -98,6 +95,10 @@ fn signers(transaction: &Transaction, wanted: &Requirements) -> Result<(), Refus
         );
         return Err(invalid(reason::SIGNERS, say));
     };
+    if message.fee_payer() != fee_payer {
+        let say = format!("the fee payer is {}, and {fee_payer} is offered; sign the offer as it is", message.fee_payer());
+        return Err(invalid(reason::FEE_PAYER, say));
+    }
     if !payer.signed(message.bytes(), &transaction.signatures[1]) {
         let say = format!("the signature is not by {payer} over this message; sign with that wallet");
         return Err(invalid(reason::SIGNATURE, say));

@@ -404,6 +404,13 @@ fn a_stored_payment_is_read_back_and_one_that_was_changed_is_not() {
     assert_eq!((again.network(), again.asset(), again.valid_before()), (offer().network.as_str(), mint().to_string(), None));
     assert_eq!(again.payer().to_string(), format!("solana:{}", payer().address()));
     assert!(!format!("{again:?}").contains("signature"));
+    // What was agreed to be paid for is settled, whatever is paid for by now.
+    let mut dear = honest();
+    dear.instructions[UNIT_PRICE].data[1..].copy_from_slice(&1_000_000_000u64.to_le_bytes());
+    assert_eq!(reason_of(judged(&dear)), reason::COMPUTE_PRICE_TOO_HIGH);
+    let mut agreed = stored.clone();
+    agreed["payload"] = buyer::payload(&buyer::sign(dear.message(), &payer()));
+    assert_eq!(read(&agreed).unwrap().id().0, dear.message().hash());
     for (field, other) in [
         ("payTo", stranger().address().to_string()),
         ("payTo", "nobody".to_owned()),
