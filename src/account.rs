@@ -21,6 +21,11 @@ impl AccountId {
         text.split_once(':').map_or_else(String::new, |(_, address)| address.to_owned())
     }
 
+    /// Reads an address of either family.
+    pub fn from_address(text: &str) -> Option<AccountId> {
+        AccountId::from_evm_address(text).or_else(|| AccountId::from_solana_address(text))
+    }
+
     /// Reads an Ethereum address: `0x` and 40 hex digits, in any case.
     pub fn from_evm_address(text: &str) -> Option<AccountId> {
         let digits = text.strip_prefix("0x").filter(|digits| digits.len() == 40)?;

@@ -27,6 +27,7 @@ pub mod solana;
 mod stakes;
 mod terms;
 mod token;
+mod typed;
 mod witness;
 mod worker;
 
@@ -42,6 +43,7 @@ pub use judge::judge;
 pub use payment::{Unreadable, VerifiedPayment, identify, verify};
 pub use sign_in::{SignedIn, judge_sign_in, verify_sign_in};
 pub use terms::Amounts;
+pub use typed::typed_account;
 
 /// Why a payment is not taken.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -113,7 +113,7 @@ impl<'a> Owner<'a> {
 
 /// The wallet that a path names, of either family.
 fn wallet(path: &str) -> Result<AccountId, Error> {
-    AccountId::from_evm_address(path).or_else(|| AccountId::from_solana_address(path)).ok_or_else(|| {
+    AccountId::from_address(path).ok_or_else(|| {
         let shown: String = path.chars().take(60).collect();
         let message = format!("{shown:?} is no wallet address; write 0x and 40 hex digits, or a Solana address in base58");
         Error::new(Code::InvalidRequest, message).param("walletAddress")
