@@ -27,6 +27,7 @@ settlement = "simulated"
 [[upstream]]
 name = "echo"
 kind = "echo"
+speaks = ["chat", "messages"]
 
 [[model]]
 id = "{MODEL}"
