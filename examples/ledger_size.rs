@@ -143,7 +143,7 @@ async fn sell(ledger: &Ledger, n: u64) {
     };
     let usage = Usage { input: 900, output: 300, ..Usage::default() };
     let reservation = ledger.claim(claim).await.expect("a new payment");
-    let attempt = Attempt { tx: format!("0x{n:064x}"), raw: vec![7; 420], gas_nonce: n };
+    let attempt = Attempt { tx: format!("0x{n:064x}"), raw: vec![7; 420], bound_to: n };
     ledger.signed(id, attempt).expect("claimed").wait().await.expect("durable");
     ledger.confirmed(id, &format!("0x{n:064x}"), n).expect("signed").wait().await.expect("durable");
     let paid = reservation.paid().unwrap_or_else(|_| panic!("the money is there"));

@@ -42,7 +42,7 @@ impl fmt::Debug for RequestId {
 }
 
 /// The semantic identity of a payment: what was authorized, not how it was encoded or signed.
-/// EVM: keccak256 of (chain id, token, from, nonce). It is claimed once and never sold twice.
+/// EVM: keccak256 of (chain id, token, from, nonce). Solana: SHA-256 of the message. It is claimed once and never sold twice.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PaymentId(pub [u8; 32]);
 

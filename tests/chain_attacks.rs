@@ -228,7 +228,7 @@ fn a_nonce_that_a_node_of_another_chain_counts_is_not_used() {
     assert!(shop.journal.books().attempts.is_empty(), "nothing is signed with it");
     stranger.store(false, SeqCst);
     confirmed(wait(outcome));
-    assert_eq!((shop.received(), shop.journal.books().attempts[0].gas_nonce), (PRICE, 0));
+    assert_eq!((shop.received(), shop.journal.books().attempts[0].bound_to), (PRICE, 0));
 }
 
 #[test]
@@ -420,7 +420,7 @@ fn a_nonce_that_nobody_holds_is_filled_and_the_line_moves_on() {
     let by_hand = shop.act(SETTLER.address, json!({"to": MINTER.address, "data": "0x", "gas": "0x5208"}));
     let outcome = shop.chains.settle(shop.pay(300));
     eventually("ours waits", || shop.journal.books().attempts.len() == 1);
-    assert_eq!(shop.journal.books().attempts[0].gas_nonce, 1);
+    assert_eq!(shop.journal.books().attempts[0].bound_to, 1);
     shop.node.rpc("anvil_dropTransaction", json!([by_hand]));
     shop.node.rpc("evm_setIntervalMining", json!([1]));
     let confirmation = confirmed(wait(outcome));
@@ -441,8 +441,8 @@ fn only_the_head_of_the_line_bids_more_and_only_after_a_block_left_it_out() {
     shop.node.mine(1);
     eventually("the head bids more", || shop.journal.books().attempts.len() == 4);
     std::thread::sleep(std::time::Duration::from_secs(13));
-    let nonces: Vec<_> = shop.journal.books().attempts.iter().map(|attempt| attempt.gas_nonce).collect();
-    let first = shop.journal.books().attempts.iter().map(|attempt| attempt.gas_nonce).min().unwrap();
+    let nonces: Vec<_> = shop.journal.books().attempts.iter().map(|attempt| attempt.bound_to).collect();
+    let first = shop.journal.books().attempts.iter().map(|attempt| attempt.bound_to).min().unwrap();
     assert_eq!((nonces.len(), nonces[3]), (4, first));
     shop.node.rpc("anvil_setNextBlockBaseFeePerGas", json!(["0x3b9aca00"]));
     shop.node.rpc("evm_setIntervalMining", json!([1]));

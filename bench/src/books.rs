@@ -111,7 +111,7 @@ async fn credit(ledger: Ledger, n: u64) {
         detail: vec![7; 400],
     };
     let deposit = ledger.deposit(claim).await.expect("a new payment");
-    let attempt = Attempt { tx: "0xaa".into(), raw: vec![7; 420], gas_nonce: n };
+    let attempt = Attempt { tx: "0xaa".into(), raw: vec![7; 420], bound_to: n };
     ledger.signed(PaymentId(id), attempt).expect("claimed").wait().await.expect("durable");
     ledger.confirmed(PaymentId(id), "0xaa", n).expect("signed").wait().await.expect("durable");
     drop(deposit);

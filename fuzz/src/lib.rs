@@ -10,12 +10,13 @@ pub mod ledger;
 pub mod payment;
 pub mod request;
 pub mod sign_in;
+pub mod solana;
 
 /// A promise about any bytes.
 pub type Check = fn(&[u8]);
 
 /// Every target by its name, which is also the name of its folder in `corpus/`.
-pub const TARGETS: [(&str, Check); 9] = [
+pub const TARGETS: [(&str, Check); 10] = [
     ("payment", payment::check),
     ("sign_in", sign_in::check),
     ("amount", amount::check),
@@ -23,6 +24,7 @@ pub const TARGETS: [(&str, Check); 9] = [
     ("unstreamed", answer::check_unstreamed),
     ("request", request::check),
     ("transaction", chain::check_transaction),
+    ("solana", solana::check),
     ("node", chain::check_answers),
     ("ledger", ledger::check),
 ];

@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use farebox_fuzz::{Check, TARGETS};
 use serde_json::Value;
 
@@ -31,7 +33,7 @@ fn corpus(name: &str) -> Vec<Vec<u8>> {
 /// Payment headers of the published vectors, and the JSON inside them.
 fn vectors() -> Vec<Vec<u8>> {
     let mut inputs = Vec::new();
-    for file in ["evm.json", "legacy-v1.json"] {
+    for file in ["evm.json", "legacy-v1.json", "svm.json"] {
         let text = fs::read(folder("../tests/vectors").join(file)).expect("the vectors are there");
         let file: Value = serde_json::from_slice(&text).expect("the vectors are JSON");
         for vector in file["vectors"].as_array().expect("a list of vectors") {
@@ -40,6 +42,16 @@ fn vectors() -> Vec<Vec<u8>> {
         }
     }
     assert!(inputs.len() > 40, "only {} vectors", inputs.len());
+    inputs
+}
+
+/// Transactions of the published vectors.
+fn transactions() -> Vec<Vec<u8>> {
+    let text = fs::read(folder("../tests/vectors/svm.json")).expect("the vectors are there");
+    let file: Value = serde_json::from_slice(&text).expect("the vectors are JSON");
+    let wire = |vector: &Value| STANDARD.decode(vector.pointer("/payload/payload/transaction")?.as_str()?).ok();
+    let inputs: Vec<_> = file["vectors"].as_array().expect("a list of vectors").iter().filter_map(wire).collect();
+    assert!(inputs.len() > 20, "only {} vectors", inputs.len());
     inputs
 }
 
@@ -148,6 +160,11 @@ fn a_request_is_json_to_everybody_or_refused() {
 #[test]
 fn a_stored_transaction_is_ours_or_nothing() {
     keep("transaction", &corpus("transaction"), MUTATIONS);
+}
+
+#[test]
+fn a_solana_transaction_has_one_spelling_and_never_pays_with_who_did_not_sign() {
+    keep("solana", &[corpus("solana"), transactions()].concat(), MUTATIONS);
 }
 
 #[test]

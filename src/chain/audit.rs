@@ -6,7 +6,8 @@ use tokio::task::LocalSet;
 
 use super::VerifiedPayment;
 use super::client::JsonClient;
-use super::evm::Ledger;
+use super::token::Token;
+use super::witness::Witness;
 use crate::config::{Network, Settlement};
 use crate::ids::PaymentId;
 use crate::tls;
@@ -43,44 +44,47 @@ pub fn audit(networks: &[Network], counted: &[Counted]) -> Audit {
         }
     };
     LocalSet::new().block_on(&runtime, async {
-        let ledgers = match networks.iter().filter_map(|network| ledger(network).transpose()).collect::<Result<Vec<_>, _>>() {
-            Ok(ledgers) => ledgers,
+        let witnesses = match networks.iter().filter_map(|network| witness(network).transpose()).collect::<Result<Vec<_>, _>>() {
+            Ok(witnesses) => witnesses,
             Err(error) => return audit.problems.push(format!("the chains cannot be asked: {error}")),
         };
         let mut seen = HashSet::new();
         for one in counted {
-            look_up(&ledgers, one, &mut seen, &mut audit).await;
+            look_up(&witnesses, one, &mut seen, &mut audit).await;
         }
     });
     audit
 }
 
-fn ledger(network: &Network) -> Result<Option<(&str, Ledger)>, String> {
+fn witness(network: &Network) -> Result<Option<(&str, Witness)>, String> {
     let urls = match &network.settlement {
         Settlement::Rpc { urls, .. } | Settlement::Facilitator { rpc_urls: urls, .. } if !urls.is_empty() => urls.clone(),
         _ => return Ok(None),
     };
     let client = JsonClient::new(tls::client(network.ca_file.as_deref())?);
-    Ok(Some((network.id.as_str(), Ledger::new(client, urls))))
+    let token = Token::resolve(network).map_err(|error| error.to_string())?;
+    Ok(Witness::new(client, urls, token).map(|witness| (network.id.as_str(), witness)))
 }
 
 /// A transfer: its network, transaction and position there.
-type Transfer = (String, [u8; 32], usize);
+type Transfer = (String, String, usize);
 
 /// `seen` holds the transfers that explain payments already; one transfer explains one payment.
-async fn look_up(ledgers: &[(&str, Ledger)], counted: &Counted, seen: &mut HashSet<Transfer>, audit: &mut Audit) {
+async fn look_up(witnesses: &[(&str, Witness)], counted: &Counted, seen: &mut HashSet<Transfer>, audit: &mut Audit) {
     let (id, tx) = (counted.id, &counted.tx);
     let payment = match VerifiedPayment::from_bytes(&counted.payment) {
         Ok(payment) => payment,
         Err(error) => return audit.problems.push(format!("{id}: {error}")),
     };
-    let Some((network, ledger)) = ledgers.iter().find(|(network, _)| *network == payment.network()) else {
+    let Some((network, witness)) = witnesses.iter().find(|(network, _)| *network == payment.network()) else {
         audit.unasked += 1;
         return;
     };
-    match ledger.carried(&payment, tx).await {
-        Ok(Some((tx, position))) if seen.insert(((*network).to_owned(), tx, position)) => audit.found += 1,
-        Ok(Some(_)) => audit.problems.push(format!("{id}: the transfer in {tx} is counted for another payment already")),
+    match witness.carried(&payment, tx).await {
+        Ok(Some((tx, position))) => match seen.insert(((*network).to_owned(), tx.clone(), position)) {
+            true => audit.found += 1,
+            false => audit.problems.push(format!("{id}: the transfer in {tx} is counted for another payment already")),
+        },
         Ok(None) => audit.problems.push(format!("{id}: {network} has no transfer of {} micros in {tx}", payment.amount().get())),
         Err(why) => audit.problems.push(format!("{id}: {network} cannot be asked: {why}")),
     }

@@ -9,21 +9,24 @@ use tokio::time::{Duration, sleep};
 use tracing::{debug, error, info, warn};
 
 use super::client::{Answer, JsonClient};
-use super::evm::{Depth, Ledger, Stands, hex};
-use super::handle::Closed;
-use super::networks::Token;
+use super::evm::{Depth, hex};
+use super::handle::{Closed, Entry};
 use super::open::Hearing;
 use super::payment::VerifiedPayment;
-use super::{Attempt, Confirmation, Journal, JournalClosed, Refused, Settlement, reason};
+use super::witness::{Stands, Witness};
+use super::{Attempt, Confirmation, Journal, JournalClosed, Refused, Settlement, reason, solana};
 use crate::clock::Clock;
 use crate::config::Secret;
 use crate::fault;
-use crate::x402::names;
+use crate::x402::names::{self, Family};
 
 /// An authorization is over for us so long after its end.
 const EXPIRED: Duration = Duration::from_secs(30);
 /// So long after its end a payment of unknown outcome is left to the operator, when there is no chain to ask.
 const GIVEN_UP: Duration = Duration::from_secs(3600);
+
+/// Where a chain counts blocks instead of seconds, a payment is over so long after it was verified: 150 blocks take a minute.
+const BLOCKS: Duration = Duration::from_secs(600);
 
 /// Between two looks whether a confirmed transfer is still there.
 const WATCH: Duration = Duration::from_secs(5);
@@ -36,10 +39,12 @@ pub(super) struct Facilitator {
     /// The whole value of the `Authorization` header.
     pub authorization: Option<Secret>,
     /// The chain itself, if the operator named its nodes.
-    pub ledger: Option<Ledger>,
+    pub witness: Option<Witness>,
     /// How deep a transfer must be, where the chain is asked.
     pub depth: Depth,
-    pub token: Token,
+    /// CAIP-2.
+    pub network: String,
+    pub entry: Arc<Entry>,
     pub journal: Arc<dyn Journal>,
     pub clock: Clock,
 }
@@ -82,7 +87,7 @@ impl Facilitator {
     /// Asks for a verdict.
     pub async fn simulate(&self, payment: &VerifiedPayment) -> Result<(), Refused> {
         let answer = self.post("verify", payment).await.map_err(Refused::Unavailable)?;
-        read_verify(&answer, &payment.payer_address())
+        read_verify(&answer, &self.network, &payment.payer_address())
     }
 
     /// Settles, journaling the intent before the first request. An outcome that nobody knows stays open.
@@ -121,11 +126,11 @@ impl Facilitator {
     /// Watches a confirmed transfer until its block is final (`true`) or it has vanished. Without a chain to ask, the
     /// facilitator's word is all there is.
     async fn lasts(&self, payment: &VerifiedPayment, found: &Confirmation) -> bool {
-        let Some(ledger) = &self.ledger else { return true };
+        let Some(witness) = &self.witness else { return true };
         let mut missed = 0;
         loop {
             sleep(WATCH).await;
-            match ledger.stands(payment, found).await {
+            match witness.stands(payment, found).await {
                 Ok(Stands::Final) => return true,
                 Ok(Stands::Yet) => missed = 0,
                 // Nodes may be apart for a moment; the second miss counts.
@@ -141,7 +146,7 @@ impl Facilitator {
         let id = payment.id();
         if !resumed {
             // The hash is not known before; the entry says that money may move from now on.
-            self.journal.signed(id, Attempt { tx: String::new(), raw: Vec::new(), gas_nonce: 0 }).await?;
+            self.journal.signed(id, Attempt { tx: String::new(), raw: Vec::new(), bound_to: 0 }).await?;
         }
         self.journal.sent(id);
         // A request of unknown outcome may have settled, and then the next one is told "already used".
@@ -151,7 +156,7 @@ impl Facilitator {
         let outcome = loop {
             if named.is_none() {
                 match self.ask(payment, in_doubt).await {
-                    Word::Paid(tx) if self.ledger.is_none() => break Settlement::Confirmed(Confirmation { tx, block: 0 }),
+                    Word::Paid(tx) if self.witness.is_none() => break Settlement::Confirmed(Confirmation { tx, block: 0 }),
                     Word::Paid(tx) => (named, in_doubt) = (Some(tx), true),
                     Word::Refused { reason, message } if !in_doubt => break Settlement::Failed { reason, message },
                     Word::NotAsked(_) if self.is_past(payment, EXPIRED) && !in_doubt => {
@@ -168,7 +173,7 @@ impl Facilitator {
             if in_doubt && let Some(outcome) = self.proven(payment, named.as_deref()).await {
                 break outcome;
             }
-            if self.ledger.is_none() && self.is_past(payment, GIVEN_UP) {
+            if self.witness.is_none() && self.is_past(payment, GIVEN_UP) {
                 error!(
                     payment = %id, payer = %payment.payer_address(), micros = payment.amount().get(),
                     "nobody knows whether the facilitator settled this payment; it stays open: look it up on the chain, and \
@@ -178,7 +183,7 @@ impl Facilitator {
             }
             sleep(pause).await;
             // Looking at the chain costs nobody anything.
-            let longest = match &self.ledger {
+            let longest = match &self.witness {
                 Some(_) if named.is_some() => 2,
                 Some(_) => 10,
                 None => 60,
@@ -192,7 +197,7 @@ impl Facilitator {
 
     /// Asks for the settlement, with the identical request each time.
     async fn ask(&self, payment: &VerifiedPayment, in_doubt: bool) -> Word {
-        if in_doubt && self.ledger.is_some() && self.is_past(payment, EXPIRED) {
+        if in_doubt && self.witness.is_some() && self.is_past(payment, EXPIRED) {
             return Word::Unknown("its time is over; only the chain is asked now".into());
         }
         fault::point("facilitator.before");
@@ -206,7 +211,7 @@ impl Facilitator {
 
     /// What the chain proves, where it can be asked.
     async fn proven(&self, payment: &VerifiedPayment, tx: Option<&str>) -> Option<Settlement> {
-        match self.ledger.as_ref()?.verdict(payment, tx, self.depth).await {
+        match self.witness.as_ref()?.verdict(payment, tx, self.depth).await {
             Ok(verdict) => verdict,
             Err(why) => {
                 warn!(payment = %payment.id(), "the chain cannot be asked what the facilitator did: {why}");
@@ -216,44 +221,70 @@ impl Facilitator {
     }
 
     fn is_past(&self, payment: &VerifiedPayment, margin: Duration) -> bool {
-        self.clock.now() >= payment.valid_before().plus(margin)
+        let end = payment.valid_before().unwrap_or_else(|| payment.presented().verified_at.plus(BLOCKS));
+        self.clock.now() >= end.plus(margin)
     }
 
     /// Whether the chain's clock and ours agree, where the chain can be asked.
     pub async fn agree_on_time(&self) -> Result<(), Closed> {
-        match &self.ledger {
-            Some(ledger) => ledger.agree_on_time(&self.token, self.clock.now()).await,
+        match &self.witness {
+            Some(witness) => witness.agree_on_time(self.clock.now()).await,
             None => Ok(()),
         }
     }
 
     /// Whether it says that it serves our network; a facilitator that says nothing is believed to.
     pub async fn check(&self) -> Result<(), Closed> {
-        if let Some(ledger) = &self.ledger {
-            ledger.check(&self.token, self.clock.now()).await?;
+        if let Some(witness) = &self.witness {
+            witness.check(self.clock.now()).await?;
         }
         let url = format!("{}/supported", self.url);
         let answer = self.client.get(&url, self.authorization()).await?;
         if matches!(answer.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
             return Err(format!("the facilitator refuses our credentials ({})", answer.status).into());
         }
-        let Ok(supported) = serde_json::from_slice::<Value>(&answer.body) else { return Ok(()) };
-        let Some(kinds) = supported["kinds"].as_array().filter(|_| answer.status.is_success()) else { return Ok(()) };
-        let serves = |kind: &Value| {
+        let supported = serde_json::from_slice::<Value>(&answer.body).ok().filter(|_| answer.status.is_success());
+        let kinds = supported.as_ref().and_then(|supported| supported["kinds"].as_array());
+        let serves = |kind: &&Value| {
             let network = kind["network"].as_str().unwrap_or_default();
-            kind["scheme"] == "exact" && names::caip2(network) == Some(self.token.network.as_str())
+            kind["scheme"] == "exact" && names::caip2(network) == Some(self.network.as_str())
         };
-        if kinds.iter().any(serves) {
-            return Ok(());
+        match kinds.map(|kinds| kinds.iter().find(serves)) {
+            Some(None) => Err(format!("the facilitator does not settle on {}", self.network).into()),
+            Some(Some(kind)) => self.takes(&kind["extra"]),
+            None => self.takes(&Value::Null),
         }
-        Err(format!("the facilitator does not settle on {}", self.token.network).into())
+    }
+
+    /// Where the facilitator signs as well, buyers must know for whom they leave a place.
+    fn takes(&self, extra: &Value) -> Result<(), Closed> {
+        let Some(offers) = &self.entry.offers else { return Ok(()) };
+        let fee_payer = extra["feePayer"].as_str().and_then(|text| text.parse().ok());
+        let fee_payer = fee_payer.ok_or_else(|| format!("the facilitator names no feePayer for {}", self.network))?;
+        offers.note_fee_payer(fee_payer);
+        Ok(())
+    }
+
+    /// Looks for the blockhash that offers name, where the chain can be asked.
+    pub async fn freshen(&self) {
+        // Without a chain to ask there is never one.
+        let Some(witness) = &self.witness else { return self.entry.note_silence() };
+        match witness.blockhash().await {
+            Ok(Some(blockhash)) => self.entry.note_blockhash(blockhash),
+            Ok(None) => {}
+            Err(why) => {
+                self.entry.note_silence();
+                debug!(network = self.network, "no blockhash for offers: {why}");
+            }
+        }
     }
 
     async fn post(&self, verb: &str, payment: &VerifiedPayment) -> Result<Answer, String> {
+        let presented = payment.presented();
         let body = json!({
             "x402Version": 2,
-            "paymentPayload": { "x402Version": 2, "accepted": payment.requirements, "payload": payment.payload },
-            "paymentRequirements": payment.requirements,
+            "paymentPayload": { "x402Version": 2, "accepted": presented.requirements, "payload": presented.payload },
+            "paymentRequirements": presented.requirements,
         });
         self.client.post(&format!("{}/{verb}", self.url), self.authorization(), body.to_string().into_bytes()).await
     }
@@ -263,7 +294,23 @@ impl Facilitator {
     }
 }
 
-fn read_verify(answer: &Answer, payer: &str) -> Result<(), Refused> {
+/// Whether both are the same wallet: Ethereum's letters may be of either case, Solana's mean something each.
+fn same_wallet(network: &str, one: &str, other: &str) -> bool {
+    match Family::of_network(network) {
+        Some(Family::Solana) => one == other,
+        _ => one.eq_ignore_ascii_case(other),
+    }
+}
+
+/// Whether this is how the network's transactions are named.
+fn is_transaction(network: &str, text: &str) -> bool {
+    match Family::of_network(network) {
+        Some(Family::Solana) => solana::signature(text).is_some(),
+        _ => hex::fixed::<32>(text).is_some(),
+    }
+}
+
+fn read_verify(answer: &Answer, network: &str, payer: &str) -> Result<(), Refused> {
     if matches!(answer.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
         return Err(Refused::Unavailable(format!("the facilitator refuses our credentials ({})", answer.status)));
     }
@@ -275,7 +322,7 @@ fn read_verify(answer: &Answer, payer: &str) -> Result<(), Refused> {
         return Err(Refused::Unavailable(format!("the facilitator answered {}", answer.status)));
     }
     if verdict.is_valid {
-        let somebody_else = verdict.payer.is_some_and(|other| !other.eq_ignore_ascii_case(payer));
+        let somebody_else = verdict.payer.is_some_and(|other| !same_wallet(network, &other, payer));
         return match (answer.status == StatusCode::OK, somebody_else) {
             (true, false) => Ok(()),
             _ => Err(Refused::Unavailable("the facilitator's verdict is about something else".into())),
@@ -296,8 +343,8 @@ fn read_settle(answer: &Answer, network: &str, payer: &str) -> Word {
     let tx = settled.transaction.unwrap_or_default();
     if settled.success {
         let same_network = settled.network.as_deref().and_then(names::caip2) == Some(network);
-        let same_payer = settled.payer.is_none_or(|other| other.eq_ignore_ascii_case(payer));
-        let well_formed = hex::fixed::<32>(&tx).is_some();
+        let same_payer = settled.payer.is_none_or(|other| same_wallet(network, &other, payer));
+        let well_formed = is_transaction(network, &tx);
         return match answer.status == StatusCode::OK && same_network && same_payer && well_formed {
             true => Word::Paid(tx),
             false => Word::Unknown("its success does not name our network, payer and a transaction".into()),
@@ -307,7 +354,7 @@ fn read_settle(answer: &Answer, network: &str, payer: &str) -> Word {
     let message = told(&said, settled.error_message.as_deref());
     // Only what is decided before anything is sent is an outcome. "Failed" without a hash is also what a facilitator says
     // when its node took the transaction and the answer was lost, and "used" what it says of its own earlier one.
-    let before_sending = BEFORE_SENDING.iter().find(|reason| **reason == said).filter(|_| tx.is_empty());
+    let before_sending = before_sending(&said).filter(|_| tx.is_empty());
     match before_sending {
         Some(reason)
             if answer.status.is_success()
@@ -317,6 +364,14 @@ fn read_settle(answer: &Answer, network: &str, payer: &str) -> Word {
         }
         _ => Word::Unknown(message),
     }
+}
+
+/// The table's copy of a reason that is found before anything is sent.
+fn before_sending(said: &str) -> Option<&'static str> {
+    let maybe_sent =
+        [solana::reason::SIMULATION, solana::reason::TRANSACTION, solana::reason::DUPLICATE, solana::reason::EXPIRED];
+    let on_solana = solana::reason::ALL.into_iter().filter(|reason| !maybe_sent.contains(reason));
+    BEFORE_SENDING.into_iter().chain(on_solana).find(|reason| *reason == said)
 }
 
 /// Refusals that a facilitator reads off the payment itself or the payer's balance.
@@ -351,6 +406,7 @@ mod tests {
     use super::*;
 
     const NETWORK: &str = "eip155:84532";
+    const PAYER_ON_SOLANA: &str = "GtYsm93zTjwNeXuLC87GQLc3ELFzZATgfpFmPcFuked5";
     const PAYER: &str = "0x70997970C51812dc3A010C7d01b50e0d17dc79C8";
 
     fn answer(status: u16, body: Value) -> Answer {
@@ -396,7 +452,9 @@ mod tests {
     fn a_buyer_reads_the_facilitators_reason_and_not_its_call() {
         let message = "it reverted with:\r\nERC20: balance\n\nContract Call:\n  args: (0xsignature)\n  URL: https://key@node";
         let refusal = json!({"isValid": false, "invalidReason": "insufficient_funds", "invalidMessage": message});
-        let Err(Refused::Invalid { message, .. }) = read_verify(&answer(200, refusal), PAYER) else { panic!("a refusal") };
+        let Err(Refused::Invalid { message, .. }) = read_verify(&answer(200, refusal), NETWORK, PAYER) else {
+            panic!("a refusal")
+        };
         assert_eq!(message, "insufficient_funds it reverted with: ERC20: balance");
         assert_eq!(told("x", Some(&"y".repeat(9000))).len(), 300);
         assert_eq!(told("", None), "");
@@ -405,10 +463,36 @@ mod tests {
     #[test]
     fn our_own_trouble_with_the_facilitator_never_asks_the_buyer_to_pay_again() {
         for (status, body) in [(401, json!({})), (500, json!({"isValid": false})), (200, json!("?")), (429, json!({}))] {
-            assert!(matches!(read_verify(&answer(status, body), PAYER), Err(Refused::Unavailable(_))), "{status}");
+            assert!(matches!(read_verify(&answer(status, body), NETWORK, PAYER), Err(Refused::Unavailable(_))), "{status}");
         }
-        assert_eq!(read_verify(&answer(200, json!({"isValid": true, "payer": null})), PAYER), Ok(()));
+        assert_eq!(read_verify(&answer(200, json!({"isValid": true, "payer": null})), NETWORK, PAYER), Ok(()));
         let refused = json!({"isValid": false, "invalidReason": reason::SIGNATURE});
-        assert!(matches!(read_verify(&answer(400, refused), PAYER), Err(Refused::Invalid { reason: reason::SIGNATURE, .. })));
+        assert!(matches!(
+            read_verify(&answer(400, refused), NETWORK, PAYER),
+            Err(Refused::Invalid { reason: reason::SIGNATURE, .. })
+        ));
+    }
+
+    #[test]
+    fn on_solana_a_transaction_and_a_wallet_have_one_spelling_each() {
+        let (network, payer) = ("solana:EtWTRABZaYq6iMfeYKouRu166VU2xqa1", PAYER_ON_SOLANA);
+        let tx = bs58::encode([7; 64]).into_string();
+        let settled = |tx: &str, payer: &str| {
+            let said = json!({"success": true, "transaction": tx, "network": "solana-devnet", "payer": payer});
+            read_settle(&answer(200, said), network, PAYER_ON_SOLANA)
+        };
+        assert_eq!(settled(&tx, payer), Word::Paid(tx.clone()));
+        assert!(matches!(settled(&tx, &payer.to_ascii_lowercase()), Word::Unknown(_)), "somebody else");
+        for other in ["", "0xab", &format!("0x{}", "ab".repeat(32)), &bs58::encode([7; 32]).into_string()] {
+            assert!(matches!(settled(other, payer), Word::Unknown(_)), "{other}");
+        }
+        let refused = |reason: &str| {
+            let said = json!({"success": false, "transaction": "", "errorReason": reason});
+            read_settle(&answer(200, said), network, PAYER_ON_SOLANA)
+        };
+        assert!(matches!(refused(solana::reason::AMOUNT), Word::Refused { reason: solana::reason::AMOUNT, .. }));
+        for maybe_sent in [solana::reason::SIMULATION, solana::reason::TRANSACTION, solana::reason::DUPLICATE] {
+            assert!(matches!(refused(maybe_sent), Word::Unknown(_)), "{maybe_sent} may have been sent");
+        }
     }
 }

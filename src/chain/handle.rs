@@ -6,19 +6,19 @@ use std::time::Duration;
 use tokio::sync::{mpsc as channel, oneshot};
 use tracing::{info, warn};
 
-use super::evm::Depth;
-use super::evm::key::PrivateKey;
-use super::networks::Token;
-use super::worker::{self, Command, How, Setup};
+use super::setup::setup;
+use super::solana::{Age, Blockhash, Offers};
+use super::worker::{self, Command};
 use super::{Attempt, ChainError, Confirmation, Journal, Refused, Settlement, VerifiedPayment};
 use crate::clock::Clock;
 use crate::config;
 use crate::money::Micros;
-use crate::tls;
-use crate::x402::{Requirements, names};
+use crate::x402::{self, Requirements, names};
 
 /// How long start-up waits for the first self-checks; a slow node is caught up with later.
 const FIRST_CHECK: Duration = Duration::from_secs(15);
+/// How long an offer waits for what it may as well leave out: a buyer can ask the chain for it, too.
+const FRESHENING: Duration = Duration::from_millis(1500);
 
 /// All networks that money is taken on. Cheap to clone. When the last clone is dropped the settlement thread ends, and
 /// what was open goes on from the journal at the next start.
@@ -30,7 +30,10 @@ pub struct Chains {
 
 /// One network, as both threads see it.
 pub(super) struct Entry {
-    pub token: Token,
+    /// What every requirement on this network says; amount and timeout are left to the quote.
+    pub requirement: Requirements,
+    /// What they say beside it, where that changes from offer to offer.
+    pub offers: Option<Offers>,
     settlement: &'static str,
     safe_above: Micros,
     gas: RwLock<Option<Micros>>,
@@ -84,7 +87,7 @@ pub struct NetworkStatus {
     pub name: String,
     /// `rpc`, `facilitator` or `simulated`.
     pub settlement: &'static str,
-    /// With its EIP-55 checksum.
+    /// On EVM with its EIP-55 checksum.
     pub pay_to: String,
     /// What a settlement costs in gas, as it was when that was last looked at; `None` where that is not known.
     pub gas: Option<Micros>,
@@ -93,6 +96,20 @@ pub struct NetworkStatus {
 }
 
 impl Entry {
+    pub fn new(requirement: Requirements, offers: Option<Offers>, settlement: &'static str, safe_above: Micros) -> Entry {
+        let sellable = RwLock::new(Err("not checked yet".into()));
+        Entry { requirement, offers, settlement, safe_above, gas: RwLock::default(), sellable }
+    }
+
+    /// CAIP-2.
+    pub fn network(&self) -> &str {
+        &self.requirement.network
+    }
+
+    fn requirement(&self, amount: Micros, max_timeout_seconds: u64) -> Requirements {
+        Requirements { amount: amount.get().to_string(), max_timeout_seconds, ..self.requirement.clone() }
+    }
+
     pub fn sellable(&self) -> Result<(), Closed> {
         self.sellable.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -100,13 +117,27 @@ impl Entry {
     /// The self-check found nothing wrong.
     pub fn sell(&self) {
         if self.note(Ok(())).is_err() {
-            info!(network = self.token.network, "payments are taken on {}", self.token.network);
+            info!(network = self.network(), "payments are taken on {}", self.network());
         }
     }
 
     /// A settlement costs so much gas now.
     pub fn note_gas(&self, gas: Option<Micros>) {
         *self.gas.write().unwrap_or_else(PoisonError::into_inner) = gas;
+    }
+
+    /// There was no blockhash to be had just now.
+    pub fn note_silence(&self) {
+        if let Some(offers) = &self.offers {
+            offers.note_silence();
+        }
+    }
+
+    /// Offers may name this blockhash.
+    pub fn note_blockhash(&self, blockhash: Blockhash) {
+        if let Some(offers) = &self.offers {
+            offers.note_blockhash(blockhash);
+        }
     }
 
     /// Nothing is sold until the next self-check that finds nothing wrong: a settlement or the self-check met `why`.
@@ -117,7 +148,7 @@ impl Entry {
         let same_clocks = matches!((&before, &why), (Err(Closed::Clock(_)), Closed::Clock(_)));
         if before.as_ref() != Err(&why) && !same_clocks {
             let why = why.into_text();
-            warn!(network = self.token.network, "nothing is sold on {}: {why}", self.token.network);
+            warn!(network = self.network(), "nothing is sold on {}: {why}", self.network());
         }
     }
 
@@ -142,7 +173,7 @@ impl Chains {
     /// # Errors
     /// Only for what the operator must change; a network that fails its self-check is not offered and checked again.
     pub fn start(networks: &[config::Network], journal: Arc<dyn Journal>, clock: Clock) -> Result<Chains, ChainError> {
-        let setups = networks.iter().map(setup).collect::<Result<Vec<_>, _>>()?;
+        let setups = networks.iter().map(|network| setup(network, clock.now())).collect::<Result<Vec<_>, _>>()?;
         let networks: Arc<[_]> = setups.iter().map(|setup| setup.entry.clone()).collect();
         // Unbounded: a settlement that is owed is never refused; how many there are is bounded by the sales in flight.
         let (commands, inbox) = channel::unbounded_channel();
@@ -161,27 +192,62 @@ impl Chains {
     /// Every configured network, sellable or not, in the order of the configuration.
     pub fn networks(&self) -> Vec<NetworkStatus> {
         let status = |entry: &Arc<Entry>| NetworkStatus {
-            id: entry.token.network.clone(),
-            name: names::short(&entry.token.network).unwrap_or(&entry.token.network).to_owned(),
+            id: entry.network().to_owned(),
+            name: names::short(entry.network()).unwrap_or(entry.network()).to_owned(),
             settlement: entry.settlement,
-            pay_to: entry.token.pay_to.to_string(),
+            pay_to: entry.requirement.pay_to.clone(),
             gas: *entry.gas.read().unwrap_or_else(PoisonError::into_inner),
             sellable: entry.sellable().map_err(Closed::into_text),
         };
         self.networks.iter().map(status).collect()
     }
 
-    /// The ways to pay `amount` now, in the order of the configuration: one per sellable network. Empty when there is none.
-    pub fn offer(&self, amount: Micros, max_timeout_seconds: u64) -> Vec<Requirements> {
-        let sellable = self.networks.iter().filter(|entry| entry.sellable().is_ok());
-        sellable.map(|entry| requirement(&entry.token, amount, max_timeout_seconds)).collect()
+    /// Sees to it that the next offers name what a buyer would else have to ask the chain for. To be awaited before
+    /// [`Chains::offer`]; costs a round trip where nobody was offered anything for a while.
+    pub async fn freshen(&self) {
+        let ask = |entry: &Arc<Entry>| {
+            let age = entry.offers.as_ref().map(Offers::age).filter(|_| entry.sellable().is_ok())?;
+            let (tell, told) = oneshot::channel();
+            if matches!(age, Age::Used | Age::Stale) {
+                // Without the thread nothing is sold.
+                let _ = self.commands.send(Command::Freshen(entry.network().to_owned(), tell));
+            }
+            (age == Age::Stale).then_some(told)
+        };
+        let awaited: Vec<_> = self.networks.iter().filter_map(ask).collect();
+        // What does not come in time is left out of the offer.
+        let _ = tokio::time::timeout(FRESHENING, futures_util::future::join_all(awaited)).await;
     }
 
-    /// What a payment of `amount` on a network must look like, whether or not it can be sold on right now; `None` for a
-    /// network that is not configured. A copy of a known payment must be known while its network has trouble, too.
-    pub fn requirement(&self, network: &str, amount: Micros, max_timeout_seconds: u64) -> Option<Requirements> {
-        let entry = self.networks.iter().find(|entry| entry.token.network == network)?;
-        Some(requirement(&entry.token, amount, max_timeout_seconds))
+    /// The ways to pay `amount` now for `subject`, in the order of the configuration: one per sellable network. Empty when there
+    /// is none. The subject is what a payment buys, in the same words whenever the same is offered.
+    pub fn offer(&self, amount: Micros, max_timeout_seconds: u64, subject: &str) -> Vec<Requirements> {
+        let sellable = self.networks.iter().filter(|entry| entry.sellable().is_ok());
+        let offered = sellable.map(|entry| {
+            let requirement = entry.requirement(amount, max_timeout_seconds);
+            match &entry.offers {
+                Some(offers) => Requirements { extra: Some(offers.extra(subject)), ..requirement },
+                None => requirement,
+            }
+        });
+        offered.collect()
+    }
+
+    /// What a payment of `amount` for `subject` must look like on its network, whether or not it can be sold on right now;
+    /// `None` for a network that is not configured. A copy of a known payment must be known while its network has trouble, too.
+    pub fn requirement(
+        &self,
+        payment: &x402::Payment,
+        amount: Micros,
+        max_timeout_seconds: u64,
+        subject: &str,
+    ) -> Option<Requirements> {
+        let entry = self.networks.iter().find(|entry| entry.network() == payment.network)?;
+        let requirement = entry.requirement(amount, max_timeout_seconds);
+        Some(match &entry.offers {
+            Some(offers) => Requirements { extra: Some(offers.answered(payment, subject)), ..requirement },
+            None => requirement,
+        })
     }
 
     /// Asks the chain whether the payment would settle now.
@@ -208,7 +274,7 @@ impl Chains {
         question: impl FnOnce(oneshot::Sender<Result<(), Refused>>) -> Command,
     ) -> Result<(), Refused> {
         let unavailable = || Refused::Unavailable(format!("payments on {network} cannot be taken right now; try again"));
-        let entry = self.networks.iter().find(|entry| entry.token.network == network).ok_or_else(unavailable)?;
+        let entry = self.networks.iter().find(|entry| entry.network() == network).ok_or_else(unavailable)?;
         entry.sellable()?;
         let (tell, verdict) = oneshot::channel();
         self.commands.send(question(tell)).map_err(|_| unavailable())?;
@@ -218,7 +284,7 @@ impl Chains {
     /// Whether a transfer of `amount` is believed after a few blocks, so that its buyer can wait for it. Above the network's
     /// `safe_above` it takes minutes.
     pub fn is_quick(&self, network: &str, amount: Micros) -> bool {
-        self.networks.iter().any(|entry| entry.token.network == network && amount <= entry.safe_above)
+        self.networks.iter().any(|entry| entry.network() == network && amount <= entry.safe_above)
     }
 
     /// Settles a claimed payment. It runs to its end whether or not anybody waits; the journal hears of each step before
@@ -241,45 +307,4 @@ impl Chains {
         let _ = self.commands.send(Command::Settle { payment, attempts, confirmed, tell });
         outcome
     }
-}
-
-fn requirement(token: &Token, amount: Micros, max_timeout_seconds: u64) -> Requirements {
-    Requirements { amount: amount.get().to_string(), max_timeout_seconds, ..token.requirement.clone() }
-}
-
-fn setup(network: &config::Network) -> Result<Setup, ChainError> {
-    let token = Token::resolve(network)?;
-    let bad = |field: &str, why: &str| ChainError::Config { network: network.id.clone(), field: field.into(), why: why.into() };
-    let depth = Depth { confirmations: network.confirmations, safe_above: network.safe_above };
-    let (settlement, how) = match &network.settlement {
-        config::Settlement::Rpc { urls, key } => {
-            let key = PrivateKey::parse(key.expose()).map_err(|why| bad("settler_key", &why.to_string()))?;
-            if key.address() == token.pay_to {
-                return Err(bad("pay_to", "is the settler's own address; let the money go where no program holds the key"));
-            }
-            if urls.is_empty() {
-                return Err(bad("rpc_urls", "is empty"));
-            }
-            let purse = super::evm::Purse {
-                urls: urls.clone(),
-                key,
-                depth,
-                coin_usd: network.coin_usd,
-                max_fee: network.max_fee_per_gas,
-            };
-            ("rpc", How::Rpc(purse))
-        }
-        config::Settlement::Facilitator { url, authorization, rpc_urls } => {
-            let (url, authorization, rpc_urls) = (url.clone(), authorization.clone(), rpc_urls.clone());
-            ("facilitator", How::Facilitator { url, authorization, rpc_urls, depth })
-        }
-        config::Settlement::Simulated => ("simulated", How::Simulated),
-    };
-    let tls = tls::client(network.ca_file.as_deref()).map_err(|why| bad("ca_file", &why))?;
-    let sellable = RwLock::new(Err("not checked yet".into()));
-    Ok(Setup {
-        entry: Arc::new(Entry { token, settlement, safe_above: network.safe_above, gas: RwLock::default(), sellable }),
-        how,
-        tls,
-    })
 }

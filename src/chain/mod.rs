@@ -9,17 +9,26 @@
 //! ```
 
 mod audit;
+pub mod buyer;
 mod client;
 pub mod evm;
 mod facilitator;
 mod handle;
 mod judge;
-pub mod networks;
 mod open;
 mod payment;
 pub mod reason;
+mod rounds;
+mod rpc;
+mod setup;
 mod sign_in;
 mod simulated;
+pub mod solana;
+mod stakes;
+mod terms;
+mod token;
+mod typed;
+mod witness;
 mod worker;
 
 use std::future::Future;
@@ -28,11 +37,13 @@ use std::pin::Pin;
 use crate::ids::PaymentId;
 
 pub use audit::{Audit, Counted, audit};
-pub use evm::verify::{Amounts, is_signed_for, verify};
+pub use evm::verify::is_signed_for;
 pub use handle::{Chains, NetworkStatus};
 pub use judge::judge;
-pub use payment::{Unreadable, VerifiedPayment, identify};
+pub use payment::{Unreadable, VerifiedPayment, identify, verify};
 pub use sign_in::{SignedIn, judge_sign_in, verify_sign_in};
+pub use terms::Amounts;
+pub use typed::typed_account;
 
 /// Why a payment is not taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,7 +54,7 @@ pub enum Refused {
     Invalid { reason: &'static str, message: String },
     /// We cannot tell or cannot settle right now: 503, never a 402, because a buyer who is asked again pays twice.
     Unavailable(String),
-    /// The chain's clock and ours disagree by more than two minutes, so times cannot be judged: 503 `clock_skew`. The text
+    /// The chain's clock and ours disagree by minutes, so times cannot be judged: 503 `clock_skew`. The text
     /// says to the operator which way and by how much.
     ClockSkew(String),
 }
@@ -51,26 +62,28 @@ pub enum Refused {
 /// One signed transaction that may land for a payment.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Attempt {
-    /// `0x` and the hash, known before it is sent. Empty for a request to a facilitator, whose hash is not known before.
+    /// Its name on its chain (EVM: `0x` and the hash; Solana: our signature in base58), known before it is sent. Empty for a request to a facilitator, whose hash is not known before.
     pub tx: String,
     /// The bytes to send, and to send again. Empty when somebody else signs.
     pub raw: Vec<u8>,
-    /// The settler's transaction count that these bytes use up.
-    pub gas_nonce: u64,
+    /// What ties the bytes to their chain's course. EVM: the settler's transaction count that they use up. Solana: the last
+    /// block height at which they can land.
+    pub bound_to: u64,
 }
 
 impl std::fmt::Debug for Attempt {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         // The raw bytes carry the payer's signature.
-        f.debug_struct("Attempt").field("tx", &self.tx).field("gas_nonce", &self.gas_nonce).finish_non_exhaustive()
+        f.debug_struct("Attempt").field("tx", &self.tx).field("bound_to", &self.bound_to).finish_non_exhaustive()
     }
 }
 
 /// Where a transfer was found on its chain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Confirmation {
-    /// `0x` and the hash; of somebody else's transaction if that one carried the payment.
+    /// Its name there; of somebody else's transaction if that one carried the payment.
     pub tx: String,
+    /// EVM: the number of its block. Solana: its slot.
     pub block: u64,
 }
 

@@ -51,7 +51,7 @@ impl Open {
                 open.insert(id, Entry { payment: payment.clone(), waiting: vec![tell], outcome: None });
                 Asked::Start(Hearing { open: self.clone(), id })
             }
-            Some(entry) if entry.payment.authorization != payment.authorization => Asked::Taken,
+            Some(entry) if !entry.payment.is_same_transfer(payment) => Asked::Taken,
             Some(entry) => {
                 match &entry.outcome {
                     // Nobody listening is fine: the journal knows.
@@ -65,7 +65,7 @@ impl Open {
 
     /// Whether its nonce is being settled for another transfer, so that this one must not be sold on.
     pub fn is_taken(&self, payment: &VerifiedPayment) -> bool {
-        self.0.borrow().get(&payment.id()).is_some_and(|entry| entry.payment.authorization != payment.authorization)
+        self.0.borrow().get(&payment.id()).is_some_and(|entry| !entry.payment.is_same_transfer(payment))
     }
 }
 

@@ -5,42 +5,49 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::Refused;
-use super::evm::address::Address;
-use super::evm::keccak;
-use super::evm::payload::{self, Authorization};
-use super::evm::word::Word;
-use super::networks;
+use super::{Amounts, Refused, evm, solana};
 use crate::account::AccountId;
 use crate::clock::Timestamp;
 use crate::ids::PaymentId;
 use crate::money::Micros;
+use crate::x402::names::Family;
 use crate::x402::{Payment, Requirements, Version};
-
-/// Who vouches for the payer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum Proof {
-    /// The signature recovers to the payer.
-    Recovered,
-    /// It does not, so it is good only if the payer is a wallet with code that accepts it (EIP-1271): the chain decides.
-    NeedsCode,
-}
 
 /// A payment whose scheme, network, token, recipient, amount and times are what we asked for, signed by its payer, or
 /// (smart wallets) to be judged by its chain in [`super::Chains::simulate`].
 #[derive(Clone)]
-pub struct VerifiedPayment {
-    pub(super) version: Version,
-    pub(super) requirements: Requirements,
-    pub(super) payload: Box<RawValue>,
-    pub(super) proof: Proof,
-    pub(super) verified_at: Timestamp,
-    pub(super) chain_id: u64,
-    pub(super) asset: Address,
-    pub(super) authorization: Authorization,
-    pub(super) signature: Vec<u8>,
-    amount: Micros,
+pub struct VerifiedPayment(Transfer);
+
+/// What was signed, by chain family. A further family is one more arm wherever the compiler asks for it.
+#[derive(Clone)]
+pub(super) enum Transfer {
+    Evm(evm::Verified),
+    Solana(solana::Verified),
+}
+
+/// What payments of all families have in common.
+#[derive(Clone)]
+pub(in crate::chain) struct Presented {
+    pub version: Version,
+    /// Ours, with the amount that was authorized.
+    pub requirements: Requirements,
+    pub payload: Box<RawValue>,
+    pub verified_at: Timestamp,
+    pub amount: Micros,
+}
+
+impl Presented {
+    /// Fails only where the amount of the requirement is none.
+    pub fn new(
+        version: Version,
+        requirements: Requirements,
+        payload: Box<RawValue>,
+        verified_at: Timestamp,
+    ) -> Result<Presented, Refused> {
+        let unusable = || Refused::Malformed("requirements: amount is not a number of units".into());
+        let amount = Micros::parse_units(&requirements.amount).ok_or_else(unusable)?;
+        Ok(Presented { version, requirements, payload, verified_at, amount })
+    }
 }
 
 /// Stored bytes that are not a payment.
@@ -53,99 +60,127 @@ struct Stored {
     version: u8,
     requirements: Requirements,
     payload: Box<RawValue>,
-    proof: Proof,
+    /// Of EVM payments.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    proof: Option<evm::Proof>,
     verified_at_ms: u64,
 }
 
 impl VerifiedPayment {
-    /// Puts together what [`super::verify`] has checked. Fails only where the requirement itself is unusable.
-    pub(super) fn assemble(
-        version: Version,
-        requirements: Requirements,
-        payload: Box<RawValue>,
-        proof: Proof,
-        verified_at: Timestamp,
-    ) -> Result<VerifiedPayment, Refused> {
-        let (authorization, signature) = payload::parse(&payload)?;
-        let unusable = |what: &str| Refused::Malformed(format!("requirements: {what}"));
-        let chain_id = networks::chain_id(&requirements.network).ok_or_else(|| unusable("network is not eip155"))?;
-        let asset = Address::parse(&requirements.asset).ok_or_else(|| unusable("asset is not an address"))?;
-        let amount = Micros::parse_units(&requirements.amount).ok_or_else(|| unusable("amount is not a number of units"))?;
-        if authorization.value != Word::from(amount.get()) {
-            return Err(unusable("amount is not the authorized value"));
-        }
-        // Not held against today's configuration, which may pay to another address by now.
-        if Address::parse(&requirements.pay_to) != Some(authorization.to) {
-            return Err(unusable("payTo is not the authorized recipient"));
-        }
-        Ok(VerifiedPayment {
-            version,
-            requirements,
-            payload,
-            proof,
-            verified_at,
-            chain_id,
-            asset,
-            authorization,
-            signature,
-            amount,
-        })
+    pub(super) fn transfer(&self) -> &Transfer {
+        &self.0
     }
 
-    /// What was authorized, however it was signed or encoded: keccak256 of chain id, token, payer and nonce.
+    pub(super) fn presented(&self) -> &Presented {
+        match &self.0 {
+            Transfer::Evm(payment) => &payment.presented,
+            Transfer::Solana(payment) => &payment.presented,
+        }
+    }
+
+    /// What was authorized, however it was encoded or signed. EVM: keccak256 of chain id, token, payer and nonce. Solana:
+    /// SHA-256 of the message.
     pub fn id(&self) -> PaymentId {
-        identity(self.chain_id, self.asset, &self.authorization)
+        match &self.0 {
+            Transfer::Evm(payment) => payment.id(),
+            Transfer::Solana(payment) => payment.id(),
+        }
     }
 
     /// CAIP-2.
     pub fn network(&self) -> &str {
-        &self.requirements.network
+        &self.presented().requirements.network
     }
 
-    /// The token's address with its EIP-55 checksum.
+    /// The token's address, on EVM with its EIP-55 checksum.
     pub fn asset(&self) -> String {
-        self.asset.to_string()
+        match &self.0 {
+            Transfer::Evm(payment) => payment.asset().to_string(),
+            Transfer::Solana(payment) => payment.mint().to_string(),
+        }
     }
 
     pub fn payer(&self) -> AccountId {
-        AccountId::Evm(self.authorization.from.0)
+        match &self.0 {
+            Transfer::Evm(payment) => AccountId::Evm(payment.payer().0),
+            Transfer::Solana(payment) => AccountId::Solana(payment.payer().0),
+        }
     }
 
-    /// The payer with its EIP-55 checksum, as receipts name it.
+    /// The payer as receipts name it, on EVM with its EIP-55 checksum.
     pub fn payer_address(&self) -> String {
-        self.authorization.from.to_string()
+        match &self.0 {
+            Transfer::Evm(payment) => payment.payer().to_string(),
+            Transfer::Solana(payment) => payment.payer().to_string(),
+        }
     }
 
     pub fn amount(&self) -> Micros {
-        self.amount
+        self.presented().amount
     }
 
-    /// The second from which the transfer can no longer land.
-    pub fn valid_before(&self) -> Timestamp {
-        Timestamp::from_secs(self.authorization.valid_before.as_u64().unwrap_or(u64::MAX))
+    /// The second from which the transfer can no longer land, if the payment names one: on Solana the chain counts blocks.
+    pub fn valid_before(&self) -> Option<Timestamp> {
+        match &self.0 {
+            Transfer::Evm(payment) => Some(payment.valid_before()),
+            Transfer::Solana(_) => None,
+        }
     }
 
     pub fn version(&self) -> Version {
-        self.version
+        self.presented().version
     }
 
     /// Whether a payment, as it was presented, carries this very authorization. Who signed it is not looked at.
     pub fn is_authorized_by(&self, payment: &Payment) -> bool {
-        let same_network = payment.network == self.requirements.network;
-        same_network && payload::parse(&payment.payload).is_ok_and(|(authorization, _)| authorization == self.authorization)
+        let same_network = payment.network == self.network();
+        same_network
+            && match &self.0 {
+                Transfer::Evm(known) => known.is_authorized_by(payment),
+                Transfer::Solana(known) => known.is_authorized_by(payment),
+            }
+    }
+
+    /// Whether both authorize the same transfer: on EVM one nonce may be signed for two.
+    pub(super) fn is_same_transfer(&self, other: &VerifiedPayment) -> bool {
+        match (&self.0, &other.0) {
+            (Transfer::Evm(one), Transfer::Evm(other)) => one.is_same_transfer(other),
+            (Transfer::Solana(one), Transfer::Solana(other)) => one.id() == other.id(),
+            (Transfer::Evm(_), Transfer::Solana(_)) | (Transfer::Solana(_), Transfer::Evm(_)) => false,
+        }
+    }
+
+    /// Why it is not good where no wallet has code: its signature is not its payer's.
+    pub(super) fn unproven(&self) -> Option<Refused> {
+        match &self.0 {
+            Transfer::Evm(payment) => payment.unproven(),
+            Transfer::Solana(_) => None,
+        }
+    }
+
+    /// What only its chain can tell.
+    pub(super) fn questions(&self) -> &'static [&'static str] {
+        match &self.0 {
+            Transfer::Evm(_) => &["asset_code", "payer_code", "authorization_state", "balance"],
+            Transfer::Solana(_) => &["token_accounts", "balance", "recent_blockhash", "fee_payer_is_ours"],
+        }
     }
 
     /// For the ledger: everything that a restart needs to go on with. Contains the payer's signature.
     pub fn to_bytes(&self) -> Vec<u8> {
+        let presented = self.presented();
         let stored = Stored {
-            version: match self.version {
+            version: match presented.version {
                 Version::V1 => 1,
                 Version::V2 => 2,
             },
-            requirements: self.requirements.clone(),
-            payload: self.payload.clone(),
-            proof: self.proof,
-            verified_at_ms: self.verified_at.millis(),
+            requirements: presented.requirements.clone(),
+            payload: presented.payload.clone(),
+            proof: match &self.0 {
+                Transfer::Evm(payment) => Some(payment.proof),
+                Transfer::Solana(_) => None,
+            },
+            verified_at_ms: presented.verified_at.millis(),
         };
         serde_json::to_vec(&stored).expect("string keys and no failing serializers")
     }
@@ -158,9 +193,18 @@ impl VerifiedPayment {
             2 => Version::V2,
             other => return Err(Unreadable(format!("version {other}"))),
         };
+        let refused = |refused: Refused| Unreadable(format!("{refused:?}"));
         let at = Timestamp::from_millis(stored.verified_at_ms);
-        VerifiedPayment::assemble(version, stored.requirements, stored.payload, stored.proof, at)
-            .map_err(|refused| Unreadable(format!("{refused:?}")))
+        let family = Family::of_network(&stored.requirements.network);
+        let presented = Presented::new(version, stored.requirements, stored.payload, at).map_err(refused)?;
+        match (family, stored.proof) {
+            (Some(Family::Evm), Some(proof)) => evm::Verified::assemble(presented, proof).map(Transfer::Evm),
+            (Some(Family::Solana), None) => solana::Verified::assemble(presented).map(Transfer::Solana),
+            (Some(_), _) => return Err(Unreadable("its proof is not one of its family".into())),
+            (None, _) => return Err(Unreadable("its network is of no known family".into())),
+        }
+        .map(VerifiedPayment)
+        .map_err(refused)
     }
 }
 
@@ -169,29 +213,42 @@ impl fmt::Debug for VerifiedPayment {
         f.debug_struct("VerifiedPayment")
             .field("id", &self.id())
             .field("network", &self.network())
-            .field("payer", &self.authorization.from)
-            .field("amount", &self.amount)
+            .field("payer", &self.payer_address())
+            .field("amount", &self.amount())
             .finish_non_exhaustive()
     }
+}
+
+/// Checks a payment against our own requirement, in the order and with the reasons of x402 2.27 facilitators. What the payment
+/// says it accepted is compared, never believed. From then on the amount of its requirement is what was authorized.
+///
+/// Pure: no chain is asked. What only the chain can tell is for [`super::Chains::simulate`].
+///
+/// # Errors
+/// [`Refused::Malformed`] and [`Refused::Invalid`]; never [`Refused::Unavailable`].
+pub fn verify(payment: &Payment, wanted: &Requirements, amounts: Amounts, now: Timestamp) -> Result<VerifiedPayment, Refused> {
+    let transfer = match family(wanted)? {
+        Family::Evm => Transfer::Evm(evm::verify::verify(payment, wanted, amounts, now)?),
+        Family::Solana => Transfer::Solana(solana::verify::verify(payment, wanted, amounts, now)?),
+    };
+    Ok(VerifiedPayment(transfer))
 }
 
 /// What a payment is identified by, read before anything about it is believed: a copy must be known as a copy whatever it
 /// is held against.
 ///
 /// # Errors
-/// [`Refused::Malformed`] and [`Refused::Invalid`] for what is not an EIP-3009 payment at all.
+/// [`Refused::Malformed`] and [`Refused::Invalid`] for what is not a payment of this family at all.
 pub fn identify(payment: &Payment, wanted: &Requirements) -> Result<PaymentId, Refused> {
-    let (authorization, _) = payload::parse(&payment.payload)?;
-    let unusable = |what: &str| Refused::Malformed(format!("requirements: {what}"));
-    let chain_id = networks::chain_id(&wanted.network).ok_or_else(|| unusable("network is not eip155"))?;
-    let asset = Address::parse(&wanted.asset).ok_or_else(|| unusable("asset is not an address"))?;
-    Ok(identity(chain_id, asset, &authorization))
+    match family(wanted)? {
+        Family::Evm => evm::identify(payment, wanted),
+        Family::Solana => solana::identify(payment),
+    }
 }
 
-/// The semantic identity of an EVM payment, fixed width, so that no two payments can be spelled into one.
-pub(super) fn identity(chain_id: u64, asset: Address, authorization: &Authorization) -> PaymentId {
-    let parts = [&Word::from(chain_id).0[..], &asset.0, &authorization.from.0, &authorization.nonce];
-    PaymentId(keccak(&parts.concat()))
+fn family(wanted: &Requirements) -> Result<Family, Refused> {
+    let unusable = || Refused::Malformed("requirements: network is of no known family".into());
+    Family::of_network(&wanted.network).ok_or_else(unusable)
 }
 
 #[cfg(test)]

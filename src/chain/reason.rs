@@ -1,4 +1,8 @@
-//! Why a payment is refused, in the words that x402 2.27 facilitators use, so that buyers' tools understand them.
+//! Why a payment is refused, in the words that x402 2.27 facilitators use, so that buyers' tools understand them. Solana's own
+//! words are in [`super::solana::reason`].
+
+use super::solana;
+use crate::x402::names::Family;
 
 pub const INVALID_PAYLOAD: &str = "invalid_payload";
 pub const REQUIREMENTS: &str = "invalid_payment_requirements";
@@ -56,5 +60,53 @@ pub fn known(text: &str) -> Option<&'static str> {
         SETTLE,
         FACILITATOR,
     ];
-    ALL.into_iter().find(|code| *code == text)
+    ALL.into_iter().chain(solana::reason::ALL).find(|code| *code == text)
+}
+
+/// What a reason is about, whatever the family: a caller who can be helped is helped by this, not by the word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum About {
+    Network,
+    Scheme,
+    /// What the buyer says it accepted is not what we asked.
+    Requirements,
+    /// Another token than ours is paid.
+    Token,
+    Recipient,
+    Payer,
+    TooLow,
+    TooHigh,
+    /// Another amount than the price.
+    Amount,
+    /// When the payment may settle, which hangs on clocks.
+    Time,
+    Signature,
+    Other,
+}
+
+/// What a reason of the table is about.
+pub fn about(reason: &str) -> About {
+    use solana::reason as svm;
+    match reason {
+        NETWORK | svm::NETWORK => About::Network,
+        SCHEME | UNSUPPORTED_SCHEME | svm::SCHEME => About::Scheme,
+        REQUIREMENTS => About::Requirements,
+        svm::MINT => About::Token,
+        RECIPIENT | svm::RECIPIENT => About::Recipient,
+        PAYER | svm::PAYER => About::Payer,
+        TOO_LOW => About::TooLow,
+        TOO_HIGH => About::TooHigh,
+        VALUE_V1 | VALUE_V2 | svm::AMOUNT => About::Amount,
+        VALID_BEFORE | VALID_AFTER => About::Time,
+        SIGNATURE | svm::SIGNATURE => About::Signature,
+        _ => About::Other,
+    }
+}
+
+/// The word for a payment on a network that is not taken; of EVM where the family is not known.
+pub fn network(caip2: &str) -> &'static str {
+    match Family::of_network(caip2) {
+        Some(Family::Solana) => solana::reason::NETWORK,
+        Some(Family::Evm) | None => NETWORK,
+    }
 }

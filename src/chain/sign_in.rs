@@ -6,6 +6,8 @@ use serde_json::{Value, json};
 
 use super::evm::address::Address;
 use super::evm::{hex, signature};
+use super::solana;
+use super::solana::address::Pubkey;
 use crate::account::AccountId;
 use crate::clock::Timestamp;
 use crate::x402::sign_in::{Family, fault};
@@ -89,6 +91,7 @@ fn verify(sign_in: &SignIn, rules: &SignInRules, now: Timestamp) -> Result<Signe
 /// Who is said to have signed, by chain family. A further family is one more arm in each of its functions.
 enum Wallet {
     Evm(Address),
+    Solana(Pubkey),
 }
 
 impl Wallet {
@@ -105,29 +108,47 @@ impl Wallet {
                 let invalid = || SignInFault::new(fault::INVALID_WALLET, say);
                 Address::typed(signed).map(Wallet::Evm).ok_or_else(invalid)
             }
-            Family::Solana => Err(SignInFault::new(fault::UNSUPPORTED_CHAIN, "wallets of Solana cannot sign in here yet")),
+            Family::Solana => {
+                if signed != named {
+                    return Err(mismatch());
+                }
+                let say = "the signed address is not a Solana address, which is base58 of 32 bytes";
+                let key = signed.parse().map_err(|_| SignInFault::new(fault::INVALID_WALLET, say))?;
+                Ok(Wallet::Solana(key))
+            }
         }
     }
 
     /// Whether this wallet, and nobody else, signed the text.
     fn check_signature(&self, sign_in: &SignIn) -> Result<(), SignInFault> {
-        match self {
+        const ANOTHER: &str = "of another wallet, or for another text";
+        let problem = match self {
             Wallet::Evm(address) => {
                 let bytes = hex::decode(sign_in.signature()).ok_or("not 0x and hex digits");
                 let signer = bytes.and_then(|bytes| signature::signer_of_text(&sign_in.text(&address.to_string()), &bytes));
-                let problem = match signer {
+                match signer {
                     Ok(signer) if signer == *address => return Ok(()),
-                    Ok(_) => "of another wallet, or for another text",
+                    Ok(_) => ANOTHER,
                     Err(problem) => problem,
-                };
-                Err(SignInFault::new(fault::INVALID_SIGNATURE, format!("the signature is {problem}; sign the message again")))
+                }
             }
-        }
+            Wallet::Solana(key) => {
+                let text = sign_in.text(&key.to_string());
+                let readings: Vec<_> = solana::signature::readings(sign_in.signature()).collect();
+                match readings.iter().any(|bytes| key.signed(text.as_bytes(), bytes)) {
+                    true => return Ok(()),
+                    false if readings.is_empty() => "not base58 or base64 of 64 bytes",
+                    false => ANOTHER,
+                }
+            }
+        };
+        Err(SignInFault::new(fault::INVALID_SIGNATURE, format!("the signature is {problem}; sign the message again")))
     }
 
     fn account(&self) -> AccountId {
         match self {
             Wallet::Evm(address) => AccountId::Evm(address.0),
+            Wallet::Solana(key) => AccountId::Solana(key.0),
         }
     }
 }

@@ -7,9 +7,12 @@ use std::sync::Arc;
 use tokio::time::{Duration, sleep};
 use tracing::{error, info};
 
-use super::evm::{hex, keccak, verify};
+use super::evm::{hex, keccak};
+use super::handle::Entry;
 use super::open::Hearing;
-use super::payment::{Proof, VerifiedPayment};
+use super::payment::{Transfer, VerifiedPayment};
+use super::solana::Blockhash;
+use super::solana::address::Pubkey;
 use super::{Attempt, Confirmation, Journal, JournalClosed, Refused, Settlement, reason};
 use crate::ids::PaymentId;
 
@@ -21,17 +24,27 @@ const BLOCK_TIME: Duration = Duration::from_millis(20);
 pub(super) struct Simulated {
     used: RefCell<HashSet<PaymentId>>,
     height: Cell<u64>,
+    entry: Arc<Entry>,
     journal: Arc<dyn Journal>,
 }
 
+/// Who pays fees here, where fees are paid by somebody: nobody has its key.
+pub(super) const FEE_PAYER: Pubkey = Pubkey([b'f'; 32]);
+
 impl Simulated {
-    pub fn new(journal: Arc<dyn Journal>) -> Simulated {
-        Simulated { used: RefCell::default(), height: Cell::new(0), journal }
+    pub fn new(entry: Arc<Entry>, journal: Arc<dyn Journal>) -> Simulated {
+        Simulated { used: RefCell::default(), height: Cell::new(0), entry, journal }
+    }
+
+    /// A blockhash for offers; none is ever too old here.
+    pub fn freshen(&self) {
+        let hash = keccak(&[&b"simulated"[..], &self.height.get().to_be_bytes()].concat());
+        self.entry.note_blockhash(Blockhash { hash, last_valid: u64::MAX });
     }
 
     pub fn simulate(&self, payment: &VerifiedPayment) -> Result<(), Refused> {
-        if payment.proof == Proof::NeedsCode {
-            return Err(verify::not_signed(&payment.authorization, &payment.requirements));
+        if let Some(refused) = payment.unproven() {
+            return Err(refused);
         }
         if self.used.borrow().contains(&payment.id()) {
             return Err(Refused::Invalid { reason: reason::NONCE_USED, message: "this authorization was used already".into() });
@@ -72,9 +85,14 @@ impl Simulated {
             self.journal.settled(id, outcome.clone()).await?;
             return Ok(outcome);
         }
-        let tx = hex::encode(&keccak(&[&b"simulated"[..], &id.0].concat()));
+        let hash = keccak(&[&b"simulated"[..], &id.0].concat());
+        let tx = match payment.transfer() {
+            Transfer::Evm(_) => hex::encode(&hash),
+            // As long as a signature.
+            Transfer::Solana(_) => bs58::encode([hash, id.0].concat()).into_string(),
+        };
         if !resumed {
-            self.journal.signed(id, Attempt { tx: tx.clone(), raw: Vec::new(), gas_nonce: 0 }).await?;
+            self.journal.signed(id, Attempt { tx: tx.clone(), raw: Vec::new(), bound_to: 0 }).await?;
         }
         self.used.borrow_mut().insert(id);
         self.journal.sent(id);

@@ -9,14 +9,16 @@ use tokio::task::{LocalSet, spawn_local};
 use tracing::{error, info};
 
 use super::client::JsonClient;
-use super::evm::{Depth, Ledger, Purse, Settler, Signed};
+use super::evm::{self, Signed};
 use super::facilitator::Facilitator;
 use super::handle::Entry;
 use super::open::{Asked, Hearing, Open};
+use super::payment::Transfer;
+use super::setup::{How, Setup};
 use super::simulated::Simulated;
-use super::{Attempt, Confirmation, Journal, JournalClosed, Refused, Settlement, VerifiedPayment, reason};
+use super::witness::Witness;
+use super::{Attempt, Confirmation, Journal, JournalClosed, Refused, Settlement, VerifiedPayment, reason, solana};
 use crate::clock::Clock;
-use crate::config::Secret;
 
 /// Between self-checks of a network that cannot be sold on.
 const CHECK_FAILING: Duration = Duration::from_secs(15);
@@ -28,6 +30,8 @@ pub(super) enum Command {
     Simulate(VerifiedPayment, oneshot::Sender<Result<(), Refused>>),
     /// Whether the clock of this network (CAIP-2) and ours agree.
     Agree(String, oneshot::Sender<Result<(), Refused>>),
+    /// To look for what offers on this network (CAIP-2) may name.
+    Freshen(String, oneshot::Sender<()>),
     Settle {
         payment: VerifiedPayment,
         attempts: Vec<Attempt>,
@@ -36,24 +40,10 @@ pub(super) enum Command {
     },
 }
 
-/// One network before its client exists, which cannot leave the thread.
-pub(super) struct Setup {
-    pub entry: Arc<Entry>,
-    pub how: How,
-    /// Whom to believe over TLS.
-    pub tls: rustls::ClientConfig,
-}
-
-/// Who settles.
-pub(super) enum How {
-    Rpc(Purse),
-    Facilitator { url: String, authorization: Option<Secret>, rpc_urls: Vec<String>, depth: Depth },
-    Simulated,
-}
-
 #[derive(Clone)]
 enum Back {
-    Rpc(Rc<Settler>),
+    Evm(Rc<evm::Settler>),
+    Solana(Rc<solana::Settler>),
     Facilitator(Rc<Facilitator>),
     Simulated(Rc<Simulated>),
 }
@@ -63,6 +53,9 @@ struct Network {
     entry: Arc<Entry>,
     back: Back,
 }
+
+/// Said of a payment that is not of its network's family, which no configuration leads to.
+const ANOTHER_FAMILY: &str = "this payment is of another family than its network";
 
 /// The body of the thread. Ends when every handle is gone.
 pub(super) fn run(
@@ -93,21 +86,22 @@ pub(super) fn run(
 fn network(setup: Setup, journal: &Arc<dyn Journal>, clock: &Clock) -> Network {
     let client = JsonClient::new(setup.tls);
     let (journal, clock, entry) = (journal.clone(), clock.clone(), setup.entry.clone());
-    let token = entry.token.clone();
     let back = match setup.how {
-        How::Rpc(purse) => Back::Rpc(Rc::new(Settler::new(client, entry, purse, journal, clock))),
-        How::Facilitator { url, authorization, rpc_urls, depth } => {
-            let ledger = (!rpc_urls.is_empty()).then(|| Ledger::new(client.clone(), rpc_urls));
-            let facilitator = Facilitator { client, url, authorization, ledger, depth, token, journal, clock };
+        How::Evm(purse) => Back::Evm(Rc::new(evm::Settler::new(client, entry, purse, journal, clock))),
+        How::Solana(purse) => Back::Solana(Rc::new(solana::Settler::new(client, entry, purse, journal, clock))),
+        How::Facilitator { token, url, authorization, rpc_urls, depth } => {
+            let network = token.requirement().network.clone();
+            let witness = Witness::new(client.clone(), rpc_urls, token);
+            let facilitator = Facilitator { client, url, authorization, witness, depth, network, entry, journal, clock };
             Back::Facilitator(Rc::new(facilitator))
         }
-        How::Simulated => Back::Simulated(Rc::new(Simulated::new(journal))),
+        How::Simulated => Back::Simulated(Rc::new(Simulated::new(entry, journal))),
     };
     Network { entry: setup.entry, back }
 }
 
 async fn serve(networks: &[Network], mut inbox: channel::UnboundedReceiver<Command>) {
-    let named = |name: &str| networks.iter().find(|network| network.entry.token.network == name);
+    let named = |name: &str| networks.iter().find(|network| network.entry.network() == name);
     let find = |payment: &VerifiedPayment| named(payment.network());
     let open = Open::default();
     while let Some(command) = inbox.recv().await {
@@ -125,6 +119,13 @@ async fn serve(networks: &[Network], mut inbox: channel::UnboundedReceiver<Comma
                 let Some(network) = named(&name).cloned() else { continue };
                 spawn_local(async move {
                     let _ = tell.send(network.agree_on_time().await);
+                });
+            }
+            Command::Freshen(name, tell) => {
+                let Some(network) = named(&name).cloned() else { continue };
+                spawn_local(async move {
+                    network.freshen().await;
+                    let _ = tell.send(());
                 });
             }
             Command::Settle { payment, attempts, confirmed, tell } => match find(&payment) {
@@ -146,7 +147,14 @@ fn taken() -> Refused {
 impl Network {
     async fn simulate(&self, payment: &VerifiedPayment) -> Result<(), Refused> {
         match &self.back {
-            Back::Rpc(settler) => settler.simulate(payment).await,
+            Back::Evm(settler) => match payment.transfer() {
+                Transfer::Evm(payment) => settler.simulate(payment).await,
+                Transfer::Solana(_) => Err(Refused::Unavailable(ANOTHER_FAMILY.into())),
+            },
+            Back::Solana(settler) => match payment.transfer() {
+                Transfer::Solana(payment) => settler.simulate(payment).await,
+                Transfer::Evm(_) => Err(Refused::Unavailable(ANOTHER_FAMILY.into())),
+            },
             Back::Facilitator(facilitator) => {
                 let (clocks, verdict) = futures_util::future::join(self.agree_on_time(), facilitator.simulate(payment)).await;
                 clocks.and(verdict)
@@ -158,11 +166,21 @@ impl Network {
     /// A disagreement closes the network at once.
     async fn agree_on_time(&self) -> Result<(), Refused> {
         match &self.back {
-            Back::Rpc(settler) => settler.agree_on_time().await,
+            Back::Evm(settler) => settler.agree_on_time().await,
+            Back::Solana(settler) => settler.agree_on_time().await,
             Back::Facilitator(facilitator) => facilitator.agree_on_time().await,
             Back::Simulated(_) => Ok(()),
         }
         .map_err(|why| self.entry.closing(why))
+    }
+
+    async fn freshen(&self) {
+        match &self.back {
+            Back::Evm(_) => {}
+            Back::Solana(settler) => settler.freshen().await,
+            Back::Facilitator(facilitator) => facilitator.freshen().await,
+            Back::Simulated(simulated) => simulated.freshen(),
+        }
     }
 
     fn settle(
@@ -179,8 +197,8 @@ impl Network {
             Asked::Start(hearing) => {
                 // Read before the task starts: commands are in order, tasks are not.
                 let tries = match &self.back {
-                    Back::Rpc(settler) => settler.restore(&attempts),
-                    Back::Facilitator(_) | Back::Simulated(_) => Vec::new(),
+                    Back::Evm(settler) => settler.restore(&attempts),
+                    Back::Solana(_) | Back::Facilitator(_) | Back::Simulated(_) => Vec::new(),
                 };
                 spawn_local(self.clone().pursue(payment, attempts, tries, confirmed, hearing));
             }
@@ -199,7 +217,14 @@ impl Network {
         loop {
             let (resumed, known) = (!attempts.is_empty(), confirmed.take());
             let end = match &self.back {
-                Back::Rpc(settler) => settler.run(&payment, std::mem::take(&mut tries), known, &hearing).await,
+                Back::Evm(settler) => match payment.transfer() {
+                    Transfer::Evm(payment) => settler.run(payment, std::mem::take(&mut tries), known, &hearing).await,
+                    Transfer::Solana(_) => return error!(payment = %payment.id(), "{ANOTHER_FAMILY}; it stays open"),
+                },
+                Back::Solana(settler) => match payment.transfer() {
+                    Transfer::Solana(payment) => settler.run(payment, &attempts, known, &hearing).await,
+                    Transfer::Evm(_) => return error!(payment = %payment.id(), "{ANOTHER_FAMILY}; it stays open"),
+                },
                 Back::Facilitator(facilitator) => facilitator.run(&payment, resumed, known, &hearing).await,
                 Back::Simulated(simulated) => simulated.run(&payment, &attempts, known, &hearing).await,
             };
@@ -212,9 +237,13 @@ impl Network {
 
     async fn check(&self) {
         let outcome = match &self.back {
-            Back::Rpc(settler) => settler.check().await,
+            Back::Evm(settler) => settler.check().await,
+            Back::Solana(settler) => settler.check().await,
             Back::Facilitator(facilitator) => facilitator.check().await,
-            Back::Simulated(_) => Ok(()),
+            Back::Simulated(simulated) => {
+                simulated.freshen();
+                Ok(())
+            }
         };
         match outcome {
             Ok(()) => self.entry.sell(),

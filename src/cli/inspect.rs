@@ -32,8 +32,8 @@ pub enum What {
         /// The time to judge it at, in seconds since 1970.
         #[arg(long)]
         now: u64,
-        /// A chain that it may be signed for, in CAIP-2; may be given several times.
-        #[arg(long = "chain", default_value = "eip155:8453")]
+        /// A chain that it may be signed for, in CAIP-2; may be given several times. Base and Solana, if left out.
+        #[arg(long = "chain", default_values = ["eip155:8453", "solana:5eykt4UsFv8P8NJdTREpY1vzqKqZKvdp"], hide_default_value = true)]
         chains: Vec<String>,
         header: Option<String>,
     },

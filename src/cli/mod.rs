@@ -63,7 +63,7 @@ enum Command {
     },
     /// Show what a wallet has, and what moved.
     Account {
-        /// `0x…`
+        /// `0x…`, or a Solana address.
         address: String,
     },
     /// Grant wallets so much for every day.

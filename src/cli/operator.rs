@@ -27,7 +27,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 pub enum Keys {
     /// Make a key for a wallet. It is shown now and never again.
     Mint {
-        /// The wallet whose balance it spends, `0x…`.
+        /// The wallet whose balance it spends, `0x…` or a Solana address.
         #[arg(long)]
         account: String,
         #[arg(long)]

@@ -10,14 +10,14 @@ use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 
 use super::{FOUND_A_PROBLEM, machine_clock, say};
-use crate::chain::evm::buyer;
-use crate::chain::evm::key::PrivateKey;
+use crate::chain::buyer::Wallet;
 use crate::dialect::{Dialect, Event, Splitter};
 use crate::error::Code;
 use crate::money::Micros;
+use crate::x402::names::Family;
 use crate::x402::{self, OFFER_HEADER, PAYMENT_HEADERS, RECEIPT_HEADERS, Requirements, Resource};
 
-/// The environment variable with the buyer's private key.
+/// The environment variable with the buyer's private key: of an EVM wallet in hex, of a Solana wallet in base58.
 const KEY: &str = "FAREBOX_PAYER_KEY";
 
 #[derive(clap::Args)]
@@ -84,7 +84,7 @@ impl Buyer<'_> {
 
     /// Shows an offer and signs it, if it is not dearer than the buyer's limit.
     async fn sign(&self, offer: &str) -> Result<String, String> {
-        let (offer, resource) = payable(offer)?;
+        let (offer, resource, wallet) = self.payable(offer)?;
         let amount = Micros::parse_units(&offer.amount).ok_or("the offer's amount is not a number")?;
         say::err(format_args!("quote     at most {amount} USDC on {} to {}", offer.network, offer.pay_to));
         let cap = Micros::parse_usd(&self.arguments.max_usd).map_err(|error| format!("--max-usd: {error}"))?;
@@ -93,10 +93,10 @@ impl Buyer<'_> {
                 "the quote of {amount} USDC is above --max-usd {cap}, so nothing was signed; give a higher --max-usd or ask for less"
             ));
         }
-        let key = self.key(&offer).await?;
-        say::err(format_args!("signing   as {}", key.address()));
-        let nonce = random::<32>()?;
-        buyer::pay(&offer, resource.as_ref(), &key, nonce, machine_clock().now()).map_err(|error| error.to_string())
+        let wallet = self.wallet(wallet, &offer).await?;
+        say::err(format_args!("signing   as {}", wallet.address()));
+        let random = random::<32>()?;
+        wallet.pay(&offer, resource.as_ref(), random, machine_clock().now()).map_err(|error| error.to_string())
     }
 
     async fn body(&self) -> Result<Value, String> {
@@ -132,22 +132,33 @@ impl Buyer<'_> {
         }
     }
 
-    /// The key of the environment, or a fresh throw-away wallet where money is simulated.
-    async fn key(&self, offer: &Requirements) -> Result<PrivateKey, String> {
-        if let Ok(text) = std::env::var(KEY) {
-            return PrivateKey::parse(&text).map_err(|error| format!("{KEY}: {error}"));
+    /// The first way to pay in an offer that this buyer knows and that the wallet of the environment can take, and that wallet.
+    fn payable(&self, offer: &str) -> Result<(Requirements, Option<Resource>, Option<Wallet>), String> {
+        let wallet = match std::env::var(KEY) {
+            Ok(text) => Some(Wallet::parse(&text).map_err(|error| format!("{KEY}: {error}"))?),
+            Err(_) => None,
+        };
+        let (offer, resource) = payable(offer, wallet.as_ref().map(Wallet::family))?;
+        Ok((offer, resource, wallet))
+    }
+
+    /// The wallet of the environment, or a fresh throw-away one where money is simulated.
+    async fn wallet(&self, wallet: Option<Wallet>, offer: &Requirements) -> Result<Wallet, String> {
+        if let Some(wallet) = wallet {
+            return Ok(wallet);
         }
         let health = self.get("/healthz").await?;
         let networks = health["networks"].as_array().map(Vec::as_slice).unwrap_or_default();
         if !networks.iter().any(|network| network["id"] == offer.network.as_str() && network["settlement"] == "simulated") {
             return Err(format!("money on {} is real: set {KEY} to the private key that pays", offer.network));
         }
-        let digits: String = random::<32>()?.iter().map(|byte| format!("{byte:02x}")).collect();
+        let family = Family::of_network(&offer.network).ok_or("the offer's network is of no known family")?;
+        let (wallet, key) = Wallet::fresh(family, &random::<32>()?).map_err(|error| error.to_string())?;
         say::err(format_args!(
-            "wallet    a throw-away one, because money on {} is simulated; keep it with {KEY}=0x{digits}",
-            offer.network
+            "wallet    a throw-away one, because money on {} is simulated; keep it with {KEY}={}",
+            offer.network, *key
         ));
-        PrivateKey::parse(&digits).map_err(|error| error.to_string())
+        Ok(wallet)
     }
 
     async fn call(&self, body: &Value, header: &str) -> Result<(), String> {
@@ -208,16 +219,24 @@ impl Buyer<'_> {
     }
 }
 
-/// The first way to pay in an offer that this buyer knows.
-fn payable(offer: &str) -> Result<(Requirements, Option<Resource>), String> {
+/// The first way to pay in an offer that this buyer knows, of one family if only that can be paid.
+fn payable(offer: &str, only: Option<Family>) -> Result<(Requirements, Option<Resource>), String> {
     let bytes = x402::decode_base64(offer)
         .map_err(|what| format!("the offer is {what}; give the value of PAYMENT-REQUIRED as it came"))?;
     let offer: Value = serde_json::from_slice(&bytes).map_err(|error| format!("the offer is not JSON: {error}"))?;
     let accepts = offer["accepts"].as_array().map(Vec::as_slice).unwrap_or_default();
     let mut known = accepts.iter().filter_map(|entry| Requirements::from_json(entry).ok());
-    let payable = known.find(|entry| entry.scheme == "exact" && entry.network.starts_with("eip155:"));
+    let payable = known.find(|entry| {
+        let family = Family::of_network(&entry.network);
+        entry.scheme == "exact" && family.is_some() && (only.is_none() || family == only)
+    });
     let resource = serde_json::from_value(offer["resource"].clone()).ok();
-    Ok((payable.ok_or("this buyer pays \"exact\" on EVM networks (eip155:…), and the offer has no such entry")?, resource))
+    let networks = match only {
+        Some(Family::Evm) => "EVM networks (eip155:…), because its key is of one",
+        Some(Family::Solana) => "Solana (solana:…), because its key is of that",
+        None => "EVM networks (eip155:…) and Solana (solana:…)",
+    };
+    Ok((payable.ok_or_else(|| format!("this buyer pays \"exact\" on {networks}, and the offer has no such entry"))?, resource))
 }
 
 /// Prints the text an event carries; true when it is the terminator.

@@ -92,18 +92,13 @@ pub(super) struct Network {
     #[serde(default = "default_safe_above")]
     pub safe_above: String,
     pub coin_usd: Option<String>,
-    #[serde(default = "default_max_fee_gwei")]
-    pub max_fee_gwei: u32,
+    pub max_fee_gwei: Option<u32>,
     pub ca_file: Option<PathBuf>,
 }
 
 /// As much as a top-up is suggested to be: one that nobody waits minutes for.
 fn default_safe_above() -> String {
     "10.00".into()
-}
-
-fn default_max_fee_gwei() -> u32 {
-    500
 }
 
 #[derive(Deserialize, Clone, Copy)]

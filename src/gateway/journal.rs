@@ -16,7 +16,7 @@ impl LedgerJournal {
 
 impl Journal for LedgerJournal {
     fn signed(&self, id: PaymentId, attempt: Attempt) -> JournalFuture {
-        let attempt = ledger::Attempt { tx: attempt.tx, raw: attempt.raw, gas_nonce: attempt.gas_nonce };
+        let attempt = ledger::Attempt { tx: attempt.tx, raw: attempt.raw, bound_to: attempt.bound_to };
         durable(self.ledger.signed(id, attempt))
     }
 

@@ -9,7 +9,7 @@ use super::account;
 use super::keyring::{Change, Fresh, Keyring, Rotation, Whose, Wish};
 use super::settle::ledger_unavailable;
 use crate::account::AccountId;
-use crate::chain::evm::address::Address;
+use crate::chain::typed_account;
 use crate::clock::Timestamp;
 use crate::error::{Code, Error};
 use crate::ids::{KeyId, RequestId};
@@ -225,11 +225,10 @@ fn key(id: &str) -> Result<KeyId, Error> {
     KeyId::parse(id).ok_or_else(|| wrong("a key's id is key_ and 32 digits of hex"))
 }
 
-/// `0x…` or `evm:0x…`.
 fn wallet(text: &str) -> Result<AccountId, Error> {
-    let address = Address::typed(text.strip_prefix("evm:").unwrap_or(text));
-    let say = "an account is a wallet's address, 0x and 40 digits of hex; in mixed case its EIP-55 checksum must be right";
-    address.map(|address| AccountId::Evm(address.0)).ok_or_else(|| wrong(say))
+    let say = "an account is a wallet's address: 0x and 40 digits of hex, whose EIP-55 checksum must be right in mixed case, or \
+               a Solana address in base58";
+    typed_account(text).ok_or_else(|| wrong(say))
 }
 
 fn wrong(message: impl Into<String>) -> Error {

@@ -6,7 +6,7 @@ use crate::catalogue::Model;
 use crate::chain::{Amounts, reason};
 use crate::error::{Code, Error};
 use crate::money::Micros;
-use crate::x402::{Offer, Requirements, Resource};
+use crate::x402::{Offer, Payment, Requirements, Resource};
 
 /// The ceiling promised for one request, or the least that a top-up brings, with every way to pay it.
 pub(super) struct Quote {
@@ -14,6 +14,8 @@ pub(super) struct Quote {
     /// Whether a payment may bring more.
     pub amounts: Amounts,
     pub offer: Offer,
+    /// What a payment buys, in the same words for the same quote.
+    subject: String,
 }
 
 impl Quote {
@@ -21,24 +23,32 @@ impl Quote {
     /// same quote.
     pub fn new(gateway: &Gateway, path: &str, model: &Model, amount: Micros) -> Quote {
         let description = format!("One call of {}, {amount} USDC at most", model.id);
-        Quote { amount, amounts: Amounts::Exact, offer: offer(gateway, path, &description, amount) }
+        Quote::of(gateway, path, &description, (amount, Amounts::Exact))
     }
 
     /// What a top-up may be: the payer decides how much, within the operator's limits.
     pub fn top_up(gateway: &Gateway, path: &str) -> Quote {
         let (least, most) = (gateway.prepaid.top_up_minimum, gateway.prepaid.top_up_maximum);
         let description = format!("Balance of the wallet that pays: any amount from {least} to {most} USDC");
-        Quote { amount: least, amounts: Amounts::UpTo(most), offer: offer(gateway, path, &description, least) }
+        Quote::of(gateway, path, &description, (least, Amounts::UpTo(most)))
+    }
+
+    fn of(gateway: &Gateway, path: &str, description: &str, (amount, amounts): (Micros, Amounts)) -> Quote {
+        let subject = format!("{path} {description}");
+        let url = format!("{}{path}", gateway.public_url);
+        let resource = Resource { url, description: ascii(description), mime_type: "application/json".into() };
+        let accepts = gateway.chains.offer(amount, gateway.payments.max_timeout_seconds, &subject);
+        Quote { amount, amounts, offer: Offer { resource, accepts }, subject }
     }
 
     /// Our requirement on a payment's network, which may have trouble just now: a copy of a known payment is known all
     /// the same.
-    pub fn wanted(&self, gateway: &Gateway, network: &str) -> Result<Requirements, Error> {
-        let timeout = gateway.payments.max_timeout_seconds;
-        gateway.chains.requirement(network, self.amount, timeout).ok_or_else(|| {
+    pub fn wanted(&self, gateway: &Gateway, payment: &Payment) -> Result<Requirements, Error> {
+        let (network, timeout) = (&payment.network, gateway.payments.max_timeout_seconds);
+        gateway.chains.requirement(payment, self.amount, timeout, &self.subject).ok_or_else(|| {
             let offered: Vec<_> = self.offer.accepts.iter().map(|entry| entry.network.as_str()).collect();
             let message = format!("payments on {network:?} are not taken here; pay on {}", offered.join(" or "));
-            Error::new(Code::PaymentInvalid, message).reason(reason::NETWORK)
+            Error::new(Code::PaymentInvalid, message).reason(reason::network(network))
         })
     }
 
@@ -70,12 +80,6 @@ impl Quote {
             _ => error.into(),
         }
     }
-}
-
-fn offer(gateway: &Gateway, path: &str, description: &str, amount: Micros) -> Offer {
-    let url = format!("{}{path}", gateway.public_url);
-    let resource = Resource { url, description: ascii(description), mime_type: "application/json".into() };
-    Offer { resource, accepts: gateway.chains.offer(amount, gateway.payments.max_timeout_seconds) }
 }
 
 /// Version 1 clients encode offers with `btoa`, which throws on anything else.

@@ -12,7 +12,8 @@ use super::settle::{self, Waited};
 use super::trust::Watch;
 use super::{Credentials, Gateway, Refusal, Worker, prepaid};
 use crate::catalogue::Model;
-use crate::chain::{self, Confirmation, VerifiedPayment};
+use crate::chain::reason::{About, about};
+use crate::chain::{Confirmation, VerifiedPayment};
 use crate::config::Order;
 use crate::dialect::{Dialect, Meter, Request};
 use crate::error::{Code, Error};
@@ -56,7 +57,10 @@ pub async fn serve(worker: &Worker, call: Call) -> Result<Served, Refusal> {
     worker.upstreams.check(&model.upstreams, call.dialect)?;
     let quote = || Quote::new(gateway, &call.path, model, model.quote(&request.bound(model)));
     match call.credentials.payer(gateway) {
-        Ok(Via::Nobody) => Err(quote().required()),
+        Ok(Via::Nobody) => {
+            gateway.chains.freshen().await;
+            Err(quote().required())
+        }
         Ok(Via::Payment(payment)) => sell(worker, &call, &request, model, quote(), &payment).await,
         Ok(Via::Balance(payer)) => prepaid::sell(worker, &call, &request, model, payer).await,
         Err(error) if error.code == Code::InvalidPayment => Err(quote().refuse(error)),
@@ -124,8 +128,7 @@ fn at_the_earlier_price(
     payment: &Payment,
     error: &Error,
 ) -> Option<(VerifiedPayment, Model)> {
-    let about_the_amount = [chain::reason::VALUE_V1, chain::reason::VALUE_V2];
-    error.reason.filter(|reason| about_the_amount.contains(reason))?;
+    error.reason.filter(|reason| about(reason) == About::Amount)?;
     gateway.earlier.find(model, gateway.steady.now()).into_iter().find_map(|model| {
         let quote = Quote::new(gateway, &call.path, &model, model.quote(&request.bound(&model)));
         Some((settle::verify(gateway, &quote, payment, gateway.payments.settle_after).ok()?, model))

@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 use super::payer::malformed;
 use super::quote::Quote;
 use super::{Gateway, LEDGER_STOPPED, Refusal};
+use crate::chain::reason::{About, about};
 use crate::chain::{self, Chains, Confirmation, Refused, Settlement, VerifiedPayment};
 use crate::clock::Timestamp;
 use crate::error::{Code, Error};
@@ -59,7 +60,7 @@ pub(super) fn enter<'a>(
     quote: &Quote,
     payment: &x402::Payment,
 ) -> Result<(Turn<'a>, Option<Payment>), Error> {
-    let id = chain::identify(payment, &quote.wanted(gateway, &payment.network)?).map_err(refused)?;
+    let id = chain::identify(payment, &quote.wanted(gateway, payment)?).map_err(refused)?;
     let turn = gateway.running.enter(id)?;
     let row = gateway.ledger.payment(id).map_err(|denied| ledger_unavailable(&denied.to_string()))?;
     Ok((turn, row.filter(|row| row.state != State::Voided)))
@@ -79,19 +80,21 @@ pub(super) fn verify(
     head_start: Duration,
 ) -> Result<VerifiedPayment, Error> {
     let now = gateway.clock.now();
-    let wanted = quote.wanted(gateway, &payment.network)?;
+    let wanted = quote.wanted(gateway, payment)?;
     let verified = chain::verify(payment, &wanted, quote.amounts, now).map_err(refused)?;
-    let what = match verified.valid_before() {
+    // Where a chain counts blocks instead of seconds, it is the chain that says whether there is time left.
+    let Some(end) = verified.valid_before() else { return Ok(verified) };
+    let what = match end {
         end if end < now.plus(SHORTEST_LIFE).plus(head_start) => "too short to settle it",
         end if end > now.plus(LONGEST_LIFE) => "longer than the day for which a payment is watched",
         _ => return Ok(verified),
     };
-    let message = lifetime(gateway, &verified, now, what);
+    let message = lifetime(gateway, end, now, what);
     Err(Error::new(Code::PaymentInvalid, message).reason(chain::reason::VALID_BEFORE))
 }
 
-fn lifetime(gateway: &Gateway, payment: &VerifiedPayment, now: Timestamp, what: &str) -> String {
-    let (end, now, offered) = (payment.valid_before().secs(), now.secs(), gateway.payments.max_timeout_seconds);
+fn lifetime(gateway: &Gateway, end: Timestamp, now: Timestamp, what: &str) -> String {
+    let (end, now, offered) = (end.secs(), now.secs(), gateway.payments.max_timeout_seconds);
     format!(
         "the authorization ends at {end} (validBefore), {} s from now, which is {what}; sign one that ends in {offered} s, as the \
          offer says",
@@ -100,7 +103,7 @@ fn lifetime(gateway: &Gateway, payment: &VerifiedPayment, now: Timestamp, what: 
 }
 
 pub(super) fn is_about_time(error: &Error) -> bool {
-    error.reason.is_some_and(|reason| [chain::reason::VALID_BEFORE, chain::reason::VALID_AFTER].contains(&reason))
+    error.reason.is_some_and(|reason| about(reason) == About::Time)
 }
 
 /// A refusal for a payment's times: they may be right, and our clock wrong.
@@ -115,8 +118,7 @@ pub(super) fn resume(ledger: &Ledger, chains: &Chains) {
             tracing::error!(payment = %id, "the record of an open payment cannot be read; it is left as it is");
             continue;
         };
-        let attempts =
-            row.attempts.into_iter().map(|a| chain::Attempt { tx: a.tx, raw: a.raw, gas_nonce: a.gas_nonce }).collect();
+        let attempts = row.attempts.into_iter().map(|a| chain::Attempt { tx: a.tx, raw: a.raw, bound_to: a.bound_to }).collect();
         let confirmed = row.confirmed.map(|(tx, block)| Confirmation { tx, block });
         tracing::info!(payment = %id, state = ?row.state, "going on with a payment of an earlier run");
         fault::point("resume.before");

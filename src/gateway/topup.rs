@@ -6,7 +6,8 @@ use super::quote::Quote;
 use super::settle::{self, Waited};
 use super::{Credentials, Gateway, Refusal};
 use crate::account::AccountId;
-use crate::chain::{self, Confirmation, VerifiedPayment, reason};
+use crate::chain::reason::{self, About, about};
+use crate::chain::{self, Confirmation, VerifiedPayment};
 use crate::error::{Code, Error};
 use crate::ids::{PaymentId, RequestId};
 use crate::ledger::{self, Outcome, State};
@@ -45,6 +46,7 @@ const HARDCODED: &str = "sdk_hardcoded_token_name";
 /// Without a payment the offer, as `payment_required`. Nothing is credited or taken for any refusal but
 /// `settlement_pending`, after which the payment is credited as soon as its chain has it.
 pub async fn top_up(gateway: &Arc<Gateway>, call: &TopUp) -> Result<ToppedUp, Refusal> {
+    gateway.chains.freshen().await;
     let quote = Quote::top_up(gateway, &call.path);
     if gateway.chains.networks().is_empty() {
         return Err(Error::new(Code::NotConfigured, "no payment network is configured here, so nothing can be paid").into());
@@ -158,24 +160,26 @@ fn again(id: PaymentId, row: &ledger::Payment, payment: &Payment) -> Result<Topp
 fn told(gateway: &Gateway, quote: &Quote, payment: &Payment, error: Error) -> Error {
     let code = match (error.code, error.reason) {
         (Code::InvalidPayment, _) => Code::InvalidAuthorization,
-        (Code::PaymentInvalid, Some(reason)) => match reason {
-            reason::NETWORK => Code::UnsupportedNetwork,
-            reason::SCHEME | reason::UNSUPPORTED_SCHEME => Code::UnsupportedScheme,
-            reason::RECIPIENT => Code::WrongRecipient,
-            reason::PAYER => Code::WrongPayer,
-            reason::TOO_LOW => Code::AmountTooLow,
-            reason::TOO_HIGH => Code::AmountTooHigh,
-            reason::VALUE_V1 | reason::VALUE_V2 => Code::InvalidAmount,
-            _ => Code::PaymentRejected,
+        (Code::PaymentInvalid, Some(reason)) => match about(reason) {
+            About::Network => Code::UnsupportedNetwork,
+            About::Scheme => Code::UnsupportedScheme,
+            About::Token => Code::UnsupportedToken,
+            About::Recipient => Code::WrongRecipient,
+            About::Payer => Code::WrongPayer,
+            About::TooLow => Code::AmountTooLow,
+            About::TooHigh => Code::AmountTooHigh,
+            About::Amount => Code::InvalidAmount,
+            About::Requirements | About::Time | About::Signature | About::Other => Code::PaymentRejected,
         },
         (other, _) => other,
     };
     let error = Error { code, ..error };
-    let Ok(wanted) = quote.wanted(gateway, &payment.network) else { return error };
-    if error.reason == Some(reason::REQUIREMENTS) && is_for_another_token(payment, &wanted) {
+    let Ok(wanted) = quote.wanted(gateway, payment) else { return error };
+    let about = error.reason.map(about);
+    if about == Some(About::Requirements) && is_for_another_token(payment, &wanted) {
         return Error { code: Code::UnsupportedToken, ..error };
     }
-    if error.reason == Some(reason::SIGNATURE) && chain::is_signed_for(HARDCODED_NAME, payment, &wanted) {
+    if about == Some(About::Signature) && chain::is_signed_for(HARDCODED_NAME, payment, &wanted) {
         let name = wanted.extra.as_ref().and_then(|extra| extra.get("name")).cloned().unwrap_or_default();
         let message = format!(
             "the signature is for a token that is named {HARDCODED_NAME:?}, as some libraries name every USDC, and on {} its name is \

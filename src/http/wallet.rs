@@ -98,7 +98,7 @@ impl<'a> Owner<'a> {
             return Err(Error::new(Code::KeyNotEnough, message).into());
         }
         let account = payer.account();
-        if named != Some(account) {
+        if named != account {
             return Err(Error::new(Code::WalletMismatch, "You can only access data of your own wallet").into());
         }
         bucket(&edge.limits, account).map_err(|seconds| respond::slow_down("this wallet is asked about too often", seconds))?;
@@ -111,18 +111,13 @@ impl<'a> Owner<'a> {
     }
 }
 
-/// The wallet that a path names: 0x and 40 hex digits, or what may be a Solana address, of which none can be known here.
-fn wallet(path: &str) -> Result<Option<AccountId>, Error> {
-    const BASE58: &str = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz";
-    if let Some(account) = AccountId::from_evm_address(path) {
-        return Ok(Some(account));
-    }
-    if (32..=44).contains(&path.len()) && path.chars().all(|c| BASE58.contains(c)) {
-        return Ok(None);
-    }
-    let shown: String = path.chars().take(60).collect();
-    let message = format!("{shown:?} is no wallet address; write 0x and 40 hex digits");
-    Err(Error::new(Code::InvalidRequest, message).param("walletAddress"))
+/// The wallet that a path names, of either family.
+fn wallet(path: &str) -> Result<AccountId, Error> {
+    AccountId::from_address(path).ok_or_else(|| {
+        let shown: String = path.chars().take(60).collect();
+        let message = format!("{shown:?} is no wallet address; write 0x and 40 hex digits, or a Solana address in base58");
+        Error::new(Code::InvalidRequest, message).param("walletAddress")
+    })
 }
 
 /// The 402 for whoever did not say who it is. Nothing can be paid here, so nothing is offered but to sign in.
@@ -229,10 +224,11 @@ mod tests {
     fn a_wallet_is_known_however_its_hex_is_written_and_nothing_else_is_a_wallet() {
         let mixed = "0x90F79bf6EB2c4f870365E785982E1f101E93b906";
         let account = wallet(mixed).unwrap();
-        assert!(account.is_some());
         assert_eq!(wallet(&format!("0x{}", mixed[2..].to_lowercase())).unwrap(), account);
-        assert_eq!(account.unwrap().address(), mixed.to_lowercase());
-        assert_eq!(wallet("EPjFWdd5AufqSSqeM2qN1xzybapC8G4wEGGkZwyTDt1v").unwrap(), None);
+        assert_eq!(account.address(), mixed.to_lowercase());
+        let mint = "EPjFWdd5AufqSSqeM2qN1xzybapC8G4wEGGkZwyTDt1v";
+        assert_eq!(wallet(mint).unwrap().address(), mint);
+        assert!(wallet(&format!("1{mint}")).is_err() && wallet(&mint[..40]).is_err(), "32 bytes, no more and no less");
         for bad in ["", "0x", "0x1234", &mixed[2..], &mixed[..41], "0X90F79bf6EB2c4f870365E785982E1f101E93b906", "0OIl"] {
             assert!(wallet(bad).is_err(), "{bad}");
         }

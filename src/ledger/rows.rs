@@ -357,7 +357,9 @@ pub struct Attempt {
     pub tx: String,
     #[serde(with = "base64_bytes")]
     pub raw: Vec<u8>,
-    pub gas_nonce: u64,
+    /// What ties the bytes to their chain's course, in the chain's own terms.
+    #[serde(alias = "gas_nonce")]
+    pub bound_to: u64,
 }
 
 /// What became of a payment's money.

@@ -1,5 +1,23 @@
 //! Network names: version 2 says CAIP-2 (`eip155:8453`), version 1 says `base`.
 
+/// A kind of chain: it decides how wallets sign, and what their addresses look like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    Evm,
+    Solana,
+}
+
+impl Family {
+    /// The family of a network given in CAIP-2; `None` for one that is of no known family.
+    pub fn of_network(caip2: &str) -> Option<Family> {
+        match caip2.split_once(':')? {
+            ("eip155", _) => Some(Family::Evm),
+            ("solana", _) => Some(Family::Solana),
+            _ => None,
+        }
+    }
+}
+
 /// CAIP-2 identifier, short name, and whether version 1 clients know that name: the npm `x402` 1.2 client rejects a whole
 /// offer for one name it does not know.
 const NAMES: [(&str, &str, bool); 21] = [

@@ -28,7 +28,8 @@ pub struct Requirements {
     pub asset: String,
     pub pay_to: String,
     pub max_timeout_seconds: u64,
-    /// EVM: the token's EIP-712 `name` and `version`.
+    /// EVM: the token's EIP-712 `name` and `version`. Solana: `feePayer`, `memo`, `recentBlockhash` and
+    /// `lastValidBlockHeight`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub extra: Option<Map<String, Value>>,
 }

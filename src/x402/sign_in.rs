@@ -19,10 +19,11 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 
+pub use super::names::Family;
 pub use challenge::{Challenge, EXTENSION};
 pub use fault::SignInFault;
 use fault::shown;
-pub use message::{Family, Message, Time};
+pub use message::{Message, Time};
 pub use site::{Origin, SignInRules};
 pub use text::is_statement;
 

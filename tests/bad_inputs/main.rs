@@ -7,6 +7,7 @@ mod messages;
 mod payments;
 mod run;
 mod shop;
+mod solana;
 mod topup;
 mod trouble;
 mod wire;
@@ -35,7 +36,7 @@ const WIDE: [&str; 4] = [
 const PATIENT: &str = "settle_after_ms = 20000";
 
 /// Cases that run on the common server, on one of their own, later, and in another test. A change here is one of the table.
-const COUNTS: [usize; 4] = [339, 25, 11, 11];
+const COUNTS: [usize; 4] = [339, 67, 11, 13];
 
 #[test]
 fn every_bad_input_is_refused_in_its_own_words_and_moves_nothing() {
@@ -150,7 +151,6 @@ fn a_buyer_in_trouble_that_is_not_its_own_is_told_what_to_do() {
 
 /// Codes that no buyer can bring about here, and why.
 const NOT_HEARD: &[(Code, &str)] = &[
-    (Code::WrongPayer, "takes the operator's own key, which the tests of top-ups have"),
     (Code::NotConfigured, "takes a shop without a network, which the tests of top-ups have"),
     (Code::InvalidSession, "the routes of owners are held in tests/prepaid"),
     (Code::TopUpFirst, "the routes of owners are held in tests/prepaid"),
@@ -167,7 +167,8 @@ const NOT_HEARD: &[(Code, &str)] = &[
 
 #[test]
 fn every_code_that_a_buyer_can_meet_has_its_words_in_a_table() {
-    let heard = Messages::codes(&["refusals.txt", "topups.txt", "troubles.txt", "keys.txt"].map(messages::read).concat());
+    let heard =
+        Messages::codes(&["refusals.txt", "topups.txt", "troubles.txt", "keys.txt", "solana.txt"].map(messages::read).concat());
     for code in Code::ALL {
         let excused = NOT_HEARD.iter().any(|(other, _)| *other == code);
         assert_eq!(heard.contains(code.row().code), !excused, "{code:?}: in a table, or excused, and not both");

@@ -5,9 +5,9 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use farebox::chain::evm::address::Address;
 use farebox::chain::evm::key::PrivateKey;
 use farebox::chain::evm::payload::Authorization;
+use farebox::chain::evm::token;
 use farebox::chain::evm::word::Word;
 use farebox::chain::evm::{buyer, eip712, hex, keccak};
-use farebox::chain::networks;
 use farebox::x402::Requirements;
 use farebox_rig::anvil::{BUYER, POOR_BUYER, Wallet};
 use k256::ecdsa::{RecoveryId, Signature, SigningKey, VerifyingKey};
@@ -159,7 +159,7 @@ fn signed(payment: &Value, offer: &Value, spec: &Map<String, Value>) -> Vec<u8> 
 
 fn digest(requirements: &Requirements, authorization: &Authorization) -> [u8; 32] {
     let extra = requirements.extra.as_ref().expect("EVM offers name the domain");
-    let chain_id = networks::chain_id(&requirements.network).expect("an EVM network");
+    let chain_id = token::chain_id(&requirements.network).expect("an EVM network");
     let asset = Address::parse(&requirements.asset).expect("an address");
     eip712::digest(&eip712::domain_separator(text(extra, "name"), text(extra, "version"), chain_id, asset), authorization)
 }

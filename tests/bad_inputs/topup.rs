@@ -13,7 +13,7 @@ use crate::{PATIENT, WIDE, payments};
 pub const TOP_UP: &str = "/api/v1/x402/top-up";
 
 /// Cases that are wrong about the price of a call, and fine where the payer decides how much to pay.
-const FINE: [&str; 1] = ["pay-evm-value-plus1"];
+pub const FINE: [&str; 2] = ["pay-evm-value-plus1", "pay-svm-amount-over"];
 
 /// Cases about payments that can be presented anywhere.
 fn cases() -> Vec<Case> {
@@ -84,13 +84,13 @@ fn present(shop: &Shop, case: &Case) -> (Answer, u64) {
 }
 
 /// What is wrong with the answer to a payment that must be refused.
-fn refused(case: &Case, answer: &Answer, before: Moved, after: Moved) -> Option<String> {
+pub fn refused(case: &Case, answer: &Answer, before: Moved, after: Moved) -> Option<String> {
     let body = answer.json();
     let text = |value: &Value| value.as_str().is_some_and(|text| !text.is_empty());
     let reason = case.reason.as_deref().is_none_or(|reason| {
         let said = body["details"]["reason"].as_str().unwrap_or_default();
         // About the amount this route has words of its own.
-        said == reason || reason.contains("value") && said.starts_with("amount_too_")
+        said == reason || (reason.contains("value") || reason.contains("amount")) && said.starts_with("amount_too_")
     });
     let empty = case.id == "pay-empty" && answer.status == 402;
     let shaped = text(&body["error"]) && text(&body["message"]) && text(&body["details"]["code"]);
@@ -99,7 +99,7 @@ fn refused(case: &Case, answer: &Answer, before: Moved, after: Moved) -> Option<
 }
 
 /// What is wrong with the answer to a payment that must be taken.
-fn taken(answer: &Answer, amount: u64, before: Moved, after: Moved) -> Option<String> {
+pub fn taken(answer: &Answer, amount: u64, before: Moved, after: Moved) -> Option<String> {
     let expected = Moved { earned: before.earned + amount, transactions: before.transactions + 1, calls: before.calls };
     (answer.status != 200 || after != expected)
         .then(|| format!("{} {}, moved {before:?} -> {after:?}", answer.status, answer.text()))

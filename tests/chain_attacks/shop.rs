@@ -174,7 +174,7 @@ pub fn transfer_data(payment: &VerifiedPayment) -> String {
 
 impl Shop {
     pub fn offer(&self, seconds: u64) -> Requirements {
-        self.chains.offer(Micros::new(PRICE), seconds).remove(0)
+        self.chains.offer(Micros::new(PRICE), seconds, "a call").remove(0)
     }
 
     pub fn pay(&self, seconds: u64) -> VerifiedPayment {

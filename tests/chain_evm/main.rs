@@ -74,7 +74,7 @@ fn fresh_nonce() -> [u8; 32] {
 
 impl Shop {
     fn offer(&self, amount: u64, seconds: u64) -> Requirements {
-        self.chains.offer(Micros::new(amount), seconds).remove(0)
+        self.chains.offer(Micros::new(amount), seconds, "a call").remove(0)
     }
 
     fn pay(&self, wallet: Wallet, amount: u64, seconds: u64) -> VerifiedPayment {
@@ -189,7 +189,7 @@ fn many_payments_at_once_all_arrive_and_no_gas_nonce_is_used_twice() {
     let outcomes: Vec<_> = payments.iter().map(|payment| shop.chains.settle(payment.clone())).collect();
     outcomes.into_iter().for_each(|outcome| drop(confirmed(wait(outcome))));
     assert_eq!(shop.received(), 40 * PRICE);
-    let mut nonces: Vec<_> = shop.journal.attempts().iter().map(|attempt| attempt.gas_nonce).collect();
+    let mut nonces: Vec<_> = shop.journal.attempts().iter().map(|attempt| attempt.bound_to).collect();
     nonces.sort_unstable();
     assert_eq!(nonces, (0..40).collect::<Vec<_>>());
 }
@@ -379,7 +379,7 @@ fn a_voided_claim_is_never_sent_and_its_nonce_goes_to_the_next() {
     shop.journal.crash.store(NEVER, SeqCst);
     let next = shop.pay(BUYER, PRICE, 300);
     confirmed(shop.settle(&next));
-    assert_eq!((shop.received(), shop.journal.attempts()[0].gas_nonce), (PRICE, 0));
+    assert_eq!((shop.received(), shop.journal.attempts()[0].bound_to), (PRICE, 0));
 }
 
 #[test]
@@ -448,7 +448,7 @@ fn the_second_node_is_asked_when_the_first_is_down() {
 fn what_is_not_the_chain_token_and_purse_we_think_is_not_sold_on() {
     let why = |change: &dyn Fn(&mut Network)| {
         let shop = open_with(Anvil::start(84532), Arc::default(), change);
-        assert!(shop.chains.offer(Micros::ONE, 300).is_empty());
+        assert!(shop.chains.offer(Micros::ONE, 300, "a call").is_empty());
         shop.chains.networks()[0].sellable.clone().unwrap_err()
     };
     assert!(why(&|network| network.id = "eip155:8453".into()).contains("chain 84532"));

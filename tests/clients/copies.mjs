@@ -1,11 +1,10 @@
-// Sends one request many times at once: all connections are opened first, then every copy leaves in the same moment.
-// stdin: {host, port, request (base64 of the bytes), count}; stdout: one JSON line per copy, {status, answer}.
+// Sends many requests at once: all connections are opened first, then everything leaves in the same moment.
+// stdin: {host, port, requests (base64 of the bytes of each)}; stdout: one JSON line per copy, {status, answer}.
 import { connect } from "node:net";
 
 let input = "";
 for await (const chunk of process.stdin) input += chunk;
-const { host, port, request, count } = JSON.parse(input);
-const bytes = Buffer.from(request, "base64");
+const { host, port, requests } = JSON.parse(input);
 
 const open = () =>
   new Promise((resolve, reject) => {
@@ -19,7 +18,7 @@ const answer = async (socket) => {
   return { status: Number(text.split(" ")[1]), answer: text };
 };
 
-const sockets = await Promise.all(Array.from({ length: count }, open));
+const sockets = await Promise.all(requests.map(open));
 const answers = sockets.map(answer);
-for (const socket of sockets) socket.write(bytes);
+sockets.forEach((socket, place) => socket.write(Buffer.from(requests[place], "base64")));
 for (const outcome of await Promise.all(answers)) console.log(JSON.stringify(outcome));

@@ -7,7 +7,10 @@ export function order() {
   const route = process.env.ROUTE ?? "/v1/chat/completions";
   const stream = process.env.STREAM === "1";
   const body = BODY ?? JSON.stringify({ model: MODEL, max_tokens: 256, stream, messages: [{ role: "user", content: PROMPT }] });
-  return { url: BASE_URL + route, key: PRIVATE_KEY, body, maxValueUsd: process.env.MAX_VALUE_USD ?? "1" };
+  const maxValueUsd = process.env.MAX_VALUE_USD ?? "1";
+  // Set for wallets of Solana, whose libraries ask a node for what they sign.
+  const rpcUrl = process.env.SOLANA_RPC_URL;
+  return { url: BASE_URL + route, key: PRIVATE_KEY, body, maxValueUsd, rpcUrl };
 }
 
 /** Remembers the payment header that the library sends, so that a test can try to use it twice. */

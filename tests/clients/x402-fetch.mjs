@@ -5,6 +5,7 @@ import { order, run, watched } from "./purchase.mjs";
 const wanted = order();
 const sent = {};
 // The chain named here is only where the signer would look things up; what is signed comes from the offer.
-const signer = await createSigner("base-sepolia", wanted.key);
+const signer = await createSigner(wanted.rpcUrl ? "solana-devnet" : "base-sepolia", wanted.key);
 const limit = BigInt(Math.round(Number(wanted.maxValueUsd) * 1e6));
-await run(wrapFetchWithPayment(watched(sent), signer, limit), wanted, sent);
+const config = wanted.rpcUrl && { svmConfig: { rpcUrl: wanted.rpcUrl } };
+await run(wrapFetchWithPayment(watched(sent), signer, limit, undefined, config), wanted, sent);

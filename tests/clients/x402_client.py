@@ -11,6 +11,8 @@ from x402 import x402Client
 from x402.http.clients.httpx import x402AsyncTransport
 from x402.mechanisms.evm.exact.register import register_exact_evm_client
 from x402.mechanisms.evm.signers import EthAccountSigner
+from x402.mechanisms.svm.exact.register import register_exact_svm_client
+from x402.mechanisms.svm.signers import KeypairSigner
 
 
 def order():
@@ -59,7 +61,12 @@ async def main():
     url, body = order()
     client = x402Client()
     client.set_spend_controls({"max_amount_per_payment": "$" + os.environ.get("MAX_VALUE_USD", "1")})
-    register_exact_evm_client(client, EthAccountSigner(Account.from_key(os.environ["PRIVATE_KEY"])))
+    # Set for wallets of Solana, whose library asks a node for what it signs.
+    if "SOLANA_RPC_URL" in os.environ:
+        signer = KeypairSigner.from_base58(os.environ["PRIVATE_KEY"])
+        register_exact_svm_client(client, signer, rpc_url=os.environ["SOLANA_RPC_URL"])
+    else:
+        register_exact_evm_client(client, EthAccountSigner(Account.from_key(os.environ["PRIVATE_KEY"])))
     headers = {"content-type": "application/json", "anthropic-version": "2023-06-01"}
     async with httpx.AsyncClient(transport=x402AsyncTransport(client, Watched()), timeout=60) as http:
         async with http.stream("POST", url, content=body, headers=headers) as response:

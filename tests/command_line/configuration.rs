@@ -101,12 +101,54 @@ fn every_refusal_names_its_key() {
         ("an address range", with("trusted_proxies = []", "trusted_proxies = [\"10.0.0.0/99\"]"), &["trusted_proxies"]),
         ("no TOML", "[server".to_owned(), &["config"]),
     ];
+    each_is_refused(&cases);
+}
+
+/// Each configuration, with what it is, is refused with these words.
+fn each_is_refused(cases: &[(&str, String, &[&str])]) {
     for (what, config, words) in cases {
-        let said = refused(&config);
-        for word in words {
+        let said = refused(config);
+        for word in *words {
             assert!(said.contains(word), "{what}: {word:?} is missing in: {said}");
         }
     }
+}
+
+#[test]
+fn a_solana_network_is_refused_by_its_own_rules() {
+    const PAY_TO: &str = "GyGKxMyg1p9SsHfm15MkNUu1u9TN2JtTspcdmrtGUdse";
+    let solana = |id: &str, pay_to: &str, lines: &str| {
+        let config = settled_with(lines).replace("id = \"base-sepolia\"", &format!("id = \"{id}\""));
+        config.replace("0x209693Bc6afc0C5328bA36FaF03C514EF312287C", pay_to)
+    };
+    let devnet = |lines: &str| solana("solana-devnet", PAY_TO, lines);
+    let paid_to = |pay_to: &str| solana("solana-devnet", pay_to, "settler_key = \"env:SETTLER\"");
+    let simulated =
+        with("id = \"base-sepolia\"", "id = \"solana\"").replace("0x209693Bc6afc0C5328bA36FaF03C514EF312287C", PAY_TO);
+    let both = format!(
+        "{}\n[[network]]\nid = \"base\"\npay_to = \"0x209693Bc6afc0C5328bA36FaF03C514EF312287C\"\nsettlement = \"facilitator\"\n\
+         facilitator_url = \"http://127.0.0.1:9\"\n",
+        devnet("settler_key = \"env:SETTLER\"")
+    );
+    each_is_refused(&[
+        ("the key of another family", devnet("settler_key = \"env:SETTLER\""), &["settler_key", "base58 of 64 bytes"]),
+        ("no key", devnet("settler_key = \"env:NO_KEY\""), &["settler_key", "base58 of 64 bytes"]),
+        ("the wallet of another family", paid_to("0x209693Bc6afc0C5328bA36FaF03C514EF312287C"), &["pay_to", "base58"]),
+        ("a slip in a wallet", paid_to(&PAY_TO[..40]), &["pay_to", "base58"]),
+        ("the mint as a wallet", paid_to("4zMMC9srt5Ri5X14GAgXhaHii3GnPAEERYPJgZJDncDU"), &["pay_to", "not a wallet"]),
+        ("nobody", paid_to("11111111111111111111111111111111"), &["pay_to", "not a wallet"]),
+        ("blocks to wait for", devnet("settler_key = \"env:SETTLER\"\nconfirmations = 3"), &["confirmations", "Solana"]),
+        ("a price of gas", devnet("settler_key = \"env:SETTLER\"\nmax_fee_gwei = 5"), &["max_fee_gwei", "Solana"]),
+        ("a name of EIP-712", devnet("settler_key = \"env:SETTLER\"\nasset_name = \"USDC\""), &["asset_name", "Solana"]),
+        ("a mint that is none", devnet("settler_key = \"env:SETTLER\"\nasset = \"0x12\""), &["asset", "base58"]),
+        (
+            "a chain that nobody knows",
+            solana("solana:mainnet", PAY_TO, "settler_key = \"env:SETTLER\""),
+            &["id", "solana:mainnet"],
+        ),
+        ("real money simulated", simulated, &["settlement", "solana:5eykt4UsFv8P8NJdTREpY1vzqKqZKvdp"]),
+        ("test and main network", both, &["network.id", "solana:EtWTRABZaYq6iMfeYKouRu166VU2xqa1"]),
+    ]);
 }
 
 #[test]

@@ -14,27 +14,33 @@ use crate::FAREBOX;
 
 const EVM: &str = include_str!("../vectors/evm.json");
 const LEGACY: &str = include_str!("../vectors/legacy-v1.json");
+const SVM: &str = include_str!("../vectors/svm.json");
 const SIGN_INS: &str = include_str!("../vectors/siwx.json");
 const WALLET_CLIENT: &str = include_str!("../vectors/wallet-client.json");
 /// The account of the wallet that buys.
 const BUYER_ACCOUNT: &str = "evm:0x90f79bf6eb2c4f870365e785982e1f101e93b906";
 
 /// Where our verdict is not the reference library's: the token would revert, `accepted` is compared and not believed, only
-/// the chain knows, or we do not sell for it.
-const OURS: [(&str, bool); 5] = [
+/// the chain knows, we do not sell for it, or it would cost us too much.
+const OURS: [(&str, bool); 9] = [
     ("evm-v2-high-s", false),
     ("evm-v2-validafter-equals-now", false),
     ("evm-v2-accepted-amount-lowered", false),
     ("evm-v2-asset-not-contract", true),
     ("evm-v2-permit2-valid", false),
+    ("svm-v2-price-max", false),
+    ("svm-v2-huge-compute-limit", false),
+    ("svm-v2-fee-payer-not-managed", true),
+    ("svm-v2-simulation-fails", true),
 ];
 
 fn vectors() -> Vec<Value> {
     let vectors = |text| {
         let file: Value = serde_json::from_str(text).unwrap();
-        file["vectors"].as_array().unwrap().clone()
+        let vectors = file["vectors"].as_array().unwrap().clone();
+        vectors.into_iter().filter(|vector| vector["header"].is_string())
     };
-    [EVM, LEGACY].into_iter().flat_map(vectors).collect()
+    [EVM, LEGACY, SVM].into_iter().flat_map(vectors).collect()
 }
 
 fn is_valid(vector: &Value) -> bool {
@@ -55,7 +61,7 @@ fn every_published_vector_is_judged_and_the_exit_code_says_how() {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("requirements.json");
     let vectors = vectors();
-    assert!(vectors.len() >= 27, "only {} vectors", vectors.len());
+    assert!(vectors.len() >= 52, "only {} vectors", vectors.len());
     for (number, vector) in vectors.iter().enumerate() {
         let id = &vector["id"];
         fs::write(&file, vector["requirements"].to_string()).unwrap();
@@ -76,10 +82,19 @@ fn every_published_vector_is_judged_and_the_exit_code_says_how() {
         assert!(!valid || !asks.is_empty(), "{id}: what only the chain knows is said: {verdict}");
         let version = if header_is_v2(vector) { 2 } else { 1 };
         assert_eq!(verdict["decoded"]["version"], version, "{id}: {verdict}");
-        let signature = vector.pointer("/payload/payload/signature").and_then(Value::as_str).unwrap();
+        let text = |place: &str| vector.pointer(place).and_then(Value::as_str);
+        let signature = text("/payload/payload/signature").or(text("/payload/payload/transaction")).unwrap();
         assert!(!format!("{stdout}{stderr}").contains(&signature[2..]), "{id}: the signature is not repeated");
-        if let Some(from) = vector.pointer("/payload/payload/authorization/from").and_then(Value::as_str) {
+        if let Some(from) = text("/payload/payload/authorization/from") {
             assert!(verdict["payer"].as_str().is_some_and(|payer| payer.eq_ignore_ascii_case(from)), "{id}: {verdict}");
+        }
+        if valid && id.as_str().unwrap().starts_with("svm") {
+            assert_eq!(verdict["payer"], "AKnL4NNf3DGWZJS6cPknBuEGnVsV4A4m5tgebLHaRSZ9", "{id}: {verdict}");
+            assert_eq!(
+                verdict["decoded"]["transfer"]["amount"],
+                vector["requirements"]["amount"].as_str().or(vector["requirements"]["maxAmountRequired"].as_str()).unwrap(),
+                "{id}"
+            );
         }
     }
 }
@@ -140,7 +155,9 @@ fn sign_in_verdict(vector: &Value) -> Result<&'static str, &'static str> {
     });
     match id {
         "siwe-issued-in-future" => Ok("evm:0x70997970c51812dc3a010c7d01b50e0d17dc79c8"), // by one second; clocks differ
-        _ if id.contains("siws") => Err("UNSUPPORTED_CHAIN"),
+        "siws-valid" | "siws-valid-no-statement" | "siws-valid-all" | "venice-siws-valid-base58" => {
+            Ok("solana:AKnL4NNf3DGWZJS6cPknBuEGnVsV4A4m5tgebLHaRSZ9")
+        }
         "siwe-chain-changed" => Err("UNSUPPORTED_CHAIN"),
         "siwe-expired" | "venice-siwe-expired" => Err("EXPIRED"),
         "siwe-not-yet-valid" => Err("NOT_BEFORE"),
@@ -210,6 +227,20 @@ fn the_sign_in_of_the_real_wallet_client_is_judged_for_one_domain_scheme_and_cha
     assert_eq!(on_chains(&["eip155:84532"]), 1);
     let solana = file["solana"]["header"].as_str().unwrap();
     let (exit, stdout, _) = inspect_sign_in("127.0.0.1:8402", now, Some(solana), "");
+    assert!(exit == 0 && stdout.contains("solana:DnzM9DRdHxTYTJ5vtSPLgDen9CgDA92kg2FRQsbVWvgM"), "{stdout}");
+    let mut command = Command::new(FAREBOX);
+    command.args([
+        "inspect",
+        "sign-in",
+        "--domain",
+        "127.0.0.1:8402",
+        "--now",
+        &now.to_string(),
+        "--chain",
+        "eip155:8453",
+        solana,
+    ]);
+    let (exit, stdout, _) = run(command, "");
     assert!(exit == 1 && stdout.contains("X402_SIGN_IN_UNSUPPORTED_CHAIN"), "{stdout}");
 }
 

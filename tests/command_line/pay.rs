@@ -1,12 +1,14 @@
 //! The first minute: the shipped configuration starts, says that its money is simulated, and `farebox pay` buys from it.
 
+use farebox::chain::buyer::Wallet;
+use farebox::x402::names::Family;
 use farebox_rig::anvil::BUYER;
 use farebox_rig::http::Request;
 use farebox_rig::process::run;
 use farebox_rig::server::Server;
 use serde_json::json;
 
-use crate::shipped;
+use crate::{FAREBOX, on_a_free_port, shipped};
 
 /// `farebox pay` towards `server`, as a buyer without a wallet.
 fn pay(server: &Server, arguments: &[&str]) -> (i32, String, String) {
@@ -74,6 +76,42 @@ fn a_signed_offer_buys_with_a_plain_request_once() {
     let bought = server.send(&Request::post(path, body).header("payment-signature", stdout.trim()));
     assert_eq!(bought.status, 200, "{}", bought.text());
     assert!(server.audit().clean);
+}
+
+/// The shipped configuration, and Solana's test network beside its own.
+fn both_families() -> Server {
+    let solana = "[[network]]\nid = \"solana-devnet\"\npay_to = \"GyGKxMyg1p9SsHfm15MkNUu1u9TN2JtTspcdmrtGUdse\"\n\
+                  settlement = \"simulated\"\n\n[[upstream]]\nname = \"echo\"";
+    Server::configured(FAREBOX, &on_a_free_port().replacen("[[upstream]]\nname = \"echo\"", solana, 1))
+}
+
+#[test]
+fn a_key_pays_on_the_network_of_its_family_a_call_and_a_top_up() {
+    let mut server = both_families();
+    let wallet = Wallet::fresh(Family::Solana, &[7; 32]).unwrap();
+    for (key, network, account) in [
+        (BUYER.key, "eip155:84532", BUYER.address.to_owned()),
+        (&**wallet.1, "solana:EtWTRABZaYq6iMfeYKouRu166VU2xqa1", wallet.0.address()),
+    ] {
+        for arguments in [&["Hello"][..], &["Hello"], &["--top-up", "2.50"]] {
+            let mut command = server.command(&["pay", "--url", &server.url()]);
+            command.args(arguments).env("FAREBOX_PAYER_KEY", key);
+            let (code, stdout, stderr) = run(command, "");
+            assert_eq!(code, 0, "{stdout}{stderr}");
+            assert!(stderr.contains(network) && stderr.contains(&account), "{stderr}");
+            assert!(!format!("{stdout}{stderr}").contains(&key[2..]), "the key is not repeated: {stderr}");
+            let credited = stdout.contains("credited  2.5 USDC to ") && stdout.contains("balance   ");
+            assert!(credited || stdout.contains("You said: Hello"), "{stdout}");
+        }
+    }
+    let mut command = server.command(&["pay", "--url", &server.url()]);
+    command.env("FAREBOX_PAYER_KEY", "no key of any family");
+    let (code, stdout, stderr) = run(command, "");
+    assert_eq!((code, stdout.as_str()), (1, ""));
+    assert!(stderr.contains("FAREBOX_PAYER_KEY") && stderr.contains("base58") && !stderr.contains("no key of any"), "{stderr}");
+    let books = server.audit();
+    assert!(books.clean, "{:#}", books.json);
+    assert_eq!(books.json["payments"], json!({ "final": 6 }));
 }
 
 #[test]

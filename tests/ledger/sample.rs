@@ -53,7 +53,7 @@ pub fn key(n: u8) -> KeyId {
 }
 
 pub fn attempt() -> Attempt {
-    Attempt { tx: "0xaa".into(), raw: vec![2, 1], gas_nonce: 0 }
+    Attempt { tx: "0xaa".into(), raw: vec![2, 1], bound_to: 0 }
 }
 
 pub fn claim(id: PaymentId, payer: AccountId, amount: u64, request: u128) -> Claim {

@@ -6,11 +6,11 @@ use tracing::{info, warn};
 use super::gap::Place;
 use super::hex;
 use super::node::{self, Block};
-use super::rpc::RpcError;
-use super::settle::{Halt, Settler};
-use super::stakes::Stake;
+use super::settle::{Halt, Holdings, Settler};
 use super::transaction::{Signed, Transaction};
-use crate::chain::payment::VerifiedPayment;
+use super::verified::Verified;
+use crate::chain::rpc::RpcError;
+use crate::chain::stakes::Stake;
 use crate::chain::{Attempt, JournalClosed};
 use crate::fault;
 
@@ -79,7 +79,7 @@ pub struct Progress {
     /// Whether the operator was told that a transfer of ours succeeded without a trace of it.
     pub contradicted: bool,
     /// What the transfer takes from its payer's wallet, from before it is signed until it is seen in a block.
-    pub stake: Option<Stake>,
+    pub stake: Option<Stake<Holdings>>,
     /// Whether the buyer was told that the payment failed. Then nothing pushes the transfer any more; only its nonce is freed.
     pub told: bool,
     /// Whether our nonces for it were used up at the last look, so that nobody waits behind them.
@@ -165,7 +165,7 @@ impl Settler {
     /// Signs the first transaction of a payment, or one with a new nonce when the last one's was used up by a stranger.
     pub(super) async fn send_first(
         &self,
-        payment: &VerifiedPayment,
+        payment: &Verified,
         tries: &mut Vec<Signed>,
         transaction: Transaction,
         pending: u64,
@@ -183,7 +183,7 @@ impl Settler {
     }
 
     /// Sends the newest transaction of a payment, once more if need be. The outcome is known from receipts only.
-    pub(super) async fn send_last(&self, payment: &VerifiedPayment, tries: &[Signed], progress: &mut Progress) {
+    pub(super) async fn send_last(&self, payment: &Verified, tries: &[Signed], progress: &mut Progress) {
         let Some(last) = tries.last() else { return };
         let id = payment.id();
         fault::point("broadcast.before");
@@ -212,7 +212,7 @@ impl Settler {
     /// Sends the same call again, at a higher fee where the cap allows it.
     pub(super) async fn replace(
         &self,
-        payment: &VerifiedPayment,
+        payment: &Verified,
         tries: &mut Vec<Signed>,
         place: Place,
         latest: &Block,
@@ -237,7 +237,7 @@ impl Settler {
     /// not, the stuck transaction is replaced by one that moves nothing.
     pub(super) async fn clear_line(
         &self,
-        payment: &VerifiedPayment,
+        payment: &Verified,
         tries: &mut Vec<Signed>,
         latest: &Block,
         progress: &mut Progress,
@@ -307,7 +307,7 @@ impl Settler {
 
     async fn send_bumped(
         &self,
-        payment: &VerifiedPayment,
+        payment: &Verified,
         tries: &mut Vec<Signed>,
         transaction: Transaction,
         fees: Fees,
@@ -354,7 +354,7 @@ pub(super) fn gas_cap(chain_id: u64, wallet: bool) -> u64 {
 }
 
 fn attempt(signed: &Signed) -> Attempt {
-    Attempt { tx: hex::encode(&signed.hash), raw: signed.raw.clone(), gas_nonce: signed.transaction.nonce }
+    Attempt { tx: hex::encode(&signed.hash), raw: signed.raw.clone(), bound_to: signed.transaction.nonce }
 }
 
 /// Nodes agree on words, not on codes. Whatever is not clearly a refusal may have been taken.
@@ -404,7 +404,7 @@ mod tests {
 
     #[test]
     fn only_clear_refusals_count_as_not_sent() {
-        let answered = |message: &str| RpcError::Answered { message: message.into(), data: None };
+        let answered = |message: &str| RpcError::Answered { message: message.into(), data: serde_json::Value::Null };
         for unknown in ["already known", "transaction already imported", "nonce too low", "internal error"] {
             assert_eq!(judge(&answered(unknown)), Taken::Perhaps, "{unknown}");
         }

@@ -8,16 +8,12 @@ use super::hex;
 use super::key::PrivateKey;
 use super::payload::Authorization;
 use super::signature;
+use super::token;
 use super::word::Word;
-use crate::chain::networks;
+use crate::chain::buyer::Unpayable;
 use crate::clock::Timestamp;
 use crate::x402::sign_in::{Family, Message};
 use crate::x402::{Requirements, Resource, encode};
-
-/// Why a requirement cannot be paid by this buyer.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("this offer cannot be paid: {0}")]
-pub struct Unpayable(pub String);
 
 /// Signs `offer` and returns the version 2 payment header (`PAYMENT-SIGNATURE`). `nonce` must be 32 fresh random bytes;
 /// the authorization lives from 1970 until `now` plus the offer's timeout, as x402 clients write it.
@@ -66,7 +62,7 @@ pub fn sign(offer: &Requirements, authorization: &Authorization, key: &PrivateKe
     if offer.scheme != "exact" {
         return Err(Unpayable(format!("scheme {:?} is not \"exact\"", offer.scheme)));
     }
-    let chain_id = networks::chain_id(&offer.network).ok_or_else(|| Unpayable("network is not eip155".into()))?;
+    let chain_id = token::chain_id(&offer.network).ok_or_else(|| Unpayable("network is not eip155".into()))?;
     let asset = Address::parse(&offer.asset).ok_or_else(|| Unpayable("asset is not an address".into()))?;
     let field = |key: &str| {
         let value = offer.extra.as_ref().and_then(|extra| extra.get(key)).and_then(|value| value.as_str());

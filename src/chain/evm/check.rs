@@ -3,12 +3,12 @@
 use super::attempt::gas_cap;
 use super::evidence::CLOCK_TOLERANCE;
 use super::node::{self, Block, Node};
-use super::rpc::{Asking, RpcError};
 use super::settle::Settler;
+use super::token::Token;
 use super::{abi, hex};
 use crate::chain::evm::address::Address;
 use crate::chain::handle::Closed;
-use crate::chain::networks::Token;
+use crate::chain::rpc::{Asking, RpcError};
 use crate::clock::Timestamp;
 use crate::money::Micros;
 
@@ -21,7 +21,7 @@ const ORDINARY_GAS: u128 = 105_000;
 /// Whether we can settle there ourselves. `Err` says what is wrong, for the operator.
 pub async fn check(settler: &Settler, now: Timestamp) -> Result<(), Closed> {
     let (node, address) = (&settler.node, settler.address);
-    let block = check_token(node, &settler.entry.token, now).await?;
+    let block = check_token(node, &settler.token, now).await?;
     room_for(block.base_fee, settler.max_fee)?;
     let text = |error: RpcError| error.to_string();
     let [balance, tip] = node.batch([node::balance(address), node::tip()]).await.map_err(text)?;

@@ -8,14 +8,14 @@ use super::hex;
 use super::node::{Block, Receipt};
 use super::settle::{Ended, Halt, Settler};
 use super::transaction::Signed;
-use crate::chain::payment::VerifiedPayment;
+use super::verified::Verified;
 
 impl Settler {
     /// The authorization is past its end or too close to it, or its buyer was told that it failed. It has failed once a block
     /// that is final is past the end, nobody had used it by the latest block, and nothing of ours blocks the line.
     pub(super) async fn after_expiry(
         &self,
-        payment: &VerifiedPayment,
+        payment: &Verified,
         tries: &mut Vec<Signed>,
         latest: &Block,
         progress: &mut Progress,
@@ -41,7 +41,7 @@ impl Settler {
     /// The authorization is used up for something else. Nothing of ours may block the line when that is told.
     pub(super) async fn after_spent(
         &self,
-        payment: &VerifiedPayment,
+        payment: &Verified,
         tries: &mut Vec<Signed>,
         (tx, block): ([u8; 32], u64),
         latest: &Block,
@@ -55,7 +55,7 @@ impl Settler {
     }
 
     /// The authorization was used up in `block` for something else, while a transaction of ours may be under way.
-    pub(super) async fn spent(&self, payment: &VerifiedPayment, block: u64, latest: &Block) -> Result<Option<Ended>, Halt> {
+    pub(super) async fn spent(&self, payment: &Verified, block: u64, latest: &Block) -> Result<Option<Ended>, Halt> {
         if !self.is_deep(payment, block, latest).await? {
             return Ok(None);
         }
@@ -66,7 +66,7 @@ impl Settler {
     /// The authorization is used up, and no node shows for what.
     pub(super) async fn after_unexplained(
         &self,
-        payment: &VerifiedPayment,
+        payment: &Verified,
         tries: &mut Vec<Signed>,
         latest: &Block,
         progress: &mut Progress,
@@ -84,12 +84,7 @@ impl Settler {
     /// signed with has a receipt, of a transfer that reverted or of a transaction that moves nothing, in a block that is
     /// final. A node that knows what an account sent and what a token keeps may still be behind with receipts and events;
     /// then the transfer that used the authorization up is most likely ours.
-    async fn unless_ours(
-        &self,
-        payment: &VerifiedPayment,
-        tries: &[Signed],
-        progress: &mut Progress,
-    ) -> Result<Option<Ended>, Halt> {
+    async fn unless_ours(&self, payment: &Verified, tries: &[Signed], progress: &mut Progress) -> Result<Option<Ended>, Halt> {
         let hashes: Vec<_> = tries.iter().map(|signed| signed.hash).collect();
         let horizon = self.node.finalized().await?.number;
         let (receipts, _) = self.node.our_receipts(&hashes).await?;
@@ -109,12 +104,7 @@ impl Settler {
     }
 
     /// Where the authorization went. An answer that explains it, or calls it unused, starts the wait for an explanation anew.
-    pub(super) async fn elsewhere(
-        &self,
-        payment: &VerifiedPayment,
-        latest: &Block,
-        progress: &mut Progress,
-    ) -> Result<Elsewhere, Halt> {
+    pub(super) async fn elsewhere(&self, payment: &Verified, latest: &Block, progress: &mut Progress) -> Result<Elsewhere, Halt> {
         let elsewhere = evidence::elsewhere(&self.node, payment, latest).await?;
         if elsewhere == Elsewhere::Unexplained {
             progress.unexplained(latest);
@@ -142,7 +132,7 @@ pub fn carries(tries: &[Signed], tx: &[u8; 32]) -> bool {
 /// Our transfer succeeded and the events of the token do not show it, or the authorization is used up and a transaction of
 /// ours that may have done it has no receipt: what the nodes say is incomplete, or the token is not what we take it for. The
 /// money may have moved, so the payment has not failed; it stays open until the events appear or somebody looks.
-pub fn contradiction(payment: &VerifiedPayment, tx: &[u8; 32], progress: &mut Progress) -> Option<Ended> {
+pub fn contradiction(payment: &Verified, tx: &[u8; 32], progress: &mut Progress) -> Option<Ended> {
     if !std::mem::replace(&mut progress.contradicted, true) {
         let (id, tx) = (payment.id(), hex::encode(tx));
         error!(payment = %id, %tx, "our transfer has very likely moved the money, but no node shows it; this payment stays open");

@@ -44,7 +44,7 @@ pub fn digest(domain: &[u8; 32], authorization: &Authorization) -> [u8; 32] {
 mod tests {
     use super::*;
     use crate::chain::evm::hex;
-    use crate::chain::networks;
+    use crate::chain::evm::token;
     use serde_json::Value;
 
     #[test]
@@ -61,7 +61,7 @@ mod tests {
         let constants: Value = serde_json::from_str(include_str!("../../../tests/vectors/constants.json")).unwrap();
         for (name, expected) in constants["domainSeparators"].as_object().unwrap() {
             let caip2 = crate::x402::names::caip2(name).unwrap();
-            let token = networks::known(caip2).unwrap_or_else(|| panic!("{name} is in the table"));
+            let token = token::known(caip2).unwrap_or_else(|| panic!("{name} is in the table"));
             let domain = domain_separator(token.name, token.version, token.chain_id, token.asset);
             assert_eq!(hex::encode(&domain), expected.as_str().unwrap(), "{name}");
         }

@@ -3,8 +3,8 @@
 use super::abi;
 use super::hex;
 use super::node::{self, Asked, Block, Log, Node, Receipt};
-use super::rpc::RpcError;
-use crate::chain::payment::VerifiedPayment;
+use super::verified::Verified;
+use crate::chain::rpc::RpcError;
 use crate::chain::{Confirmation, Settlement, reason};
 use crate::money::Micros;
 
@@ -29,7 +29,7 @@ pub struct Depth {
 
 impl Depth {
     /// Whether what happened to `payment` in `block` is deep enough at `latest`.
-    pub async fn reached(self, node: &Node, payment: &VerifiedPayment, block: u64, latest: &Block) -> Asked<bool> {
+    pub async fn reached(self, node: &Node, payment: &Verified, block: u64, latest: &Block) -> Asked<bool> {
         let confirmed = (latest.number + 1).saturating_sub(block) >= self.confirmations.max(1);
         Ok(confirmed && (payment.amount() <= self.safe_above || node.safe().await?.number >= block))
     }
@@ -49,7 +49,7 @@ pub enum Elsewhere {
 }
 
 /// Whether this receipt moved exactly this payment.
-pub fn pays(receipt: &Receipt, payment: &VerifiedPayment) -> bool {
+pub fn pays(receipt: &Receipt, payment: &Verified) -> bool {
     transfer(receipt, payment).is_some()
 }
 
@@ -58,7 +58,7 @@ pub fn pays(receipt: &Receipt, payment: &VerifiedPayment) -> bool {
 /// may put one honest transfer into a transaction in which the nonces of his other payments are used for transfers to
 /// himself. A receipt lists every event of its transaction in order, so neighbours in the list are neighbours on the chain,
 /// however a node numbers them.
-pub fn transfer(receipt: &Receipt, payment: &VerifiedPayment) -> Option<usize> {
+pub fn transfer(receipt: &Receipt, payment: &Verified) -> Option<usize> {
     let authorization = &payment.authorization;
     let (from, to) = (authorization.from.to_word(), authorization.to.to_word());
     let is = |log: &Log, event: &str, topics: &[[u8; 32]], data: &[u8]| {
@@ -79,7 +79,7 @@ pub fn transfer(receipt: &Receipt, payment: &VerifiedPayment) -> Option<usize> {
 }
 
 /// Whether this receipt used the payment's authorization, for whatever transfer.
-fn uses(receipt: &Receipt, payment: &VerifiedPayment) -> bool {
+fn uses(receipt: &Receipt, payment: &Verified) -> bool {
     let topics = [payment.authorization.from.to_word(), payment.authorization.nonce];
     let used = |log: &Log| log.address == payment.asset && log.topics.len() == 3 && log.topics[1..] == topics;
     receipt.succeeded && receipt.logs.iter().any(used)
@@ -89,7 +89,7 @@ fn uses(receipt: &Receipt, payment: &VerifiedPayment) -> bool {
 /// that explains it. A node that does not have that block has no say. An authorization never becomes unused again, so
 /// "unused" at `latest` holds for every block before it. Only events since the payment was verified count as payment, so
 /// that an authorization spent elsewhere before buys nothing here.
-pub async fn elsewhere(node: &Node, payment: &VerifiedPayment, latest: &Block) -> Asked<Elsewhere> {
+pub async fn elsewhere(node: &Node, payment: &Verified, latest: &Block) -> Asked<Elsewhere> {
     let state = node.view_at(payment.asset, &abi::authorization_state(&payment.authorization), latest.number).await?;
     match abi::word(&state) {
         None => return Err(RpcError::Unreachable("the token's answer is not a word".into())),
@@ -112,21 +112,21 @@ pub async fn elsewhere(node: &Node, payment: &VerifiedPayment, latest: &Block) -
 }
 
 /// From this second of the chain's clock on the transfer cannot be mined.
-pub fn end(payment: &VerifiedPayment) -> u64 {
+pub fn end(payment: &Verified) -> u64 {
     payment.authorization.valid_before.as_u64().unwrap_or(u64::MAX)
 }
 
 /// Whether an authorization that was unused at `latest` can never be used any more: a block before `latest` that cannot be
 /// replaced is past its end, so every block that may still be replaced is, too.
-pub async fn is_over(node: &Node, payment: &VerifiedPayment, latest: &Block) -> Asked<bool> {
+pub async fn is_over(node: &Node, payment: &Verified, latest: &Block) -> Asked<bool> {
     let horizon = node.finalized().await?;
     Ok(horizon.number <= latest.number && horizon.timestamp >= end(payment))
 }
 
 /// Looks for the event that explains a used authorization, from its end (or `latest`, if that is before it) back to the time
 /// at which the payment was verified. Also says whether the event is younger than that.
-async fn find(node: &Node, payment: &VerifiedPayment, latest: &Block) -> Asked<Option<(Log, bool)>> {
-    let since = payment.verified_at.secs().saturating_sub(CLOCK_TOLERANCE);
+async fn find(node: &Node, payment: &Verified, latest: &Block) -> Asked<Option<(Log, bool)>> {
+    let since = payment.presented.verified_at.secs().saturating_sub(CLOCK_TOLERANCE);
     let over = latest.timestamp >= end(payment);
     let top = if over { last_before(node, end(payment), latest.number).await? } else { latest.number };
     let found = match walk(node, payment, top, since, LOG_WINDOWS).await? {
@@ -179,7 +179,7 @@ enum Walk {
 }
 
 /// Walks back from block `to`, newest first, to the last block before the time `since`, in at most so many queries.
-async fn walk(node: &Node, payment: &VerifiedPayment, mut to: u64, since: u64, queries: u64) -> Asked<Walk> {
+async fn walk(node: &Node, payment: &Verified, mut to: u64, since: u64, queries: u64) -> Asked<Walk> {
     let events = [abi::USED_EVENT, abi::CANCELED_EVENT];
     let topics = [payment.authorization.from.to_word(), payment.authorization.nonce];
     let matches = |log: &Log| log.address == payment.asset && log.topics.len() == 3 && log.topics[1..] == topics;

@@ -5,9 +5,9 @@ use tracing::{error, warn};
 
 use super::attempt::Fees;
 use super::node::{self, Block};
-use super::rpc::RpcError;
 use super::settle::Settler;
 use super::transaction::Transaction;
+use crate::chain::rpc::RpcError;
 
 /// A nonce that no node and none of our settlements knows is filled after this long.
 const MISSING: Duration = Duration::from_secs(20);

@@ -4,29 +4,24 @@ use super::check;
 use super::evidence::{self, Depth, Elsewhere};
 use super::hex;
 use super::node::{self, Asked, Node};
-use super::rpc::{Rpc, RpcError};
+use super::token::Token;
+use super::verified::Verified;
 use crate::chain::client::JsonClient;
 use crate::chain::handle::Closed;
-use crate::chain::networks::Token;
-use crate::chain::payment::VerifiedPayment;
+use crate::chain::rpc::{Rpc, RpcError};
+use crate::chain::witness::Stands;
 use crate::chain::{Confirmation, Settlement};
 use crate::clock::Timestamp;
 
 /// A network's nodes, only ever asked.
-pub struct Ledger(Node);
-
-/// Whether a transfer that was confirmed is still on the chain.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stands {
-    Final,
-    /// Its block can still be replaced.
-    Yet,
-    Not,
+pub struct Ledger {
+    node: Node,
+    token: Token,
 }
 
 impl Ledger {
-    pub fn new(client: JsonClient, urls: Vec<String>) -> Ledger {
-        Ledger(Node::new(Rpc::new(client, urls)))
+    pub fn new(client: JsonClient, urls: Vec<String>, token: Token) -> Ledger {
+        Ledger { node: Node::new(Rpc::new(client, urls)), token }
     }
 
     /// Where the transfer of exactly this payment stands, as its transaction and its position among the events of that;
@@ -34,38 +29,38 @@ impl Ledger {
     ///
     /// # Errors
     /// Why no node could say.
-    pub async fn carried(&self, payment: &VerifiedPayment, tx: &str) -> Result<Option<([u8; 32], usize)>, String> {
+    pub async fn carried(&self, payment: &Verified, tx: &str) -> Result<Option<(String, usize)>, String> {
         let Some(hash) = hex::fixed::<32>(tx) else { return Ok(None) };
-        let answer = self.0.call(node::receipt(&hash)).await.map_err(|error| error.to_string())?;
+        let answer = self.node.call(node::receipt(&hash)).await.map_err(|error| error.to_string())?;
         let receipt = node::read_receipt(&answer, &hash).map_err(|error| error.to_string())?;
-        Ok(receipt.and_then(|receipt| Some((receipt.tx, evidence::transfer(&receipt, payment)?))))
+        Ok(receipt.and_then(|receipt| Some((hex::encode(&receipt.tx), evidence::transfer(&receipt, payment)?))))
     }
 
     /// Whether the nodes are those of the chain, and the token is the one we quote.
     ///
     /// # Errors
     /// What is wrong, for the operator.
-    pub async fn check(&self, token: &Token, now: Timestamp) -> Result<(), Closed> {
-        self.0.any(|| check::check_token(&self.0, token, now)).await.map(|_| ())
+    pub async fn check(&self, now: Timestamp) -> Result<(), Closed> {
+        self.node.any(|| check::check_token(&self.node, &self.token, now)).await.map(|_| ())
     }
 
     /// Whether the chain's clock and ours agree.
     ///
     /// # Errors
     /// Which way they disagree and by how much, or why no node could say.
-    pub async fn agree_on_time(&self, token: &Token, now: Timestamp) -> Result<(), Closed> {
-        self.0.any(|| check::recent_agrees(&self.0, token, now)).await
+    pub async fn agree_on_time(&self, now: Timestamp) -> Result<(), Closed> {
+        self.node.any(|| check::recent_agrees(&self.node, &self.token, now)).await
     }
 
     /// Whether the transfer that was found is still there. A node that does not have its block has no say.
     ///
     /// # Errors
     /// Why no node could say.
-    pub async fn stands(&self, payment: &VerifiedPayment, found: &Confirmation) -> Result<Stands, String> {
+    pub async fn stands(&self, payment: &Verified, found: &Confirmation) -> Result<Stands, String> {
         let text = |error: RpcError| error.to_string();
         let Some(hash) = hex::fixed(&found.tx) else { return Ok(Stands::Not) };
-        let horizon = self.0.finalized().await.map_err(text)?;
-        let (receipts, latest) = self.0.receipts(&[hash]).await.map_err(text)?;
+        let horizon = self.node.finalized().await.map_err(text)?;
+        let (receipts, latest) = self.node.receipts(&[hash]).await.map_err(text)?;
         Ok(match receipts.into_iter().flatten().find(|receipt| evidence::pays(receipt, payment)) {
             Some(receipt) if receipt.block <= horizon.number => Stands::Final,
             Some(_) => Stands::Yet,
@@ -79,25 +74,25 @@ impl Ledger {
     ///
     /// # Errors
     /// Why no node could say.
-    pub async fn verdict(&self, payment: &VerifiedPayment, tx: Option<&str>, depth: Depth) -> Result<Option<Settlement>, String> {
+    pub async fn verdict(&self, payment: &Verified, tx: Option<&str>, depth: Depth) -> Result<Option<Settlement>, String> {
         self.look(payment, tx, depth).await.map_err(|error| error.to_string())
     }
 
-    async fn look(&self, payment: &VerifiedPayment, tx: Option<&str>, depth: Depth) -> Asked<Option<Settlement>> {
+    async fn look(&self, payment: &Verified, tx: Option<&str>, depth: Depth) -> Asked<Option<Settlement>> {
         let hashes: Vec<_> = tx.and_then(hex::fixed).into_iter().collect();
-        let (receipts, latest) = self.0.receipts(&hashes).await?;
+        let (receipts, latest) = self.node.receipts(&hashes).await?;
         if let Some(receipt) = receipts.into_iter().flatten().find(|receipt| evidence::pays(receipt, payment)) {
             let found = Confirmation { tx: hex::encode(&receipt.tx), block: receipt.block };
-            let deep = depth.reached(&self.0, payment, receipt.block, &latest).await?;
+            let deep = depth.reached(&self.node, payment, receipt.block, &latest).await?;
             return Ok(deep.then_some(Settlement::Confirmed(found)));
         }
-        Ok(match evidence::elsewhere(&self.0, payment, &latest).await? {
+        Ok(match evidence::elsewhere(&self.node, payment, &latest).await? {
             Elsewhere::Paid(found) => {
-                let deep = depth.reached(&self.0, payment, found.block, &latest).await?;
+                let deep = depth.reached(&self.node, payment, found.block, &latest).await?;
                 deep.then_some(Settlement::Confirmed(found))
             }
-            Elsewhere::Spent { block, .. } => (self.0.finalized().await?.number >= block).then(evidence::spent),
-            Elsewhere::Unused => evidence::is_over(&self.0, payment, &latest).await?.then(evidence::expired),
+            Elsewhere::Spent { block, .. } => (self.node.finalized().await?.number >= block).then(evidence::spent),
+            Elsewhere::Unused => evidence::is_over(&self.node, payment, &latest).await?.then(evidence::expired),
             Elsewhere::Unexplained => None,
         })
     }

@@ -16,12 +16,13 @@ mod ledger;
 mod node;
 pub mod payload;
 mod round;
-mod rpc;
 mod settle;
+mod shown;
 pub mod signature;
 mod simulate;
-mod stakes;
+pub mod token;
 pub mod transaction;
+mod verified;
 pub mod verify;
 mod watch;
 pub mod word;
@@ -31,9 +32,11 @@ pub use node::{read_block, read_bytes, read_number, read_quantity, read_receipt}
 use sha3::{Digest, Keccak256};
 
 pub(in crate::chain) use evidence::Depth;
-pub(in crate::chain) use ledger::{Ledger, Stands};
+pub(in crate::chain) use ledger::Ledger;
 pub(in crate::chain) use settle::{Purse, Settler};
+pub(in crate::chain) use shown::show;
 pub(in crate::chain) use transaction::Signed;
+pub(in crate::chain) use verified::{Proof, Verified, identify};
 
 /// keccak256, the hash of Ethereum.
 pub fn keccak(bytes: &[u8]) -> [u8; 32] {

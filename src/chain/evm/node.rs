@@ -5,8 +5,9 @@ use tokio::time::{Duration, Instant};
 
 use super::address::Address;
 use super::hex;
-use super::round::{self, Receipts, Rounds, Shared};
-use super::rpc::{Asking, Call, Rpc, RpcError};
+use super::round::{self, Receipts, Rounds};
+use crate::chain::rounds::Shared;
+use crate::chain::rpc::{Asking, Call, Rpc, RpcError};
 
 /// A block's head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,7 +85,7 @@ impl Node {
 
     /// The same for transactions of ours, together with whoever asks for some at about the same moment.
     pub async fn our_receipts(&self, hashes: &[[u8; 32]]) -> Asked<Receipts> {
-        self.rounds.receipts(&self.rpc, hashes).await
+        round::together(&self.rounds, &self.rpc, hashes).await
     }
 
     /// About as long as `pause`, and so that all who wait look at the same moments, in rounds.
@@ -153,7 +154,7 @@ impl Node {
         let params = json!([transaction(contract, contract, data), format!("{number:#x}")]);
         let asking = self.asking();
         let answer = self.rpc.call(Call::new("eth_call", params)).await;
-        if answer.as_ref().is_err_and(|error| !error.is_revert()) {
+        if answer.as_ref().is_err_and(|error| !is_revert(error)) {
             self.pass_over(asking);
         }
         read_bytes(&answer?)
@@ -294,6 +295,20 @@ pub fn read_block(answer: Value) -> Asked<Block> {
     Ok(Block { number: read_number(&answer["number"])?, timestamp: read_number(&answer["timestamp"])?, base_fee })
 }
 
+/// Whether the contract reverted, as opposed to the node being unable to say.
+pub fn is_revert(error: &RpcError) -> bool {
+    match error {
+        RpcError::Unreachable(_) => false,
+        RpcError::Answered { message, data } => revert_data(data).is_some() || message.contains("revert"),
+    }
+}
+
+/// What a contract said when it reverted: hex as geth sends it, or nested once.
+pub fn revert_data(data: &Value) -> Option<Vec<u8>> {
+    let text = data.as_str().or_else(|| data.get("data").and_then(Value::as_str))?;
+    hex::decode(text)
+}
+
 /// `None` while the transaction is not mined. A receipt of another transaction than the one asked for is nonsense.
 pub fn read_receipt(answer: &Value, hash: &[u8; 32]) -> Asked<Option<Receipt>> {
     if answer.is_null() || (answer.is_object() && answer["blockNumber"].is_null()) {
@@ -334,6 +349,21 @@ mod tests {
 
     fn answer() -> Value {
         json!({"transactionHash": hex::encode(&[7; 32]), "blockNumber": "0x10", "status": "0x1", "logs": []})
+    }
+
+    #[test]
+    fn a_revert_is_told_from_a_node_that_cannot_say() {
+        let answered = |message: &str, data: Value| RpcError::Answered { message: message.into(), data };
+        for reverted in [
+            answered("execution reverted", Value::Null),
+            answered("vm error", "0x08c3".into()),
+            answered("internal error", json!({"data": "0x08c3"})),
+        ] {
+            assert!(is_revert(&reverted), "{reverted}");
+        }
+        assert!(!is_revert(&answered("internal error", json!("no hex"))));
+        assert!(!is_revert(&RpcError::Unreachable("revert".into())));
+        assert_eq!(revert_data(&"0x08c3".into()), Some(vec![0x08, 0xc3]));
     }
 
     #[test]

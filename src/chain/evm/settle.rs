@@ -15,16 +15,17 @@ use super::gap::Place;
 use super::key::PrivateKey;
 use super::lane::Lane;
 use super::node::{self, Block, Node, Receipt};
-use super::round::Shared;
-use super::rpc::{Call, Rpc, RpcError};
-use super::stakes::Stakes;
+use super::token::Token;
 use super::transaction::{Signed, Transaction};
+use super::verified::{Proof, Verified};
 use super::watch::Watched;
 use super::{abi, check, hex, simulate};
 use crate::chain::client::JsonClient;
 use crate::chain::handle::{Closed, Entry};
 use crate::chain::open::Hearing;
-use crate::chain::payment::{Proof, VerifiedPayment};
+use crate::chain::rounds::Shared;
+use crate::chain::rpc::{Call, Rpc, RpcError};
+use crate::chain::stakes::Stakes;
 use crate::chain::{Attempt, Confirmation, Journal, JournalClosed, Refused, Settlement, reason};
 use crate::clock::Clock;
 use crate::fault;
@@ -46,10 +47,11 @@ const LONGEST_AFTERCARE: Duration = Duration::from_secs(160);
 pub struct Settler {
     pub(super) node: Node,
     pub(super) entry: Arc<Entry>,
+    pub(super) token: Token,
     pub(super) key: PrivateKey,
     pub(super) address: Address,
     pub(super) lane: Lane,
-    stakes: Stakes,
+    stakes: Stakes<Holdings>,
     /// How many of our transactions are mined.
     pub(super) mined: Shared<u64>,
     pub(super) journal: Arc<dyn Journal>,
@@ -88,14 +90,22 @@ impl From<RpcError> for Halt {
     }
 }
 
+/// A payer's holdings of one token.
+pub type Holdings = (Address, Address);
+
+fn holdings(payment: &Verified) -> Holdings {
+    (payment.asset, payment.authorization.from)
+}
+
 /// Why a transfer was not tried.
 enum Untried {
     Clock(Closed),
     Trouble(Refused),
 }
 
-/// What is needed beside the token to settle on a network.
+/// What is needed to settle on a network.
 pub struct Purse {
+    pub token: Token,
     pub urls: Vec<String>,
     pub key: PrivateKey,
     pub depth: Depth,
@@ -109,6 +119,7 @@ impl Settler {
         Settler {
             node: Node::new(Rpc::new(client, purse.urls)),
             entry,
+            token: purse.token,
             address: purse.key.address(),
             key: purse.key,
             lane: Lane::default(),
@@ -126,7 +137,7 @@ impl Settler {
         self.node.any(|| check::check(self, self.clock.now())).await
     }
 
-    pub async fn simulate(&self, payment: &VerifiedPayment) -> Result<(), Refused> {
+    pub async fn simulate(&self, payment: &Verified) -> Result<(), Refused> {
         let (trial, pace) = self.node.any(|| self.tried(payment)).await.map_err(|why| match why {
             Untried::Clock(why) => self.entry.closing(why),
             Untried::Trouble(why) => why,
@@ -140,16 +151,17 @@ impl Settler {
     }
 
     /// Tries the transfer on a node that is of this chain and of now.
-    async fn tried(&self, payment: &VerifiedPayment) -> Result<(simulate::Trial, Pace), Untried> {
+    async fn tried(&self, payment: &Verified) -> Result<(simulate::Trial, Pace), Untried> {
         let trial = simulate::attempt(&self.node, self.address, payment, "latest").await.map_err(Untried::Trouble)?;
         // The time that was noted with the payment is what its transfer is looked for by.
-        let pace = check::agree_on_time(&self.node, &self.entry.token, (&trial.latest, trial.asking), payment.verified_at).await;
+        let pace =
+            check::agree_on_time(&self.node, &self.token, (&trial.latest, trial.asking), payment.presented.verified_at).await;
         pace.map(|pace| (trial, pace)).map_err(Untried::Clock)
     }
 
     /// Whether the chain's clock and ours agree.
     pub async fn agree_on_time(&self) -> Result<(), Closed> {
-        self.node.any(|| check::recent_agrees(&self.node, &self.entry.token, self.clock.now())).await
+        self.node.any(|| check::recent_agrees(&self.node, &self.token, self.clock.now())).await
     }
 
     /// Reads journaled attempts back. Must happen before any new settlement starts, so that no nonce is used twice.
@@ -165,7 +177,7 @@ impl Settler {
     /// outcome after the journal does; nobody needs to be waiting.
     pub async fn run(
         &self,
-        payment: &VerifiedPayment,
+        payment: &Verified,
         mut tries: Vec<Signed>,
         confirmed: Option<Confirmation>,
         hearing: &Hearing,
@@ -179,7 +191,7 @@ impl Settler {
 
     async fn pursue(
         &self,
-        payment: &VerifiedPayment,
+        payment: &Verified,
         tries: &mut Vec<Signed>,
         mut confirmed: Option<Confirmation>,
         hearing: &Hearing,
@@ -223,14 +235,9 @@ impl Settler {
     }
 
     /// Goes on until there is proof. Trouble with the nodes only makes it slower.
-    async fn land(
-        &self,
-        payment: &VerifiedPayment,
-        tries: &mut Vec<Signed>,
-        hearing: &Hearing,
-    ) -> Result<Settlement, JournalClosed> {
+    async fn land(&self, payment: &Verified, tries: &mut Vec<Signed>, hearing: &Hearing) -> Result<Settlement, JournalClosed> {
         let mut progress = Progress::new();
-        progress.stake = (!tries.is_empty()).then(|| self.stakes.hold(payment));
+        progress.stake = (!tries.is_empty()).then(|| self.stakes.hold(holdings(payment), payment.amount()));
         let mut pause = Duration::from_millis(100);
         // What its buyer was told, while nothing is proven yet.
         let mut told = None;
@@ -278,7 +285,7 @@ impl Settler {
 
     /// How long a payment is left alone whose buyer was told that it failed: not for long while a nonce of ours holds up others,
     /// else twice as long each time, but not past its end.
-    fn aftercare(&self, payment: &VerifiedPayment, progress: &mut Progress) -> Duration {
+    fn aftercare(&self, payment: &Verified, progress: &mut Progress) -> Duration {
         let longest = if progress.clear { LONGEST_AFTERCARE } else { AFTERCARE };
         progress.pause = (progress.pause * 2).clamp(AFTERCARE, longest);
         let left = self.seconds_left(payment);
@@ -289,12 +296,7 @@ impl Settler {
     }
 
     /// Signs and sends, if the transfer would succeed now. What would revert before anything is signed has failed.
-    async fn begin(
-        &self,
-        payment: &VerifiedPayment,
-        tries: &mut Vec<Signed>,
-        progress: &mut Progress,
-    ) -> Result<Option<Ended>, Halt> {
+    async fn begin(&self, payment: &Verified, tries: &mut Vec<Signed>, progress: &mut Progress) -> Result<Option<Ended>, Halt> {
         if self.seconds_left(payment) < SETTLE_MARGIN_SECONDS {
             let latest = self.node.block("latest").await?;
             return self.after_expiry(payment, tries, &latest, progress).await;
@@ -312,7 +314,7 @@ impl Settler {
         let mut wallet = !node::read_bytes(&code?)?.is_empty();
         let gas = match gas {
             Ok(gas) => node::read_number(&gas)?,
-            Err(error) if error.is_revert() => match simulate::simulate(&self.node, self.address, payment).await {
+            Err(error) if node::is_revert(&error) => match simulate::simulate(&self.node, self.address, payment).await {
                 Ok(plan) => {
                     (data, wallet) = (plan.data, plan.wallet);
                     node::read_number(&self.node.call(node::estimate(self.address, payment.asset, &data)).await?)?
@@ -353,7 +355,7 @@ impl Settler {
     }
 
     /// What must be known before a transfer is signed.
-    fn questions(&self, payment: &VerifiedPayment, data: &[u8]) -> [Call; 7] {
+    fn questions(&self, payment: &Verified, data: &[u8]) -> [Call; 7] {
         let payer = payment.authorization.from;
         [
             node::estimate(self.address, payment.asset, data),
@@ -368,17 +370,12 @@ impl Settler {
     }
 
     /// Whether the payer's balance pays for this transfer beside its others that are under way.
-    fn has_stake(
-        &self,
-        payment: &VerifiedPayment,
-        balance: &Value,
-        latest: &Block,
-        progress: &mut Progress,
-    ) -> Result<bool, RpcError> {
+    fn has_stake(&self, payment: &Verified, balance: &Value, latest: &Block, progress: &mut Progress) -> Result<bool, RpcError> {
         if progress.stake.is_none() {
             let unreadable = || RpcError::Unreachable("the token's balance of the payer is not a word".into());
             let balance = abi::word(&node::read_bytes(balance)?).ok_or_else(unreadable)?;
-            progress.stake = self.stakes.claim(payment, balance, latest.number);
+            progress.stake =
+                self.stakes.claim(holdings(payment), payment.amount(), balance.as_u64().unwrap_or(u64::MAX), latest.number);
         }
         if progress.stake.is_none() {
             debug!(payment = %payment.id(), "waits: the wallet's other transfers under way may leave nothing for this one");
@@ -389,7 +386,7 @@ impl Settler {
     /// The chain refuses the transfer and nothing is signed: either somebody else carried it, or it failed.
     async fn refused(
         &self,
-        payment: &VerifiedPayment,
+        payment: &Verified,
         refused: Refused,
         latest: &Block,
         progress: &mut Progress,
@@ -411,12 +408,7 @@ impl Settler {
     }
 
     /// Looks at what became of the transactions, and pushes the last one if it is stuck.
-    async fn follow(
-        &self,
-        payment: &VerifiedPayment,
-        tries: &mut Vec<Signed>,
-        progress: &mut Progress,
-    ) -> Result<Option<Ended>, Halt> {
+    async fn follow(&self, payment: &Verified, tries: &mut Vec<Signed>, progress: &mut Progress) -> Result<Option<Ended>, Halt> {
         let hashes: Vec<_> = tries.iter().map(|signed| signed.hash).collect();
         let asking = self.node.asking();
         let (receipts, latest) = self.node.our_receipts(&hashes).await?;
@@ -454,7 +446,7 @@ impl Settler {
     /// A transaction of ours is in a block, and it is none that succeeded without paying.
     async fn mined(
         &self,
-        payment: &VerifiedPayment,
+        payment: &Verified,
         receipt: &Receipt,
         tries: &mut Vec<Signed>,
         latest: &Block,
@@ -503,7 +495,7 @@ impl Settler {
     /// The last transaction waits too long: was it overtaken, or does it need a higher fee?
     async fn unstick(
         &self,
-        payment: &VerifiedPayment,
+        payment: &Verified,
         tries: &mut Vec<Signed>,
         latest: &Block,
         progress: &mut Progress,
@@ -542,7 +534,7 @@ impl Settler {
     /// authorization's end.
     async fn begin_again(
         &self,
-        payment: &VerifiedPayment,
+        payment: &Verified,
         tries: &mut Vec<Signed>,
         progress: &mut Progress,
     ) -> Result<Option<Ended>, Halt> {
@@ -553,25 +545,20 @@ impl Settler {
     }
 
     pub(super) fn chain_id(&self) -> u64 {
-        self.entry.token.chain_id
+        self.token.chain_id
     }
 
     /// The confirmation as an outcome, once enough blocks stand on it.
-    pub(super) async fn deep(
-        &self,
-        payment: &VerifiedPayment,
-        found: Confirmation,
-        latest: &Block,
-    ) -> Result<Option<Ended>, Halt> {
+    pub(super) async fn deep(&self, payment: &Verified, found: Confirmation, latest: &Block) -> Result<Option<Ended>, Halt> {
         let deep = self.is_deep(payment, found.block, latest).await?;
         Ok(deep.then_some(Ended::Proven(Settlement::Confirmed(found))))
     }
 
-    pub(super) async fn is_deep(&self, payment: &VerifiedPayment, block: u64, latest: &Block) -> Result<bool, Halt> {
+    pub(super) async fn is_deep(&self, payment: &Verified, block: u64, latest: &Block) -> Result<bool, Halt> {
         Ok(self.depth.reached(&self.node, payment, block, latest).await?)
     }
 
-    fn seconds_left(&self, payment: &VerifiedPayment) -> u64 {
+    fn seconds_left(&self, payment: &Verified) -> u64 {
         payment.valid_before().secs().saturating_sub(self.clock.now().secs())
     }
 }

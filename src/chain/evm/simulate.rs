@@ -5,10 +5,10 @@ use serde_json::Value;
 use super::abi;
 use super::address::Address;
 use super::node::{self, Block, Node};
-use super::rpc::{Asking, RpcError};
+use super::verified::{Proof, Verified};
 use super::verify;
 use super::word::Word;
-use crate::chain::payment::{Proof, VerifiedPayment};
+use crate::chain::rpc::{Asking, RpcError};
 use crate::chain::{Refused, reason};
 use crate::money::Micros;
 
@@ -36,12 +36,12 @@ pub struct Trial {
 
 /// Runs the transfer as `settler` would, and judges it. A payer without code is judged by its signature, one with code (a
 /// contract, or EIP-7702) by the token alone.
-pub async fn simulate(node: &Node, settler: Address, payment: &VerifiedPayment) -> Result<Plan, Refused> {
+pub async fn simulate(node: &Node, settler: Address, payment: &Verified) -> Result<Plan, Refused> {
     attempt(node, settler, payment, "latest").await?.judge(node, settler, payment).await
 }
 
 /// Runs the transfer in one block: the `latest`, or the one that is `pending`. One round trip.
-pub async fn attempt(node: &Node, settler: Address, payment: &VerifiedPayment, tag: &'static str) -> Result<Trial, Refused> {
+pub async fn attempt(node: &Node, settler: Address, payment: &Verified, tag: &'static str) -> Result<Trial, Refused> {
     let (authorization, signature) = (&payment.authorization, &payment.signature);
     let data = plain(payment).unwrap_or_else(|| abi::transfer_wallet(authorization, signature));
     let calls = [
@@ -59,7 +59,7 @@ pub async fn attempt(node: &Node, settler: Address, payment: &VerifiedPayment, t
 }
 
 /// The call that carries the signature as a payer without code makes it.
-fn plain(payment: &VerifiedPayment) -> Option<Vec<u8>> {
+fn plain(payment: &Verified) -> Option<Vec<u8>> {
     match payment.proof {
         Proof::Recovered => abi::transfer_plain(&payment.authorization, &payment.signature),
         Proof::NeedsCode => None,
@@ -67,10 +67,10 @@ fn plain(payment: &VerifiedPayment) -> Option<Vec<u8>> {
 }
 
 impl Trial {
-    pub async fn judge(self, node: &Node, settler: Address, payment: &VerifiedPayment) -> Result<Plan, Refused> {
+    pub async fn judge(self, node: &Node, settler: Address, payment: &Verified) -> Result<Plan, Refused> {
         let wallet = !self.code.is_empty();
         if !wallet && payment.proof == Proof::NeedsCode {
-            return Err(verify::not_signed(&payment.authorization, &payment.requirements));
+            return Err(verify::not_signed(&payment.authorization, &payment.presented.requirements));
         }
         let error = match self.outcome {
             Ok(()) => return Ok(Plan { data: self.data, wallet }),
@@ -89,8 +89,8 @@ impl Trial {
 
 /// Names the reason of a transfer that would revert, in the order of x402 2.27 facilitators: not an EIP-3009 token, used
 /// up, times and signature as the token says, balance, anything else.
-pub async fn diagnose(node: &Node, payment: &VerifiedPayment, error: RpcError) -> Refused {
-    if !error.is_revert() {
+pub async fn diagnose(node: &Node, payment: &Verified, error: RpcError) -> Refused {
+    if !node::is_revert(&error) {
         return unavailable(error);
     }
     let (authorization, asset) = (&payment.authorization, payment.asset);
@@ -104,7 +104,7 @@ pub async fn diagnose(node: &Node, payment: &VerifiedPayment, error: RpcError) -
     };
     let invalid = |reason: &'static str, message: String| Refused::Invalid { reason, message };
     let used = match state {
-        Err(error) if error.is_revert() => {
+        Err(error) if node::is_revert(&error) => {
             return invalid(reason::NOT_SUPPORTED, "the token does not know EIP-3009 authorizations".into());
         }
         Err(error) => return unavailable(error),
@@ -129,7 +129,7 @@ pub async fn diagnose(node: &Node, payment: &VerifiedPayment, error: RpcError) -
             "{} has {} USDC on {} and this costs {} USDC; add some there, or pay from another wallet",
             authorization.from,
             Micros::new(balance.as_u64().unwrap_or_default()),
-            payment.network(),
+            payment.presented.requirements.network,
             payment.amount()
         );
         return invalid(reason::BALANCE, message);
@@ -144,7 +144,9 @@ pub async fn diagnose(node: &Node, payment: &VerifiedPayment, error: RpcError) -
 pub fn revert_text(error: &RpcError) -> String {
     match error {
         RpcError::Unreachable(_) => String::new(),
-        RpcError::Answered { message, data } => data.as_deref().and_then(abi::revert_text).unwrap_or_else(|| message.clone()),
+        RpcError::Answered { message, data } => {
+            node::revert_data(data).and_then(|data| abi::revert_text(&data)).unwrap_or_else(|| message.clone())
+        }
     }
 }
 

@@ -8,8 +8,8 @@ use super::evidence;
 use super::hex;
 use super::settle::{Halt, Settler};
 use super::transaction::Signed;
+use super::verified::Verified;
 use crate::chain::Confirmation;
-use crate::chain::payment::VerifiedPayment;
 
 /// Between looks at what is final.
 const PAUSE: Duration = Duration::from_secs(5);
@@ -25,7 +25,7 @@ pub enum Watched {
 
 impl Settler {
     /// Returns when the transfer is final or gone. Looks seldom: a reorganisation is rare and most are short.
-    pub(super) async fn watch(&self, payment: &VerifiedPayment, found: &Confirmation, tries: &mut Vec<Signed>) -> Watched {
+    pub(super) async fn watch(&self, payment: &Verified, found: &Confirmation, tries: &mut Vec<Signed>) -> Watched {
         let Some(hash) = hex::fixed(&found.tx) else { return Watched::Vanished };
         let mut block = found.block;
         let mut delay = FIRST_LOOK;

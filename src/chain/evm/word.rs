@@ -1,6 +1,8 @@
 //! Word, the 256-bit number in which the EVM counts and signs.
 
 use super::hex;
+use crate::chain::terms::Units;
+use crate::money::Micros;
 
 /// An unsigned 256-bit number, big-endian, so that comparing bytes compares numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -67,6 +69,20 @@ impl From<u64> for Word {
         let mut word = [0; 32];
         word[24..].copy_from_slice(&number.to_be_bytes());
         Word(word)
+    }
+}
+
+impl Units for Word {
+    fn of(amount: Micros) -> Word {
+        Word::from(amount.get())
+    }
+
+    fn micros(self) -> Micros {
+        Micros::new(self.as_u64().unwrap_or(u64::MAX))
+    }
+
+    fn read(text: &str) -> Option<Word> {
+        Word::from_decimal(text)
     }
 }
 

@@ -3,8 +3,7 @@
 use awc::http::StatusCode;
 use serde_json::Value;
 
-use super::{Buyer, machine_clock, payable, print_receipt, random, refusal, say};
-use crate::chain::evm::buyer;
+use super::{Buyer, machine_clock, print_receipt, random, refusal, say};
 use crate::money::Micros;
 use crate::x402::{PAYMENT_HEADERS, RECEIPT_HEADERS, Requirements};
 
@@ -14,16 +13,16 @@ impl Buyer<'_> {
     /// Pays `usd` into the balance of the wallet whose key is at hand.
     pub(super) async fn top_up(&self, usd: &str) -> Result<(), String> {
         let amount = Micros::parse_usd(usd).map_err(|error| format!("--top-up: {error}"))?;
-        let (offer, resource) = payable(&self.offer(self.post(PATH).send().await).await?)?;
+        let (offer, resource, wallet) = self.payable(&self.offer(self.post(PATH).send().await).await?)?;
         let least = Micros::parse_units(&offer.amount).ok_or("the offer's amount is not a number")?;
         say::err(format_args!("offer     {least} USDC or more on {} to {}", offer.network, offer.pay_to));
         if amount < least {
             return Err(format!("{amount} USDC is less than the {least} that a top-up must be, so nothing was signed"));
         }
-        let key = self.key(&offer).await?;
-        say::err(format_args!("signing   {amount} USDC as {}", key.address()));
+        let wallet = self.wallet(wallet, &offer).await?;
+        say::err(format_args!("signing   {amount} USDC as {}", wallet.address()));
         let offer = Requirements { amount: amount.get().to_string(), ..offer };
-        let header = buyer::pay(&offer, resource.as_ref(), &key, random::<32>()?, machine_clock().now());
+        let header = wallet.pay(&offer, resource.as_ref(), random::<32>()?, machine_clock().now());
         self.pay_in(&header.map_err(|error| error.to_string())?).await
     }
 

@@ -43,7 +43,7 @@ async fn sell(ledger: &Ledger, words: usize, stream: bool, seconds: u64) -> (Sal
     let detail = Vec::new();
     let claim = Claim { id, network, asset, payer: BUYER, amount: AMOUNT, request, route, model, detail };
     let reservation = ledger.claim(claim).await.unwrap();
-    let attempt = Attempt { tx: text("0x01"), raw: Vec::new(), gas_nonce: 0 };
+    let attempt = Attempt { tx: text("0x01"), raw: Vec::new(), bound_to: 0 };
     ledger.signed(id, attempt).unwrap().wait().await.unwrap();
     ledger.confirmed(id, "0x01", 1).unwrap().wait().await.unwrap();
 

@@ -3,14 +3,7 @@
 use super::fault::{INVALID_MESSAGE, SignInFault, shown};
 use super::text;
 use crate::clock::Timestamp;
-use crate::x402::names;
-
-/// Which kind of wallet signs: it decides the words of the text and how the signature is checked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Family {
-    Evm,
-    Solana,
-}
+use crate::x402::names::{self, Family};
 
 impl Family {
     /// The first line from behind the domain.

@@ -7,8 +7,8 @@ use super::text;
 /// The domain of the service whose client our buyers use: signing for it is their most common mistake.
 const CLIENTS_HOME: &str = "api.venice.ai";
 
-/// Wallets sign in for this chain wherever they pay, so it is always taken: `venice-x402-client` signs for no other.
-const BASE: &str = "eip155:8453";
+/// Wallets sign in for these chains wherever they pay, so they are always taken: `venice-x402-client` signs for no others.
+const ALWAYS: [&str; 2] = ["eip155:8453", "solana:5eykt4UsFv8P8NJdTREpY1vzqKqZKvdp"];
 
 /// Scheme and authority of one address of the gateway.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -108,9 +108,9 @@ impl SignInRules {
         loopback_port: Option<u16>,
         networks: impl IntoIterator<Item = &'a str>,
     ) -> Option<SignInRules> {
-        let mut chains = vec![BASE.to_owned()];
+        let mut chains = ALWAYS.map(str::to_owned).to_vec();
         for network in networks {
-            if network.starts_with("eip155:") && network != BASE {
+            if !ALWAYS.contains(&network) {
                 chains.push(network.to_owned());
             }
         }

@@ -380,16 +380,18 @@ fn no_field_brings_a_line_of_its_own() {
 }
 
 #[test]
-fn base_is_signed_for_wherever_a_gateway_sells() {
+fn main_networks_are_signed_for_wherever_a_gateway_sells() {
     let chains = |networks: &[&'static str]| {
         let rules = SignInRules::new("https://your.name", None, networks.iter().copied()).unwrap();
         rules.chains().join(" ")
     };
-    assert_eq!(chains(&[]), "eip155:8453");
-    assert_eq!(chains(&["eip155:84532"]), "eip155:8453 eip155:84532");
-    assert_eq!(chains(&["eip155:137", "eip155:8453"]), "eip155:8453 eip155:137");
-    // Until wallets of Solana can sign in, nobody is invited to try.
-    assert_eq!(chains(&["solana:5eykt4UsFv8P8NJdTREpY1vzqKqZKvdp"]), "eip155:8453");
+    let both = "eip155:8453 solana:5eykt4UsFv8P8NJdTREpY1vzqKqZKvdp";
+    assert_eq!(chains(&[]), both);
+    assert_eq!(chains(&["eip155:84532"]), format!("{both} eip155:84532"));
+    assert_eq!(chains(&["eip155:137", "eip155:8453"]), format!("{both} eip155:137"));
+    assert_eq!(chains(&["solana:5eykt4UsFv8P8NJdTREpY1vzqKqZKvdp"]), both);
+    let devnet = "solana:EtWTRABZaYq6iMfeYKouRu166VU2xqa1";
+    assert_eq!(chains(&[devnet]), format!("{both} {devnet}"));
 }
 
 #[test]

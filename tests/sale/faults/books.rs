@@ -109,7 +109,7 @@ fn work_and_die(order: &str) {
 async fn one_round(ledger: &Ledger, n: u8) {
     drop(ledger.deposit(claim(100 + n, n)).await.unwrap_or_else(|denied| panic!("{denied}")));
     let deposit = ledger.deposit(claim(n, n)).await.unwrap_or_else(|denied| panic!("{denied}"));
-    let attempt = Attempt { tx: "0x01".into(), raw: Vec::new(), gas_nonce: 0 };
+    let attempt = Attempt { tx: "0x01".into(), raw: Vec::new(), bound_to: 0 };
     ledger.signed(payment(n), attempt).unwrap().wait().await.unwrap();
     ledger.confirmed(payment(n), "0x01", 1).unwrap().wait().await.unwrap();
     println!("\ntopped up");

@@ -77,7 +77,7 @@ fn hold_and_die(order: &str) {
             detail: Vec::new(),
         };
         let reservation = ledger.claim(claim).await.unwrap_or_else(|denied| panic!("{denied}"));
-        let attempt = Attempt { tx: "0x01".into(), raw: Vec::new(), gas_nonce: 0 };
+        let attempt = Attempt { tx: "0x01".into(), raw: Vec::new(), bound_to: 0 };
         ledger.signed(id, attempt).unwrap().wait().await.unwrap();
         ledger.confirmed(id, "0x01", 1).unwrap().wait().await.unwrap();
         reservation.void();

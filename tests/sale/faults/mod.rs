@@ -34,9 +34,26 @@ fn for_each<T: Sync>(cases: &[T], work: impl Fn(&T) + Sync) {
 }
 
 /// Points that tests of other binaries die at, and where.
-const ELSEWHERE: [(&str, &[&str]); 2] = [
+const ELSEWHERE: [(&str, &[&str]); 3] = [
     ("tests/prepaid/keyring/deaths.rs", &["key.before"]),
     ("tests/prepaid/operator/deaths.rs", &["refund.before", "refund.after"]),
+    (
+        "tests/solana/deaths.rs",
+        &[
+            "solana.sign.before",
+            "solana.sign.after",
+            "solana.broadcast.before",
+            "solana.broadcast.after",
+            "solana.confirm.before",
+            "solana.confirm.after",
+            "solana.resend.before",
+            "solana.resend.after",
+            "solana.reorg.before",
+            "solana.reorg.after",
+            "solana.final.before",
+            "solana.final.after",
+        ],
+    ),
 ];
 
 /// The points of [`ELSEWHERE`], which really stand in those files.

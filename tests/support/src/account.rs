@@ -3,11 +3,12 @@
 use serde_json::{Value, json};
 
 use crate::anvil::Wallet;
-use crate::buyer::{Intent, sign};
+use crate::buyer::{Intent, sign, sign_on};
 use crate::http::{Answer, Request};
 use crate::process::run;
 use crate::server::Server;
 use crate::sign_in::sign_in;
+use crate::solana::Solana;
 
 const TOP_UP: &str = "/api/v1/x402/top-up";
 /// Rows that are asked for at once.
@@ -69,6 +70,18 @@ impl Account<'_> {
     /// Pays `amount` token units into the balance.
     pub fn top_up(&self, amount: u64) -> Answer {
         self.server.send(&Request::post(TOP_UP, "").header("payment-signature", &self.top_up_payment(amount)))
+    }
+
+    /// The same for a wallet of Solana.
+    pub fn top_up_on(&self, chain: &Solana, amount: u64) -> Answer {
+        let offer = self.top_up_offer();
+        let accepts = offer["accepts"].as_array().expect("an offer is a list");
+        let entry = accepts.iter().find(|entry| entry["network"] == chain.network()).expect("this chain is offered");
+        let mut requirements = entry.clone();
+        requirements["amount"] = amount.to_string().into();
+        let signed = sign_on(chain, self.wallet, &[requirements]).remove(0);
+        let header = signed["v2"].as_str().expect("signed payments are text");
+        self.server.send(&Request::post(TOP_UP, "").header("payment-signature", header))
     }
 
     /// A signed top-up that was not sent: a header value of version 2.

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::anvil::Wallet;
 use crate::http::Request;
 use crate::process::run;
+use crate::solana::Solana;
 use crate::{installed, sdk, tests_dir};
 
 /// A published client library, unmodified.
@@ -38,7 +39,17 @@ impl Client {
     /// Buys once and returns what the buyer saw: `status`, `text`, `receipt`, `receipt_headers`, `request_id`,
     /// `balance_remaining`, `chunks`, `payment` (the header it sent) and `body`. Panics when the library gave up.
     pub fn buy(self, order: &Order) -> Value {
+        self.run(order, self.command())
+    }
+
+    /// The same with a wallet of Solana, whose library asks the chain's own node for what it signs.
+    pub fn buy_on(self, chain: &Solana, order: &Order) -> Value {
         let mut command = self.command();
+        command.env("SOLANA_RPC_URL", chain.url());
+        self.run(order, command)
+    }
+
+    fn run(self, order: &Order, mut command: Command) -> Value {
         command.env("BASE_URL", order.base_url).env("ROUTE", order.route).env("BODY", order.body);
         command.env("PRIVATE_KEY", order.wallet.key).env("MAX_VALUE_USD", order.max_value_usd);
         let (code, stdout, stderr) = run(command, "");
@@ -83,12 +94,29 @@ pub fn sign_entries(entries: &[Value]) -> Vec<Value> {
     stdout.lines().map(|line| serde_json::from_str(line).expect("one JSON object per line")).collect()
 }
 
+/// Signs, as npm `@x402/svm` does, what each of `requirements` (entries of a version 2 offer) asks of a wallet of Solana; each
+/// comes back as `{v2, v1, transaction}` where `v2` and `v1` are header values and the transaction is base64.
+pub fn sign_on(chain: &Solana, wallet: Wallet, requirements: &[Value]) -> Vec<Value> {
+    let entries: Vec<_> = requirements.iter().map(|wanted| json!({ "key": wallet.key, "requirements": wanted })).collect();
+    let mut command = node("sign-solana.mjs");
+    command.env("SOLANA_RPC_URL", chain.url());
+    let (code, stdout, stderr) = run(command, &Value::from(entries).to_string());
+    assert_eq!(code, 0, "sign-solana.mjs failed:\n{stderr}");
+    stdout.lines().map(|line| serde_json::from_str(line).expect("one JSON object per line")).collect()
+}
+
 /// Sends `count` copies of a request in the same moment; returns the status and the raw answer of each.
 pub fn send_copies(address: &str, request: &Request, count: usize) -> Vec<(u16, String)> {
+    send_at_once(address, &vec![request; count])
+}
+
+/// Sends all requests in the same moment; returns the status and the raw answer of each.
+pub fn send_at_once(address: &str, requests: &[&Request]) -> Vec<(u16, String)> {
     let (host, port) = address.split_once(':').expect("HOST:PORT");
     let port: u16 = port.parse().expect("a port is a number");
-    let bytes = base64::engine::general_purpose::STANDARD.encode(request.bytes(address));
-    let input = json!({ "host": host, "port": port, "request": bytes, "count": count }).to_string();
+    let bytes = |request: &&Request| base64::engine::general_purpose::STANDARD.encode(request.bytes(address));
+    let requests: Vec<_> = requests.iter().map(bytes).collect();
+    let input = json!({ "host": host, "port": port, "requests": requests }).to_string();
     let (code, stdout, stderr) = run(node("copies.mjs"), &input);
     assert_eq!(code, 0, "copies.mjs failed:\n{stderr}");
     let outcome = |line: &str| {

@@ -6,6 +6,7 @@
 pub mod account;
 pub mod anvil;
 pub mod buyer;
+pub mod chain;
 pub mod facilitator;
 pub mod http;
 pub mod line;
@@ -15,6 +16,7 @@ pub mod sdk;
 pub mod secure;
 pub mod server;
 pub mod sign_in;
+pub mod solana;
 pub mod stub;
 pub mod upstream;
 

@@ -8,7 +8,7 @@ use std::process::Command;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::anvil::{Anvil, PAY_TO, SETTLER};
+use crate::chain::{Chain, SETTLERS};
 use crate::http::{self, Answer, Request};
 use crate::process::{Process, eventually, run};
 use crate::upstream::{UPSTREAM_KEY, Upstream};
@@ -31,7 +31,7 @@ pub struct Settings {
     pub payments: Vec<String>,
     /// Lines for `[limits]` that stand instead of the test's wide ones.
     pub limits: Vec<String>,
-    /// Lines for the one `[[network]]`.
+    /// Lines for each `[[network]]`.
     pub network: Vec<String>,
     /// Further prices of the model, such as `cache_read = "0.30"`.
     pub prices: Vec<String>,
@@ -66,12 +66,17 @@ pub struct Server {
 
 impl Server {
     /// Starts `binary` (`env!("CARGO_BIN_EXE_farebox")`) on `chain` and `upstream`, and waits until it listens.
-    pub fn start(binary: &str, chain: &Anvil, upstream: &Upstream) -> Server {
+    pub fn start(binary: &str, chain: &impl Chain, upstream: &Upstream) -> Server {
         Server::with(binary, chain, upstream, &Settings::default())
     }
 
-    pub fn with(binary: &str, chain: &Anvil, upstream: &Upstream, settings: &Settings) -> Server {
-        Server::configured(binary, &config(chain, upstream, settings))
+    pub fn with(binary: &str, chain: &impl Chain, upstream: &Upstream, settings: &Settings) -> Server {
+        Server::on(binary, &[chain], upstream, settings)
+    }
+
+    /// Starts `binary` on several chains; what `settings` say of the network is said of each.
+    pub fn on(binary: &str, chains: &[&dyn Chain], upstream: &Upstream, settings: &Settings) -> Server {
+        Server::configured(binary, &config(chains, upstream, settings))
     }
 
     /// Starts `binary` on a configuration of the test's own.
@@ -256,7 +261,10 @@ pub struct Books {
 impl Books {
     /// Micros that a wallet can spend; zero for a wallet the books do not know.
     pub fn balance(&self, address: &str) -> u64 {
-        let account = format!("evm:{}", address.to_ascii_lowercase());
+        let account = match address.starts_with("0x") {
+            true => format!("evm:{}", address.to_ascii_lowercase()),
+            false => format!("solana:{address}"),
+        };
         match &self.json["accounts"][&account] {
             Value::Null => 0,
             entry @ Value::Object(_) => micros(&entry["available"]),
@@ -286,7 +294,7 @@ fn farebox(binary: &Path, folder: &Path) -> Command {
     let mut command = Command::new(binary);
     command.current_dir(folder).arg("--config").arg(folder.join("config.toml"));
     command.env("FAREBOX_CLOCK", folder.join(CLOCK));
-    command.env("TEST_SETTLER_KEY", SETTLER.key).env("TEST_UPSTREAM_KEY", UPSTREAM_KEY);
+    command.envs(SETTLERS.map(|(wallet, name)| (name, wallet.key))).env("TEST_UPSTREAM_KEY", UPSTREAM_KEY);
     command
 }
 
@@ -302,7 +310,7 @@ fn listening(command: Command) -> (Process, String) {
     (process, address)
 }
 
-fn config(chain: &Anvil, upstream: &Upstream, settings: &Settings) -> String {
+fn config(chains: &[&dyn Chain], upstream: &Upstream, settings: &Settings) -> String {
     let prices = settings.prices.iter().map(|price| format!(", {price}")).collect::<String>();
     let speaks = settings.speaks.as_ref().map_or(vec!["chat", "messages"], |dialect| vec![dialect.as_str()]);
     let mut text = format!(
@@ -311,11 +319,7 @@ fn config(chain: &Anvil, upstream: &Upstream, settings: &Settings) -> String {
 bind = "127.0.0.1:0"
 data_dir = "data"
 
-[[network]]
-id = "{network}"
-pay_to = "{pay_to}"
-{settlement}
-{network_lines}
+{networks}
 
 [[upstream]]
 name = "fake"
@@ -324,10 +328,7 @@ api_key = "env:TEST_UPSTREAM_KEY"
 speaks = {speaks:?}
 {upstream_lines}
 "#,
-        network = chain.network(),
-        pay_to = PAY_TO.address,
-        settlement = settlement(chain, settings),
-        network_lines = settings.network.join("\n"),
+        networks = chains.iter().map(|chain| network(*chain, settings)).collect::<String>(),
         upstream = settings.upstream_url.clone().unwrap_or_else(|| upstream.url()),
         upstream_lines = settings.upstream.join("\n"),
         speaks = speaks,
@@ -363,10 +364,16 @@ price = {{ input = "{INPUT_PRICE}", output = "{OUTPUT_PRICE}"{prices} }}
     text
 }
 
-fn settlement(chain: &Anvil, settings: &Settings) -> String {
+fn network(chain: &dyn Chain, settings: &Settings) -> String {
+    let (id, pay_to) = (chain.network_id(), chain.pay_to().address);
+    let (settlement, lines) = (settlement(chain, settings), settings.network.join("\n"));
+    format!("\n[[network]]\nid = \"{id}\"\npay_to = \"{pay_to}\"\n{settlement}\n{lines}\n")
+}
+
+fn settlement(chain: &dyn Chain, settings: &Settings) -> String {
     if let Some(url) = &settings.facilitator_url {
         return format!("settlement = \"facilitator\"\nfacilitator_url = {url:?}");
     }
-    let rpc_urls = if settings.rpc_urls.is_empty() { vec![chain.url()] } else { settings.rpc_urls.clone() };
-    format!("settlement = \"rpc\"\nrpc_urls = {rpc_urls:?}\nsettler_key = \"env:TEST_SETTLER_KEY\"")
+    let rpc_urls = if settings.rpc_urls.is_empty() { vec![chain.node_url()] } else { settings.rpc_urls.clone() };
+    format!("settlement = \"rpc\"\nrpc_urls = {rpc_urls:?}\nsettler_key = \"env:{}\"", chain.settler().1)
 }

@@ -1,4 +1,5 @@
-//! Sign-ins (EIP-4361) as `venice-x402-client` and the x402 clients send them, and such as no honest client sends.
+//! Sign-ins (EIP-4361, and its twin for Solana) as `venice-x402-client` and the x402 clients send them, and such as no honest
+//! client sends.
 //!
 //! The text is written and signed here without the product's own code, so that a mistake of either is noticed.
 
@@ -7,6 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use ed25519_dalek::Signer as _;
 use k256::Scalar;
 use k256::ecdsa::SigningKey;
 use k256::elliptic_curve::PrimeField as _;
@@ -48,7 +50,7 @@ pub struct SignIn {
 }
 
 impl SignIn {
-    /// For a path below `base_url`, on chain 8453, with a fresh nonce, for five minutes from now.
+    /// For a path below `base_url`, on chain 8453 or Solana's main network, with a fresh nonce, for five minutes from now.
     pub fn new(wallet: Wallet, base_url: &str) -> SignIn {
         let domain = base_url.split("://").nth(1).and_then(|rest| rest.split('/').next()).expect("a URL");
         let fields = json!({
@@ -57,7 +59,7 @@ impl SignIn {
             "statement": "Sign in to Venice AI",
             "uri": format!("{base_url}/api/v1/chat/completions"),
             "version": "1",
-            "chainId": 8453,
+            "chainId": if on_solana(wallet) { json!(SOLANA) } else { json!(8453) },
             "nonce": fresh_nonce(),
         });
         let fields = fields.as_object().cloned().expect("an object");
@@ -120,12 +122,16 @@ impl SignIn {
         substituted(self.plain_text(), &self.replaced)
     }
 
-    /// The 65 bytes of the signature in hex.
+    /// The 65 bytes of the signature in hex; of a Solana wallet the 64 in base58.
     pub fn signed(&self) -> String {
         let signer = match self.signature {
             Signature::Of(wallet) => wallet,
             _ => self.wallet,
         };
+        if on_solana(signer) {
+            assert_eq!(self.signature, Signature::Honest, "a wallet of Solana has no other");
+            return sign_on_solana(signer, &self.text());
+        }
         let (bytes, v) = sign(signer, &self.text());
         let (r, s) = bytes.split_at(32);
         let bytes = match self.signature {
@@ -160,16 +166,21 @@ impl SignIn {
             "address": self.fields["address"],
             "message": text,
             "timestamp": self.timestamp,
-            "chainId": self.fields["chainId"],
+            "chainId": match &self.fields["chainId"] {
+                Value::String(chain) if on_solana(self.wallet) && !chain.contains(':') => format!("solana:{chain}").into(),
+                chain => chain.clone(),
+            },
         })
     }
 
     fn structured(&self) -> Value {
         let mut fields = self.fields.clone();
         fields.retain(|_, value| !value.is_null());
-        let chain = fields["chainId"].as_str().map_or_else(|| format!("eip155:{}", fields["chainId"]), str::to_owned);
+        let family = if on_solana(self.wallet) { "solana" } else { "eip155" };
+        let chain = fields["chainId"].as_str().map_or_else(|| fields["chainId"].to_string(), str::to_owned);
+        let chain = if chain.contains(':') { chain } else { format!("{family}:{chain}") };
         fields.insert("chainId".into(), chain.into());
-        fields.insert("type".into(), "eip191".into());
+        fields.insert("type".into(), if on_solana(self.wallet) { "ed25519" } else { "eip191" }.into());
         fields.into()
     }
 
@@ -177,9 +188,13 @@ impl SignIn {
         let value = |field: &str| self.fields.get(field).filter(|value| !value.is_null());
         let text = |field: &str| value(field).map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned));
         let required = |field: &str| text(field).unwrap_or_default();
-        let mut out =
-            format!("{} wants you to sign in with your Ethereum account:\n{}\n\n", required("domain"), required("address"));
-        out.extend(text("statement").map(|statement| format!("{statement}\n")));
+        let kind = if on_solana(self.wallet) { "Solana" } else { "Ethereum" };
+        let mut out = format!("{} wants you to sign in with your {kind} account:\n{}\n", required("domain"), required("address"));
+        out.extend(match text("statement") {
+            Some(statement) => Some(format!("\n{statement}\n")),
+            // EIP-4361 keeps the empty line of a statement that is not there, and Solana's libraries do not.
+            None => (!on_solana(self.wallet)).then(|| "\n".to_owned()),
+        });
         let lines = [
             ("URI", "uri"),
             ("Version", "version"),
@@ -207,6 +222,21 @@ fn substituted(text: String, pairs: &[(String, String)]) -> String {
         assert!(text.contains(from.as_str()), "{from:?} is in the text {text:?}");
         text.replace(from.as_str(), to)
     })
+}
+
+/// Solana's main network, as sign-ins name it.
+const SOLANA: &str = "5eykt4UsFv8P8NJdTREpY1vzqKqZKvdp";
+
+fn on_solana(wallet: Wallet) -> bool {
+    !wallet.address.starts_with("0x")
+}
+
+/// Ed25519 over the text as it is.
+fn sign_on_solana(wallet: Wallet, text: &str) -> String {
+    let bytes: [u8; 64] =
+        bs58::decode(wallet.key).into_vec().ok().and_then(|key| key.try_into().ok()).expect("64 bytes in base58");
+    let key = ed25519_dalek::SigningKey::from_keypair_bytes(&bytes).expect("both halves belong together");
+    bs58::encode(key.sign(text.as_bytes()).to_bytes()).into_string()
 }
 
 /// `r` and `s` over the EIP-191 digest, and 27 or 28.

@@ -6,8 +6,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::{Duration, Instant};
 
-use super::hex;
-use crate::chain::client::JsonClient;
+use super::client::JsonClient;
 
 /// A provider that refused an array may take one again after this long.
 const RELENT: Duration = Duration::from_secs(600);
@@ -30,19 +29,12 @@ impl Call {
 pub enum RpcError {
     /// No node answered, or none answered sense: the outcome is unknown.
     Unreachable(String),
-    /// The node answered with an error. `message` is in lower case; nodes differ in codes and agree on words.
-    Answered { message: String, data: Option<Vec<u8>> },
+    /// The node answered with an error. `message` is in lower case; nodes differ in codes and agree on words. `data` is what
+    /// it added, or null.
+    Answered { message: String, data: Value },
 }
 
 impl RpcError {
-    /// Whether the contract reverted, as opposed to the node being unable to say.
-    pub fn is_revert(&self) -> bool {
-        match self {
-            RpcError::Unreachable(_) => false,
-            RpcError::Answered { message, data } => data.is_some() || message.contains("revert"),
-        }
-    }
-
     /// Whether the node's words contain any of these (lower case).
     pub fn says(&self, words: &[&str]) -> bool {
         match self {
@@ -237,7 +229,7 @@ fn outcome(reply: Reply) -> Result<Value, RpcError> {
         None => Ok(reply.result.unwrap_or(Value::Null)),
         Some(error) => {
             let message: String = error.message.to_lowercase().chars().filter(|c| !c.is_control()).take(300).collect();
-            Err(RpcError::Answered { message, data: revert_data(&error.data) })
+            Err(RpcError::Answered { message, data: error.data })
         }
     }
 }
@@ -252,12 +244,6 @@ fn in_order(replies: Vec<Reply>, expected: usize) -> Option<Vec<Result<Value, Rp
     answers.into_iter().collect()
 }
 
-/// The revert data of an error: a string as geth sends it, or nested once.
-fn revert_data(data: &Value) -> Option<Vec<u8>> {
-    let text = data.as_str().or_else(|| data.get("data").and_then(Value::as_str))?;
-    hex::decode(text)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -269,9 +255,7 @@ mod tests {
         )
         .unwrap();
         let answers = in_order(replies, 2).unwrap();
-        let expected = RpcError::Answered { message: "execution reverted".into(), data: Some(vec![0x08, 0xc3]) };
-        assert_eq!(answers[0], Err(expected.clone()));
-        assert!(expected.is_revert());
+        assert_eq!(answers[0], Err(RpcError::Answered { message: "execution reverted".into(), data: "0x08c3".into() }));
         assert_eq!(answers[1], Ok("0x2".into()));
         for refused in [
             r#"[{"id":0,"result":"0x1"}]"#,
@@ -304,6 +288,5 @@ mod tests {
         ] {
             assert!(!limited(body), "what the payer may have written: {body}");
         }
-        assert!(!RpcError::Unreachable("revert".into()).is_revert());
     }
 }

@@ -1,8 +1,8 @@
-//! The token that is money on each network: USDC, its address and its EIP-712 name.
+//! The token that is money on each EVM network: USDC, its address and its EIP-712 name.
 
-use super::ChainError;
-use super::evm::address::Address;
-use super::evm::eip712;
+use super::address::Address;
+use super::eip712;
+use crate::chain::ChainError;
 use crate::config;
 use crate::x402::Requirements;
 

@@ -1,0 +1,301 @@
+//! What we ask a Solana node, with typed answers; an answer of the wrong shape counts as no answer.
+
+use std::future::Future;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::time::{Duration, Instant};
+
+use super::address::Pubkey;
+use super::status::{self, Look, Rounds};
+use super::transaction::Transaction;
+use crate::chain::rounds::Shared;
+use crate::chain::rpc::{Asking, Call, Rpc, RpcError};
+
+/// Looks that are at least this far apart happen at multiples of it.
+const STEP: Duration = Duration::from_millis(200);
+/// An answer that is younger serves everybody who asks the same.
+const MOMENT: Duration = Duration::from_millis(500);
+/// The clock of the chain, an account like any other.
+const CLOCK: &str = "SysvarC1ock11111111111111111111111111111111";
+/// Where the clock keeps UNIX seconds.
+const CLOCK_SECONDS: usize = 32;
+
+pub type Asked<T> = Result<T, RpcError>;
+
+/// How sure the chain is of what it says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// One node has run it; forks that lose are seen as well.
+    Processed,
+    /// Two thirds of the stake have voted for it.
+    Confirmed,
+    /// It cannot be replaced any more.
+    Finalized,
+}
+
+impl Level {
+    pub fn name(self) -> &'static str {
+        match self {
+            Level::Processed => "processed",
+            Level::Confirmed => "confirmed",
+            Level::Finalized => "finalized",
+        }
+    }
+}
+
+/// The hash of a recent block, and the last height at which a transaction may name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Blockhash {
+    pub hash: [u8; 32],
+    pub last_valid: u64,
+}
+
+/// An account as it stands on the chain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Account {
+    pub lamports: u64,
+    /// The program that it belongs to.
+    pub program: Pubkey,
+    pub data: Vec<u8>,
+}
+
+/// How a transaction that was only tried would end.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Trial {
+    /// Null when it would succeed, else the chain's own error, such as `"BlockhashNotFound"`.
+    pub error: Value,
+    /// The slot of the chain that it was tried on.
+    pub slot: u64,
+}
+
+/// A transaction that is in a block.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Landed {
+    pub slot: u64,
+    pub succeeded: bool,
+    pub transaction: Transaction,
+    before: Vec<Holding>,
+    after: Vec<Holding>,
+}
+
+/// What a token account held, beside a transaction.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Holding {
+    account_index: usize,
+    mint: String,
+    ui_token_amount: Amount,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+struct Amount {
+    amount: String,
+}
+
+impl Landed {
+    /// By how many token units the account at `place` grew. `None` if it was no account for `mint`, or shrank.
+    pub fn gained(&self, place: Pubkey, mint: Pubkey) -> Option<u64> {
+        let index = self.transaction.message.keys().iter().position(|key| *key == place)?;
+        let mint = mint.to_string();
+        let at = |side: &[Holding]| {
+            let entry = side.iter().find(|entry| entry.account_index == index)?;
+            (entry.mint == mint).then(|| entry.ui_token_amount.amount.parse::<u64>().ok())?
+        };
+        at(&self.after)?.checked_sub(at(&self.before)?)
+    }
+}
+
+/// Typed JSON-RPC to one network.
+pub struct Node {
+    rpc: Rpc,
+    rounds: Rounds,
+    started: Instant,
+    newest: Shared<Blockhash>,
+}
+
+impl Node {
+    pub fn new(rpc: Rpc) -> Node {
+        Node { rpc, rounds: Rounds::default(), started: Instant::now(), newest: Shared::default() }
+    }
+
+    /// Several calls in one round trip; read each answer with the functions below.
+    pub async fn batch<const N: usize>(&self, calls: [Call; N]) -> Asked<[Asked<Value>; N]> {
+        let answers = self.rpc.batch(calls.into()).await?;
+        answers.try_into().map_err(|_| nonsense("a batch"))
+    }
+
+    pub async fn call(&self, call: Call) -> Asked<Value> {
+        self.rpc.call(call).await
+    }
+
+    /// What became of a transaction of ours, asked together with whoever asks at about the same moment.
+    pub async fn look(&self, signature: [u8; 64]) -> Asked<Look> {
+        status::together(&self.rounds, &self.rpc, signature).await
+    }
+
+    /// The newest blockhash that two thirds of the stake have voted for; a moment old at most.
+    pub async fn blockhash(&self) -> Asked<Blockhash> {
+        self.newest.get(MOMENT, async { read_blockhash(&self.call(blockhash()).await?) }).await
+    }
+
+    /// A transaction that is confirmed, or `None`.
+    pub async fn transaction(&self, signature: &str) -> Asked<Option<Landed>> {
+        read_landed(&self.call(transaction(signature)).await?)
+    }
+
+    /// Hands bytes over. An error is no verdict: the node may have passed them on all the same.
+    pub async fn send(&self, raw: &[u8]) -> Asked<()> {
+        // Simulated before it was signed, and sent again by us: neither is left to the node.
+        let options = json!({ "encoding": "base64", "skipPreflight": true, "maxRetries": 0 });
+        self.call(Call::new("sendTransaction", json!([STANDARD.encode(raw), options]))).await.map(|_| ())
+    }
+
+    /// About as long as `pause`, and so that all who wait look at the same moments, in rounds.
+    pub fn in_step(&self, pause: Duration) -> Duration {
+        if pause < STEP {
+            return pause;
+        }
+        let late = (self.started.elapsed() + pause).as_micros() % STEP.as_micros();
+        pause.saturating_sub(Duration::from_micros(u64::try_from(late).unwrap_or(0)))
+    }
+
+    /// Asks, and asks the next node for as long as the one that answered had to be passed over, each of them once.
+    pub async fn any<T, E, F: Future<Output = Result<T, E>>>(&self, ask: impl Fn() -> F) -> Result<T, E> {
+        self.rpc.any(ask).await
+    }
+
+    /// Taken before a question whose answer may show that its node is of no use.
+    pub fn asking(&self) -> Asking {
+        self.rpc.asking()
+    }
+
+    /// The node that answered is behind, or not of this chain: the next one is asked first from then on.
+    pub fn pass_over(&self, asking: Asking) {
+        self.rpc.pass_over(asking);
+    }
+}
+
+pub fn genesis() -> Call {
+    Call::new("getGenesisHash", json!([]))
+}
+
+/// How many blocks the chain has; slots without a block do not count.
+pub fn height(level: Level) -> Call {
+    Call::new("getBlockHeight", json!([{ "commitment": level.name() }]))
+}
+
+pub fn blockhash() -> Call {
+    Call::new("getLatestBlockhash", json!([{ "commitment": Level::Confirmed.name() }]))
+}
+
+/// Whether a transaction may still name this blockhash.
+pub fn is_valid(blockhash: &[u8; 32]) -> Call {
+    let text = Pubkey(*blockhash).to_string();
+    Call::new("isBlockhashValid", json!([text, { "commitment": Level::Processed.name() }]))
+}
+
+pub fn accounts(keys: &[Pubkey]) -> Call {
+    let keys: Vec<_> = keys.iter().map(Pubkey::to_string).collect();
+    Call::new("getMultipleAccounts", json!([keys, { "encoding": "base64", "commitment": Level::Confirmed.name() }]))
+}
+
+/// Runs a transaction without keeping what it does. Our own signature is not there yet, so signatures are not looked at: the
+/// payer's was judged before, and ours must not leave before it is durable.
+pub fn simulate(raw: &[u8]) -> Call {
+    let options = json!({ "encoding": "base64", "sigVerify": false, "replaceRecentBlockhash": false, "commitment": Level::Confirmed.name() });
+    Call::new("simulateTransaction", json!([STANDARD.encode(raw), options]))
+}
+
+pub fn transaction(signature: &str) -> Call {
+    let options = json!({ "encoding": "base64", "commitment": Level::Confirmed.name(), "maxSupportedTransactionVersion": 0 });
+    Call::new("getTransaction", json!([signature, options]))
+}
+
+/// The latest confirmed transactions that name an account, newest first.
+pub fn signatures_for(account: Pubkey, limit: u32) -> Call {
+    Call::new("getSignaturesForAddress", json!([account.to_string(), { "limit": limit, "commitment": Level::Confirmed.name() }]))
+}
+
+/// The chain's own clock, together with whatever other accounts are wanted.
+pub fn clock_key() -> Pubkey {
+    CLOCK.parse().expect("the constant is base58 of 32 bytes")
+}
+
+/// UNIX seconds by the chain's clock.
+pub fn read_clock(account: Option<&Account>) -> Asked<u64> {
+    let seconds = account.and_then(|account| account.data.get(CLOCK_SECONDS..CLOCK_SECONDS + 8)?.try_into().ok());
+    let seconds = seconds.and_then(|bytes| u64::try_from(i64::from_le_bytes(bytes)).ok());
+    seconds.ok_or_else(|| nonsense("the clock"))
+}
+
+pub fn read_number(answer: &Value, what: &str) -> Asked<u64> {
+    answer.as_u64().ok_or_else(|| nonsense(what))
+}
+
+pub fn read_flag(answer: &Value, what: &str) -> Asked<bool> {
+    answer["value"].as_bool().ok_or_else(|| nonsense(what))
+}
+
+pub fn read_blockhash(answer: &Value) -> Asked<Blockhash> {
+    let value = &answer["value"];
+    let hash = value["blockhash"].as_str().and_then(|text| text.parse::<Pubkey>().ok());
+    match (hash, value["lastValidBlockHeight"].as_u64()) {
+        (Some(hash), Some(last_valid)) => Ok(Blockhash { hash: hash.0, last_valid }),
+        _ => Err(nonsense("getLatestBlockhash")),
+    }
+}
+
+/// In the order of the question; `None` for an account that does not exist.
+pub fn read_accounts(answer: &Value, expected: usize) -> Asked<Vec<Option<Account>>> {
+    let read = |value: &Value| match value {
+        Value::Null => Some(None),
+        value => Some(Some(Account {
+            lamports: value["lamports"].as_u64()?,
+            program: value["owner"].as_str()?.parse().ok()?,
+            data: STANDARD.decode(value["data"][0].as_str()?).ok()?,
+        })),
+    };
+    let accounts = answer["value"].as_array().and_then(|list| list.iter().map(read).collect::<Option<Vec<_>>>());
+    accounts.filter(|list| list.len() == expected).ok_or_else(|| nonsense("getMultipleAccounts"))
+}
+
+pub fn read_trial(answer: &Value) -> Asked<Trial> {
+    let value = &answer["value"];
+    match (value.get("err"), answer["context"]["slot"].as_u64()) {
+        (Some(error), Some(slot)) => Ok(Trial { error: error.clone(), slot }),
+        _ => Err(nonsense("simulateTransaction")),
+    }
+}
+
+pub fn read_landed(answer: &Value) -> Asked<Option<Landed>> {
+    if answer.is_null() {
+        return Ok(None);
+    }
+    let landed = (|| {
+        let meta = &answer["meta"];
+        let raw = STANDARD.decode(answer["transaction"][0].as_str()?).ok()?;
+        let holdings = |side: &str| Vec::<Holding>::deserialize(meta.get(side)?).ok();
+        Some(Landed {
+            slot: answer["slot"].as_u64()?,
+            succeeded: meta.get("err")?.is_null(),
+            transaction: Transaction::parse(&raw).ok()?,
+            before: holdings("preTokenBalances")?,
+            after: holdings("postTokenBalances")?,
+        })
+    })();
+    landed.map(Some).ok_or_else(|| nonsense("getTransaction"))
+}
+
+/// Names of transactions.
+pub fn read_signatures(answer: &Value) -> Asked<Vec<String>> {
+    let read = |entry: &Value| Some(entry["signature"].as_str()?.to_owned());
+    let found = answer.as_array().and_then(|list| list.iter().map(read).collect());
+    found.ok_or_else(|| nonsense("getSignaturesForAddress"))
+}
+
+pub fn nonsense(what: &str) -> RpcError {
+    RpcError::Unreachable(format!("the node's answer to {what} makes no sense"))
+}

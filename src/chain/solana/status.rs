@@ -1,0 +1,123 @@
+//! What became of our transactions: asked for everybody's at once, with the heights by which silence is judged.
+
+use serde_json::{Value, json};
+
+use super::node::{self, Asked, Level, nonsense};
+use crate::chain::rounds;
+use crate::chain::rpc::{Call, Rpc};
+
+/// Signatures in one question; nodes refuse more.
+const MOST: usize = 256;
+
+/// Who waits for the next look.
+pub type Rounds = rounds::Rounds<[u8; 64], Look>;
+type Wanted = rounds::Wanted<[u8; 64], Look>;
+
+/// What a node knows of one transaction, and how far the chain was before it said so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Look {
+    /// `None` when the node has never seen it in a block, as far back as it remembers.
+    pub status: Option<Status>,
+    /// Up to which slot it had looked.
+    pub slot: u64,
+    /// Blocks that two thirds of the stake have voted for.
+    pub confirmed: u64,
+    /// Blocks that cannot be replaced any more.
+    pub finalized: u64,
+}
+
+/// A transaction that is in a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Status {
+    pub slot: u64,
+    pub succeeded: bool,
+    pub level: Level,
+}
+
+/// What became of one transaction, in the next round.
+pub async fn together(rounds: &Rounds, rpc: &Rpc, signature: [u8; 64]) -> Asked<Look> {
+    let ask = |mut wanted: Vec<Wanted>| async move {
+        while !wanted.is_empty() {
+            let rest = wanted.split_off(wanted.len().min(MOST));
+            ask_for_all(rpc, wanted).await;
+            wanted = rest;
+        }
+    };
+    rounds.join(signature, ask).await
+}
+
+async fn ask_for_all(rpc: &Rpc, wanted: Vec<Wanted>) {
+    let signatures: Vec<_> = wanted.iter().map(|one| one.question).collect();
+    match looks(rpc, &signatures).await {
+        Ok(looks) => wanted.into_iter().zip(looks).for_each(|(one, look)| drop(one.tell.send(Ok(look)))),
+        Err(error) => wanted.into_iter().for_each(|one| drop(one.tell.send(Err(error.clone())))),
+    }
+}
+
+async fn looks(rpc: &Rpc, signatures: &[[u8; 64]]) -> Asked<Vec<Look>> {
+    let names: Vec<_> = signatures.iter().map(name).collect();
+    // In this order: what is silent at these heights was looked for no earlier than they were counted.
+    let calls = vec![
+        node::height(Level::Confirmed),
+        node::height(Level::Finalized),
+        Call::new("getSignatureStatuses", json!([names, { "searchTransactionHistory": true }])),
+    ];
+    let [confirmed, finalized, statuses] =
+        <[Asked<Value>; 3]>::try_from(rpc.batch(calls).await?).map_err(|_| nonsense("a batch"))?;
+    let confirmed = node::read_number(&confirmed?, "getBlockHeight")?;
+    let finalized = node::read_number(&finalized?, "getBlockHeight")?;
+    let answer = statuses?;
+    let slot = node::read_number(&answer["context"]["slot"], "getSignatureStatuses")?;
+    let statuses = read_statuses(&answer, signatures.len())?;
+    Ok(statuses.into_iter().map(|status| Look { status, slot, confirmed, finalized }).collect())
+}
+
+/// The name of a transaction: its first signature in base58.
+pub fn name(signature: &[u8; 64]) -> String {
+    bs58::encode(signature).into_string()
+}
+
+/// In the order of the question.
+fn read_statuses(answer: &Value, expected: usize) -> Asked<Vec<Option<Status>>> {
+    let read = |value: &Value| match value {
+        Value::Null => Some(None),
+        value => Some(Some(Status {
+            slot: value["slot"].as_u64()?,
+            succeeded: value.get("err")?.is_null(),
+            level: match value["confirmationStatus"].as_str()? {
+                "processed" => Level::Processed,
+                "confirmed" => Level::Confirmed,
+                "finalized" => Level::Finalized,
+                _ => return None,
+            },
+        })),
+    };
+    let statuses = answer["value"].as_array().and_then(|list| list.iter().map(read).collect::<Option<Vec<_>>>());
+    statuses.filter(|list| list.len() == expected).ok_or_else(|| nonsense("getSignatureStatuses"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_answer_about_every_transaction_counts() {
+        let landed = json!({"slot": 7, "confirmations": 3, "err": null, "confirmationStatus": "confirmed"});
+        let status = Status { slot: 7, succeeded: true, level: Level::Confirmed };
+        assert_eq!(read_statuses(&json!({"value": [null, landed]}), 2), Ok(vec![None, Some(status)]));
+        for (field, value) in [("confirmationStatus", json!("rooted")), ("confirmationStatus", Value::Null), ("slot", json!("7"))]
+        {
+            let mut bad = landed.clone();
+            bad[field] = value;
+            assert!(read_statuses(&json!({"value": [bad]}), 1).is_err(), "{field}");
+        }
+        for bad in
+            [json!({"value": []}), json!({"value": [null, null]}), json!({"value": null}), json!("busy"), json!({"value": [{}]})]
+        {
+            assert!(read_statuses(&bad, 1).is_err(), "silence about ours is not \"never seen\": {bad}");
+        }
+        let mut failed = landed;
+        failed["err"] = json!({"InstructionError": [2, {"Custom": 1}]});
+        assert!(!read_statuses(&json!({"value": [failed]}), 1).unwrap()[0].unwrap().succeeded);
+    }
+}

@@ -1,0 +1,166 @@
+//! Asking a Solana chain whether a payment would succeed now, and why not if it would not.
+
+use serde_json::Value;
+
+use super::address::Pubkey;
+use super::check;
+use super::evidence::{BLOCKHASH_LIFE, SLACK};
+use super::node::{self, Account, Level, Node};
+use super::reason;
+use super::token::Token;
+use super::verified::Verified;
+use crate::chain::Refused;
+use crate::chain::rpc::RpcError;
+use crate::money::Micros;
+
+/// The token program's own error for an account that holds too little (`TokenError::InsufficientFunds`).
+const TOO_LITTLE: u64 = 1;
+
+/// What is known of a payment that would succeed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Passed {
+    /// What the payer's account holds, in token units, and the slot at which it did.
+    pub balance: u64,
+    pub slot: u64,
+    /// Blocks above this height cannot have its transaction.
+    pub last_height: u64,
+}
+
+/// Why a payment cannot be settled now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    Refused(Refused),
+    /// The operator has to do something first, and nothing is to be sold until then.
+    Ours(String),
+}
+
+fn unavailable(error: RpcError) -> Trouble {
+    Trouble::Refused(Refused::Unavailable(error.to_string()))
+}
+
+/// Runs the transaction as it would be sent, but for our signature, and looks at the accounts that it needs. One round trip.
+pub async fn attempt(node: &Node, token: &Token, fee_payer: Pubkey, payment: &Verified) -> Result<Passed, Trouble> {
+    let blockhash = payment.recent_blockhash();
+    let keys = [fee_payer, payment.destination(), payment.source()];
+    let calls = [
+        node::simulate(&payment.transaction().to_bytes()),
+        node::accounts(&keys),
+        node::is_valid(&blockhash),
+        // Last: a node that knows the blockhash has counted its block by now.
+        node::height(Level::Processed),
+    ];
+    let asking = node.asking();
+    let [trial, accounts, alive, height] = node.batch(calls).await.map_err(unavailable)?;
+    let trial = trial.and_then(|answer| node::read_trial(&answer)).map_err(unavailable)?;
+    let accounts = accounts.and_then(|answer| node::read_accounts(&answer, keys.len())).map_err(unavailable)?;
+    let alive = alive.and_then(|answer| node::read_flag(&answer, "isBlockhashValid")).map_err(unavailable)?;
+    let height = height.and_then(|answer| node::read_number(&answer, "getBlockHeight")).map_err(unavailable)?;
+    let [ours, destination, source] = &accounts[..] else { return Err(unavailable(node::nonsense("getMultipleAccounts"))) };
+    check::funded(fee_payer, ours.as_ref()).map_err(Trouble::Ours)?;
+    check::receives(token, destination.as_ref()).map_err(Trouble::Ours)?;
+    let balance = source.as_ref().map(|account| held(account, payment.mint()));
+    match &trial.error {
+        Value::Null => {}
+        Value::String(error) if error == "BlockhashNotFound" => {
+            // Perhaps it is only this node that does not know it yet, or any more.
+            node.pass_over(asking);
+            return Err(Trouble::Refused(unknown_blockhash(alive)));
+        }
+        error if is_about_the_fee(error) => {
+            return Err(Trouble::Ours(format!("fees: {fee_payer} cannot pay the fee of a transaction: {}", told(error))));
+        }
+        error => return Err(Trouble::Refused(diagnose(error, balance.flatten(), payment.amount()))),
+    }
+    let balance = balance.flatten().unwrap_or(0);
+    Ok(Passed { balance, slot: trial.slot, last_height: height.saturating_add(BLOCKHASH_LIFE + SLACK) })
+}
+
+/// Whether it is the fee payer that a transaction fails for, whose account is the first.
+fn is_about_the_fee(error: &Value) -> bool {
+    let first = error["InsufficientFundsForRent"]["account_index"] == 0;
+    first || ["InsufficientFundsForFee", "InvalidAccountForFee", "AccountNotFound"].iter().any(|word| error == word)
+}
+
+fn unknown_blockhash(alive: bool) -> Refused {
+    if alive {
+        return Refused::Unavailable("the chain has only just made the block that this payment names".into());
+    }
+    let message = "the blockhash that the transaction names is too old, or not of this chain; sign a new one for a new offer";
+    Refused::Invalid { reason: reason::EXPIRED, message: message.into() }
+}
+
+/// The token units in an account of the token program for this mint.
+fn held(account: &Account, mint: Pubkey) -> Option<u64> {
+    let data = check::TokenAccount::read(account)?;
+    (data.mint == mint).then_some(data.amount)
+}
+
+/// What a failed simulation means, as a buyer reads it.
+fn diagnose(error: &Value, balance: Option<u64>, amount: Micros) -> Refused {
+    let invalid = |reason: &'static str, message: String| Refused::Invalid { reason, message };
+    if error == "AlreadyProcessed" {
+        return invalid(reason::DUPLICATE, "this transaction is on the chain already and pays for nothing more".into());
+    }
+    let Some(balance) = balance else {
+        return invalid(reason::SIMULATION, "the payer has no account for this token at the place that pays".into());
+    };
+    let too_little = error["InstructionError"][1]["Custom"] == TOO_LITTLE && balance < amount.get();
+    let message = match too_little {
+        true => format!("the payer's token account holds {} USDC, and {amount} are needed", Micros::new(balance)),
+        false => format!("the chain would refuse the transaction: {}", told(error)),
+    };
+    invalid(reason::SIMULATION, message)
+}
+
+/// The chain's own word, short and on one line.
+fn told(error: &Value) -> String {
+    error.to_string().chars().filter(|c| !c.is_control()).take(200).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_the_fee_payer_lacks_is_never_the_buyers_fault() {
+        for ours in [
+            json!("InsufficientFundsForFee"),
+            json!("AccountNotFound"),
+            json!({"InsufficientFundsForRent": {"account_index": 0}}),
+        ] {
+            assert!(is_about_the_fee(&ours), "{ours}");
+        }
+        for theirs in [
+            json!({"InstructionError": [2, {"Custom": 1}]}),
+            json!({"InsufficientFundsForRent": {"account_index": 3}}),
+            json!("AlreadyProcessed"),
+        ] {
+            assert!(!is_about_the_fee(&theirs), "{theirs}");
+        }
+    }
+
+    #[test]
+    fn a_buyer_reads_why_the_chain_would_refuse() {
+        let say = |error: Value, balance| match diagnose(&error, balance, Micros::new(250_000)) {
+            Refused::Invalid { reason, message } => (reason, message),
+            other => panic!("{other:?}"),
+        };
+        let poor = json!({"InstructionError": [2, {"Custom": 1}]});
+        let (reason, message) = say(poor.clone(), Some(7));
+        assert_eq!(
+            (reason, message.as_str()),
+            (reason::SIMULATION, "the payer's token account holds 0.000007 USDC, and 0.250000 are needed")
+        );
+        assert!(say(poor.clone(), None).1.contains("no account for this token"));
+        assert!(say(poor, Some(250_000)).1.contains("would refuse"), "a guard of the wallet may say the same number");
+        assert_eq!(say(json!("AlreadyProcessed"), Some(7)).0, reason::DUPLICATE);
+    }
+
+    #[test]
+    fn a_blockhash_that_only_some_nodes_know_yet_is_no_reason_to_refuse() {
+        assert!(matches!(unknown_blockhash(true), Refused::Unavailable(_)));
+        assert!(matches!(unknown_blockhash(false), Refused::Invalid { reason: reason::EXPIRED, .. }));
+    }
+}

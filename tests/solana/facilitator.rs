@@ -1,0 +1,110 @@
+//! Settlement by the official facilitator: it takes and settles what we take, and who signs for the fee is its business.
+
+use farebox_rig::buyer::{Client, Order};
+use farebox_rig::facilitator::Facilitator;
+use farebox_rig::process::eventually;
+use farebox_rig::server::Settings;
+use farebox_rig::solana::{BUYER, POOR_BUYER, SETTLER, Solana};
+use farebox_rig::stub::Stub;
+use serde_json::json;
+
+use crate::shop::{ANSWER, CHARGE, CHAT, MESSAGES, Shop, USAGE, body, paid};
+
+/// A shop whose money moves through the official facilitator; with `asked`, we look at the chain ourselves as well.
+fn open(asked: bool) -> (Shop, Facilitator) {
+    let chain = Solana::start();
+    let facilitator = Facilitator::start(&chain);
+    let network = asked.then(|| format!("rpc_urls = [{:?}]", chain.url())).into_iter().collect();
+    let settings = Settings { facilitator_url: Some(facilitator.url()), network, ..Settings::default() };
+    (Shop::on(chain, &settings), facilitator)
+}
+
+#[test]
+fn what_we_take_the_official_facilitator_takes_and_settles() {
+    for asked in [false, true] {
+        let (mut shop, _facilitator) = open(asked);
+        let body = body(USAGE, true);
+        let offer = shop.requirements(CHAT, &body);
+        assert_eq!(offer["extra"]["feePayer"], SETTLER.address, "whom the facilitator says");
+        assert_eq!(offer["extra"]["recentBlockhash"].is_string(), asked, "where a node is named, buyers need none");
+        for (number, route) in [CHAT, MESSAGES].into_iter().enumerate() {
+            let payment = shop.pay(route, &body);
+            let before = shop.earned();
+            let answer = shop.buy(route, &body, &payment);
+            assert_eq!((answer.status, answer.complete), (200, true), "{}", answer.text());
+            assert_eq!(shop.earned() - before, payment.amount);
+            let signature = answer.decoded("payment-response").unwrap()["transaction"].as_str().unwrap().to_owned();
+            assert_eq!(shop.chain.landed()[number].signature, signature);
+            let again = shop.server.send_again(&paid(route, &body, &payment));
+            assert_eq!((again.status, again.code().as_str()), (409, "payment_already_used"));
+        }
+        for (number, client) in Client::ALL.into_iter().enumerate() {
+            let order = Order { base_url: &shop.server.url(), route: CHAT, body: &body, wallet: BUYER, max_value_usd: "0.5" };
+            let bought = client.buy_on(&shop.chain, &order);
+            assert_eq!((&bought["status"], &bought["text"]), (&200.into(), &ANSWER.into()), "{client:?}: {bought}");
+            assert_eq!(bought["receipt"]["transaction"], shop.chain.landed()[2 + number].signature);
+        }
+        assert_eq!((shop.served(), shop.chain.landed().len()), (5, 5), "each purchase is one transaction");
+        shop.close(5 * CHARGE);
+    }
+}
+
+#[test]
+fn a_wallet_without_money_is_refused_by_the_facilitator_and_nothing_is_sent() {
+    let (mut shop, _facilitator) = open(false);
+    let body = body(USAGE, false);
+    let requirements = shop.requirements(CHAT, &body);
+    let payment = shop.sign(POOR_BUYER, requirements);
+    let answer = shop.buy(CHAT, &body, &payment);
+    assert_eq!((answer.status, answer.code().as_str()), (402, "payment_invalid"), "{}", answer.text());
+    assert_eq!(answer.json()["error"]["reason"], "invalid_exact_svm_transaction_simulation_failed", "its own word");
+    shop.assert_untouched();
+    shop.close(0);
+}
+
+#[test]
+fn a_facilitator_that_answers_nothing_leaves_the_payment_to_the_chain() {
+    let chain = Solana::start();
+    let facilitator = Facilitator::start(&chain);
+    let behind = facilitator.address().to_owned();
+    // It settles, and its answer is lost.
+    let stub = Stub::start(move |request| match request.split(' ').nth(1) {
+        Some("/supported") => Some((200, get(&behind, "/supported"))),
+        Some("/verify") => Some((200, post(&behind, "/verify", request))),
+        _ => {
+            post(&behind, "/settle", request);
+            None
+        }
+    });
+    let network = vec![format!("rpc_urls = [{:?}]", chain.url())];
+    let mut shop = Shop::on(chain, &Settings { facilitator_url: Some(stub.url()), network, ..Settings::default() });
+    let body = body(USAGE, false);
+    let payment = shop.pay(CHAT, &body);
+    let answer = shop.buy(CHAT, &body, &payment);
+    assert_eq!(answer.status, 200, "the chain says what the facilitator did not: {}", answer.text());
+    assert_eq!((shop.served(), shop.earned(), shop.chain.landed().len()), (1, payment.amount, 1));
+    let receipt = answer.decoded("payment-response").unwrap();
+    assert_eq!(receipt["transaction"], shop.chain.landed()[0].signature);
+    shop.close(CHARGE);
+}
+
+fn get(address: &str, path: &str) -> String {
+    farebox_rig::http::send(address, &farebox_rig::http::Request::get(path)).expect("the facilitator answers").text()
+}
+
+fn post(address: &str, path: &str, request: &str) -> String {
+    let body = request.split("\r\n\r\n").nth(1).unwrap_or_default();
+    farebox_rig::http::send(address, &farebox_rig::http::Request::post(path, body)).expect("the facilitator answers").text()
+}
+
+#[test]
+fn a_facilitator_that_names_nobody_for_the_fee_sells_nothing() {
+    let chain = Solana::start();
+    let kinds = json!({ "kinds": [{ "x402Version": 2, "scheme": "exact", "network": chain.network() }] }).to_string();
+    let stub = Stub::start(move |_| Some((200, kinds.clone())));
+    let shop = Shop::on(chain, &Settings { facilitator_url: Some(stub.url()), ..Settings::default() });
+    let answer = shop.server.send(&farebox_rig::http::Request::post(CHAT, body(USAGE, false)));
+    assert_eq!((answer.status, answer.code().as_str()), (503, "network_unavailable"), "{}", answer.text());
+    eventually("the operator is told", || shop.server.output().contains("names no feePayer"));
+    shop.assert_untouched();
+}

@@ -1,0 +1,13 @@
+//! Selling to Solana wallets: the real clients, the official facilitator, trouble, floods of copies, and a wallet of each family.
+
+mod both;
+mod clients;
+#[cfg(feature = "fault-points")]
+mod deaths;
+mod facilitator;
+mod offer;
+mod races;
+mod shop;
+mod simulated;
+mod trouble;
+mod wallet;
