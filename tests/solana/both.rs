@@ -3,6 +3,7 @@
 use farebox_rig::anvil::{self, Anvil, Wallet};
 use farebox_rig::buyer::{Client, Order};
 use farebox_rig::http::Request;
+use farebox_rig::process::eventually;
 use farebox_rig::server::{Server, Settings};
 use farebox_rig::solana::{self, Solana};
 use farebox_rig::upstream::Upstream;
@@ -55,4 +56,27 @@ fn one_wallet_of_each_family_tops_up_mints_a_key_spends_and_pays_per_call() {
     let earned = [evm.usdc_balance(anvil::PAY_TO.address), svm.usdc_balance(solana::PAY_TO)];
     let left = [anvil::BUYER, solana::BUYER].map(|wallet| books.balance(wallet.address));
     assert_eq!(left, earned.map(|earned| earned - 2 * CHARGE), "what was paid and not charged is each buyer's own");
+}
+
+#[test]
+fn a_large_top_up_on_solana_is_balance_when_its_block_is_final_and_not_before() {
+    const LARGE: u64 = 20_000_000;
+    let (svm, upstream) = (Solana::start(), Upstream::start());
+    let mut server = Server::on(env!("CARGO_BIN_EXE_farebox"), &[&svm], &upstream, &Settings::default());
+    let account = server.account(solana::BUYER);
+    let topped_up = std::thread::scope(|scope| {
+        let top_up = scope.spawn(|| account.top_up_on(&svm, LARGE));
+        eventually("the money is on the chain", || svm.usdc_balance(solana::PAY_TO) == LARGE);
+        svm.advance(3);
+        assert_eq!(account.available(), 0, "what a fork can still take back is nobody's balance");
+        assert!(!top_up.is_finished());
+        svm.finalize();
+        top_up.join().unwrap()
+    });
+    assert_eq!(topped_up.status, 200, "{}", topped_up.text());
+    assert_eq!(account.available(), i64::try_from(LARGE).unwrap());
+    assert_eq!(svm.landed().len(), 1);
+    let books = server.audit();
+    assert!(books.clean, "{:#}", books.json);
+    assert_eq!(books.balance(solana::BUYER.address), LARGE);
 }

@@ -74,3 +74,21 @@ fn an_offer_after_a_long_silence_names_a_blockhash_that_lives() {
     assert_eq!(shop.buy(CHAT, &body, &payment).status, 200);
     shop.close(CHARGE);
 }
+
+#[test]
+fn an_offer_of_before_a_change_of_price_is_honoured() {
+    let mut shop = Shop::open();
+    let body = body(USAGE, false);
+    let payment = shop.pay(CHAT, &body);
+    shop.server.reconfigure(|text| {
+        assert!(text.contains("output = \"15\""), "{text}");
+        text.replace("output = \"15\"", "output = \"16\"")
+    });
+    shop.server.restart();
+    let now: u64 = shop.requirements(CHAT, &body)["amount"].as_str().unwrap().parse().unwrap();
+    assert!(now > payment.amount, "it costs more by now");
+    let answer = shop.buy(CHAT, &body, &payment);
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert_eq!(shop.earned(), payment.amount);
+    shop.close(CHARGE);
+}

@@ -40,8 +40,8 @@ pub enum Age {
     Used,
     /// There is none that is good; it is worth waiting for one.
     Stale,
-    /// There is none, and was none to be had a moment ago.
-    Missing,
+    /// There was no other to be had a moment ago.
+    Unasked,
 }
 
 impl Offers {
@@ -77,8 +77,8 @@ impl Offers {
     pub fn age(&self) -> Age {
         match self.blockhash().map(|(_, at)| at.elapsed()) {
             Some(age) if age < FRESH => Age::Fresh,
+            _ if self.was_silent() => Age::Unasked,
             Some(age) if age < STALE => Age::Used,
-            _ if self.was_silent() => Age::Missing,
             _ => Age::Stale,
         }
     }
