@@ -251,18 +251,9 @@ impl Facilitator {
         };
         match kinds.map(|kinds| kinds.iter().find(serves)) {
             Some(None) => Err(format!("the facilitator does not settle on {}", self.network).into()),
-            Some(Some(kind)) => self.takes(&kind["extra"]),
-            None => self.takes(&Value::Null),
+            Some(Some(kind)) => takes(self.entry.offers.as_ref(), &kind["extra"], &self.network),
+            None => takes(self.entry.offers.as_ref(), &Value::Null, &self.network),
         }
-    }
-
-    /// Where the facilitator signs as well, buyers must know for whom they leave a place.
-    fn takes(&self, extra: &Value) -> Result<(), Closed> {
-        let Some(offers) = &self.entry.offers else { return Ok(()) };
-        let fee_payer = extra["feePayer"].as_str().and_then(|text| text.parse().ok());
-        let fee_payer = fee_payer.ok_or_else(|| format!("the facilitator names no feePayer for {}", self.network))?;
-        offers.note_fee_payer(fee_payer);
-        Ok(())
     }
 
     /// Looks for the blockhash that offers name, where the chain can be asked.
@@ -292,6 +283,18 @@ impl Facilitator {
     fn authorization(&self) -> Option<&str> {
         self.authorization.as_ref().map(Secret::expose)
     }
+}
+
+/// Where the facilitator signs as well, buyers must know for whom they leave a place. Whom it named once, it need not name in
+/// every answer: some of them are of a bad moment.
+fn takes(offers: Option<&solana::Offers>, extra: &Value, network: &str) -> Result<(), Closed> {
+    let Some(offers) = offers else { return Ok(()) };
+    match extra["feePayer"].as_str().and_then(|text| text.parse().ok()) {
+        Some(fee_payer) => offers.note_fee_payer(fee_payer),
+        None if offers.has_fee_payer() => {}
+        None => return Err(format!("the facilitator names no feePayer for {network}").into()),
+    }
+    Ok(())
 }
 
 /// Whether both are the same wallet: Ethereum's letters may be of either case, Solana's mean something each.
@@ -471,6 +474,20 @@ mod tests {
             read_verify(&answer(400, refused), NETWORK, PAYER),
             Err(Refused::Invalid { reason: reason::SIGNATURE, .. })
         ));
+    }
+
+    #[test]
+    fn an_answer_that_names_no_fee_payer_changes_nothing_once_one_was_named() {
+        let offers = solana::Offers::new(b"secret", None, crate::clock::Timestamp::default());
+        let takes = |extra: Value| takes(Some(&offers), &extra, "solana:EtWTRABZaYq6iMfeYKouRu166VU2xqa1");
+        for nobody in [Value::Null, json!({}), json!({ "feePayer": 7 }), json!({ "feePayer": "nobody" })] {
+            assert!(takes(nobody).is_err(), "nobody was ever named");
+        }
+        assert_eq!(takes(json!({ "feePayer": PAYER_ON_SOLANA })), Ok(()));
+        for nobody in [Value::Null, json!({}), json!({ "feePayer": 7 })] {
+            assert_eq!(takes(nobody), Ok(()));
+            assert_eq!(offers.extra("one call")["feePayer"], PAYER_ON_SOLANA);
+        }
     }
 
     #[test]

@@ -69,6 +69,37 @@ impl From<Silence> for RpcError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Asking(u64);
 
+/// One of a network's nodes, by its place among the URLs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Source(usize);
+
+impl std::fmt::Display for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "node {} of rpc_urls", self.0 + 1)
+    }
+}
+
+/// Which of a network's nodes may answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whom {
+    Any,
+    But(Source),
+    Only(Source),
+}
+
+impl Whom {
+    fn may(self, node: usize) -> bool {
+        match self {
+            Whom::Any => true,
+            Whom::But(other) => other.0 != node,
+            Whom::Only(one) => one.0 == node,
+        }
+    }
+}
+
+/// What each of several calls was answered, and the node that answered all of them, if it was one.
+pub type Answers = (Vec<Result<Value, RpcError>>, Option<Source>);
+
 /// The nodes of one network, the one that answered last first.
 pub struct Rpc {
     client: JsonClient,
@@ -130,8 +161,13 @@ impl Rpc {
 
     pub async fn call(&self, call: Call) -> Result<Value, RpcError> {
         let request = request(0, &call).to_string().into_bytes();
-        let reply: Reply = self.ask(request).await?;
+        let (reply, _) = self.ask::<Reply>(Whom::Any, request).await?;
         outcome(reply)
+    }
+
+    /// All nodes, in the order of the URLs.
+    pub fn sources(&self) -> impl Iterator<Item = Source> + use<> {
+        (0..self.urls.len()).map(Source)
     }
 
     /// All calls in one round trip where the node takes that, answers in the order of the calls. Whatever could be asked is
@@ -140,48 +176,62 @@ impl Rpc {
     /// # Errors
     /// Why none of them could be asked.
     pub async fn batch(&self, calls: Vec<Call>) -> Result<Vec<Result<Value, RpcError>>, RpcError> {
+        Ok(self.batch_of(Whom::Any, calls).await?.0)
+    }
+
+    /// The same, answered by one of these nodes, and by which of them.
+    ///
+    /// # Errors
+    /// Why none of them could be asked.
+    pub async fn batch_of(&self, whom: Whom, calls: Vec<Call>) -> Result<Answers, RpcError> {
         if self.no_arrays_before.get().is_some_and(|time| Instant::now() < time) {
-            return Ok(self.one_by_one(calls).await);
+            return Ok(self.one_by_one(whom, calls).await);
         }
         let array: Vec<_> = calls.iter().enumerate().map(|(id, call)| request(id, call)).collect();
-        let refused = match self.ask::<Vec<Reply>>(Value::from(array).to_string().into_bytes()).await {
-            Ok(replies) => match in_order(replies, calls.len()) {
-                Some(answers) => return Ok(answers),
+        let refused = match self.ask::<Vec<Reply>>(whom, Value::from(array).to_string().into_bytes()).await {
+            Ok((replies, source)) => match in_order(replies, calls.len()) {
+                Some(answers) => return Ok((answers, Some(source))),
                 None => "the node left calls unanswered".to_owned(),
             },
             Err(silence) if !silence.spoke => return Err(silence.into()),
             Err(silence) => silence.why,
         };
         // One error for the whole array, or for some of it: ask one by one for a while, unless that fails too.
-        let answers = self.one_by_one(calls).await;
-        if answers.iter().all(|answer| matches!(answer, Err(RpcError::Unreachable(_)))) {
+        let answers = self.one_by_one(whom, calls).await;
+        if answers.0.iter().all(|answer| matches!(answer, Err(RpcError::Unreachable(_)))) {
             return Err(RpcError::Unreachable(refused));
         }
         self.no_arrays_before.set(Some(Instant::now() + RELENT));
         Ok(answers)
     }
 
-    async fn one_by_one(&self, calls: Vec<Call>) -> Vec<Result<Value, RpcError>> {
-        futures_util::future::join_all(calls.into_iter().map(|call| self.call(call))).await
+    async fn one_by_one(&self, whom: Whom, calls: Vec<Call>) -> Answers {
+        let asked = calls.iter().map(|call| self.ask::<Reply>(whom, request(0, call).to_string().into_bytes()));
+        let asked = futures_util::future::join_all(asked).await;
+        let mut sources = asked.iter().map(|one| one.as_ref().ok().map(|(_, source)| *source));
+        let first = sources.next().flatten();
+        let source = first.filter(|_| sources.all(|source| source == first));
+        let read = |one: Result<(Reply, Source), Silence>| outcome(one?.0);
+        (asked.into_iter().map(read).collect(), source)
     }
 
     /// Posts to one node after the other until one answers JSON of the expected shape. Sending the same bytes twice is
     /// harmless for every method we use: a transaction's hash is its identity.
-    async fn ask<T: for<'a> Deserialize<'a>>(&self, body: Vec<u8>) -> Result<T, Silence> {
+    async fn ask<T: for<'a> Deserialize<'a>>(&self, whom: Whom, body: Vec<u8>) -> Result<(T, Source), Silence> {
         let first = self.preferred.get();
-        let (mut why, mut spoke) = (String::new(), false);
+        let (mut why, mut spoke) = ("there is no other node".to_owned(), false);
         // With a single node, a connection that was closed while idle deserves a second try.
-        for turn in 0..self.urls.len().max(2) {
-            let node = (first + turn) % self.urls.len();
+        let turns = (0..self.urls.len().max(2)).map(|turn| (turn, (first + turn) % self.urls.len()));
+        for (turn, node) in turns.filter(|(_, node)| whom.may(*node)) {
             match self.client.post(&self.urls[node], None, body.clone()).await {
                 Ok(answer) if limited(answer.status.as_u16(), &answer.body) => why = format!("node {} limits our rate", node + 1),
                 Ok(answer) => match serde_json::from_slice(&answer.body) {
                     Ok(reply) => {
                         // A first answer changes nothing: its node may have been passed over meanwhile.
-                        if turn > 0 {
+                        if turn > 0 && whom == Whom::Any {
                             self.preferred.set(node);
                         }
-                        return Ok(reply);
+                        return Ok((reply, Source(node)));
                     }
                     Err(_) => {
                         why = format!("node {} answered {} and no JSON-RPC", node + 1, answer.status);

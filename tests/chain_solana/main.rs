@@ -4,6 +4,7 @@
 #[path = "../chain_evm/journal.rs"]
 mod journal;
 mod lies;
+mod over;
 mod shop;
 mod trouble;
 

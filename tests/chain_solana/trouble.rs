@@ -153,7 +153,7 @@ fn a_network_without_a_token_account_of_ours_or_without_fees_is_not_offered_and_
         (
             strange,
             Some("solana:5eykt4UsFv8P8NJdTREpY1vzqKqZKvdp"),
-            &["the node is of the chain solana:EtWTRABZaYq6iMfeYKouRu166VU2xqa1"],
+            &["node 1 of rpc_urls is of the chain solana:EtWTRABZaYq6iMfeYKouRu166VU2xqa1"],
         ),
     ] {
         let shop = open_with(node, Arc::default(), |network| {

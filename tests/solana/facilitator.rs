@@ -1,12 +1,17 @@
 //! Settlement by the official facilitator: it takes and settles what we take, and who signs for the fee is its business.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::SeqCst;
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use farebox_rig::buyer::{Client, Order};
 use farebox_rig::facilitator::Facilitator;
 use farebox_rig::process::eventually;
 use farebox_rig::server::Settings;
 use farebox_rig::solana::{BUYER, POOR_BUYER, SETTLER, Solana};
 use farebox_rig::stub::Stub;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::shop::{ANSWER, CHARGE, CHAT, MESSAGES, Shop, USAGE, body, paid};
 
@@ -86,6 +91,57 @@ fn a_facilitator_that_answers_nothing_leaves_the_payment_to_the_chain() {
     let receipt = answer.decoded("payment-response").unwrap();
     assert_eq!(receipt["transaction"], shop.chain.landed()[0].signature);
     shop.close(CHARGE);
+}
+
+#[test]
+fn a_payment_is_found_behind_a_thousand_others_and_among_some_that_cannot_be_read() {
+    let chain = Solana::start();
+    let facilitator = Facilitator::start(&chain);
+    let behind = facilitator.address().to_owned();
+    let stub = Stub::start(move |request| match request.split(' ').nth(1) {
+        Some("/supported") => Some((200, get(&behind, "/supported"))),
+        Some("/verify") => Some((200, post(&behind, "/verify", request))),
+        _ => {
+            post(&behind, "/settle", request);
+            None
+        }
+    });
+    let useless = Arc::new(AtomicUsize::new(0));
+    let fetched = useless.clone();
+    let busy = Stub::before_node(chain.address(), move |call, ask| match (call["method"].as_str(), call["params"][0].as_str()) {
+        (Some("getSignaturesForAddress"), _) if call["params"][1]["before"].is_null() => {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+            let entry = |(kind, number, time)| json!({ "signature": format!("{kind}{number}"), "slot": 7, "err": null, "blockTime": time });
+            let later = (0..990).map(|number| ("later", number, now + 3600));
+            let strange = (0..10).map(|number| ("strange", number, now));
+            let page: Vec<_> = later.chain(strange).map(entry).collect();
+            told(call, "result", page.into())
+        }
+        (Some("getTransaction"), Some(name)) if name.starts_with("strange") => {
+            let message = "Transaction version (1) is not supported by the requesting client.";
+            told(call, "error", json!({ "code": -32015, "message": message }))
+        }
+        (Some("getTransaction"), Some(name)) if name.starts_with("later") => {
+            fetched.fetch_add(1, SeqCst);
+            told(call, "result", Value::Null)
+        }
+        _ => ask(call),
+    });
+    let network = vec![format!("rpc_urls = [{:?}]", busy.url())];
+    let mut shop = Shop::on(chain, &Settings { facilitator_url: Some(stub.url()), network, ..Settings::default() });
+    let body = body(USAGE, false);
+    let payment = shop.pay(CHAT, &body);
+    let answer = shop.buy(CHAT, &body, &payment);
+    assert_eq!(answer.status, 200, "it is there: {}", answer.text());
+    assert_eq!((shop.served(), shop.earned(), shop.chain.landed().len()), (1, payment.amount, 1));
+    assert_eq!(useless.load(SeqCst), 0, "what happened at another time is not looked at");
+    shop.close(CHARGE);
+}
+
+fn told(call: &Value, field: &str, what: Value) -> Value {
+    let mut answer = json!({ "jsonrpc": "2.0", "id": call["id"] });
+    answer[field] = what;
+    answer
 }
 
 fn get(address: &str, path: &str) -> String {

@@ -1,8 +1,11 @@
 //! The self-check of a Solana network before anything is sold on it: is this the chain, the token, our account and our purse?
 
+use futures_util::future::join_all;
+
 use super::address::Pubkey;
 use super::node::{self, Account, Node};
 use super::settle::Settler;
+use super::status;
 use super::token::Token;
 use crate::chain::handle::Closed;
 use crate::chain::rpc::RpcError;
@@ -25,8 +28,6 @@ const CLOCK_TOLERANCE: u64 = 300;
 /// Sizes of the token program's own accounts, which say what they are.
 const TOKEN_ACCOUNT_BYTES: usize = 165;
 const MINT_BYTES: usize = 82;
-/// The characters of a genesis hash that a network's CAIP-2 name has (namespace `solana`).
-const REFERENCE: usize = 32;
 
 /// Whether we can settle there ourselves. `Err` says what is wrong, for the operator.
 pub async fn check(settler: &Settler, now: Timestamp) -> Result<(), Closed> {
@@ -51,14 +52,9 @@ pub async fn check_token(node: &Node, token: &Token, also: Option<Pubkey>, now: 
     let keys = [token.mint, token.account, node::clock_key(), also.unwrap_or(token.pay_to)];
     let asking = node.asking();
     let text = |error: RpcError| error.to_string();
-    let [genesis, accounts] = node.batch([node::genesis(), node::accounts(&keys)]).await.map_err(text)?;
-    let genesis = genesis.map_err(text)?;
-    let genesis = genesis.as_str().and_then(|hash| hash.get(..REFERENCE)).unwrap_or_default();
-    if token.network.strip_prefix("solana:") != Some(genesis) {
-        node.pass_over(asking);
-        return Err(format!("the node is of the chain solana:{genesis}, not of {}", token.network).into());
-    }
-    let mut accounts = accounts.and_then(|answer| node::read_accounts(&answer, keys.len())).map_err(text)?;
+    check_nodes(node, token).await?;
+    let accounts = node.call(node::accounts(&keys)).await.and_then(|answer| node::read_accounts(&answer, keys.len()));
+    let mut accounts = node.heed(asking, accounts).map_err(text)?;
     let ours = accounts.pop().flatten();
     let [mint, destination, clock] = &accounts[..] else { return Err("the node left accounts unanswered".into()) };
     is_usdc(token.mint, mint.as_ref())?;
@@ -68,6 +64,30 @@ pub async fn check_token(node: &Node, token: &Token, also: Option<Pubkey>, now: 
         node.pass_over(asking);
     }
     agreed.map(|()| ours)
+}
+
+/// Whether every node that answers is of this chain and tells what became of transactions, however long ago: the silence of
+/// another one would look like a payment that never arrived.
+async fn check_nodes(node: &Node, token: &Token) -> Result<(), Closed> {
+    let nobodys = status::name(&[0; 64]);
+    let questions = || [node::genesis(), node::statuses(std::slice::from_ref(&nobodys)), node::transaction(&nobodys)];
+    let asked = node.sources().map(|source| async move { (source, node.batch_at(source, questions()).await) });
+    for (source, answers) in join_all(asked).await {
+        // Who does not answer now says nothing false.
+        let Ok([genesis, statuses, transaction]) = answers else { continue };
+        for answer in [&genesis, &statuses, &transaction] {
+            if let Err(RpcError::Answered { message, .. }) = answer {
+                return Err(format!("{source} cannot tell what became of a payment: it answered: {message}").into());
+            }
+        }
+        match genesis.map(|genesis| node::read_genesis(&genesis)) {
+            Ok(theirs) if theirs != token.network => {
+                return Err(format!("{source} is of the chain {theirs}, not of {}", token.network).into());
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// Whether the chain's clock and ours agree, to five minutes.

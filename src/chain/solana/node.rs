@@ -1,5 +1,6 @@
 //! What we ask a Solana node, with typed answers; an answer of the wrong shape counts as no answer.
 
+use std::cell::Cell;
 use std::future::Future;
 
 use base64::Engine as _;
@@ -9,10 +10,11 @@ use serde_json::{Value, json};
 use tokio::time::{Duration, Instant};
 
 use super::address::Pubkey;
+use super::evidence::BLOCKHASH_LIFE;
 use super::status::{self, Look, Rounds};
 use super::transaction::Transaction;
 use crate::chain::rounds::Shared;
-use crate::chain::rpc::{Asking, Call, Rpc, RpcError};
+use crate::chain::rpc::{Asking, Call, Rpc, RpcError, Source, Whom};
 
 /// Looks that are at least this far apart happen at multiples of it.
 const STEP: Duration = Duration::from_millis(200);
@@ -22,6 +24,10 @@ const MOMENT: Duration = Duration::from_millis(500);
 const CLOCK: &str = "SysvarC1ock11111111111111111111111111111111";
 /// Where the clock keeps UNIX seconds.
 const CLOCK_SECONDS: usize = 32;
+/// The characters of a genesis hash that a network's CAIP-2 name has (namespace `solana`).
+const REFERENCE: usize = 32;
+/// Transactions on one page of an account's history; nodes give no more.
+pub const PAGE: u32 = 1000;
 
 pub type Asked<T> = Result<T, RpcError>;
 
@@ -81,6 +87,24 @@ pub struct Landed {
     after: Vec<Holding>,
 }
 
+/// What a node shows under the name of a transaction.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Shown {
+    Nothing,
+    /// One that we cannot read, so it is not ours: ours was read before it was taken.
+    Foreign,
+    Landed(Box<Landed>),
+}
+
+/// One line of an account's history.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The name of the transaction.
+    pub tx: String,
+    /// UNIX seconds by the chain's clock, where the node knows them.
+    pub time: Option<u64>,
+}
+
 /// What a token account held, beside a transaction.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -111,14 +135,25 @@ impl Landed {
 /// Typed JSON-RPC to one network.
 pub struct Node {
     rpc: Rpc,
+    /// CAIP-2.
+    network: String,
     rounds: Rounds,
     started: Instant,
     newest: Shared<Blockhash>,
+    /// How many blocks the chain had when it had most: some nodes behind an address may be far behind others.
+    highest: Cell<u64>,
 }
 
 impl Node {
-    pub fn new(rpc: Rpc) -> Node {
-        Node { rpc, rounds: Rounds::default(), started: Instant::now(), newest: Shared::default() }
+    pub fn new(rpc: Rpc, network: &str) -> Node {
+        let (network, highest) = (network.to_owned(), Cell::default());
+        Node { rpc, network, rounds: Rounds::default(), started: Instant::now(), newest: Shared::default(), highest }
+    }
+
+    /// So many blocks the chain had; returns the most that it ever had.
+    pub fn note_height(&self, height: u64) -> u64 {
+        self.highest.set(self.highest.get().max(height));
+        self.highest.get()
     }
 
     /// Several calls in one round trip; read each answer with the functions below.
@@ -127,30 +162,81 @@ impl Node {
         answers.try_into().map_err(|_| nonsense("a batch"))
     }
 
+    /// The same, asked of one node only.
+    pub async fn batch_at<const N: usize>(&self, source: Source, calls: [Call; N]) -> Asked<[Asked<Value>; N]> {
+        let (answers, _) = self.rpc.batch_of(Whom::Only(source), calls.into()).await?;
+        answers.try_into().map_err(|_| nonsense("a batch"))
+    }
+
+    /// All nodes, in the order of the URLs.
+    pub fn sources(&self) -> impl Iterator<Item = Source> + use<> {
+        self.rpc.sources()
+    }
+
+    /// Whoever can say whether this node is right: any other, or itself where there is no other.
+    pub fn others(&self, source: Source) -> Whom {
+        match self.rpc.sources().count() {
+            0 | 1 => Whom::Any,
+            _ => Whom::But(source),
+        }
+    }
+
+    /// One call. A node that has no answer to it is passed over.
     pub async fn call(&self, call: Call) -> Asked<Value> {
-        self.rpc.call(call).await
+        let asking = self.asking();
+        self.heed(asking, self.rpc.call(call).await)
+    }
+
+    /// After trouble with an answer, be it the node's own error or nonsense, the next node is asked first.
+    pub fn heed<T>(&self, asking: Asking, answer: Asked<T>) -> Asked<T> {
+        if answer.is_err() {
+            self.pass_over(asking);
+        }
+        answer
     }
 
     /// What became of a transaction of ours, asked together with whoever asks at about the same moment.
-    pub async fn look(&self, signature: [u8; 64]) -> Asked<Look> {
-        status::together(&self.rounds, &self.rpc, signature).await
+    pub async fn look(&self, signature: [u8; 64], whom: Whom) -> Asked<Look> {
+        let asking = self.asking();
+        let look = status::together(&self.rounds, &self.rpc, &self.network, (signature, whom)).await;
+        let look = if whom == Whom::Any { self.heed(asking, look)? } else { look? };
+        self.note_height(look.confirmed.max(look.finalized));
+        Ok(look)
     }
 
     /// The newest blockhash that two thirds of the stake have voted for; a moment old at most.
     pub async fn blockhash(&self) -> Asked<Blockhash> {
-        self.newest.get(MOMENT, async { read_blockhash(&self.call(blockhash()).await?) }).await
+        let asking = self.asking();
+        let asked = self.newest.get(MOMENT, async { read_blockhash(&self.call(blockhash()).await?) }).await;
+        let blockhash = self.heed(asking, asked)?;
+        self.note_height(blockhash.last_valid.saturating_sub(BLOCKHASH_LIFE));
+        Ok(blockhash)
     }
 
     /// A transaction that is confirmed, or `None`.
     pub async fn transaction(&self, signature: &str) -> Asked<Option<Landed>> {
-        read_landed(&self.call(transaction(signature)).await?)
+        match self.shown(signature).await? {
+            Shown::Nothing => Ok(None),
+            Shown::Foreign => Err(nonsense("getTransaction")),
+            Shown::Landed(landed) => Ok(Some(*landed)),
+        }
+    }
+
+    /// What a node shows as a confirmed transaction of which we only know the name.
+    pub async fn shown(&self, signature: &str) -> Asked<Shown> {
+        let asking = self.asking();
+        let shown = match self.rpc.call(transaction(signature)).await {
+            Err(error) if error.says(&["version"]) && error.says(&["not supported"]) => Ok(Shown::Foreign),
+            answer => answer.and_then(|answer| read_shown(&answer)),
+        };
+        self.heed(asking, shown)
     }
 
     /// Hands bytes over. An error is no verdict: the node may have passed them on all the same.
     pub async fn send(&self, raw: &[u8]) -> Asked<()> {
         // Simulated before it was signed, and sent again by us: neither is left to the node.
         let options = json!({ "encoding": "base64", "skipPreflight": true, "maxRetries": 0 });
-        self.call(Call::new("sendTransaction", json!([STANDARD.encode(raw), options]))).await.map(|_| ())
+        self.rpc.call(Call::new("sendTransaction", json!([STANDARD.encode(raw), options]))).await.map(|_| ())
     }
 
     /// About as long as `pause`, and so that all who wait look at the same moments, in rounds.
@@ -180,6 +266,30 @@ impl Node {
 
 pub fn genesis() -> Call {
     Call::new("getGenesisHash", json!([]))
+}
+
+/// The CAIP-2 name of the chain that begins with this block.
+pub fn read_genesis(answer: &Value) -> String {
+    let hash = answer.as_str().and_then(|hash| hash.get(..REFERENCE));
+    format!("solana:{}", hash.unwrap_or_default())
+}
+
+/// The slot and the height up to which nothing can be replaced any more, counted at the same moment.
+pub fn finality() -> Call {
+    Call::new("getEpochInfo", json!([{ "commitment": Level::Finalized.name() }]))
+}
+
+/// Slot and height.
+pub fn read_finality(answer: &Value) -> Asked<(u64, u64)> {
+    match (answer["absoluteSlot"].as_u64(), answer["blockHeight"].as_u64()) {
+        (Some(slot), Some(height)) => Ok((slot, height)),
+        _ => Err(nonsense("getEpochInfo")),
+    }
+}
+
+/// What became of transactions, as far back as the node remembers.
+pub fn statuses(names: &[String]) -> Call {
+    Call::new("getSignatureStatuses", json!([names, { "searchTransactionHistory": true }]))
 }
 
 /// How many blocks the chain has; slots without a block do not count.
@@ -214,9 +324,14 @@ pub fn transaction(signature: &str) -> Call {
     Call::new("getTransaction", json!([signature, options]))
 }
 
-/// The latest confirmed transactions that name an account, newest first.
-pub fn signatures_for(account: Pubkey, limit: u32) -> Call {
-    Call::new("getSignaturesForAddress", json!([account.to_string(), { "limit": limit, "commitment": Level::Confirmed.name() }]))
+/// One page of the confirmed transactions that name an account, newest first: those older than `before`. A node that is not yet
+/// at this slot says so instead.
+pub fn history(account: Pubkey, before: Option<&str>, slot: u64) -> Call {
+    let mut options = json!({ "limit": PAGE, "commitment": Level::Confirmed.name(), "minContextSlot": slot });
+    if let Some(before) = before {
+        options["before"] = before.into();
+    }
+    Call::new("getSignaturesForAddress", json!([account.to_string(), options]))
 }
 
 /// The chain's own clock, together with whatever other accounts are wanted.
@@ -270,28 +385,30 @@ pub fn read_trial(answer: &Value) -> Asked<Trial> {
     }
 }
 
-pub fn read_landed(answer: &Value) -> Asked<Option<Landed>> {
+pub fn read_shown(answer: &Value) -> Asked<Shown> {
     if answer.is_null() {
-        return Ok(None);
+        return Ok(Shown::Nothing);
     }
+    let raw = answer["transaction"][0].as_str().and_then(|text| STANDARD.decode(text).ok());
+    let raw = raw.ok_or_else(|| nonsense("getTransaction"))?;
+    let Ok(transaction) = Transaction::parse(&raw) else { return Ok(Shown::Foreign) };
     let landed = (|| {
         let meta = &answer["meta"];
-        let raw = STANDARD.decode(answer["transaction"][0].as_str()?).ok()?;
         let holdings = |side: &str| Vec::<Holding>::deserialize(meta.get(side)?).ok();
         Some(Landed {
             slot: answer["slot"].as_u64()?,
             succeeded: meta.get("err")?.is_null(),
-            transaction: Transaction::parse(&raw).ok()?,
+            transaction,
             before: holdings("preTokenBalances")?,
             after: holdings("postTokenBalances")?,
         })
     })();
-    landed.map(Some).ok_or_else(|| nonsense("getTransaction"))
+    landed.map(|landed| Shown::Landed(Box::new(landed))).ok_or_else(|| nonsense("getTransaction"))
 }
 
-/// Names of transactions.
-pub fn read_signatures(answer: &Value) -> Asked<Vec<String>> {
-    let read = |entry: &Value| Some(entry["signature"].as_str()?.to_owned());
+/// Newest first.
+pub fn read_history(answer: &Value) -> Asked<Vec<Entry>> {
+    let read = |entry: &Value| Some(Entry { tx: entry["signature"].as_str()?.to_owned(), time: entry["blockTime"].as_u64() });
     let found = answer.as_array().and_then(|list| list.iter().map(read).collect());
     found.ok_or_else(|| nonsense("getSignaturesForAddress"))
 }

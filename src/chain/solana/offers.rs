@@ -61,6 +61,11 @@ impl Offers {
         *self.fee_payer.write().unwrap_or_else(PoisonError::into_inner) = Some(fee_payer);
     }
 
+    /// Whether it is known who pays the fee.
+    pub fn has_fee_payer(&self) -> bool {
+        self.fee_payer.read().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
     pub fn note_blockhash(&self, blockhash: Blockhash) {
         *self.blockhash.write().unwrap_or_else(PoisonError::into_inner) = Some((blockhash, Instant::now()));
     }

@@ -18,7 +18,7 @@ use super::verified::Verified;
 use crate::chain::client::JsonClient;
 use crate::chain::handle::{Closed, Entry};
 use crate::chain::open::Hearing;
-use crate::chain::rpc::{Rpc, RpcError};
+use crate::chain::rpc::{Asking, Rpc, RpcError, Source, Whom};
 use crate::chain::stakes::{Stake, Stakes};
 use crate::chain::{Attempt, Confirmation, Journal, JournalClosed, Refused, Settlement, reason as common};
 use crate::clock::Clock;
@@ -36,8 +36,11 @@ const IDLE: Duration = Duration::from_secs(15);
 const WAKE: Duration = Duration::from_millis(100);
 /// Between looks at a confirmed transfer, and at one that failed, until either is final.
 const WATCH: Duration = Duration::from_secs(5);
-/// How often a node must miss a transaction before it counts as gone: nodes may be apart for a moment.
+/// How often nodes must miss a confirmed transfer before it counts as gone: they may be apart for a moment.
 const MISSES: u32 = 2;
+/// For so many blocks (about two hours) after its last one a transaction that no node knows has never landed. Later it may have
+/// been forgotten: nodes keep as much of the past as they have room for.
+const REMEMBERED: u64 = 18_000;
 
 /// Everything that settles payments on one Solana network with one key.
 pub struct Settler {
@@ -96,8 +99,10 @@ impl From<RpcError> for Halt {
 #[derive(Default)]
 struct Progress {
     sent_at: Option<Instant>,
-    /// How often in a row the chain, past the transaction's last block, did not know it.
-    missed: u32,
+    /// Who did not know the transaction when the chain was past its last block, unless somebody knew it since.
+    missed_by: Option<Source>,
+    /// Whether the operator was told that nobody may remember it any more.
+    forgotten: bool,
     /// What the transfer takes from its payer's account, from before it is signed until it is seen in a block.
     stake: Option<Stake<Pubkey>>,
     /// Whether the operator was told that a node contradicts itself.
@@ -109,12 +114,14 @@ enum Watched {
     Final,
     /// A chain that answers does not have it any more.
     Vanished,
+    /// So long ago that no node may remember it.
+    Forgotten,
 }
 
 impl Settler {
     pub fn new(client: JsonClient, entry: Arc<Entry>, purse: Purse, journal: Arc<dyn Journal>, clock: Clock) -> Settler {
         Settler {
-            node: Node::new(Rpc::new(client, purse.urls)),
+            node: Node::new(Rpc::new(client, purse.urls), &purse.token.network),
             entry,
             token: purse.token,
             coin_usd: purse.coin_usd,
@@ -220,6 +227,10 @@ impl Settler {
                     fault::point("solana.final.after");
                     return Ok(());
                 }
+                Watched::Forgotten => {
+                    error!(payment = %payment.id(), tx = %confirmation.tx, "{REMEMBERS_NOTHING}");
+                    return Ok(());
+                }
                 Watched::Vanished if cosigned.is_none() => {
                     error!(payment = %id, tx = %confirmation.tx, "a transfer that was not ours vanished; it stays open");
                     return Ok(());
@@ -269,7 +280,7 @@ impl Settler {
                     pause = LONGEST_PAUSE;
                 }
             }
-            if told.is_some() {
+            if told.is_some() || progress.forgotten {
                 sleep(self.node.in_step(WATCH)).await;
             } else if cosigned.is_some() || hearing.is_waited() {
                 sleep(self.node.in_step(pause)).await;
@@ -329,11 +340,16 @@ impl Settler {
     /// Looks at what became of the transaction, and sends the same bytes again while it can still land.
     async fn follow(&self, payment: &Verified, ours: &Cosigned, progress: &mut Progress) -> Result<Option<Ended>, Halt> {
         let asking = self.node.asking();
-        let look = self.node.look(ours.signature).await?;
+        // If there is no answer from anybody else, the first is asked anew.
+        let missed_by = progress.missed_by.take();
+        let look = self.node.look(ours.signature, missed_by.map_or(Whom::Any, |source| self.node.others(source))).await?;
         let Some(status) = look.status else {
-            return Ok(self.silent(payment, ours, &look, progress, || self.node.pass_over(asking)).await);
+            if look.finalized > ours.last_height {
+                return Ok(self.missing(payment, ours, &look, missed_by, progress, asking));
+            }
+            self.silent(payment, ours, &look, progress, asking).await;
+            return Ok(None);
         };
-        progress.missed = 0;
         if let Some(stake) = progress.stake.take_if(|_| status.level >= Level::Confirmed) {
             stake.mined(status.slot);
         }
@@ -341,7 +357,10 @@ impl Settler {
             return Ok(None);
         }
         // What a status says is believed when the transaction itself says so, too.
-        let Some(landed) = self.node.transaction(&name(&ours.signature)).await? else { return Ok(None) };
+        let Some(landed) = self.node.transaction(&name(&ours.signature)).await? else {
+            self.node.pass_over(asking);
+            return Ok(None);
+        };
         if landed.succeeded == status.succeeded && landed.transaction.message == payment.transaction().message {
             if !status.succeeded {
                 let (reason, message) = (reason::TRANSACTION, evidence::FAILED.to_owned());
@@ -372,34 +391,48 @@ impl Settler {
         }
     }
 
-    /// No node has the transaction in a block. It has failed once blocks that are final are past the last one in which it could
-    /// have landed, and that was seen more than once, by another node if there is one.
-    async fn silent(
+    /// A node does not have the transaction in a block, and blocks that are final are past the last one in which it could have
+    /// landed. It has failed once that was seen twice, the second time by another node if there is one, and while nodes remember.
+    fn missing(
         &self,
         payment: &Verified,
         ours: &Cosigned,
         look: &Look,
+        missed_by: Option<Source>,
         progress: &mut Progress,
-        pass_over: impl FnOnce(),
+        asking: Asking,
     ) -> Option<Ended> {
-        if look.finalized > ours.last_height {
-            progress.missed += 1;
-            pass_over();
-            return (progress.missed >= MISSES).then(|| Ended::Proven(evidence::expired()));
+        self.node.pass_over(asking);
+        let by = look.by.filter(|_| !look.is_behind())?;
+        if look.finalized - ours.last_height > REMEMBERED {
+            if !std::mem::replace(&mut progress.forgotten, true) {
+                error!(
+                    payment = %payment.id(), payer = %payment.payer(), micros = payment.amount().get(),
+                    tx = %name(&ours.signature), "{REMEMBERS_NOTHING}"
+                );
+            }
+            return None;
         }
-        progress.missed = 0;
+        if missed_by.is_some() {
+            return Some(Ended::Proven(evidence::expired()));
+        }
+        progress.missed_by = Some(by);
+        None
+    }
+
+    /// No node has the transaction in a block, and it may still land: the same bytes are sent again when it is time.
+    async fn silent(&self, payment: &Verified, ours: &Cosigned, look: &Look, progress: &mut Progress, asking: Asking) {
         // Past its last block nobody takes it any more; until that is final it may still turn up.
         let due = progress.sent_at.is_none_or(|at| at.elapsed() >= RESEND);
         if due && progress.sent_at.is_some() {
             // It takes a second where all is well: perhaps this node passes nothing on, or does not hear what others have.
-            pass_over();
+            self.node.pass_over(asking);
         }
         if due && look.confirmed <= ours.last_height {
             fault::point("solana.resend.before");
             self.send(payment, ours, progress).await;
             fault::point("solana.resend.after");
         }
-        None
     }
 
     /// Returns when the transfer is final or gone.
@@ -409,7 +442,7 @@ impl Settler {
         loop {
             sleep(self.node.in_step(WATCH)).await;
             let asking = self.node.asking();
-            let Ok(look) = self.node.look(signature).await else { continue };
+            let Ok(look) = self.node.look(signature, Whom::Any).await else { continue };
             match look.status {
                 Some(status) if status.succeeded && status.level == Level::Finalized => {
                     debug!(payment = %payment.id(), "settlement is final");
@@ -417,7 +450,8 @@ impl Settler {
                 }
                 Some(status) if status.succeeded => missed = 0,
                 // A node that is behind has not seen it yet.
-                None if look.slot < found.block => self.node.pass_over(asking),
+                None if look.slot < found.block || look.is_behind() => self.node.pass_over(asking),
+                None if look.final_slot.saturating_sub(found.block) > REMEMBERED => return Watched::Forgotten,
                 // It is gone, or failed on the fork that won. Only a second look counts, by another node if there is one.
                 Some(_) | None if missed + 1 >= MISSES => return Watched::Vanished,
                 Some(_) | None => {
@@ -428,6 +462,10 @@ impl Settler {
         }
     }
 }
+
+/// Said of a payment that nobody can vouch for, and nobody against.
+const REMEMBERS_NOTHING: &str = "this payment is so old that its node may have forgotten whether it arrived; it stays open: look \
+                                 its transaction up, and name in rpc_urls a node that keeps all of the past";
 
 fn failed(reason: &'static str, message: String) -> Ended {
     Ended::Proven(Settlement::Failed { reason, message })

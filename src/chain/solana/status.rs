@@ -1,17 +1,19 @@
 //! What became of our transactions: asked for everybody's at once, with the heights by which silence is judged.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::node::{self, Asked, Level, nonsense};
 use crate::chain::rounds;
-use crate::chain::rpc::{Call, Rpc};
+use crate::chain::rpc::{Rpc, RpcError, Source, Whom};
 
 /// Signatures in one question; nodes refuse more.
 const MOST: usize = 256;
 
+/// A transaction, and who may tell what became of it.
+type Question = ([u8; 64], Whom);
 /// Who waits for the next look.
-pub type Rounds = rounds::Rounds<[u8; 64], Look>;
-type Wanted = rounds::Wanted<[u8; 64], Look>;
+pub type Rounds = rounds::Rounds<Question, Look>;
+type Wanted = rounds::Wanted<Question, Look>;
 
 /// What a node knows of one transaction, and how far the chain was before it said so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +26,18 @@ pub struct Look {
     pub confirmed: u64,
     /// Blocks that cannot be replaced any more.
     pub finalized: u64,
+    /// The slot of the last of those.
+    pub final_slot: u64,
+    /// Which node said all of this, if it was one.
+    pub by: Option<Source>,
+}
+
+impl Look {
+    /// Whether a block that is final by this answer may still have been unknown to whoever looked: several machines answer
+    /// behind one address.
+    pub fn is_behind(&self) -> bool {
+        self.slot < self.final_slot
+    }
 }
 
 /// A transaction that is in a block.
@@ -35,41 +49,42 @@ pub struct Status {
 }
 
 /// What became of one transaction, in the next round.
-pub async fn together(rounds: &Rounds, rpc: &Rpc, signature: [u8; 64]) -> Asked<Look> {
+pub async fn together(rounds: &Rounds, rpc: &Rpc, network: &str, question: Question) -> Asked<Look> {
     let ask = |mut wanted: Vec<Wanted>| async move {
-        while !wanted.is_empty() {
-            let rest = wanted.split_off(wanted.len().min(MOST));
-            ask_for_all(rpc, wanted).await;
+        while let Some((_, whom)) = wanted.first().map(|one| one.question) {
+            let (mut these, mut rest): (Vec<_>, Vec<_>) = wanted.into_iter().partition(|one| one.question.1 == whom);
+            rest.extend(these.split_off(these.len().min(MOST)));
+            ask_for_all(rpc, network, whom, these).await;
             wanted = rest;
         }
     };
-    rounds.join(signature, ask).await
+    rounds.join(question, ask).await
 }
 
-async fn ask_for_all(rpc: &Rpc, wanted: Vec<Wanted>) {
-    let signatures: Vec<_> = wanted.iter().map(|one| one.question).collect();
-    match looks(rpc, &signatures).await {
+async fn ask_for_all(rpc: &Rpc, network: &str, whom: Whom, wanted: Vec<Wanted>) {
+    let names: Vec<_> = wanted.iter().map(|one| name(&one.question.0)).collect();
+    match looks(rpc, network, whom, &names).await {
         Ok(looks) => wanted.into_iter().zip(looks).for_each(|(one, look)| drop(one.tell.send(Ok(look)))),
         Err(error) => wanted.into_iter().for_each(|one| drop(one.tell.send(Err(error.clone())))),
     }
 }
 
-async fn looks(rpc: &Rpc, signatures: &[[u8; 64]]) -> Asked<Vec<Look>> {
-    let names: Vec<_> = signatures.iter().map(name).collect();
+async fn looks(rpc: &Rpc, network: &str, whom: Whom, names: &[String]) -> Asked<Vec<Look>> {
     // In this order: what is silent at these heights was looked for no earlier than they were counted.
-    let calls = vec![
-        node::height(Level::Confirmed),
-        node::height(Level::Finalized),
-        Call::new("getSignatureStatuses", json!([names, { "searchTransactionHistory": true }])),
-    ];
-    let [confirmed, finalized, statuses] =
-        <[Asked<Value>; 3]>::try_from(rpc.batch(calls).await?).map_err(|_| nonsense("a batch"))?;
+    let calls = vec![node::genesis(), node::height(Level::Confirmed), node::finality(), node::statuses(names)];
+    let (answers, by) = rpc.batch_of(whom, calls).await?;
+    let [genesis, confirmed, finality, statuses] = <[Asked<Value>; 4]>::try_from(answers).map_err(|_| nonsense("a batch"))?;
+    let theirs = node::read_genesis(&genesis?);
+    if theirs != network {
+        // Another chain is as silent about ours as one that lost it.
+        return Err(RpcError::Unreachable(format!("the node is of the chain {theirs}, not of {network}")));
+    }
     let confirmed = node::read_number(&confirmed?, "getBlockHeight")?;
-    let finalized = node::read_number(&finalized?, "getBlockHeight")?;
+    let (final_slot, finalized) = node::read_finality(&finality?)?;
     let answer = statuses?;
     let slot = node::read_number(&answer["context"]["slot"], "getSignatureStatuses")?;
-    let statuses = read_statuses(&answer, signatures.len())?;
-    Ok(statuses.into_iter().map(|status| Look { status, slot, confirmed, finalized }).collect())
+    let statuses = read_statuses(&answer, names.len())?;
+    Ok(statuses.into_iter().map(|status| Look { status, slot, confirmed, finalized, final_slot, by }).collect())
 }
 
 /// The name of a transaction: its first signature in base58.
@@ -98,6 +113,8 @@ fn read_statuses(answer: &Value, expected: usize) -> Asked<Vec<Option<Status>>> 
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::address::Pubkey;
 use super::check;
 use super::evidence::{BLOCKHASH_LIFE, SLACK};
-use super::node::{self, Account, Level, Node};
+use super::node::{self, Account, Asked, Level, Node, Trial};
 use super::reason;
 use super::token::Token;
 use super::verified::Verified;
@@ -38,8 +38,16 @@ fn unavailable(error: RpcError) -> Trouble {
     Trouble::Refused(Refused::Unavailable(error.to_string()))
 }
 
-/// Runs the transaction as it would be sent, but for our signature, and looks at the accounts that it needs. One round trip.
-pub async fn attempt(node: &Node, token: &Token, fee_payer: Pubkey, payment: &Verified) -> Result<Passed, Trouble> {
+/// What a node said of a payment.
+struct Answers {
+    trial: Trial,
+    accounts: [Option<Account>; 3],
+    /// Whether a transaction may still name the blockhash.
+    alive: bool,
+    height: u64,
+}
+
+async fn ask(node: &Node, fee_payer: Pubkey, payment: &Verified) -> Asked<Answers> {
     let blockhash = payment.recent_blockhash();
     let keys = [fee_payer, payment.destination(), payment.source()];
     let calls = [
@@ -49,13 +57,23 @@ pub async fn attempt(node: &Node, token: &Token, fee_payer: Pubkey, payment: &Ve
         // Last: a node that knows the blockhash has counted its block by now.
         node::height(Level::Processed),
     ];
+    let [trial, accounts, alive, height] = node.batch(calls).await?;
+    let accounts = node::read_accounts(&accounts?, keys.len())?;
+    Ok(Answers {
+        trial: node::read_trial(&trial?)?,
+        accounts: accounts.try_into().map_err(|_| node::nonsense("getMultipleAccounts"))?,
+        alive: node::read_flag(&alive?, "isBlockhashValid")?,
+        height: node::read_number(&height?, "getBlockHeight")?,
+    })
+}
+
+/// Runs the transaction as it would be sent, but for our signature, and looks at the accounts that it needs. One round trip.
+pub async fn attempt(node: &Node, token: &Token, fee_payer: Pubkey, payment: &Verified) -> Result<Passed, Trouble> {
     let asking = node.asking();
-    let [trial, accounts, alive, height] = node.batch(calls).await.map_err(unavailable)?;
-    let trial = trial.and_then(|answer| node::read_trial(&answer)).map_err(unavailable)?;
-    let accounts = accounts.and_then(|answer| node::read_accounts(&answer, keys.len())).map_err(unavailable)?;
-    let alive = alive.and_then(|answer| node::read_flag(&answer, "isBlockhashValid")).map_err(unavailable)?;
-    let height = height.and_then(|answer| node::read_number(&answer, "getBlockHeight")).map_err(unavailable)?;
-    let [ours, destination, source] = &accounts[..] else { return Err(unavailable(node::nonsense("getMultipleAccounts"))) };
+    let answers = node.heed(asking, ask(node, fee_payer, payment).await).map_err(unavailable)?;
+    let Answers { trial, accounts: [ours, destination, source], alive, height } = answers;
+    // A machine that is behind must not make us believe that the payment is over before it is.
+    let height = node.note_height(height);
     check::funded(fee_payer, ours.as_ref()).map_err(Trouble::Ours)?;
     check::receives(token, destination.as_ref()).map_err(Trouble::Ours)?;
     let balance = source.as_ref().map(|account| held(account, payment.mint()));

@@ -60,6 +60,10 @@ class Methods:
 
     getBlockHeight = getSlot
 
+    def getEpochInfo(self, params, options):
+        slot = self.getSlot(params, options)
+        return {"absoluteSlot": slot, "blockHeight": slot, "epoch": 0, "slotIndex": slot, "slotsInEpoch": 432_000, "transactionCount": None}
+
     def getLatestBlockhash(self, params, options):
         back = 1 if options.get("commitment") in NEWEST else min(FINAL_DEPTH, len(self.chain.hashes))
         slot, blockhash = self.chain.hashes[-back]
@@ -159,6 +163,9 @@ class Methods:
             level = self.chain.status(signature)["confirmationStatus"]
             entry = {"signature": signature, "slot": record["slot"], "err": record["err"], "memo": None}
             found.append({**entry, "blockTime": record["time"], "confirmationStatus": level})
+        if options.get("before"):
+            known = [entry["signature"] for entry in found]
+            found = found[known.index(options["before"]) + 1 :] if options["before"] in known else found
         return found[: options.get("limit", 1000)]
 
     def getTransaction(self, params, options):

@@ -1,0 +1,237 @@
+//! When a payment is really over: silence of a node that is behind, alone, forgetful or of another chain ends nothing.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
+
+use farebox::chain::Settlement;
+use farebox::chain::solana::reason;
+use farebox::config;
+use farebox_rig::process::eventually;
+use farebox_rig::solana::{BUYER, SETTLER, Solana};
+use farebox_rig::stub::Stub;
+use serde_json::{Value, json};
+use tokio::sync::oneshot::Receiver;
+use tokio::sync::oneshot::error::TryRecvError;
+
+use crate::shop::{PRICE, Shop, confirmed, failed, open_with, wait};
+
+/// A node that says `lie` to some calls while it is not `honest`, and how often it was asked what became of transactions.
+struct Liar {
+    stub: Stub,
+    honest: Arc<AtomicBool>,
+    looks: Arc<AtomicUsize>,
+}
+
+impl Liar {
+    fn before(node: &Solana, lie: impl Fn(&Value, &Value) -> Option<Value> + Send + Sync + 'static) -> Liar {
+        let (honest, looks) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
+        let (is_honest, count) = (honest.clone(), looks.clone());
+        let stub = Stub::before_node(node.address(), move |call, ask| {
+            let told = ask(call);
+            if call["method"] == "getSignatureStatuses" {
+                count.fetch_add(1, SeqCst);
+            }
+            match lie(call, &told).filter(|_| !is_honest.load(SeqCst)) {
+                Some(part) => {
+                    let mut lied = json!({ "jsonrpc": "2.0", "id": call["id"] });
+                    let field = if part.get("code").is_some() { "error" } else { "result" };
+                    lied[field] = part;
+                    lied
+                }
+                None => told,
+            }
+        });
+        Liar { stub, honest, looks }
+    }
+
+    /// It is asked so often that everything it says has been weighed, and nothing came of it.
+    fn assert_unheeded(&self, outcome: &mut Receiver<Settlement>) {
+        let asked = self.looks.load(SeqCst);
+        eventually("it is asked again and again", || self.looks.load(SeqCst) >= asked + 4);
+        assert_eq!(outcome.try_recv(), Err(TryRecvError::Empty));
+    }
+}
+
+fn shop(node: Solana, urls: &[String]) -> Shop {
+    let shop = open_with(node, Arc::default(), |network| {
+        network.settlement = config::Settlement::Rpc { urls: urls.to_vec(), key: SETTLER.key.to_owned().into() };
+    });
+    assert_eq!(shop.chains.networks()[0].sellable, Ok(()));
+    shop
+}
+
+/// As a node says it that never saw a transaction, at this slot.
+fn never_seen(told: &Value, slot: u64) -> Value {
+    let none: Vec<_> = told["result"]["value"].as_array().into_iter().flatten().map(|_| Value::Null).collect();
+    json!({ "context": { "slot": slot }, "value": none })
+}
+
+/// Sends a payment of which `liar` denies everything, waits until it has landed, and lets its blockhash end.
+fn land_and_expire(shop: &Shop) -> Receiver<Settlement> {
+    let outcome = shop.chains.settle(shop.pay(BUYER, PRICE));
+    eventually("the money arrives", || shop.received() == PRICE);
+    // With room for all that nodes are allowed to be apart.
+    shop.node.advance(300);
+    outcome
+}
+
+fn assert_paid_once(shop: &Shop, outcome: Receiver<Settlement>) {
+    let confirmation = confirmed(wait(outcome));
+    assert_eq!((shop.received(), shop.node.landed().len(), shop.journal.attempts().len()), (PRICE, 1, 1));
+    assert_eq!(shop.node.landed()[0].signature, confirmation.tx);
+}
+
+#[test]
+fn silence_of_a_machine_that_is_behind_is_not_the_end_of_a_payment() {
+    let node = Solana::start();
+    // Behind its address one machine counts blocks, and another, far behind, is asked about transactions.
+    let liar = Liar::before(&node, |call, told| (call["method"] == "getSignatureStatuses").then(|| never_seen(told, 1000)));
+    let shop = shop(node, &[liar.stub.url()]);
+    let mut outcome = land_and_expire(&shop);
+    liar.assert_unheeded(&mut outcome);
+    liar.honest.store(true, SeqCst);
+    assert_paid_once(&shop, outcome);
+}
+
+#[test]
+fn one_node_alone_does_not_end_a_payment_where_two_are_named() {
+    let node = Solana::start();
+    let denies = |call: &Value, told: &Value| {
+        (call["method"] == "getSignatureStatuses").then(|| never_seen(told, told["result"]["context"]["slot"].as_u64().unwrap()))
+    };
+    let liar = Liar::before(&node, denies);
+    let down = Stub::start(|_| None);
+    let first = shop(node, &[liar.stub.url(), down.url()]);
+    let mut outcome = land_and_expire(&first);
+    liar.assert_unheeded(&mut outcome);
+    liar.honest.store(true, SeqCst);
+    assert_paid_once(&first, outcome);
+
+    // Two that agree do, as does one where there is one: here it is the truth.
+    for two in [false, true] {
+        let node = Solana::start();
+        let urls = if two { vec![node.url(), node.url()] } else { vec![node.url()] };
+        let shop = shop(node, &urls);
+        shop.node.drop_sends(1000);
+        let outcome = shop.chains.settle(shop.pay(BUYER, PRICE));
+        eventually("it is sent", || shop.node.sends() > 0);
+        shop.node.expire();
+        assert_eq!(failed(wait(outcome)), reason::EXPIRED);
+        assert_eq!((shop.received(), shop.node.landed().len()), (0, 0));
+    }
+}
+
+#[test]
+fn a_payment_that_its_node_may_have_forgotten_stays_open() {
+    let node = Solana::start();
+    let liar = Liar::before(&node, |call, told| {
+        let slot = told["result"]["context"]["slot"].as_u64();
+        (call["method"] == "getSignatureStatuses").then(|| never_seen(told, slot.unwrap()))
+    });
+    let shop = shop(node, &[liar.stub.url()]);
+    let mut outcome = shop.chains.settle(shop.pay(BUYER, PRICE));
+    eventually("the money arrives", || shop.received() == PRICE);
+    // Some hours.
+    shop.node.advance(20_000);
+    liar.assert_unheeded(&mut outcome);
+    liar.honest.store(true, SeqCst);
+    assert_paid_once(&shop, outcome);
+}
+
+#[test]
+fn a_machine_that_counts_too_few_blocks_does_not_end_a_payment_early() {
+    let node = Solana::start();
+    node.advance(200);
+    let liar = Liar::before(&node, |call, _| {
+        (call["method"] == "getBlockHeight" && call["params"][0]["commitment"] == "processed").then(|| json!(1000))
+    });
+    let shop = shop(node, &[liar.stub.url()]);
+    let outcome = shop.chains.settle(shop.pay(BUYER, PRICE));
+    assert_paid_once(&shop, outcome);
+    let last = shop.journal.attempts()[0].bound_to;
+    assert!(last >= 1200 + 150, "it can land until then, whoever counts: {last}");
+}
+
+#[test]
+fn a_node_that_turns_into_one_of_another_chain_ends_no_payment() {
+    let node = Solana::start();
+    let wrong = Arc::new(AtomicBool::default());
+    let turned = wrong.clone();
+    let liar = Liar::before(&node, move |call, told| match call["method"].as_str() {
+        _ if !turned.load(SeqCst) => None,
+        Some("getGenesisHash") => Some("5eykt4UsFv8P8NJdTREpY1vzqKqZKvdpKuc147dw2N9d".into()),
+        Some("getSignatureStatuses") => Some(never_seen(told, 9_000)),
+        Some("getBlockHeight") => Some(json!(9_000)),
+        Some("getEpochInfo") => Some(json!({ "absoluteSlot": 9_000, "blockHeight": 9_000 })),
+        _ => None,
+    });
+    let shop = shop(node, &[liar.stub.url()]);
+    let payment = shop.pay(BUYER, PRICE);
+    shop.node.pause(true);
+    let mut outcome = shop.chains.settle(payment);
+    eventually("it is sent", || shop.node.sends() > 0);
+    wrong.store(true, SeqCst);
+    liar.assert_unheeded(&mut outcome);
+    shop.node.pause(false);
+    eventually("the money arrives", || shop.received() == PRICE);
+    liar.honest.store(true, SeqCst);
+    assert_paid_once(&shop, outcome);
+}
+
+#[test]
+fn every_node_must_be_of_the_chain_and_remember_transactions_before_anything_is_sold() {
+    let node = Solana::start();
+    let other = Liar::before(&node, |call, _| {
+        (call["method"] == "getGenesisHash").then(|| "5eykt4UsFv8P8NJdTREpY1vzqKqZKvdpKuc147dw2N9d".into())
+    });
+    let forgetful = ["getTransaction", "getSignatureStatuses"].map(|method| {
+        Liar::before(&node, move |call, _| {
+            let error = json!({ "code": -32011, "message": "Transaction history is not available from this node" });
+            (call["method"] == method).then_some(error)
+        })
+    });
+    let [first, second] = forgetful.each_ref().map(|liar| liar.stub.url());
+    let (honest, other) = (node.url(), other.stub.url());
+    let sellable = |urls: &[&String], node: Solana| {
+        let urls: Vec<_> = urls.iter().map(|url| (*url).clone()).collect();
+        let shop = open_with(node, Arc::default(), |network| {
+            network.settlement = config::Settlement::Rpc { urls: urls.clone(), key: SETTLER.key.to_owned().into() };
+        });
+        (shop.chains.networks()[0].sellable.clone(), shop.node)
+    };
+    let (why, node) = sellable(&[&honest, &other], node);
+    assert!(why.unwrap_err().starts_with("node 2 of rpc_urls is of the chain solana:5eykt4UsFv8P8NJdTREpY1vzqKqZKvdp"));
+    let (why, node) = sellable(&[&first], node);
+    assert!(why.unwrap_err().contains("node 1 of rpc_urls cannot tell what became of a payment"));
+    let (why, node) = sellable(&[&honest, &second], node);
+    assert!(why.unwrap_err().contains("node 2 of rpc_urls cannot tell what became of a payment"));
+    let down = Stub::start(|_| None).url();
+    let (sold, _node) = sellable(&[&honest, &down], node);
+    assert_eq!(sold, Ok(()), "who says nothing says nothing false");
+}
+
+#[test]
+fn a_node_that_answers_trouble_is_passed_over_for_one_that_knows() {
+    for method in ["simulateTransaction", "getSignatureStatuses", "getTransaction", "nothing"] {
+        let node = Solana::start();
+        let troubled = Arc::new(AtomicBool::default());
+        let now = troubled.clone();
+        let liar = Liar::before(&node, move |call, _| {
+            let error = json!({ "code": -32603, "message": "Internal error" });
+            match call["method"].as_str() {
+                _ if !now.load(SeqCst) => None,
+                Some(asked) if asked == method => Some(error),
+                // It is confirmed there, and its bytes are nowhere.
+                Some("getTransaction") if method == "nothing" => Some(Value::Null),
+                _ => None,
+            }
+        });
+        let urls = [liar.stub.url(), node.url()];
+        let shop = shop(node, &urls);
+        let payment = shop.pay(BUYER, PRICE);
+        troubled.store(true, SeqCst);
+        assert_eq!(shop.simulate(&payment), Ok(()), "{method}");
+        assert_paid_once(&shop, shop.chains.settle(payment));
+    }
+}
