@@ -10,8 +10,8 @@ use crate::chain::Refused;
 const INSTRUCTIONS: std::ops::RangeInclusive<usize> = 3..=7;
 /// The most that one transfer may be allowed to compute. It takes less than 7,000, guards of wallets some thousands each.
 const MOST_UNITS: u32 = 200_000;
-/// The most that we pay for one transaction.
-const MOST_LAMPORTS: u128 = 20_000;
+/// The most that we pay for one transaction, in lamports.
+pub const MOST_LAMPORTS: u64 = 20_000;
 /// What the chain takes for each signature.
 const LAMPORTS_PER_SIGNATURE: u128 = 5_000;
 const MICRO_LAMPORTS: u128 = 1_000_000;
@@ -87,7 +87,7 @@ impl Order {
         }
         let signatures = LAMPORTS_PER_SIGNATURE * u128::from(message.header().required_signatures);
         let lamports = signatures + (u128::from(units) * u128::from(price)).div_ceil(MICRO_LAMPORTS);
-        if lamports > MOST_LAMPORTS {
+        if lamports > MOST_LAMPORTS.into() {
             let say = format!(
                 "the transaction costs {lamports} lamports at {price} micro-lamports per unit, and at most {MOST_LAMPORTS} are \
                  paid for; offer less"
