@@ -13,7 +13,7 @@ use super::node::{Level, Node};
 use super::reason;
 use super::status::{Look, Status, name};
 use super::token::Token;
-use super::trial::{self, Passed, Trouble};
+use super::trial::{self, End, Passed, Trouble};
 use super::verified::Verified;
 use crate::chain::client::JsonClient;
 use crate::chain::handle::{Closed, Entry};
@@ -152,7 +152,7 @@ impl Settler {
     }
 
     pub async fn simulate(&self, payment: &Verified) -> Result<(), Refused> {
-        let refused = match self.attempt(payment).await {
+        let refused = match self.attempt(payment, trial::ENOUGH).await {
             Ok(_) => return Ok(()),
             Err(refused) => refused,
         };
@@ -163,9 +163,11 @@ impl Settler {
         Err(refused)
     }
 
-    /// Tries the payment, on each node until one knows enough. Trouble of our own closes the network.
-    async fn attempt(&self, payment: &Verified) -> Result<Passed, Refused> {
-        let tried = self.node.any(|| trial::attempt(&self.node, &self.token, self.fee_payer(), payment)).await;
+    /// Tries the payment, which must have this many blocks left, on each node until one knows enough. Trouble of our own closes
+    /// the network.
+    async fn attempt(&self, payment: &Verified, needed: u64) -> Result<Passed, Refused> {
+        let end = End { last_valid: self.entry.last_valid(&payment.recent_blockhash()), needed };
+        let tried = self.node.any(|| trial::attempt(&self.node, &self.token, self.fee_payer(), payment, end)).await;
         tried.map_err(|trouble| match trouble {
             Trouble::Refused(refused) => refused,
             Trouble::Ours(why) => {
@@ -293,7 +295,7 @@ impl Settler {
             let message = format!("the fee payer is {}, who does not settle here any more", payment.fee_payer());
             return Ok(Some(failed(reason::FEE_PAYER, message)));
         }
-        let passed = match self.attempt(payment).await {
+        let passed = match self.attempt(payment, trial::LEAST).await {
             Ok(passed) => passed,
             Err(Refused::Unavailable(why) | Refused::ClockSkew(why)) => return Err(Halt::Trouble(why)),
             Err(Refused::Malformed(message)) => return Ok(Some(failed(common::INVALID_PAYLOAD, message))),
