@@ -95,6 +95,7 @@ async fn sell(
         },
     };
     let model = earlier.as_ref().unwrap_or(model);
+    settle::check_waste(gateway, &verified)?;
     if let Err(refused) = gateway.chains.simulate(&verified).await {
         return Err(quote.refuse_if_payable(settle::refused(refused)));
     }

@@ -93,8 +93,10 @@ fn a_wallet_that_is_emptied_while_we_settle_has_failed_and_its_buyer_is_told_bef
     assert_eq!(failed(wait(outcome)), reason::TRANSACTION);
     let settled = |told: &Told| matches!(told, Told::Settled(..));
     assert!(!shop.journal.told().iter().any(settled), "the books wait until it is final");
+    assert_eq!(*shop.journal.wasted.lock().unwrap(), [payment.id()], "and our fee counts at once");
     shop.node.finalize();
     eventually("it is final", || shop.journal.told().iter().any(settled));
+    assert_eq!(*shop.journal.wasted.lock().unwrap(), [payment.id()], "once");
     assert_eq!(shop.received(), 0);
     assert!(!shop.node.landed()[0].succeeded);
 }

@@ -249,11 +249,15 @@ impl Settler {
         let mut pause = FIRST_PAUSE;
         // What its buyer was told, while nothing is proven yet.
         let mut told = None;
+        let mut counted = false;
         loop {
             let step = match cosigned {
                 Some(ours) => self.follow(payment, ours, &mut progress).await,
                 None => self.begin(payment, cosigned, &mut progress).await,
             };
+            if is_waste(&step) && !std::mem::replace(&mut counted, true) {
+                self.journal.wasted(payment.id());
+            }
             match step {
                 Ok(Some(Ended::Proven(Settlement::Failed { .. }))) if told.is_some() => {
                     return Ok(told.unwrap_or_else(evidence::expired));
@@ -433,6 +437,12 @@ impl Settler {
 
 fn failed(reason: &'static str, message: String) -> Ended {
     Ended::Proven(Settlement::Failed { reason, message })
+}
+
+/// Whether our transaction is in a block and failed there: we have paid for it.
+fn is_waste(step: &Result<Option<Ended>, Halt>) -> bool {
+    let Ok(Some(Ended::Proven(outcome) | Ended::SoFar(outcome))) = step else { return false };
+    matches!(outcome, Settlement::Failed { reason: reason::TRANSACTION, .. })
 }
 
 /// Nobody waits and nothing is signed: look seldom, and at once when somebody asks again.
