@@ -92,7 +92,8 @@ pub struct Payments {
     pub settle_wait: Duration,
     pub remainder: Remainder,
     pub max_timeout_seconds: u64,
-    /// Failed settlements of all wallets together per day before every sale settles first.
+    /// Failed settlements of all wallets together per day before every sale settles first; and so many that failed in their
+    /// blocks, at our expense, before only wallets with a balance are settled for.
     pub failed_settlements_per_day: u32,
     /// Prepaid holds above this wait for their durable record before the upstream is called.
     pub hold_durable_above: Micros,

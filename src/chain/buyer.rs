@@ -83,6 +83,26 @@ impl Wallet {
     }
 }
 
+/// Whether what an offer asks for is USDC, where we know which token that is. A buyer who is shown dollars must sign dollars.
+///
+/// # Errors
+/// For another token on a network of the table.
+pub fn check_asset(offer: &Requirements) -> Result<(), Unpayable> {
+    let evm = || evm::token::known(&offer.network).map(|token| token.asset.to_string());
+    let usdc = evm().or_else(|| solana::token::usdc(&offer.network).map(str::to_owned));
+    let same = |usdc: &String| match Family::of_network(&offer.network) {
+        Some(Family::Evm) => usdc.eq_ignore_ascii_case(&offer.asset),
+        Some(Family::Solana) | None => *usdc == offer.asset,
+    };
+    match usdc.filter(|usdc| !same(usdc)) {
+        None => Ok(()),
+        Some(usdc) => {
+            let asset: String = offer.asset.chars().filter(|c| !c.is_control()).take(80).collect();
+            Err(Unpayable(format!("it asks for the token {asset}, and USDC on {} is {usdc}; nothing was signed", offer.network)))
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -97,6 +117,30 @@ mod tests {
         }
         for bad in ["", "0x12", "sk-x402-abc", &"1".repeat(88)] {
             assert!(Wallet::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn dollars_are_usdc_wherever_we_know_it() {
+        let offer = |network: &str, asset: &str| Requirements {
+            scheme: "exact".into(),
+            network: network.into(),
+            amount: "1".into(),
+            asset: asset.into(),
+            pay_to: String::new(),
+            max_timeout_seconds: 60,
+            extra: None,
+        };
+        let (base, solana) = ("eip155:8453", "solana:5eykt4UsFv8P8NJdTREpY1vzqKqZKvdp");
+        let usdc = ["0x833589fCD6eDb6E08f4c7C32D4f71b54bdA02913", "EPjFWdd5AufqSSqeM2qN1xzybapC8G4wEGGkZwyTDt1v"];
+        for (network, asset) in [(base, usdc[0]), (solana, usdc[1]), ("eip155:31337", usdc[1])] {
+            assert_eq!(check_asset(&offer(network, asset)), Ok(()), "{network}");
+        }
+        assert_eq!(check_asset(&offer(base, &usdc[0].to_ascii_lowercase())), Ok(()), "the same address");
+        let devnets = "4zMMC9srt5Ri5X14GAgXhaHii3GnPAEERYPJgZJDncDU";
+        for (network, asset) in [(base, usdc[1]), (solana, usdc[0]), (solana, devnets), (solana, ""), (base, "0x12")] {
+            let Err(Unpayable(why)) = check_asset(&offer(network, asset)) else { panic!("{network}: {asset}") };
+            assert!(why.contains(asset) && why.contains(network) && why.contains("USDC"), "{why}");
         }
     }
 }

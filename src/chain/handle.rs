@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc as channel, oneshot};
 use tracing::{info, warn};
 
+use super::payment::Transfer;
 use super::setup::setup;
 use super::solana::{Age, Blockhash, Offers};
 use super::worker::{self, Command};
@@ -152,6 +153,11 @@ impl Entry {
         }
     }
 
+    /// The last block height at which a transaction may name this blockhash, if it is one that was offered here.
+    pub fn last_valid(&self, hash: &[u8; 32]) -> Option<u64> {
+        self.offers.as_ref().and_then(|offers| offers.last_valid(hash))
+    }
+
     /// Clocks that disagree close the network; what a payment is told that met them, or other trouble.
     pub fn closing(&self, why: Closed) -> Refused {
         if let Closed::Clock(_) = &why {
@@ -281,10 +287,16 @@ impl Chains {
         verdict.await.unwrap_or_else(|_| Err(unavailable()))
     }
 
-    /// Whether a transfer of `amount` is believed after a few blocks, so that its buyer can wait for it. Above the network's
-    /// `safe_above` it takes minutes.
-    pub fn is_quick(&self, network: &str, amount: Micros) -> bool {
-        self.networks.iter().any(|entry| entry.network() == network && amount <= entry.safe_above)
+    /// Whether the transfer will be believed after a few blocks and has the time for them, so that its buyer can wait for it.
+    /// Above the network's `safe_above` it takes minutes; and of a blockhash that was not offered here nobody knows how soon it
+    /// ends.
+    pub fn is_quick(&self, payment: &VerifiedPayment) -> bool {
+        let Some(entry) = self.networks.iter().find(|entry| entry.network() == payment.network()) else { return false };
+        let has_time = match payment.transfer() {
+            Transfer::Evm(_) => true,
+            Transfer::Solana(payment) => entry.last_valid(&payment.recent_blockhash()).is_some(),
+        };
+        has_time && payment.amount() <= entry.safe_above
     }
 
     /// Settles a claimed payment. It runs to its end whether or not anybody waits; the journal hears of each step before

@@ -91,6 +91,8 @@ mod tests {
             "evm-v2-upto-facilitator-mismatch" => Err(reason::UNSUPPORTED_SCHEME),
             "svm-v2-price-max" => Err(svm::COMPUTE_PRICE_TOO_HIGH), // we pay 20,000 lamports at most
             "svm-v2-huge-compute-limit" => Err(svm::COMPUTE_LIMIT_TOO_HIGH),
+            // Guards of no account, which fail when their maker likes.
+            "svm-v2-valid-lighthouse-1" | "svm-v2-valid-lighthouse-3" => Err(svm::UNKNOWN[0]),
             // What is no transaction is no payment at all, and is answered with 400.
             "svm-v2-undecodable" | "svm-v2-trailing-bytes" => Err(reason::INVALID_PAYLOAD),
             "svm-v2-fee-payer-not-managed" => Ok(()), // a requirement of ours names our own, which is compared

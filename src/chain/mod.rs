@@ -111,6 +111,9 @@ pub trait Journal: Send + Sync {
     fn signed(&self, id: PaymentId, attempt: Attempt) -> JournalFuture;
     /// The bytes have left us, or may have. A note; nothing waits for it.
     fn sent(&self, id: PaymentId);
+    /// A transaction of ours is in a block and moved nothing: we paid for it, and its payment has failed, if only so far. Once
+    /// per payment and run, before whoever waits hears of the failure. A note; nothing waits for it.
+    fn wasted(&self, id: PaymentId);
     /// Durable and applied to the books before the caller hears of it. After [`Journal::unconfirmed`] it is called again.
     fn settled(&self, id: PaymentId, outcome: Settlement) -> JournalFuture;
     /// A confirmed transfer vanished in a reorganisation; it is being sent again.

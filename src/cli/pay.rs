@@ -10,7 +10,7 @@ use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 
 use super::{FOUND_A_PROBLEM, machine_clock, say};
-use crate::chain::buyer::Wallet;
+use crate::chain::buyer::{Wallet, check_asset};
 use crate::dialect::{Dialect, Event, Splitter};
 use crate::error::Code;
 use crate::money::Micros;
@@ -139,6 +139,7 @@ impl Buyer<'_> {
             Err(_) => None,
         };
         let (offer, resource) = payable(offer, wallet.as_ref().map(Wallet::family))?;
+        check_asset(&offer).map_err(|error| error.to_string())?;
         Ok((offer, resource, wallet))
     }
 

@@ -1,16 +1,23 @@
 //! The ledger as the chain sees it: a journal that makes each step of a settlement durable before the next.
 
+use std::sync::Arc;
+
+use super::trust::Trust;
 use crate::chain::{Attempt, Journal, JournalClosed, JournalFuture, Settlement};
+use crate::clock::Clock;
 use crate::ids::PaymentId;
 use crate::ledger::{self, Denied, Durable, Ledger};
 
 pub(super) struct LedgerJournal {
     ledger: Ledger,
+    trust: Arc<Trust>,
+    clock: Clock,
 }
 
 impl LedgerJournal {
-    pub fn new(ledger: Ledger) -> Self {
-        LedgerJournal { ledger }
+    /// `clock` must not jump.
+    pub fn new(ledger: Ledger, trust: Arc<Trust>, clock: Clock) -> Self {
+        LedgerJournal { ledger, trust, clock }
     }
 }
 
@@ -22,6 +29,13 @@ impl Journal for LedgerJournal {
 
     fn sent(&self, id: PaymentId) {
         note(id, "sent", self.ledger.sent(id));
+    }
+
+    fn wasted(&self, id: PaymentId) {
+        // Without its row the ledger has stopped, and nothing is sold.
+        if let Ok(Some(row)) = self.ledger.payment(id) {
+            self.trust.note_waste(row.payer, self.clock.now());
+        }
     }
 
     fn settled(&self, id: PaymentId, outcome: Settlement) -> JournalFuture {

@@ -62,7 +62,7 @@ pub struct Gateway {
     /// Never jumps: what lasts a day or some minutes lasts as long, whatever happens to the machine's clock.
     steady: Clock,
     running: settle::Running,
-    trust: trust::Trust,
+    trust: Arc<trust::Trust>,
     earlier: prices::Earlier,
     calls: AtomicUsize,
 }
@@ -126,11 +126,12 @@ impl Gateway {
     /// Starts settlement on every network and takes up what an earlier run left unsettled.
     pub fn start(config: &Config, ledger: Ledger, keys: Keys, clock: Clock) -> Result<Gateway, CannotStart> {
         let sign_in_rules = payer::sign_in_rules(config)?;
-        let journal = Arc::new(journal::LedgerJournal::new(ledger.clone()));
+        let trust = Arc::new(trust::Trust::new(config.payments.failed_settlements_per_day));
+        let steady = steady(&clock);
+        let journal = Arc::new(journal::LedgerJournal::new(ledger.clone(), Arc::clone(&trust), steady.clone()));
         let chains = Chains::start(&config.networks, journal, clock.clone())?;
         settle::resume(&ledger, &chains);
         let honour = Duration::from_secs(config.payments.max_timeout_seconds);
-        let steady = steady(&clock);
         let earlier = prices::Earlier::load(&config.data_dir, config.catalogue.models(), honour, clock.now());
         let earlier = earlier.unwrap_or_else(|error| {
             tracing::warn!(%error, "prices.json cannot be used; quotes made before a change of price are not honoured");
@@ -152,7 +153,7 @@ impl Gateway {
             sign_in_rules,
             early: early::Early::default(),
             earlier,
-            trust: trust::Trust::new(config.payments.failed_settlements_per_day),
+            trust,
             clock,
             steady,
             running: settle::Running::default(),

@@ -95,6 +95,7 @@ async fn sell(
         },
     };
     let model = earlier.as_ref().unwrap_or(model);
+    settle::check_waste(gateway, &verified)?;
     if let Err(refused) = gateway.chains.simulate(&verified).await {
         return Err(quote.refuse_if_payable(settle::refused(refused)));
     }
@@ -191,9 +192,7 @@ async fn open_and_settle(
     // With a head start the upstream may work for money that never comes, also when this future is dropped.
     let mut watch = match gateway.payments.order {
         // What takes minutes to be believed is waited for before anybody works for it.
-        Order::Overlap if gateway.chains.is_quick(payment.network(), payment.amount()) => {
-            gateway.trust.head_start(payment.payer(), &gateway.steady)
-        }
+        Order::Overlap if gateway.chains.is_quick(payment) => gateway.trust.head_start(payment.payer(), &gateway.steady),
         Order::Overlap | Order::SettleFirst => None,
     };
     let settle_first = watch.is_none();

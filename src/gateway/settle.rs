@@ -17,6 +17,7 @@ use crate::error::{Code, Error};
 use crate::fault;
 use crate::ids::{PaymentId, RequestId};
 use crate::ledger::{Claim, Denied, Deposit, Ledger, Outcome, Payment, Refused as Denial, Reservation, State};
+use crate::money::Micros;
 use crate::x402::{self, Receipt, Version};
 
 /// Payments whose first copy is being served: other copies are turned away before they cost a question to the chain.
@@ -91,6 +92,21 @@ pub(super) fn verify(
     };
     let message = lifetime(gateway, end, now, what);
     Err(Error::new(Code::PaymentInvalid, message).reason(chain::reason::VALID_BEFORE))
+}
+
+/// Whether we pay the fee of a transfer of this payer, before anything is signed for it. Never a 402: another payment of the same
+/// wallet would fare no better.
+pub(super) fn check_waste(gateway: &Gateway, payment: &VerifiedPayment) -> Result<(), Error> {
+    let wallet = payment.payer();
+    let has_balance = || gateway.ledger.standing(wallet).is_ok_and(|standing| standing.posted > Micros::ZERO);
+    let Err(wait) = gateway.trust.pays_for(wallet, has_balance, gateway.steady.now()) else { return Ok(()) };
+    let seconds = u32::try_from(wait.as_secs()).unwrap_or(u32::MAX).max(1);
+    let message = format!(
+        "too many payments failed in their blocks today, each at the cost of this gateway, so that it settles no other of {} for {seconds} \
+         s; your payment was not used, and a balance can be spent as ever",
+        payment.payer_address()
+    );
+    Err(Error::new(Code::RateLimited, message).retry_after(seconds))
 }
 
 fn lifetime(gateway: &Gateway, end: Timestamp, now: Timestamp, what: &str) -> String {

@@ -89,6 +89,7 @@ async fn take(gateway: &Arc<Gateway>, call: &TopUp, quote: &Quote, payment: &Pay
         }
         Err(error) => return Err(told(error).into()),
     };
+    settle::check_waste(gateway, &verified)?;
     gateway.chains.simulate(&verified).await.map_err(|refused| told(settle::refused(refused)))?;
     let deposit = settle::deposit(gateway, &verified, call.request, &call.path).await?;
     let waited = settle::wait(gateway.prepaid.top_up_wait, gateway.chains.settle(verified.clone())).await;

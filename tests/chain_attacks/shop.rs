@@ -27,6 +27,8 @@ pub struct Books {
     pub attempts: Vec<Attempt>,
     pub settled: Vec<(PaymentId, Settlement)>,
     pub finalized: Vec<PaymentId>,
+    /// Payments whose failure cost gas.
+    pub wasted: Vec<PaymentId>,
     /// So many claims were given back: as many times nothing is signed.
     pub voids: u32,
 }
@@ -52,6 +54,10 @@ impl Journal for Memory {
     }
 
     fn sent(&self, _: PaymentId) {}
+
+    fn wasted(&self, id: PaymentId) {
+        self.books().wasted.push(id);
+    }
 
     fn settled(&self, id: PaymentId, outcome: Settlement) -> JournalFuture {
         self.books().settled.push((id, outcome));

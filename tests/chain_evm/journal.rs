@@ -20,6 +20,8 @@ pub enum Told {
 #[derive(Default)]
 pub struct Memory {
     told: Mutex<Vec<Told>>,
+    /// Payments whose failure cost a fee.
+    pub wasted: Mutex<Vec<PaymentId>>,
     pub crash: AtomicU8,
 }
 
@@ -55,6 +57,10 @@ impl Journal for Memory {
             self.tell(Told::Signed(id, attempt));
         }
         self.answer(&[AFTER_SIGNED, VOIDED])
+    }
+
+    fn wasted(&self, id: PaymentId) {
+        self.wasted.lock().unwrap().push(id);
     }
 
     fn sent(&self, id: PaymentId) {

@@ -67,6 +67,21 @@ fn a_payment_that_is_brought_too_late_is_refused_before_anything_is_signed() {
 }
 
 #[test]
+fn a_payment_whose_blockhash_is_about_to_end_is_refused_as_one_whose_blockhash_has_ended() {
+    let shop = open();
+    let payment = shop.pay(BUYER, PRICE);
+    assert_eq!(shop.simulate(&payment), Ok(()));
+    // An offer of now ends no sooner. Some blocks pass while this is asked.
+    let end: u64 = shop.offer(PRICE).extra.unwrap()["lastValidBlockHeight"].as_str().unwrap().parse().unwrap();
+    let height = shop.node.rpc("getBlockHeight", serde_json::json!([{ "commitment": "processed" }])).as_u64().unwrap();
+    shop.node.advance((end - 36).saturating_sub(height));
+    let refused = shop.simulate(&payment);
+    assert!(matches!(&refused, Err(Refused::Invalid { reason: reason::EXPIRED, .. })), "{refused:?}");
+    shop.assert_untouched();
+    assert!(shop.journal.attempts().is_empty(), "nothing was signed");
+}
+
+#[test]
 fn a_wallet_that_is_emptied_while_we_settle_has_failed_and_its_buyer_is_told_before_that_is_final() {
     let shop = open();
     let payment = shop.pay(BUYER, PRICE);
@@ -78,8 +93,10 @@ fn a_wallet_that_is_emptied_while_we_settle_has_failed_and_its_buyer_is_told_bef
     assert_eq!(failed(wait(outcome)), reason::TRANSACTION);
     let settled = |told: &Told| matches!(told, Told::Settled(..));
     assert!(!shop.journal.told().iter().any(settled), "the books wait until it is final");
+    assert_eq!(*shop.journal.wasted.lock().unwrap(), [payment.id()], "and our fee counts at once");
     shop.node.finalize();
     eventually("it is final", || shop.journal.told().iter().any(settled));
+    assert_eq!(*shop.journal.wasted.lock().unwrap(), [payment.id()], "once");
     assert_eq!(shop.received(), 0);
     assert!(!shop.node.landed()[0].succeeded);
 }

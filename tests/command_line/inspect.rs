@@ -22,7 +22,7 @@ const BUYER_ACCOUNT: &str = "evm:0x90f79bf6eb2c4f870365e785982e1f101e93b906";
 
 /// Where our verdict is not the reference library's: the token would revert, `accepted` is compared and not believed, only
 /// the chain knows, we do not sell for it, or it would cost us too much.
-const OURS: [(&str, bool); 9] = [
+const OURS: [(&str, bool); 11] = [
     ("evm-v2-high-s", false),
     ("evm-v2-validafter-equals-now", false),
     ("evm-v2-accepted-amount-lowered", false),
@@ -30,6 +30,8 @@ const OURS: [(&str, bool); 9] = [
     ("evm-v2-permit2-valid", false),
     ("svm-v2-price-max", false),
     ("svm-v2-huge-compute-limit", false),
+    ("svm-v2-valid-lighthouse-1", false),
+    ("svm-v2-valid-lighthouse-3", false),
     ("svm-v2-fee-payer-not-managed", true),
     ("svm-v2-simulation-fails", true),
 ];

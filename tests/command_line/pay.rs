@@ -131,6 +131,26 @@ fn a_buyer_never_pays_more_than_it_said() {
 }
 
 #[test]
+fn an_offer_for_another_token_than_usdc_is_not_signed() {
+    let mut server = both_families();
+    let body = r#"{"model":"echo","messages":[{"role":"user","content":"hi"}]}"#;
+    let quoted = server.send(&Request::post("/v1/chat/completions", body));
+    let solana = Wallet::fresh(Family::Solana, &[7; 32]).unwrap().1;
+    for (key, asset) in
+        [(BUYER.key, "0x833589fCD6eDb6E08f4c7C32D4f71b54bdA02913"), (&*solana, "EPjFWdd5AufqSSqeM2qN1xzybapC8G4wEGGkZwyTDt1v")]
+    {
+        let mut offer = quoted.decoded("payment-required").expect("a 402 carries the offer");
+        offer["accepts"].as_array_mut().unwrap().iter_mut().for_each(|entry| entry["asset"] = asset.into());
+        let mut command = server.command(&["pay", "--sign", &farebox::x402::encode(&offer)]);
+        command.env("FAREBOX_PAYER_KEY", key);
+        let (code, stdout, stderr) = run(command, "");
+        assert_eq!((code, stdout.as_str()), (1, ""), "{stderr}");
+        assert!(stderr.contains(asset) && stderr.contains("nothing was signed") && !stderr.contains("quote"), "{stderr}");
+    }
+    assert_eq!(server.audit().json["payments"], json!({}), "nothing was bought");
+}
+
+#[test]
 fn an_offer_that_cannot_be_signed_is_named_as_what_it_is() {
     let mut server = shipped();
     for (arguments, said) in [

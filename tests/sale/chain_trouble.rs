@@ -155,6 +155,33 @@ fn drained_while_our_transaction_waits_fails_and_takes_nothing() {
 }
 
 #[test]
+fn what_reverted_at_our_expense_counts_and_a_wallet_without_a_balance_is_settled_for_no_more() {
+    let mut shop = open(&["failed_settlements_per_day = 1"]);
+    let payment = shop.pay(CHAT, &body(USAGE, true));
+    shop.chain.set_automine(false);
+    let mut drained = 0;
+    let answer = buy_amid(
+        &shop,
+        &payment,
+        || shop.chain.pending_transactions() == 1,
+        || {
+            drained = shop.chain.drain(BUYER, MINTER);
+            shop.chain.mine(1);
+        },
+    );
+    assert_failed(&answer, "invalid_exact_evm_insufficient_balance");
+    shop.chain.set_automine(true);
+    shop.chain.pay(MINTER, BUYER, drained);
+    let payment = shop.pay(CHAT, &body(USAGE, true));
+    let answer = shop.buy(CHAT, &body(USAGE, true), &payment);
+    assert_eq!((answer.status, answer.code().as_str()), (429, "rate_limited"), "{}", answer.text());
+    assert_eq!(answer.header("payment-required"), None, "another payment would not help");
+    assert_eq!((shop.earned(), shop.chain.transactions_of(SETTLER.address)), (0, 1), "no more gas is spent on it");
+    shop.elsewhere = shop.chain.transfers().iter().map(|transfer| transfer.value).sum();
+    shop.close(0);
+}
+
+#[test]
 fn cancelled_fails_and_takes_nothing() {
     let mut shop = open(&["settle_after_ms = 20000"]);
     let body = body(USAGE, true);

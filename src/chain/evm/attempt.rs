@@ -84,6 +84,8 @@ pub struct Progress {
     pub told: bool,
     /// Whether our nonces for it were used up at the last look, so that nobody waits behind them.
     pub clear: bool,
+    /// Whether one of our transactions was seen in a block where it reverted.
+    pub reverted: bool,
     /// How long it was left alone after that.
     pub pause: Duration,
 }
@@ -109,6 +111,7 @@ impl Progress {
             stake: None,
             told: false,
             clear: false,
+            reverted: false,
             pause: Duration::ZERO,
         }
     }

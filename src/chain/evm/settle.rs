@@ -241,12 +241,18 @@ impl Settler {
         let mut pause = Duration::from_millis(100);
         // What its buyer was told, while nothing is proven yet.
         let mut told = None;
+        let mut counted = false;
         loop {
             let step = if tries.is_empty() {
                 self.begin(payment, tries, &mut progress).await
             } else {
                 self.follow(payment, tries, &mut progress).await
             };
+            // Of one that reverted because somebody else carried the payment, we have the money.
+            let failed = matches!(step, Ok(Some(Ended::Proven(Settlement::Failed { .. }) | Ended::SoFar(_))));
+            if failed && progress.reverted && !std::mem::replace(&mut counted, true) {
+                self.journal.wasted(payment.id());
+            }
             match step {
                 Ok(Some(Ended::Proven(Settlement::Confirmed(confirmation)))) => {
                     progress.stake.take().into_iter().for_each(|stake| stake.mined(confirmation.block));
@@ -454,6 +460,7 @@ impl Settler {
     ) -> Result<Option<Ended>, Halt> {
         progress.seen_in(receipt.block, latest);
         progress.clear = true;
+        progress.reverted |= !receipt.succeeded;
         let place = Confirmation { tx: hex::encode(&receipt.tx), block: receipt.block };
         let Some(deep) = self.deep(payment, place, latest).await? else { return Ok(None) };
         if evidence::pays(receipt, payment) {

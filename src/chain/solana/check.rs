@@ -4,6 +4,7 @@ use futures_util::future::join_all;
 
 use super::address::Pubkey;
 use super::node::{self, Account, Node};
+use super::order::MOST_LAMPORTS;
 use super::settle::Settler;
 use super::status;
 use super::token::Token;
@@ -14,12 +15,8 @@ use crate::money::Micros;
 
 /// Settlements that the fee payer must be able to pay for before we sell another call.
 const SETTLEMENTS: u64 = 20;
-/// The dearest fee that we sign, in lamports.
-const DEAREST_FEE: u64 = 20_000;
 /// What an account must keep to exist: the rent exemption of one without data, in lamports.
 const KEPT: u64 = 890_880;
-/// What a settlement usually costs: two signatures and a little priority, in lamports.
-const ORDINARY_FEE: u64 = 10_001;
 /// Lamports in one SOL.
 const SOL: u64 = 1_000_000_000;
 /// How far apart the clocks of the chain and ours may be, in seconds. The chain's is what its validators think on average, and
@@ -40,9 +37,10 @@ pub async fn check(settler: &Settler, now: Timestamp) -> Result<(), Closed> {
     Ok(())
 }
 
-/// What a settlement costs when one SOL costs so much; rounded up.
+/// What a settlement may cost when one SOL costs so much; rounded up. It is its buyer who says how much, so the most that we
+/// sign is what a sale must be worth.
 fn cost(coin: Micros) -> Micros {
-    let micros = u128::from(coin.get()).saturating_mul(ORDINARY_FEE.into()).div_ceil(SOL.into());
+    let micros = u128::from(coin.get()).saturating_mul(MOST_LAMPORTS.into()).div_ceil(SOL.into());
     Micros::new(u64::try_from(micros).unwrap_or(u64::MAX))
 }
 
@@ -167,7 +165,7 @@ pub fn receives(token: &Token, account: Option<&Account>) -> Result<(), String> 
 
 /// Whether the fee payer can pay for the next settlements. `Err` says to the operator what to send.
 pub fn funded(payer: Pubkey, account: Option<&Account>) -> Result<(), String> {
-    let needed = KEPT + SETTLEMENTS * DEAREST_FEE;
+    let needed = KEPT + SETTLEMENTS * MOST_LAMPORTS;
     match account {
         Some(account) if account.program != Pubkey::SYSTEM || !account.data.is_empty() => {
             Err(format!("fees: the settler {payer} is not a plain wallet, so it cannot pay fees"))
@@ -185,8 +183,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_settlement_costs_its_fee_rounded_up() {
-        assert_eq!(cost(Micros::new(150_000_000)), Micros::new(1501));
+    fn a_settlement_costs_the_most_that_a_buyer_may_make_us_pay_rounded_up() {
+        assert_eq!(cost(Micros::new(150_000_000)), Micros::new(3000));
         assert_eq!(cost(Micros::new(1)), Micros::new(1));
     }
 

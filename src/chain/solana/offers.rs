@@ -1,5 +1,6 @@
 //! What the offers of a Solana network say beside the requirement: who pays the fee, a recent blockhash, and a memo of their own.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock};
 
@@ -19,6 +20,9 @@ const FRESH: Duration = Duration::from_secs(3);
 const STALE: Duration = Duration::from_secs(15);
 /// After there was none to be had, offers go without one for so long.
 const SILENCE: Duration = Duration::from_secs(5);
+/// Blockhashes that were offered and are remembered: a new one is asked for at most every half second, and none is of use for
+/// longer than two minutes.
+const REMEMBERED: usize = 256;
 /// Numbers of memos that a start leaves to each millisecond before it, so that no number is given twice.
 const NUMBERS_PER_MILLISECOND: u64 = 1 << 12;
 
@@ -28,6 +32,8 @@ pub struct Offers {
     next: AtomicU64,
     fee_payer: RwLock<Option<Pubkey>>,
     blockhash: RwLock<Option<(Blockhash, Instant)>>,
+    /// Those that offers named, the latest last.
+    named: RwLock<VecDeque<Blockhash>>,
     /// When there was none to be had.
     silence: RwLock<Option<Instant>>,
 }
@@ -52,6 +58,7 @@ impl Offers {
             next: AtomicU64::new(now.millis().saturating_mul(NUMBERS_PER_MILLISECOND)),
             fee_payer: RwLock::new(fee_payer),
             blockhash: RwLock::default(),
+            named: RwLock::default(),
             silence: RwLock::default(),
         }
     }
@@ -68,6 +75,20 @@ impl Offers {
 
     pub fn note_blockhash(&self, blockhash: Blockhash) {
         *self.blockhash.write().unwrap_or_else(PoisonError::into_inner) = Some((blockhash, Instant::now()));
+        let mut named = self.named.write().unwrap_or_else(PoisonError::into_inner);
+        if named.iter().all(|known| known.hash != blockhash.hash) {
+            named.push_back(blockhash);
+            if named.len() > REMEMBERED {
+                named.pop_front();
+            }
+        }
+    }
+
+    /// The last height at which a transaction may name this blockhash, if it is one that we offered. `None` says nothing about
+    /// how old it is.
+    pub fn last_valid(&self, hash: &[u8; 32]) -> Option<u64> {
+        let named = self.named.read().unwrap_or_else(PoisonError::into_inner);
+        named.iter().rev().find(|known| known.hash == *hash).map(|known| known.last_valid)
     }
 
     /// There was none to be had: for a while nobody waits for one.
@@ -122,5 +143,30 @@ impl Offers {
         }
         extra.insert("memo".into(), memo.into());
         extra
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_latest_blockhashes_that_were_offered_are_known_with_their_end() {
+        let offers = Offers::new(b"secret", None, Timestamp::from_secs(1_763_640_000));
+        let blockhash = |number: usize| {
+            let mut hash = [0; 32];
+            hash[..8].copy_from_slice(&number.to_le_bytes());
+            Blockhash { hash, last_valid: 1000 + number as u64 }
+        };
+        assert_eq!(offers.last_valid(&blockhash(0).hash), None);
+        for number in 0..=REMEMBERED {
+            // The same one again takes no second place.
+            offers.note_blockhash(blockhash(number));
+            offers.note_blockhash(blockhash(number));
+        }
+        assert_eq!(offers.last_valid(&blockhash(0).hash), None, "no more than so many are kept");
+        for number in 1..=REMEMBERED {
+            assert_eq!(offers.last_valid(&blockhash(number).hash), Some(1000 + number as u64));
+        }
     }
 }

@@ -8,10 +8,12 @@ use crate::chain::Refused;
 /// How many instructions a payment has: limit and price of computation and the transfer, and up to four more: guards that
 /// wallets add, and a memo.
 const INSTRUCTIONS: std::ops::RangeInclusive<usize> = 3..=7;
+/// Where the transfer stands among them.
+const TRANSFER: usize = 2;
 /// The most that one transfer may be allowed to compute. It takes less than 7,000, guards of wallets some thousands each.
 const MOST_UNITS: u32 = 200_000;
-/// The most that we pay for one transaction.
-const MOST_LAMPORTS: u128 = 20_000;
+/// The most that we pay for one transaction, in lamports.
+pub const MOST_LAMPORTS: u64 = 20_000;
 /// What the chain takes for each signature.
 const LAMPORTS_PER_SIGNATURE: u128 = 5_000;
 const MICRO_LAMPORTS: u128 = 1_000_000;
@@ -22,6 +24,9 @@ const MEMO_BYTES: usize = 256;
 const SET_COMPUTE_UNIT_LIMIT: u8 = 2;
 const SET_COMPUTE_UNIT_PRICE: u8 = 3;
 const TRANSFER_CHECKED: u8 = 12;
+/// Guards (Lighthouse 2.0): what looks at accounts. The two before them write memory that somebody has to pay for; those behind
+/// them look at the clock, and at trees that anybody changes.
+const GUARDS: std::ops::RangeInclusive<u8> = 2..=14;
 
 /// The one transfer of a payment, and the text beside it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,8 +70,8 @@ impl Order {
             return Err(invalid(reason::INSTRUCTIONS, say));
         }
         let (units, unit_price) = computation(message, instructions)?;
-        let ([source, mint, destination, authority], amount, decimals) = transfer(message, &instructions[2])?;
-        let memo = rest(message, &instructions[3..])?;
+        let ([source, mint, destination, authority], amount, decimals) = transfer(message, &instructions[TRANSFER])?;
+        let memo = rest(message, &instructions[TRANSFER + 1..])?;
         if instructions.iter().any(|instruction| instruction.accounts.contains(&0)) {
             let say = "the fee payer is given to an instruction, which could take what it has; it may only pay the fee";
             return Err(invalid(reason::FEE_PAYER_USED, say));
@@ -87,12 +92,35 @@ impl Order {
         }
         let signatures = LAMPORTS_PER_SIGNATURE * u128::from(message.header().required_signatures);
         let lamports = signatures + (u128::from(units) * u128::from(price)).div_ceil(MICRO_LAMPORTS);
-        if lamports > MOST_LAMPORTS {
+        if lamports > MOST_LAMPORTS.into() {
             let say = format!(
                 "the transaction costs {lamports} lamports at {price} micro-lamports per unit, and at most {MOST_LAMPORTS} are \
                  paid for; offer less"
             );
             return Err(invalid(reason::COMPUTE_PRICE_TOO_HIGH, say));
+        }
+        Ok(())
+    }
+
+    /// Whether every guard looks at what is the payer's alone, its wallet and its token account, as those of wallets do. One that
+    /// looks at the clock, or at what others change, is good in a simulation and fails in its block as its maker likes, and we
+    /// have paid for that. Apart from reading for the same reason as [`Order::check_fee`].
+    ///
+    /// # Errors
+    /// [`Refused::Invalid`].
+    pub fn check_guards(&self, message: &Message) -> Result<(), Refused> {
+        let is_the_payers =
+            |position: &u8| message.key(*position).is_some_and(|key| [self.authority, self.source].contains(&key));
+        for (instruction, unknown) in message.instructions().iter().skip(TRANSFER + 1).zip(reason::UNKNOWN) {
+            if message.key(instruction.program) != Some(Pubkey::LIGHTHOUSE) {
+                continue;
+            }
+            let known = instruction.data.first().is_some_and(|kind| GUARDS.contains(kind));
+            if !known || instruction.accounts.is_empty() || !instruction.accounts.iter().all(is_the_payers) {
+                let say =
+                    "a guard of the transaction looks at something else than the payer's wallet and token account; leave it out";
+                return Err(invalid(unknown, say));
+            }
         }
         Ok(())
     }

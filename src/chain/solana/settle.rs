@@ -13,7 +13,7 @@ use super::node::{Level, Node};
 use super::reason;
 use super::status::{Look, Status, name};
 use super::token::Token;
-use super::trial::{self, Passed, Trouble};
+use super::trial::{self, End, Passed, Trouble};
 use super::verified::Verified;
 use crate::chain::client::JsonClient;
 use crate::chain::handle::{Closed, Entry};
@@ -159,7 +159,7 @@ impl Settler {
     }
 
     pub async fn simulate(&self, payment: &Verified) -> Result<(), Refused> {
-        let refused = match self.attempt(payment).await {
+        let refused = match self.attempt(payment, trial::ENOUGH).await {
             Ok(_) => return Ok(()),
             Err(refused) => refused,
         };
@@ -170,9 +170,11 @@ impl Settler {
         Err(refused)
     }
 
-    /// Tries the payment, on each node until one knows enough. Trouble of our own closes the network.
-    async fn attempt(&self, payment: &Verified) -> Result<Passed, Refused> {
-        let tried = self.node.any(|| trial::attempt(&self.node, &self.token, self.fee_payer(), payment)).await;
+    /// Tries the payment, which must have this many blocks left, on each node until one knows enough. Trouble of our own closes
+    /// the network.
+    async fn attempt(&self, payment: &Verified, needed: u64) -> Result<Passed, Refused> {
+        let end = End { last_valid: self.entry.last_valid(&payment.recent_blockhash()), needed };
+        let tried = self.node.any(|| trial::attempt(&self.node, &self.token, self.fee_payer(), payment, end)).await;
         tried.map_err(|trouble| match trouble {
             Trouble::Refused(refused) => refused,
             Trouble::Ours(why) => {
@@ -258,11 +260,15 @@ impl Settler {
         let mut pause = FIRST_PAUSE;
         // What its buyer was told, while nothing is proven yet.
         let mut told = None;
+        let mut counted = false;
         loop {
             let step = match cosigned {
                 Some(ours) => self.follow(payment, ours, &mut progress).await,
                 None => self.begin(payment, cosigned, &mut progress).await,
             };
+            if is_waste(&step) && !std::mem::replace(&mut counted, true) {
+                self.journal.wasted(payment.id());
+            }
             match step {
                 Ok(Some(Ended::Proven(Settlement::Failed { .. }))) if told.is_some() => {
                     return Ok(told.unwrap_or_else(evidence::expired));
@@ -304,7 +310,7 @@ impl Settler {
             let message = format!("the fee payer is {}, who does not settle here any more", payment.fee_payer());
             return Ok(Some(failed(reason::FEE_PAYER, message)));
         }
-        let passed = match self.attempt(payment).await {
+        let passed = match self.attempt(payment, trial::LEAST).await {
             Ok(passed) => passed,
             Err(Refused::Unavailable(why) | Refused::ClockSkew(why)) => return Err(Halt::Trouble(why)),
             Err(Refused::Malformed(message)) => return Ok(Some(failed(common::INVALID_PAYLOAD, message))),
@@ -469,6 +475,12 @@ const REMEMBERS_NOTHING: &str = "this payment is so old that its node may have f
 
 fn failed(reason: &'static str, message: String) -> Ended {
     Ended::Proven(Settlement::Failed { reason, message })
+}
+
+/// Whether our transaction is in a block and failed there: we have paid for it.
+fn is_waste(step: &Result<Option<Ended>, Halt>) -> bool {
+    let Ok(Some(Ended::Proven(outcome) | Ended::SoFar(outcome))) = step else { return false };
+    matches!(outcome, Settlement::Failed { reason: reason::TRANSACTION, .. })
 }
 
 /// Nobody waits and nothing is signed: look seldom, and at once when somebody asks again.

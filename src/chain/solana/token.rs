@@ -14,6 +14,11 @@ const TABLE: [(&str, &str); 3] = [
     ("solana:4uhcVJyU9pJkvQyS88uRDiswHXSCkY3z", DEVNET_MINT),
 ];
 
+/// The mint of USDC on a network given in CAIP-2, if we know it.
+pub fn usdc(network: &str) -> Option<&'static str> {
+    TABLE.iter().find(|row| row.0 == network).map(|row| row.1)
+}
+
 /// What is sold for on one configured network.
 #[derive(Clone, Debug)]
 pub struct Token {
@@ -36,8 +41,7 @@ impl Token {
     /// For what the operator must change, by its key.
     pub fn resolve(network: &config::Network) -> Result<Token, ChainError> {
         let bad = |field: &str, why: String| ChainError::Config { network: network.id.clone(), field: field.to_owned(), why };
-        let built_in = TABLE.iter().find(|row| row.0 == network.id).map(|row| row.1);
-        let mint = network.asset.as_deref().or(built_in);
+        let mint = network.asset.as_deref().or(usdc(&network.id));
         let mint = mint.ok_or_else(|| bad("asset", "this network is not built in; write the token's mint".into()))?;
         let mint: Pubkey = mint.parse().map_err(|why| bad("asset", format!("{mint:?} is no mint: {why}")))?;
         for (field, written) in [("asset_name", &network.asset_name), ("asset_version", &network.asset_version)] {

@@ -16,6 +16,12 @@ use crate::money::Micros;
 /// The token program's own error for an account that holds too little (`TokenError::InsufficientFunds`).
 const TOO_LITTLE: u64 = 1;
 
+/// So many blocks a payment's blockhash must have left when it is presented, about a quarter of a minute: else it may end while
+/// its upstream already works.
+pub const ENOUGH: u64 = 40;
+/// And so many when it is signed.
+pub const LEAST: u64 = 20;
+
 /// What is known of a payment that would succeed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Passed {
@@ -36,6 +42,15 @@ pub enum Trouble {
 
 fn unavailable(error: RpcError) -> Trouble {
     Trouble::Refused(Refused::Unavailable(error.to_string()))
+}
+
+/// By when a payment's transaction must be in a block.
+#[derive(Clone, Copy, Debug)]
+pub struct End {
+    /// The last height for its blockhash, where it is one that we offered.
+    pub last_valid: Option<u64>,
+    /// How many blocks there must be until then.
+    pub needed: u64,
 }
 
 /// What a node said of a payment.
@@ -68,12 +83,12 @@ async fn ask(node: &Node, fee_payer: Pubkey, payment: &Verified) -> Asked<Answer
 }
 
 /// Runs the transaction as it would be sent, but for our signature, and looks at the accounts that it needs. One round trip.
-pub async fn attempt(node: &Node, token: &Token, fee_payer: Pubkey, payment: &Verified) -> Result<Passed, Trouble> {
+pub async fn attempt(node: &Node, token: &Token, fee_payer: Pubkey, payment: &Verified, end: End) -> Result<Passed, Trouble> {
     let asking = node.asking();
     let answers = node.heed(asking, ask(node, fee_payer, payment).await).map_err(unavailable)?;
     let Answers { trial, accounts: [ours, destination, source], alive, height } = answers;
     // A machine that is behind must not make us believe that the payment is over before it is.
-    let height = node.note_height(height);
+    let highest = node.note_height(height);
     check::funded(fee_payer, ours.as_ref()).map_err(Trouble::Ours)?;
     check::receives(token, destination.as_ref()).map_err(Trouble::Ours)?;
     let balance = source.as_ref().map(|account| held(account, payment.mint()));
@@ -89,8 +104,9 @@ pub async fn attempt(node: &Node, token: &Token, fee_payer: Pubkey, payment: &Ve
         }
         error => return Err(Trouble::Refused(diagnose(error, balance.flatten(), payment.amount()))),
     }
+    in_time(end, height).map_err(Trouble::Refused)?;
     let balance = balance.flatten().unwrap_or(0);
-    Ok(Passed { balance, slot: trial.slot, last_height: height.saturating_add(BLOCKHASH_LIFE + SLACK) })
+    Ok(Passed { balance, slot: trial.slot, last_height: highest.saturating_add(BLOCKHASH_LIFE + SLACK) })
 }
 
 /// Whether it is the fee payer that a transaction fails for, whose account is the first.
@@ -105,6 +121,17 @@ fn unknown_blockhash(alive: bool) -> Refused {
     }
     let message = "the blockhash that the transaction names is too old, or not of this chain; sign a new one for a new offer";
     Refused::Invalid { reason: reason::EXPIRED, message: message.into() }
+}
+
+/// Whether there are blocks enough left at this height.
+fn in_time(end: End, height: u64) -> Result<(), Refused> {
+    let Some(left) = end.last_valid.map(|last| last.saturating_sub(height)).filter(|left| *left < end.needed) else {
+        return Ok(());
+    };
+    let message = format!(
+        "the blockhash that the transaction names is good for {left} more blocks, too few to settle it; sign a new one for a new offer"
+    );
+    Err(Refused::Invalid { reason: reason::EXPIRED, message })
 }
 
 /// The token units in an account of the token program for this mint.
@@ -174,6 +201,18 @@ mod tests {
         assert!(say(poor.clone(), None).1.contains("no account for this token"));
         assert!(say(poor, Some(250_000)).1.contains("would refuse"), "a guard of the wallet may say the same number");
         assert_eq!(say(json!("AlreadyProcessed"), Some(7)).0, reason::DUPLICATE);
+    }
+
+    #[test]
+    fn a_blockhash_that_is_about_to_end_is_refused_as_one_that_has() {
+        let refused = |last_valid, height| match in_time(End { last_valid, needed: ENOUGH }, height) {
+            Ok(()) => false,
+            Err(Refused::Invalid { reason: reason::EXPIRED, .. }) => true,
+            Err(other) => panic!("{other:?}"),
+        };
+        let last = Some(1150);
+        assert_eq!([1000, 1110, 1111, 1150, 9000].map(|height| refused(last, height)), [false, false, true, true, true]);
+        assert!(!refused(None, 9000), "of one that was not offered here the chain itself tells");
     }
 
     #[test]

@@ -51,6 +51,7 @@ pub fn verify(payment: &Payment, wanted: &Requirements, amounts: Amounts, now: T
     signers(&transaction, wanted)?;
     let order = Order::read(&transaction.message)?;
     order.check_fee(&transaction.message)?;
+    order.check_guards(&transaction.message)?;
     ends(&order, &transaction, mint, pay_to)?;
     within(&order, &amounts)?;
     if let Some(accepted) = &payment.accepted {

@@ -142,16 +142,44 @@ fn an_honest_payment_is_taken_for_what_it_is() {
     let lighthouse = |count: usize| {
         changed(|parts| {
             let guard = parts.program(Pubkey::LIGHTHOUSE);
-            (0..count).for_each(|_| parts.add(guard, &[PAYER], &[1, 2, 3]));
+            (0..count).for_each(|_| parts.add(guard, &[PAYER], &[5, 2, 3]));
         })
     };
     assert_eq!([lighthouse(1), lighthouse(3), lighthouse(4)], ["", "", reason::INSTRUCTIONS], "wallets guard what they sign");
     let guards_first = changed(|parts| {
         let guard = parts.program(Pubkey::LIGHTHOUSE);
-        parts.add(guard, &[PAYER], &[]);
+        parts.add(guard, &[2], &[9]);
         parts.instructions.swap(MEMO_AT, MEMO_AT + 1);
     });
     assert_eq!(guards_first, "");
+}
+
+#[test]
+fn a_guard_looks_at_what_is_the_payers_alone() {
+    let guard = |accounts: &[u8], data: &[u8]| {
+        changed(|parts| {
+            let program = parts.program(Pubkey::LIGHTHOUSE);
+            parts.add(program, accounts, data);
+        })
+    };
+    for kind in 2..=14 {
+        assert_eq!([guard(&[PAYER], &[kind, 0]), guard(&[PAYER, 2], &[kind])], [""; 2], "{kind}");
+        assert_eq!(guard(&[], &[kind, 0]), reason::UNKNOWN[1], "a guard of nothing: {kind}");
+        // Our own token account and the mint change with what others do.
+        for others in [3, 5, 6] {
+            assert_eq!(guard(&[PAYER, others], &[kind, 0]), reason::UNKNOWN[1], "{kind} {others}");
+        }
+    }
+    assert_eq!(guard(&[PAYER], &[]), reason::UNKNOWN[1], "a guard without words");
+    for kind in [0, 1, 15, 16, 17, 18, 255] {
+        assert_eq!(guard(&[PAYER], &[kind, 0]), reason::UNKNOWN[1], "{kind}");
+    }
+    let clock = changed(|parts| {
+        let program = parts.program(Pubkey::LIGHTHOUSE);
+        let clock = parts.program("SysvarC1ock11111111111111111111111111111111".parse().unwrap());
+        parts.add(program, &[clock], &[2, 0]);
+    });
+    assert_eq!(clock, reason::UNKNOWN[1], "the clock as an account like any other");
 }
 
 #[test]
