@@ -74,7 +74,8 @@ impl Trust {
             tracing::warn!(
                 failed = waste.latest.len(),
                 seconds = left.as_secs(),
-                "so many transfers failed in their blocks within a day, each at our expense, that only wallets with a balance are                  settled for until then (failed_settlements_per_day)"
+                "so many transfers failed in their blocks within a day, each at our expense, that only wallets with a balance are \
+                 settled for until then (failed_settlements_per_day)"
             );
         }
     }
