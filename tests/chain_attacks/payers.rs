@@ -1,14 +1,18 @@
 //! Wallets that promise the same money many times: they cost us no gas, and wallets that have the money wait for nobody.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use farebox::chain::{Settlement, VerifiedPayment, reason};
 use farebox_rig::anvil::{BUYER, POOR_BUYER};
 use serde_json::json;
 
 use super::shop::{self, PRICE, Shop, confirmed, wait};
+
+/// Seconds until the end of a payment that fails.
+const LASTS: u64 = 50;
+/// By how much a pause may be shorter, so that those who pause look together.
+const NOTICED: Duration = Duration::from_millis(200);
 
 /// Payments of a wallet that owns what `calls` of them cost.
 fn payments(shop: &Shop, count: usize, calls: u64) -> Vec<VerifiedPayment> {
@@ -64,25 +68,36 @@ fn a_wallet_that_can_just_pay_is_not_refused_while_its_transfers_get_into_blocks
 
 #[test]
 fn a_payment_that_failed_is_looked_at_ever_more_seldom_until_its_end() {
-    let looks = Arc::new(AtomicU64::new(0));
-    let count = looks.clone();
+    let looks = Arc::new(Mutex::new(Vec::new()));
+    let seen = looks.clone();
     let shop = shop::open_behind(move |call, ask| {
-        count.fetch_add(u64::from(call["method"] == "eth_getTransactionReceipt"), SeqCst);
+        if call["method"] == "eth_getTransactionReceipt" {
+            seen.lock().unwrap().push(Instant::now());
+        }
         ask(call)
     });
     shop.node.pay(BUYER, POOR_BUYER, PRICE);
-    let payment = shop::pay_as(POOR_BUYER, &shop.offer(50), shop::fresh_nonce());
+    let payment = shop::pay_as(POOR_BUYER, &shop.offer(LASTS), shop::fresh_nonce());
     shop.node.set_automine(false);
     let outcome = shop.chains.settle(payment);
     shop::eventually("ours waits for a block", || shop.node.pending_transactions() == 1);
     shop.node.pay(POOR_BUYER, BUYER, PRICE);
     shop.node.rpc("evm_setIntervalMining", json!([1]));
     assert_eq!(shop::failed(wait(outcome)), reason::BALANCE);
-    let before = looks.load(SeqCst);
-    std::thread::sleep(Duration::from_secs(32));
-    let later = looks.load(SeqCst) - before;
-    assert!((1..=3).contains(&later), "{later} looks");
+    let told = Instant::now();
     assert!(shop.journal.books().settled.is_empty(), "anybody may still submit it");
-    shop::eventually("its end is noticed", || shop.journal.books().settled.len() == 1);
+    let end = told + Duration::from_secs(LASTS) * 2;
+    while shop.journal.books().settled.is_empty() {
+        assert!(Instant::now() < end, "its end is noticed");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let looks: Vec<_> = looks.lock().unwrap().iter().copied().filter(|look| *look > told).collect();
+    // A look may ask twice; the next one is seconds away. What is left of the payment's time may cut a pause short, but
+    // nothing makes one before that shorter: the machine can only be late.
+    let pauses = looks.iter().scan(told, |last, look| Some(look.duration_since(std::mem::replace(last, *look))));
+    let pauses: Vec<_> = pauses.filter(|pause| *pause > Duration::from_secs(1)).collect();
+    let least = [5, 10, 20, 40].map(Duration::from_secs);
+    let before_the_end = pauses.iter().zip(least).take_while(|(pause, least)| **pause + NOTICED >= *least).count();
+    assert!(before_the_end >= 1 && pauses.len() <= before_the_end + 2, "{pauses:?}");
     assert_eq!((shop.received(), shop.sent()), (0, 1));
 }

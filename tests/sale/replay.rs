@@ -24,6 +24,7 @@ fn a_used_payment_is_refused_after_a_restart_on_the_other_route_and_in_every_enc
     assert_eq!(shop.buy(CHAT, &body, &payment).status, 200);
     for restarted in [false, true] {
         if restarted {
+            shop.server.wait_posted(BUYER.address);
             shop.server.restart();
         }
         for route in [CHAT, MESSAGES, "/api/v1/chat/completions"] {

@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use farebox_rig::buyer::send_at_once;
 use farebox_rig::http::Request;
-use farebox_rig::solana::SETTLER;
+use farebox_rig::solana::{BUYER, SETTLER};
 use serde_json::Value;
 
 use crate::shop::{CHARGE, CHAT, MESSAGES, Payment, Shop, USAGE, body};
@@ -76,6 +76,7 @@ fn a_used_payment_is_known_after_a_restart_on_other_routes_and_however_it_is_wri
     ];
     for restarted in [false, true] {
         if restarted {
+            shop.server.wait_posted(BUYER.address);
             shop.server.restart();
         }
         for route in [CHAT, MESSAGES, "/api/v1/chat/completions"] {

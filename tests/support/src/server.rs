@@ -123,6 +123,13 @@ impl Server {
         answer.unwrap_or_else(|error| panic!("no answer ({error}); the server printed:\n{}", self.output()))
     }
 
+    /// Waits until a call of a wallet is over on disk. A `kill -9` in the moments before takes its charge back, in the buyer's
+    /// favour.
+    pub fn wait_posted(&self, address: &str) {
+        let posted = || run(self.command(&["account", address]), "").1.contains("\"request_id\": \"req_");
+        eventually("a call is in the statement", posted);
+    }
+
     /// `kill -9`.
     pub fn kill(&mut self) {
         self.process.kill();
