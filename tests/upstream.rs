@@ -89,7 +89,7 @@ fn upstreams(urls: &[&str]) -> (Upstreams, Vec<Serving>) {
 
 fn prompt(dialect: Dialect, stream: bool, text: &str) -> String {
     let mut body = json!({"model": "m", "stream": stream, "messages": [{"role": "user", "content": text}]});
-    if dialect == Dialect::Anthropic {
+    if dialect == Dialect::Messages {
         body["max_tokens"] = 100.into();
     }
     body.to_string()
@@ -165,7 +165,7 @@ struct Read {
     broken: Option<Broken>,
 }
 
-const BOTH: [Dialect; 2] = [Dialect::OpenAi, Dialect::Anthropic];
+const BOTH: [Dialect; 2] = [Dialect::Chat, Dialect::Messages];
 
 fn header<'a>(request: &'a Value, name: &str) -> Option<&'a str> {
     let headers = request["headers"].as_array()?;
@@ -183,7 +183,7 @@ async fn an_answer_comes_whole_and_with_its_usage() {
             let read = sent.read(answer).await;
             assert!(read.complete && read.output && read.broken.is_none(), "{dialect:?} {stream} {behaviour}");
             let usage = read.metered.usage;
-            let input = if dialect == Dialect::OpenAi { 400 } else { 500 };
+            let input = if dialect == Dialect::Chat { 400 } else { 500 };
             assert_eq!((usage.input, usage.output, usage.cache_read), (input, 20, 100), "{dialect:?} {stream} {behaviour}");
             assert!(!read.metered.estimated && read.text.contains("w19") && !read.text.contains('\r'));
         }
@@ -216,14 +216,14 @@ async fn the_operators_key_goes_up_and_the_callers_secrets_do_not() {
         assert_eq!((&request["path"], &request["query"]), (&json!(dialect.path()), &json!("beta=true")));
         assert_eq!(request["body"]["model"], "up0/m");
         match dialect {
-            Dialect::OpenAi => assert_eq!(header(request, "authorization"), Some(&*format!("Bearer {KEY}"))),
-            Dialect::Anthropic => {
+            Dialect::Chat | Dialect::Responses => assert_eq!(header(request, "authorization"), Some(&*format!("Bearer {KEY}"))),
+            Dialect::Messages => {
                 assert_eq!((header(request, "x-api-key"), header(request, "authorization")), (Some(KEY), None));
                 assert_eq!(header(request, "anthropic-version"), Some("2023-06-01"));
             }
         }
     }
-    let mut sent = call(Dialect::Anthropic, false, "hi");
+    let mut sent = call(Dialect::Messages, false, "hi");
     sent.headers = vec![("anthropic-version".into(), "2026-10-21".into())];
     sent.to(&[&fake.url()]).await.unwrap();
     assert_eq!(header(fake.calls().last().unwrap(), "anthropic-version"), Some("2026-10-21"), "the caller's, not ours");
@@ -242,7 +242,7 @@ async fn a_cut_stream_is_never_taken_for_a_whole_one() {
             assert!(read.metered.estimated);
         }
     }
-    let sent = call(Dialect::OpenAi, true, "<<fake words=5 nodone=1>>");
+    let sent = call(Dialect::Chat, true, "<<fake words=5 nodone=1>>");
     let answer = sent.to(&[&fake.url()]).await.unwrap();
     assert!(!sent.read(answer).await.complete, "no [DONE], no complete answer");
 }
@@ -250,7 +250,7 @@ async fn a_cut_stream_is_never_taken_for_a_whole_one() {
 #[actix_web::test]
 async fn a_cut_body_is_never_taken_for_a_whole_one() {
     let fake = FakeUpstream::start();
-    let sent = call(Dialect::OpenAi, false, "<<fake words=50 cut=200>>");
+    let sent = call(Dialect::Chat, false, "<<fake words=50 cut=200>>");
     let answer = sent.to(&[&fake.url()]).await.unwrap();
     let expected = answer.content_length.unwrap();
     let read = sent.read(answer).await;
@@ -261,14 +261,14 @@ async fn a_cut_body_is_never_taken_for_a_whole_one() {
 #[actix_web::test]
 async fn dropping_the_answer_closes_the_upstreams_connection() {
     let fake = FakeUpstream::start();
-    let sent = call(Dialect::OpenAi, true, "<<fake words=50 hang=10>>");
+    let sent = call(Dialect::Chat, true, "<<fake words=50 hang=10>>");
     let mut answer = sent.to(&[&fake.url()]).await.unwrap();
     assert!(answer.body.next().await.unwrap().is_ok());
     drop(answer);
     assert_eq!(outcome(&fake).await, "client_gone");
 
     // Also while the upstream still thinks.
-    let sent = call(Dialect::OpenAi, true, "<<fake ttfb=60000>>");
+    let sent = call(Dialect::Chat, true, "<<fake ttfb=60000>>");
     let abandoned = tokio::time::timeout(Duration::from_millis(200), sent.to(&[&fake.url()])).await;
     assert!(abandoned.is_err());
     assert_eq!(outcome(&fake).await, "client_gone");
@@ -295,14 +295,14 @@ async fn what_an_upstream_refuses_is_told_apart() {
         ("status=524", Code::UpstreamError, 1),
         ("status=302 shape=text", Code::UpstreamError, 1),
     ] {
-        for (dialect, stream) in [(Dialect::OpenAi, true), (Dialect::Anthropic, false)] {
+        for (dialect, stream) in [(Dialect::Chat, true), (Dialect::Messages, false)] {
             let before = fake.calls().len();
             let error = call(dialect, stream, &format!("<<fake {behaviour}>>")).refused_by(&[&fake.url()]).await;
             assert_eq!(error.code, code, "{behaviour}");
             assert_eq!(fake.calls().len() - before, tries, "{behaviour}");
         }
     }
-    let error = call(Dialect::OpenAi, false, "<<fake status=429 retry_after=7>>").refused_by(&[&fake.url()]).await;
+    let error = call(Dialect::Chat, false, "<<fake status=429 retry_after=7>>").refused_by(&[&fake.url()]).await;
     assert_eq!(error.retry_after, Some(7));
 }
 
@@ -311,14 +311,14 @@ async fn the_operators_key_is_in_no_answer() {
     let fake = FakeUpstream::start();
     for status in [400, 401, 403, 404, 413, 429, 500] {
         let behaviour = format!("<<fake status={status} emsg=bad+key+{KEY}+or+sk-upst*****5d2f+at+{}+sorry>>", fake.url());
-        let error = call(Dialect::OpenAi, false, &behaviour).refused_by(&[&fake.url()]).await;
+        let error = call(Dialect::Chat, false, &behaviour).refused_by(&[&fake.url()]).await;
         let said = format!("{error:?}");
         assert!(!said.contains("sk-") && !said.contains(fake.url().trim_start_matches("http://")), "{status}: {said}");
         if status == 400 {
             assert!(error.message.contains("sorry"), "the rest of the reason is kept: {}", error.message);
         }
     }
-    let sent = call(Dialect::OpenAi, true, &format!("<<fake words=9 errev=3 emsg={KEY}>>"));
+    let sent = call(Dialect::Chat, true, &format!("<<fake words=9 errev=3 emsg={KEY}>>"));
     let answer = sent.to(&[&fake.url()]).await.unwrap();
     let read = sent.read(answer).await;
     assert!(!read.text.contains("sk-") && !read.complete);
@@ -327,7 +327,7 @@ async fn the_operators_key_is_in_no_answer() {
 #[actix_web::test]
 async fn a_failing_upstream_is_tried_twice_and_then_the_next_one() {
     let (first, second) = (FakeUpstream::start(), FakeUpstream::start());
-    let sent = call(Dialect::OpenAi, false, "hi");
+    let sent = call(Dialect::Chat, false, "hi");
 
     first.script(&[json!({"status": 500})]);
     let answer = sent.to(&[&first.url(), &second.url()]).await.unwrap();
@@ -372,7 +372,7 @@ async fn a_request_is_sent_again_only_if_nothing_of_an_answer_has_come() {
                 }
                 _ = stream.write_all(said.as_bytes());
             });
-            let answered = call(Dialect::OpenAi, false, &prompt).to(&[&url]).await;
+            let answered = call(Dialect::Chat, false, &prompt).to(&[&url]).await;
             let named = format!("{said:?}, {} bytes, reset: {is_reset}", prompt.len());
             assert_eq!(count.load(Ordering::SeqCst), tries, "{named}");
             assert_eq!(answered.is_ok(), said == HEAD, "{named}");
@@ -384,7 +384,7 @@ async fn a_request_is_sent_again_only_if_nothing_of_an_answer_has_come() {
 async fn an_upstream_that_is_down_is_passed_over() {
     let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let fake = FakeUpstream::start();
-    let sent = call(Dialect::Anthropic, true, "hi");
+    let sent = call(Dialect::Messages, true, "hi");
     let answer = sent.to(&[&format!("http://{closed}"), &fake.url()]).await.unwrap();
     assert_eq!(answer.upstream, "up1");
     assert!(sent.read(answer).await.complete);
@@ -394,7 +394,7 @@ async fn an_upstream_that_is_down_is_passed_over() {
 #[actix_web::test]
 async fn nothing_outlasts_the_deadline() {
     let fake = FakeUpstream::start();
-    let mut sent = call(Dialect::OpenAi, true, "<<fake ttfb=60000>>");
+    let mut sent = call(Dialect::Chat, true, "<<fake ttfb=60000>>");
     sent.within = Duration::from_millis(300);
     let begun = Instant::now();
     assert_eq!(sent.refused_by(&[&fake.url(), &fake.url()]).await.code, Code::UpstreamTimeout);
@@ -402,7 +402,7 @@ async fn nothing_outlasts_the_deadline() {
     assert_eq!(fake.calls().len(), 1, "there is no time for another upstream");
     assert_eq!(outcome(&fake).await, "client_gone");
 
-    let mut sent = call(Dialect::OpenAi, true, "<<fake words=50 hang=5>>");
+    let mut sent = call(Dialect::Chat, true, "<<fake words=50 hang=5>>");
     sent.within = Duration::from_millis(500);
     let answer = sent.to(&[&fake.url()]).await.unwrap();
     let read = sent.read(answer).await;
@@ -426,7 +426,7 @@ async fn what_is_not_the_answer_that_was_asked_for_is_not_passed_on() {
             read_request(&mut stream);
             _ = stream.write_all(format!("{head}\r\n\r\n{{}}").as_bytes());
         });
-        let error = call(Dialect::OpenAi, stream, "hi").refused_by(&[&url]).await;
+        let error = call(Dialect::Chat, stream, "hi").refused_by(&[&url]).await;
         assert!(matches!(error.code, Code::UpstreamError), "{head}: {error:?}");
     }
     let (url, _) = raw(|mut stream, _| {
@@ -434,13 +434,13 @@ async fn what_is_not_the_answer_that_was_asked_for_is_not_passed_on() {
         let huge = "x".repeat(1 << 20);
         _ = stream.write_all(format!("HTTP/1.1 200 OK\r\nx-huge: {huge}\r\n\r\n").as_bytes());
     });
-    assert_eq!(call(Dialect::OpenAi, false, "hi").refused_by(&[&url]).await.code, Code::UpstreamError);
+    assert_eq!(call(Dialect::Chat, false, "hi").refused_by(&[&url]).await.code, Code::UpstreamError);
 }
 
 #[actix_web::test]
 async fn a_large_request_arrives_whole() {
     let fake = FakeUpstream::start();
-    let sent = call(Dialect::OpenAi, false, &format!("{} ECHO:end", "é words ".repeat(300_000)));
+    let sent = call(Dialect::Chat, false, &format!("{} ECHO:end", "é words ".repeat(300_000)));
     let answer = sent.to(&[&fake.url()]).await.unwrap();
     let read = sent.read(answer).await;
     assert!(read.complete && read.text.contains("\"content\":\"end\""));
@@ -449,16 +449,20 @@ async fn a_large_request_arrives_whole() {
 /// A good answer in every framing: its bytes, and where the first byte is without which it is not whole.
 fn framed(dialect: Dialect, stream: bool) -> Vec<(String, usize)> {
     let (body, last) = match (dialect, stream) {
-        (Dialect::OpenAi, true) => ("data: {\"choices\":[{\"delta\":{\"content\":\"hi\"}}]}\n\ndata: [DONE]\n\n", "]\n\n"),
-        (Dialect::OpenAi, false) => ("{\"choices\":[{\"message\":{\"content\":\"hi\"}}],\"usage\":{\"prompt_tokens\":1}}", "}"),
-        (Dialect::Anthropic, true) => (
+        (Dialect::Chat, true) => ("data: {\"choices\":[{\"delta\":{\"content\":\"hi\"}}]}\n\ndata: [DONE]\n\n", "]\n\n"),
+        (Dialect::Chat, false) => ("{\"choices\":[{\"message\":{\"content\":\"hi\"}}],\"usage\":{\"prompt_tokens\":1}}", "}"),
+        (Dialect::Messages, true) => (
             "event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"delta\":{\"text\":\"hi\"}}\n\n\
              event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n",
             "}\n\n",
         ),
-        (Dialect::Anthropic, false) => {
-            ("{\"content\":[{\"type\":\"text\",\"text\":\"hi\"}],\"usage\":{\"input_tokens\":1}}", "}")
-        }
+        (Dialect::Responses, true) => (
+            "event: response.output_text.delta\ndata: {\"type\":\"response.output_text.delta\",\"delta\":\"hi\"}\n\n\
+             event: response.completed\ndata: {\"type\":\"response.completed\",\"response\":{\"output\":[]}}\n\n",
+            "}\n\n",
+        ),
+        (Dialect::Responses, false) => ("{\"output\":[],\"usage\":{\"input_tokens\":1}}", "}"),
+        (Dialect::Messages, false) => ("{\"content\":[{\"type\":\"text\",\"text\":\"hi\"}],\"usage\":{\"input_tokens\":1}}", "}"),
     };
     let kind = if stream { "text/event-stream" } else { "application/json" };
     let head = format!("HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\n");

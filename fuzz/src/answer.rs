@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use farebox::dialect::{Dialect, Event, MAX_EVENT_BYTES, Meter, Pass, Splitter};
 
-const DIALECTS: [Dialect; 2] = [Dialect::OpenAi, Dialect::Anthropic];
+const DIALECTS: [Dialect; 2] = [Dialect::Chat, Dialect::Messages];
 
 /// A streamed answer. The first byte says how it is cut.
 pub fn check_stream(data: &[u8]) {

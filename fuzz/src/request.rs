@@ -15,7 +15,7 @@ pub fn check(data: &[u8]) {
     let is_json = serde_json::from_slice::<&RawValue>(data).is_ok();
     // Fails for numbers beyond an f64 as well, which are JSON all the same.
     let value = serde_json::from_slice::<Value>(data);
-    for dialect in [Dialect::OpenAi, Dialect::Anthropic] {
+    for dialect in [Dialect::Chat, Dialect::Messages] {
         match Request::read(dialect, data) {
             Ok(request) => {
                 assert!(is_json, "what is sold is no JSON");
@@ -47,8 +47,8 @@ fn taken(request: &Request, dialect: Dialect, value: Option<&Value>, length: usi
         let forwarded: Value = serde_json::from_slice(&forwarded).expect("its numbers are those that came");
         assert_eq!(forwarded["model"], "up/\"m");
         let (limits, field) = match (dialect, field) {
-            (Dialect::Anthropic, _) | (_, LimitField::MaxTokens) => (&forwarded["max_tokens"], "max_tokens"),
-            (Dialect::OpenAi, LimitField::MaxCompletionTokens) => (&forwarded["max_completion_tokens"], "max_completion_tokens"),
+            (Dialect::Messages | Dialect::Responses, _) | (_, LimitField::MaxTokens) => (&forwarded["max_tokens"], "max_tokens"),
+            (Dialect::Chat, LimitField::MaxCompletionTokens) => (&forwarded["max_completion_tokens"], "max_completion_tokens"),
         };
         assert_eq!(limits, &Value::from(limit), "{field}");
         for (name, member) in forwarded.as_object().expect("an object is forwarded") {

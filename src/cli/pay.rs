@@ -194,7 +194,7 @@ impl Buyer<'_> {
     }
 
     fn dialect(&self) -> Dialect {
-        if self.arguments.messages { Dialect::Anthropic } else { Dialect::OpenAi }
+        if self.arguments.messages { Dialect::Messages } else { Dialect::Chat }
     }
 
     fn post(&self, path: &str) -> awc::ClientRequest {
@@ -250,8 +250,8 @@ fn print_event(dialect: Dialect, event: &Event) -> Result<bool, String> {
         return Err(format!("the answer broke off: {}", error["message"].as_str().unwrap_or("no reason given")));
     }
     let (text, last) = match dialect {
-        Dialect::OpenAi => (&data["choices"][0]["delta"]["content"], false),
-        Dialect::Anthropic => (&data["delta"]["text"], data["type"] == "message_stop"),
+        Dialect::Chat | Dialect::Responses => (&data["choices"][0]["delta"]["content"], false),
+        Dialect::Messages => (&data["delta"]["text"], data["type"] == "message_stop"),
     };
     say::piece(text.as_str().unwrap_or_default())?;
     Ok(last)

@@ -144,6 +144,8 @@ pub enum Speaks {
     Chat,
     /// Anthropic's messages.
     Messages,
+    /// OpenAI's responses.
+    Responses,
 }
 
 #[derive(Deserialize)]

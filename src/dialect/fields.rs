@@ -110,8 +110,9 @@ pub(super) enum Fate {
 
 pub(super) fn fate(dialect: Dialect, name: &str) -> Fate {
     let sold: &[&'static str] = match dialect {
-        Dialect::OpenAi => &CHAT,
-        Dialect::Anthropic => &MESSAGES,
+        Dialect::Chat => &CHAT,
+        Dialect::Messages => &MESSAGES,
+        Dialect::Responses => &[],
     };
     if let Some(name) = sold.iter().find(|known| **known == name) {
         return Fate::Forward(name);

@@ -62,15 +62,15 @@ impl Meter {
             _ if event.name() == b"error" => {
                 failed(serde_json::from_slice::<Failing<'_>>(event.data()).ok().and_then(|it| it.error))
             }
-            Dialect::OpenAi => self.chat_event(event.data()),
-            Dialect::Anthropic => self.messages_event(event.data()),
+            Dialect::Chat | Dialect::Responses => self.chat_event(event.data()),
+            Dialect::Messages => self.messages_event(event.data()),
         }
     }
 
     /// The usage chunk that the caller of a chat stream asked for, if the upstream never sent one: it belongs before
     /// `[DONE]`, and says what is charged.
     pub fn owed_usage(&self) -> Option<Bytes> {
-        if self.dialect != Dialect::OpenAi || !self.wants_usage || self.reports != Reports::default() {
+        if self.dialect != Dialect::Chat || !self.wants_usage || self.reports != Reports::default() {
             return None;
         }
         let usage = self.usage().usage;
@@ -135,10 +135,10 @@ impl Meter {
             return failed(chunk.error);
         }
         self.count(chunk.choices.text);
-        self.reports.take_raw(Dialect::OpenAi, chunk.usage);
+        self.reports.take_raw(Dialect::Chat, chunk.usage);
         if let Some(groq) = chunk.x_groq {
             let groq = serde_json::from_str::<Groq<'_>>(groq.get()).unwrap_or_default();
-            self.reports.take_raw(Dialect::OpenAi, groq.usage);
+            self.reports.take_raw(Dialect::Chat, groq.usage);
         }
         let only_usage = chunk.usage.is_some() && chunk.choices.len == 0;
         if only_usage && !self.wants_usage { Pass::Drop } else { Pass::Forward }
@@ -153,8 +153,8 @@ impl Meter {
             return failed(event.error);
         }
         match event.kind.as_deref() {
-            Some("message_start") => self.reports.take_raw(Dialect::Anthropic, event.message.and_then(|message| message.usage)),
-            Some("message_delta") => self.reports.take_raw(Dialect::Anthropic, event.usage),
+            Some("message_start") => self.reports.take_raw(Dialect::Messages, event.message.and_then(|message| message.usage)),
+            Some("message_delta") => self.reports.take_raw(Dialect::Messages, event.usage),
             Some("message_stop") => {
                 self.done = true;
                 return Pass::Done;

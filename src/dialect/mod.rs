@@ -1,4 +1,4 @@
-//! The two languages that callers and upstreams speak: what a request says, what an answer used, how an error reads.
+//! The languages that callers and upstreams speak: what a request says, what an answer used, how an error reads.
 
 mod cursor;
 mod fields;
@@ -20,17 +20,22 @@ pub use usage::Metered;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Dialect {
     /// OpenAI's chat completions.
-    OpenAi,
+    Chat,
     /// Anthropic's messages.
-    Anthropic,
+    Messages,
+    /// OpenAI's responses.
+    Responses,
 }
 
 impl Dialect {
+    pub const ALL: [Dialect; 3] = [Dialect::Chat, Dialect::Messages, Dialect::Responses];
+
     /// The route under which this dialect is sold, and under an upstream's base URL bought.
     pub const fn path(self) -> &'static str {
         match self {
-            Dialect::OpenAi => "/v1/chat/completions",
-            Dialect::Anthropic => "/v1/messages",
+            Dialect::Chat => "/v1/chat/completions",
+            Dialect::Messages => "/v1/messages",
+            Dialect::Responses => "/v1/responses",
         }
     }
 }

@@ -23,8 +23,8 @@ pub enum ErrorShape {
 impl From<Dialect> for ErrorShape {
     fn from(dialect: Dialect) -> Self {
         match dialect {
-            Dialect::OpenAi => ErrorShape::OpenAi,
-            Dialect::Anthropic => ErrorShape::Anthropic,
+            Dialect::Chat | Dialect::Responses => ErrorShape::OpenAi,
+            Dialect::Messages => ErrorShape::Anthropic,
         }
     }
 }
@@ -93,8 +93,8 @@ fn flat_code(error: &Error) -> &'static str {
 pub fn broken_stream(dialect: Dialect, error: &Error, request: RequestId) -> Bytes {
     let body = Value::Object(error_body(dialect.into(), error, request));
     match dialect {
-        Dialect::OpenAi => format!("data: {body}\n\n").into(),
-        Dialect::Anthropic => format!("event: error\ndata: {body}\n\n").into(),
+        Dialect::Chat => format!("data: {body}\n\n").into(),
+        Dialect::Messages | Dialect::Responses => format!("event: error\ndata: {body}\n\n").into(),
     }
 }
 
@@ -139,8 +139,8 @@ mod tests {
     #[test]
     fn a_broken_stream_ends_with_an_error_event_on_one_line() {
         let error = Error::new(Code::UpstreamError, "line one\nline two");
-        let chat = broken_stream(Dialect::OpenAi, &error, RequestId(7));
-        let messages = broken_stream(Dialect::Anthropic, &error, RequestId(7));
+        let chat = broken_stream(Dialect::Chat, &error, RequestId(7));
+        let messages = broken_stream(Dialect::Messages, &error, RequestId(7));
         assert!(chat.starts_with(b"data: {") && chat.ends_with(b"}\n\n"));
         assert!(messages.starts_with(b"event: error\ndata: {") && messages.ends_with(b"}\n\n"));
         assert_eq!(chat.iter().filter(|byte| **byte == b'\n').count(), 2);

@@ -181,11 +181,12 @@ impl<'a> Request<'a> {
     fn output_asked(&self) -> Result<Option<u32>, Error> {
         let limit = self.count("max_tokens")?;
         match self.dialect {
-            Dialect::Anthropic if limit.is_none() => {
+            Dialect::Messages if limit.is_none() => {
                 Err(refused("max_tokens", "max_tokens is required on this route: say how many tokens the answer may have"))
             }
-            Dialect::Anthropic => Ok(limit),
-            Dialect::OpenAi => match (limit, self.count("max_completion_tokens")?) {
+            Dialect::Messages => Ok(limit),
+            Dialect::Responses => Ok(limit),
+            Dialect::Chat => match (limit, self.count("max_completion_tokens")?) {
                 (Some(old), Some(new)) if old != new => Err(refused(
                     "max_completion_tokens",
                     format!("max_tokens is {old} and max_completion_tokens is {new}; send one of them"),
@@ -261,7 +262,7 @@ impl<'a> Request<'a> {
     pub fn forward(&self, upstream_model: &str, output_limit: u32, field: LimitField) -> Bytes {
         let length: usize = self.fields.iter().map(|(name, raw)| name.len() + raw.len() + 4).sum();
         let mut body = BytesMut::with_capacity(length + upstream_model.len() + 96);
-        let streamed_chat = self.dialect == Dialect::OpenAi && self.stream;
+        let streamed_chat = self.dialect == Dialect::Chat && self.stream;
         let mut asks_usage = false;
         for (name, raw) in &self.fields {
             if matches!(*name, "max_tokens" | "max_completion_tokens") {
@@ -278,8 +279,8 @@ impl<'a> Request<'a> {
             }
         }
         let field = match self.dialect {
-            Dialect::OpenAi => field,
-            Dialect::Anthropic => LimitField::MaxTokens,
+            Dialect::Chat => field,
+            Dialect::Messages | Dialect::Responses => LimitField::MaxTokens,
         };
         put_name(&mut body, field.name());
         put_json(&mut body, &output_limit);

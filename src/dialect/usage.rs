@@ -68,7 +68,7 @@ impl Reports {
     /// Takes a `usage` object; one that cannot be believed as a whole is ignored as a whole.
     pub fn take(&mut self, dialect: Dialect, raw: &str) {
         match dialect {
-            Dialect::OpenAi => {
+            Dialect::Chat | Dialect::Responses => {
                 let Ok(Some(usage)) = serde_json::from_str::<Option<ChatUsage>>(raw) else { return };
                 merge(&mut self.input, usage.prompt_tokens);
                 merge(&mut self.output, usage.completion_tokens);
@@ -77,7 +77,7 @@ impl Reports {
                     merge(&mut self.cache_write_5m, details.cache_write_tokens);
                 }
             }
-            Dialect::Anthropic => {
+            Dialect::Messages => {
                 let Ok(Some(usage)) = serde_json::from_str::<Option<MessagesUsage>>(raw) else { return };
                 merge(&mut self.input, usage.input_tokens);
                 // Cumulative, so that a smaller number is an older one.
@@ -104,8 +104,8 @@ impl Reports {
     /// answer that broke off is the larger of both, since a report may be older than the last text.
     pub fn settle(&self, dialect: Dialect, complete: bool, input_estimate: u64, output_estimate: u64) -> Metered {
         let (usage, input_reported) = match dialect {
-            Dialect::OpenAi => self.openai(),
-            Dialect::Anthropic => self.anthropic(),
+            Dialect::Chat | Dialect::Responses => self.openai(),
+            Dialect::Messages => self.anthropic(),
         };
         let mut usage = usage;
         if !input_reported {
@@ -160,7 +160,7 @@ mod tests {
     fn openai_prompt_tokens_are_counted_once_although_they_include_the_cached() {
         let report = r#"{"prompt_tokens":1000,"completion_tokens":7,"total_tokens":1007,
             "prompt_tokens_details":{"cached_tokens":600,"cache_write_tokens":300,"audio_tokens":0}}"#;
-        let metered = settled(Dialect::OpenAi, &[report]);
+        let metered = settled(Dialect::Chat, &[report]);
         assert_eq!(metered, Metered { usage: usage(100, 7, 600, 300, 0), estimated: false });
     }
 
@@ -168,7 +168,7 @@ mod tests {
     fn more_cached_than_prompt_tokens_is_never_charged_as_more_than_the_prompt() {
         let report =
             r#"{"prompt_tokens":10,"completion_tokens":7,"prompt_tokens_details":{"cached_tokens":18446744073709551615}}"#;
-        assert_eq!(settled(Dialect::OpenAi, &[report]).usage, usage(0, 7, 10, 0, 0));
+        assert_eq!(settled(Dialect::Chat, &[report]).usage, usage(0, 7, 10, 0, 0));
     }
 
     #[test]
@@ -176,20 +176,20 @@ mod tests {
         let start = r#"{"input_tokens":3,"cache_read_input_tokens":50,"cache_creation_input_tokens":30,
             "cache_creation":{"ephemeral_5m_input_tokens":10,"ephemeral_1h_input_tokens":20},"output_tokens":1}"#;
         let end = r#"{"input_tokens":0,"cache_creation_input_tokens":0,"cache_read_input_tokens":0,"output_tokens":9}"#;
-        let metered = settled(Dialect::Anthropic, &[start, end]);
+        let metered = settled(Dialect::Messages, &[start, end]);
         assert_eq!(metered, Metered { usage: usage(3, 9, 50, 10, 20), estimated: false });
     }
 
     #[test]
     fn cache_writes_without_a_split_are_five_minute_ones() {
         let report = r#"{"input_tokens":3,"cache_creation_input_tokens":30,"output_tokens":9}"#;
-        assert_eq!(settled(Dialect::Anthropic, &[report]).usage, usage(3, 9, 0, 30, 0));
+        assert_eq!(settled(Dialect::Messages, &[report]).usage, usage(3, 9, 0, 30, 0));
     }
 
     #[test]
     fn input_that_a_clone_reports_only_at_the_end_counts() {
         let reports = [r#"{"input_tokens":0,"output_tokens":0}"#, r#"{"input_tokens":42,"output_tokens":5}"#];
-        assert_eq!(settled(Dialect::Anthropic, &reports), Metered { usage: usage(42, 5, 0, 0, 0), estimated: false });
+        assert_eq!(settled(Dialect::Messages, &reports), Metered { usage: usage(42, 5, 0, 0, 0), estimated: false });
     }
 
     #[test]
@@ -197,12 +197,12 @@ mod tests {
         let estimate = Metered { usage: usage(100, 50, 0, 0, 0), estimated: true };
         for number in ["-1", "1.5", "1e300", "18446744073709551616", "\"7\"", "true", "[]", "{}", "null", "0"] {
             let chat = format!(r#"{{"prompt_tokens":{number},"completion_tokens":{number}}}"#);
-            assert_eq!(settled(Dialect::OpenAi, &[&chat]), estimate, "{chat}");
+            assert_eq!(settled(Dialect::Chat, &[&chat]), estimate, "{chat}");
             let messages = format!(r#"{{"input_tokens":{number},"output_tokens":{number}}}"#);
-            assert_eq!(settled(Dialect::Anthropic, &[&messages]), estimate, "{messages}");
+            assert_eq!(settled(Dialect::Messages, &[&messages]), estimate, "{messages}");
         }
         for junk in ["null", "0", "[]", "\"x\"", "{}", r#"{"prompt_tokens":5,"completion_tokens":5,"prompt_tokens":0}"#] {
-            assert_eq!(settled(Dialect::OpenAi, &[junk]), estimate, "{junk}");
+            assert_eq!(settled(Dialect::Chat, &[junk]), estimate, "{junk}");
         }
     }
 
@@ -210,14 +210,14 @@ mod tests {
     fn enormous_numbers_neither_wrap_nor_panic() {
         let most = u64::MAX;
         let report = format!(r#"{{"input_tokens":{most},"output_tokens":{most},"cache_creation_input_tokens":{most}}}"#);
-        assert_eq!(settled(Dialect::Anthropic, &[&report]).usage, usage(most, most, 0, most, 0));
+        assert_eq!(settled(Dialect::Messages, &[&report]).usage, usage(most, most, 0, most, 0));
     }
 
     #[test]
     fn a_later_unbelievable_report_does_not_undo_an_earlier_one() {
         let good = r#"{"prompt_tokens":8,"completion_tokens":9}"#;
         for bad in ["null", r#"{"prompt_tokens":-8,"completion_tokens":0}"#, r#"{"prompt_tokens":0,"completion_tokens":0}"#] {
-            let metered = settled(Dialect::OpenAi, &[good, bad]);
+            let metered = settled(Dialect::Chat, &[good, bad]);
             assert_eq!(metered, Metered { usage: usage(8, 9, 0, 0, 0), estimated: false }, "{bad}");
         }
     }
@@ -225,11 +225,11 @@ mod tests {
     #[test]
     fn a_broken_off_answer_costs_at_least_the_text_that_passed() {
         let mut reports = Reports::default();
-        reports.take(Dialect::Anthropic, r#"{"input_tokens":20,"output_tokens":1}"#);
-        let metered = reports.settle(Dialect::Anthropic, false, 100, 50);
+        reports.take(Dialect::Messages, r#"{"input_tokens":20,"output_tokens":1}"#);
+        let metered = reports.settle(Dialect::Messages, false, 100, 50);
         assert_eq!(metered, Metered { usage: usage(20, 50, 0, 0, 0), estimated: true });
-        reports.take(Dialect::Anthropic, r#"{"output_tokens":60}"#);
-        let metered = reports.settle(Dialect::Anthropic, false, 100, 50);
+        reports.take(Dialect::Messages, r#"{"output_tokens":60}"#);
+        let metered = reports.settle(Dialect::Messages, false, 100, 50);
         assert_eq!(metered, Metered { usage: usage(20, 60, 0, 0, 0), estimated: false });
     }
 }

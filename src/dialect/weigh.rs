@@ -112,7 +112,7 @@ impl Weight {
         if !role {
             return Err(self.wrong("has no role; give it one, such as \"user\""));
         }
-        if !content && dialect == Dialect::Anthropic {
+        if !content && dialect == Dialect::Messages {
             return Err(self.wrong("has no content; give it a text"));
         }
         Ok(())

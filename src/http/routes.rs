@@ -18,7 +18,7 @@ pub struct Route {
 }
 
 const PAID: [Route; 2] =
-    [Route { path: "/chat/completions", dialect: Dialect::OpenAi }, Route { path: "/messages", dialect: Dialect::Anthropic }];
+    [Route { path: "/chat/completions", dialect: Dialect::Chat }, Route { path: "/messages", dialect: Dialect::Messages }];
 
 const PREFIXES: [&str; 2] = ["/v1", "/api/v1"];
 

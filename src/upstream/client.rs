@@ -52,7 +52,7 @@ pub(super) struct HttpUpstream {
     bearer: Option<HeaderValue>,
     api_key: Option<HeaderValue>,
     /// The heads of the requests that most callers make, ready to be sent, by dialect and whether a stream is asked for.
-    heads: [[Rc<RequestHead>; 2]; 2],
+    heads: [[Rc<RequestHead>; 2]; Dialect::ALL.len()],
     scrubber: Scrubber,
 }
 
@@ -77,7 +77,7 @@ impl HttpUpstream {
             heads: Default::default(),
             scrubber: Scrubber::new(base_url, key),
         };
-        for dialect in [Dialect::OpenAi, Dialect::Anthropic] {
+        for dialect in Dialect::ALL {
             for stream in [false, true] {
                 let head = upstream.head(dialect, stream, &[], None).map_err(|why| ("base_url", why))?;
                 upstream.heads[place(dialect)][usize::from(stream)] = Rc::new(head);
@@ -155,10 +155,10 @@ impl HttpUpstream {
     /// Puts the operator's key where the dialect has it.
     fn identify(&self, headers: &mut HeaderMap, dialect: Dialect) {
         match dialect {
-            Dialect::OpenAi => {
+            Dialect::Chat | Dialect::Responses => {
                 self.bearer.iter().for_each(|bearer| _ = headers.insert(header::AUTHORIZATION, bearer.clone()));
             }
-            Dialect::Anthropic => {
+            Dialect::Messages => {
                 self.api_key.iter().for_each(|key| _ = headers.insert(HeaderName::from_static("x-api-key"), key.clone()));
                 let version = HeaderName::from_static("anthropic-version");
                 if !headers.contains_key(&version) {
@@ -199,8 +199,9 @@ impl HttpUpstream {
 /// Which of the prepared heads belongs to a dialect.
 fn place(dialect: Dialect) -> usize {
     match dialect {
-        Dialect::OpenAi => 0,
-        Dialect::Anthropic => 1,
+        Dialect::Chat => 0,
+        Dialect::Messages => 1,
+        Dialect::Responses => 2,
     }
 }
 

@@ -28,10 +28,10 @@ pub(super) fn answer(upstream: &str, dialect: Dialect, body: &Bytes) -> Answer {
     let reply = Reply::to(dialect, &request);
     let stream = request["stream"] == true;
     let chunks = match (dialect, stream) {
-        (Dialect::OpenAi, false) => vec![reply.completion()],
-        (Dialect::OpenAi, true) => reply.chunks(request["stream_options"]["include_usage"] == true),
-        (Dialect::Anthropic, false) => vec![reply.message()],
-        (Dialect::Anthropic, true) => reply.events(),
+        (Dialect::Chat | Dialect::Responses, false) => vec![reply.completion()],
+        (Dialect::Chat | Dialect::Responses, true) => reply.chunks(request["stream_options"]["include_usage"] == true),
+        (Dialect::Messages, false) => vec![reply.message()],
+        (Dialect::Messages, true) => reply.events(),
     };
     let content_length = (!stream).then(|| chunks.iter().map(|chunk| chunk.len() as u64).sum());
     let content_type = if stream { "text/event-stream" } else { "application/json" };
@@ -68,8 +68,8 @@ impl Reply {
         let read: usize = messages.iter().map(|message| text_of(&message["content"]).len()).sum();
         let input_tokens = (read + text_of(&request["system"]).len()).div_ceil(4).max(1) as u64;
         let choices = match dialect {
-            Dialect::OpenAi => request["n"].as_u64().unwrap_or(1).clamp(1, MAX_CHOICES),
-            Dialect::Anthropic => 1,
+            Dialect::Chat => request["n"].as_u64().unwrap_or(1).clamp(1, MAX_CHOICES),
+            Dialect::Messages | Dialect::Responses => 1,
         };
         Reply { model: request["model"].as_str().unwrap_or_default().to_owned(), words, cut, input_tokens, choices }
     }
@@ -212,10 +212,10 @@ mod tests {
 
     #[test]
     fn it_says_what_it_heard_and_reports_what_it_used() {
-        for dialect in [Dialect::OpenAi, Dialect::Anthropic] {
+        for dialect in [Dialect::Chat, Dialect::Messages] {
             let body = ask(dialect, &request(false));
             let answer: Value = serde_json::from_slice(&body).unwrap();
-            let text = if dialect == Dialect::OpenAi { &answer["choices"][0]["message"] } else { &answer["content"][0] };
+            let text = if dialect == Dialect::Chat { &answer["choices"][0]["message"] } else { &answer["content"][0] };
             assert!(text.to_string().contains("You said: hello there"), "{answer}");
             let mut meter = Meter::new(dialect, false, false, 0);
             meter.chunk(&body);
@@ -227,7 +227,7 @@ mod tests {
 
     #[test]
     fn its_streams_are_whole_and_need_no_rewriting() {
-        for dialect in [Dialect::OpenAi, Dialect::Anthropic] {
+        for dialect in [Dialect::Chat, Dialect::Messages] {
             let body = Bytes::from(ask(dialect, &request(true)));
             let mut splitter = Splitter::new();
             let mut meter = Meter::new(dialect, true, false, 0);
@@ -244,7 +244,7 @@ mod tests {
     fn it_stops_at_the_output_limit() {
         let mut body = request(false);
         body["messages"][2]["content"] = "word ".repeat(500).into();
-        let answer: Value = serde_json::from_slice(&ask(Dialect::OpenAi, &body)).unwrap();
+        let answer: Value = serde_json::from_slice(&ask(Dialect::Chat, &body)).unwrap();
         assert_eq!(answer["choices"][0]["finish_reason"], "length");
         assert_eq!(answer["usage"]["completion_tokens"], 100);
     }

@@ -105,7 +105,7 @@ impl Upstreams {
     pub fn check(&self, servings: &[Serving], dialect: Dialect) -> Result<(), Error> {
         match servings.iter().any(|serving| self.speaks(&serving.upstream, dialect)) {
             true => Ok(()),
-            false => Err(self.nobody_speaks(servings, dialect)),
+            false => Err(self.nobody_speaks(servings)),
         }
     }
 
@@ -142,15 +142,12 @@ impl Upstreams {
                 Err(Failure::Next(error) | Failure::Again(error)) => failed = Some(refusal::more_hopeful(failed, error)),
             }
         }
-        Err(failed.unwrap_or_else(|| self.nobody_speaks(call.servings, call.dialect)))
+        Err(failed.unwrap_or_else(|| self.nobody_speaks(call.servings)))
     }
 
-    fn nobody_speaks(&self, servings: &[Serving], dialect: Dialect) -> Error {
-        let other = match dialect {
-            Dialect::OpenAi => Dialect::Anthropic,
-            Dialect::Anthropic => Dialect::OpenAi,
-        };
-        if servings.iter().any(|serving| self.speaks(&serving.upstream, other)) {
+    fn nobody_speaks(&self, servings: &[Serving]) -> Error {
+        let spoken = |other: &Dialect| servings.iter().any(|serving| self.speaks(&serving.upstream, *other));
+        if let Some(other) = Dialect::ALL.into_iter().find(spoken) {
             let message = format!("this model is not sold on this route; call it on {}", other.path());
             return Error::new(Code::InvalidRequest, message).param("model");
         }
@@ -162,8 +159,9 @@ impl Upstreams {
 impl Upstream {
     fn speaks(&self, dialect: Dialect) -> bool {
         self.speaks.contains(match dialect {
-            Dialect::OpenAi => &Speaks::Chat,
-            Dialect::Anthropic => &Speaks::Messages,
+            Dialect::Chat => &Speaks::Chat,
+            Dialect::Messages => &Speaks::Messages,
+            Dialect::Responses => &Speaks::Responses,
         })
     }
 
@@ -226,8 +224,8 @@ mod tests {
         let echo = config::Upstream { name: "e".into(), kind: UpstreamKind::Echo, speaks: vec![Speaks::Messages] };
         let upstreams = Upstreams::new(&[echo]).unwrap();
         let servings = [Serving { upstream: "e".into(), model: "m".into() }];
-        let error = upstreams.check(&servings, Dialect::OpenAi).unwrap_err();
-        assert!(upstreams.check(&servings, Dialect::Anthropic).is_ok());
+        let error = upstreams.check(&servings, Dialect::Chat).unwrap_err();
+        assert!(upstreams.check(&servings, Dialect::Messages).is_ok());
         assert_eq!(error.code, Code::InvalidRequest);
         assert!(error.message.contains("/v1/messages"));
     }

@@ -73,7 +73,7 @@ fn messages_usage() -> Metered {
 
 #[test]
 fn at_every_cut_the_caller_gets_the_same_bytes_and_the_same_bill() {
-    for (dialect, stream, usage) in [(Dialect::OpenAi, CHAT, chat_usage()), (Dialect::Anthropic, MESSAGES, messages_usage())] {
+    for (dialect, stream, usage) in [(Dialect::Chat, CHAT, chat_usage()), (Dialect::Messages, MESSAGES, messages_usage())] {
         for at in 0..=stream.len() {
             let (head, tail) = stream.as_bytes().split_at(at);
             let run = run(dialect, true, [Bytes::copy_from_slice(head), Bytes::copy_from_slice(tail)]);
@@ -86,8 +86,8 @@ fn at_every_cut_the_caller_gets_the_same_bytes_and_the_same_bill() {
 
 #[test]
 fn the_usage_chunk_reaches_only_a_caller_who_asked_for_it() {
-    let asked = whole(Dialect::OpenAi, true, CHAT);
-    let not_asked = whole(Dialect::OpenAi, false, CHAT);
+    let asked = whole(Dialect::Chat, true, CHAT);
+    let not_asked = whole(Dialect::Chat, false, CHAT);
     assert!(asked.passed.contains("prompt_tokens"));
     assert!(!not_asked.passed.contains("prompt_tokens") && not_asked.passed.ends_with("data: [DONE]\n\n"));
     assert_eq!(asked.meter.usage(), not_asked.meter.usage(), "and changes nothing in the bill");
@@ -105,7 +105,7 @@ fn usage_is_found_wherever_clones_put_it() {
         ),
         format!("data: {finish},\"usage\":{usage}}}\n\ndata: {finish},\"usage\":null}}\n\n"),
     ] {
-        let run = whole(Dialect::OpenAi, false, &format!("{event}data: [DONE]\n\n"));
+        let run = whole(Dialect::Chat, false, &format!("{event}data: [DONE]\n\n"));
         let expected = Metered { usage: Usage { input: 7, output: 3, ..Usage::default() }, estimated: false };
         assert_eq!(run.meter.usage(), expected, "{event}");
         assert!(run.passed.contains("finish_reason"), "a chunk with choices always passes");
@@ -114,13 +114,13 @@ fn usage_is_found_wherever_clones_put_it() {
 
 #[test]
 fn a_cut_stream_is_not_complete_and_costs_what_passed() {
-    let cut = whole(Dialect::OpenAi, false, CHAT.split_once("data: {\"id\":\"c\",\"choices\":[],").unwrap().0);
+    let cut = whole(Dialect::Chat, false, CHAT.split_once("data: {\"id\":\"c\",\"choices\":[],").unwrap().0);
     // 8 + 16 bytes of text.
     let expected = Usage { input: 100, output: 6, ..Usage::default() };
     assert!(!cut.meter.complete());
     assert_eq!(cut.meter.usage(), Metered { usage: expected, estimated: true });
 
-    let cut = whole(Dialect::Anthropic, false, MESSAGES.split_once("event: content_block_stop").unwrap().0);
+    let cut = whole(Dialect::Messages, false, MESSAGES.split_once("event: content_block_stop").unwrap().0);
     assert!(!cut.meter.complete());
     let expected = Usage { output: 4, ..messages_usage().usage };
     assert_eq!(cut.meter.usage(), Metered { usage: expected, estimated: true }, "input is exact, output is counted");
@@ -130,7 +130,7 @@ fn a_cut_stream_is_not_complete_and_costs_what_passed() {
 fn everything_a_model_writes_is_counted_and_nothing_else() {
     let count = |delta: &str| {
         let stream = format!("data: {{\"choices\":[{{\"index\":0,\"delta\":{delta}}}]}}\n\n");
-        whole(Dialect::OpenAi, false, &stream).meter.text_bytes
+        whole(Dialect::Chat, false, &stream).meter.text_bytes
     };
     assert_eq!(count(r#"{"content":"1234"}"#), 4);
     assert_eq!(count(r#"{"content":[{"type":"text","text":"1234"}]}"#), 8, "an unknown shape counts as a whole");
@@ -139,7 +139,7 @@ fn everything_a_model_writes_is_counted_and_nothing_else() {
     assert_eq!(count(r#"{"tool_calls":[{"index":0,"id":"x","type":"function","function":{"name":"ab","arguments":"cd"}}]}"#), 4);
     assert_eq!(count(r#"{"role":"assistant","content":""}"#), 0);
 
-    let block = |event: &str| whole(Dialect::Anthropic, false, &format!("data: {event}\n\n")).meter.text_bytes;
+    let block = |event: &str| whole(Dialect::Messages, false, &format!("data: {event}\n\n")).meter.text_bytes;
     assert_eq!(block(r#"{"type":"content_block_start","content_block":{"type":"tool_use","id":"x","name":"ab","input":{}}}"#), 2);
     assert_eq!(block(r#"{"type":"content_block_delta","delta":{"type":"input_json_delta","partial_json":"{\"a\":1}"}}"#), 7);
     assert_eq!(block(r#"{"type":"content_block_delta","delta":{"type":"thinking_delta","thinking":"ab"}}"#), 2);
@@ -150,22 +150,18 @@ fn everything_a_model_writes_is_counted_and_nothing_else() {
 #[test]
 fn an_error_in_the_stream_is_replaced_by_our_own_words() {
     for (dialect, event, code) in [
-        (Dialect::OpenAi, r#"{"error":{"message":"key sk-secret","type":"server_error"}}"#, Code::UpstreamError),
+        (Dialect::Chat, r#"{"error":{"message":"key sk-secret","type":"server_error"}}"#, Code::UpstreamError),
+        (Dialect::Chat, r#"{"id":"c","choices":[{"delta":{}}],"error":{"code":502,"message":"sk-secret"}}"#, Code::UpstreamError),
+        (Dialect::Chat, r#"{"error":"sk-secret"}"#, Code::UpstreamError),
         (
-            Dialect::OpenAi,
-            r#"{"id":"c","choices":[{"delta":{}}],"error":{"code":502,"message":"sk-secret"}}"#,
-            Code::UpstreamError,
-        ),
-        (Dialect::OpenAi, r#"{"error":"sk-secret"}"#, Code::UpstreamError),
-        (
-            Dialect::Anthropic,
+            Dialect::Messages,
             r#"{"type":"error","error":{"type":"overloaded_error","message":"sk-secret"}}"#,
             Code::UpstreamOverloaded,
         ),
-        (Dialect::OpenAi, r#"{"object":"error","message":"sk-secret","code":400}"#, Code::UpstreamError),
-        (Dialect::OpenAi, "{}\nevent: error", Code::UpstreamError),
-        (Dialect::Anthropic, "sk-secret\nevent: error", Code::UpstreamError),
-        (Dialect::Anthropic, r#"{"type":"error"}"#, Code::UpstreamError),
+        (Dialect::Chat, r#"{"object":"error","message":"sk-secret","code":400}"#, Code::UpstreamError),
+        (Dialect::Chat, "{}\nevent: error", Code::UpstreamError),
+        (Dialect::Messages, "sk-secret\nevent: error", Code::UpstreamError),
+        (Dialect::Messages, r#"{"type":"error"}"#, Code::UpstreamError),
     ] {
         let event = Splitter::new().push(Bytes::from(format!("data: {event}\n\n"))).next().unwrap().unwrap();
         let mut meter = Meter::new(dialect, true, false, 100);
@@ -179,25 +175,25 @@ fn an_error_in_the_stream_is_replaced_by_our_own_words() {
 #[test]
 fn a_caller_who_asked_for_usage_gets_it_even_from_us() {
     let silent = CHAT.replace("\"usage\":{\"prompt", "\"_\":{\"prompt");
-    let owed = whole(Dialect::OpenAi, true, &silent).meter.owed_usage().unwrap();
+    let owed = whole(Dialect::Chat, true, &silent).meter.owed_usage().unwrap();
     let event = Splitter::new().push(owed).next().unwrap().unwrap();
     let chunk: serde_json::Value = serde_json::from_slice(event.data()).unwrap();
     assert_eq!((&chunk["usage"]["prompt_tokens"], &chunk["usage"]["completion_tokens"]), (&100.into(), &6.into()));
-    assert!(whole(Dialect::OpenAi, true, CHAT).meter.owed_usage().is_none(), "not twice");
-    assert!(whole(Dialect::OpenAi, false, &silent).meter.owed_usage().is_none(), "not unasked");
-    assert!(whole(Dialect::Anthropic, true, MESSAGES).meter.owed_usage().is_none());
+    assert!(whole(Dialect::Chat, true, CHAT).meter.owed_usage().is_none(), "not twice");
+    assert!(whole(Dialect::Chat, false, &silent).meter.owed_usage().is_none(), "not unasked");
+    assert!(whole(Dialect::Messages, true, MESSAGES).meter.owed_usage().is_none());
 }
 
 #[test]
 fn nothing_passes_after_the_end() {
-    let run = whole(Dialect::OpenAi, true, &format!("{CHAT}{CHAT}"));
+    let run = whole(Dialect::Chat, true, &format!("{CHAT}{CHAT}"));
     assert_eq!(run.passed, CHAT);
     assert_eq!(run.meter.usage(), chat_usage());
 }
 
 #[test]
 fn what_no_client_can_parse_is_left_out_and_what_we_cannot_is_charged() {
-    let run = whole(Dialect::OpenAi, true, "data: hello\n\ndata: {\"choices\":7}\n\n");
+    let run = whole(Dialect::Chat, true, "data: hello\n\ndata: {\"choices\":7}\n\n");
     assert_eq!(run.passed, "data: {\"choices\":7}\n\n");
     assert!(run.meter.has_output() && run.errors == 0);
 }
@@ -206,7 +202,7 @@ fn what_no_client_can_parse_is_left_out_and_what_we_cannot_is_charged() {
 fn hostile_usage_in_a_stream_falls_back_to_the_estimate() {
     for number in ["-5", "9223372036854775808.0", "\"1\"", "[]", "-9223372036854775808", "1e999"] {
         let stream = CHAT.replace("\"completion_tokens\":4", &format!("\"completion_tokens\":{number}"));
-        let metered = whole(Dialect::OpenAi, false, &stream).meter.usage();
+        let metered = whole(Dialect::Chat, false, &stream).meter.usage();
         let expected = Usage { input: 100, output: 6, ..Usage::default() };
         assert_eq!(metered, Metered { usage: expected, estimated: true }, "{number}");
     }
@@ -216,7 +212,7 @@ fn hostile_usage_in_a_stream_falls_back_to_the_estimate() {
 fn an_unstreamed_answer_is_metered_in_passing() {
     let body = r#"{"choices":[{"message":{"role":"assistant","content":"12345678"}}],"usage":{"prompt_tokens":9,"completion_tokens":2}}"#;
     for size in [1, 7, body.len()] {
-        let mut meter = Meter::new(Dialect::OpenAi, false, false, 100);
+        let mut meter = Meter::new(Dialect::Chat, false, false, 100);
         body.as_bytes().chunks(size).for_each(|chunk| {
             assert!(!meter.complete());
             meter.chunk(chunk);
@@ -225,7 +221,7 @@ fn an_unstreamed_answer_is_metered_in_passing() {
         assert!(meter.complete() && meter.has_output());
         assert_eq!(meter.usage(), expected);
     }
-    let mut meter = Meter::new(Dialect::OpenAi, false, false, 100);
+    let mut meter = Meter::new(Dialect::Chat, false, false, 100);
     meter.chunk(body.split_once(",\"usage\"").unwrap().0.as_bytes());
     let expected = Metered { usage: Usage { input: 100, output: 2, ..Usage::default() }, estimated: true };
     assert!(!meter.complete());
@@ -235,10 +231,10 @@ fn an_unstreamed_answer_is_metered_in_passing() {
 proptest! {
     #[test]
     fn no_event_makes_it_panic_or_forget(events in prop::collection::vec(r#"[\[\]{}:,"a-z0-9 -]{0,40}"#, 0..6)) {
-        for dialect in [Dialect::OpenAi, Dialect::Anthropic] {
+        for dialect in [Dialect::Chat, Dialect::Messages] {
             let junk: String = events.iter().map(|event| format!("data: {event}\n\n")).collect();
-            let stream = if dialect == Dialect::OpenAi { CHAT } else { MESSAGES };
-            let usage = if dialect == Dialect::OpenAi { chat_usage() } else { messages_usage() };
+            let stream = if dialect == Dialect::Chat { CHAT } else { MESSAGES };
+            let usage = if dialect == Dialect::Chat { chat_usage() } else { messages_usage() };
             let run = whole(dialect, true, &format!("{junk}{stream}"));
             prop_assert_eq!(run.meter.usage(), usage);
         }
@@ -275,7 +271,7 @@ proptest! {
     ) {
         let price = |text| UnitPrice::per_million(text).unwrap();
         let tariff = Tariff { input: price("3.00"), output: price("15.00"), cache_read: price("9999.99"), ..Tariff::default() };
-        for dialect in [Dialect::OpenAi, Dialect::Anthropic] {
+        for dialect in [Dialect::Chat, Dialect::Messages] {
             let mut meter = Meter::new(dialect, true, true, estimate);
             let mut splitter = Splitter::new();
             for event in &events {

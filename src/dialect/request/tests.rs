@@ -81,10 +81,10 @@ fn what_is_not_json_is_refused_as_such() {
         b"{'model':'m'}".to_vec(),
         b"{\"model\":\"a\nb\"}".to_vec(),
     ] {
-        let error = refusal(Dialect::OpenAi, &body);
+        let error = refusal(Dialect::Chat, &body);
         assert_eq!(error.code, Code::InvalidJson, "{}", String::from_utf8_lossy(&body[..body.len().min(80)]));
     }
-    assert!(Request::read(Dialect::OpenAi, &in_message(127)).is_ok());
+    assert!(Request::read(Dialect::Chat, &in_message(127)).is_ok());
 }
 
 #[test]
@@ -100,7 +100,7 @@ fn json_that_is_no_request_is_refused_as_such() {
         r#"{"model":"a","x":1,"x":2,"messages":[{"role":"user","content":"x"}]}"#.into(),
         Value::Object(many).to_string(),
     ] {
-        assert_eq!(refusal(Dialect::OpenAi, &body).code, Code::InvalidRequest, "{}", &body[..body.len().min(80)]);
+        assert_eq!(refusal(Dialect::Chat, &body).code, Code::InvalidRequest, "{}", &body[..body.len().min(80)]);
     }
 }
 
@@ -151,7 +151,7 @@ fn a_wrong_field_is_refused_by_name() {
         (json!({"best_of": 5}), "best_of"),
         (json!({"modalities": ["text", "audio"]}), "modalities"),
     ] {
-        let error = refusal(Dialect::OpenAi, chat(extra.clone()).to_string());
+        let error = refusal(Dialect::Chat, chat(extra.clone()).to_string());
         assert_eq!((error.code, error.param), (Code::InvalidRequest, Some(param)), "{extra}");
     }
 }
@@ -172,11 +172,11 @@ fn the_messages_route_has_rules_of_its_own() {
         (part(json!({"type": "document", "source": {"type": "base64", "data": "AAAA"}})), "messages"),
         (part(json!({"type": "image", "source": {"type": "file", "file_id": "file_1"}})), "messages"),
     ] {
-        let error = refusal(Dialect::Anthropic, messages(extra.clone()).to_string());
+        let error = refusal(Dialect::Messages, messages(extra.clone()).to_string());
         assert_eq!((error.code, error.param), (Code::InvalidRequest, Some(param)), "{extra}");
     }
     let body = json!({"model": "m", "messages": [{"role": "user", "content": "hi"}]}).to_string();
-    assert_eq!(refusal(Dialect::Anthropic, body).param, Some("max_tokens"));
+    assert_eq!(refusal(Dialect::Messages, body).param, Some("max_tokens"));
 }
 
 #[test]
@@ -191,7 +191,7 @@ fn what_real_tools_send_is_sold() {
         part(json!({"type": "image_url", "image_url": {"url": "http://169.254.169.254/latest/meta-data/"}})),
         part(json!({"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA", "detail": "low"}})),
     ] {
-        assert!(Request::read(Dialect::OpenAi, chat(extra.clone()).to_string().as_bytes()).is_ok(), "{extra}");
+        assert!(Request::read(Dialect::Chat, chat(extra.clone()).to_string().as_bytes()).is_ok(), "{extra}");
     }
     for extra in [
         json!({"thinking": {"type": "adaptive", "display": "omitted"}, "metadata": {"user_id": "{}"}}),
@@ -202,7 +202,7 @@ fn what_real_tools_send_is_sold() {
         part(json!({"type": "tool_result", "tool_use_id": "t", "content": [
             {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "AAAA"}}]})),
     ] {
-        assert!(Request::read(Dialect::Anthropic, messages(extra.clone()).to_string().as_bytes()).is_ok(), "{extra}");
+        assert!(Request::read(Dialect::Messages, messages(extra.clone()).to_string().as_bytes()).is_ok(), "{extra}");
     }
 }
 
@@ -211,18 +211,18 @@ fn a_picture_from_elsewhere_than_the_web_is_refused() {
     for url in ["file:///etc/passwd", "gopher://127.0.0.1:6379/_FLUSHALL", "//x", "", "javascript:1", "ftp://x", " http://x"] {
         for picture in [json!({"type": "image_url", "image_url": {"url": url}}), json!({"type": "input_image", "image_url": url})]
         {
-            let error = refusal(Dialect::OpenAi, chat(part(picture)).to_string());
+            let error = refusal(Dialect::Chat, chat(part(picture)).to_string());
             assert_eq!((error.code, error.param), (Code::InvalidRequest, Some("messages")), "{url}");
         }
     }
     let escaped = chat(part(json!({"type": "image_url", "image_url": {"url": "https://x/y"}}))).to_string().replace('/', "\\/");
-    assert!(Request::read(Dialect::OpenAi, escaped.as_bytes()).is_ok());
+    assert!(Request::read(Dialect::Chat, escaped.as_bytes()).is_ok());
 }
 
 #[test]
 fn only_what_is_sold_reaches_the_upstream() {
     let body = chat(json!({"api_base": "http://x", "service_tier": "auto", "models": ["dear"], "seed": 1, "store": true}));
-    let sent = forwarded(Dialect::OpenAi, &body);
+    let sent = forwarded(Dialect::Chat, &body);
     assert_eq!(sent, json!({"model": "up/m", "messages": body["messages"], "seed": 1, "max_tokens": 4096}));
 }
 
@@ -230,7 +230,7 @@ fn only_what_is_sold_reaches_the_upstream() {
 fn values_are_forwarded_as_they_were_written() {
     let raw = r#"{ "temperature" : 1.0e-2, "messages":[ {"content":"\u0041 \/","role":"user"} ] ,"model":"m","seed":00012345678901234567890e0 }"#
         .replace("000123", "123");
-    let sent = Request::read(Dialect::OpenAi, raw.as_bytes()).unwrap().forward("u\"p", 7, LimitField::MaxTokens);
+    let sent = Request::read(Dialect::Chat, raw.as_bytes()).unwrap().forward("u\"p", 7, LimitField::MaxTokens);
     let expected = r#"{"temperature":1.0e-2,"messages":[ {"content":"\u0041 \/","role":"user"} ],"model":"u\"p","seed":12345678901234567890e0,"max_tokens":7}"#;
     assert_eq!(std::str::from_utf8(&sent).unwrap(), expected);
 }
@@ -244,23 +244,23 @@ fn the_output_limit_is_written_once_in_the_field_the_upstream_takes_it_in() {
         json!({"max_tokens": null, "max_completion_tokens": 128_000}),
     ] {
         let body = chat(asked).to_string();
-        let request = Request::read(Dialect::OpenAi, body.as_bytes()).unwrap();
+        let request = Request::read(Dialect::Chat, body.as_bytes()).unwrap();
         for (field, other) in [(LimitField::MaxTokens, "max_completion_tokens"), (LimitField::MaxCompletionTokens, "max_tokens")]
         {
             let sent: Value = serde_json::from_slice(&request.forward("m", request.output_limit(&model()), field)).unwrap();
             assert_eq!((&sent[field.name()], sent.get(other)), (&json!(64_000), None), "{body}");
         }
     }
-    assert_eq!(forwarded(Dialect::OpenAi, &chat(json!({"max_tokens": null})))["max_tokens"], 4096);
+    assert_eq!(forwarded(Dialect::Chat, &chat(json!({"max_tokens": null})))["max_tokens"], 4096);
     let body = messages(json!({})).to_string();
-    let request = Request::read(Dialect::Anthropic, body.as_bytes()).unwrap();
+    let request = Request::read(Dialect::Messages, body.as_bytes()).unwrap();
     let sent: Value = serde_json::from_slice(&request.forward("m", 2000, LimitField::MaxCompletionTokens)).unwrap();
     assert_eq!((&sent["max_tokens"], sent.get("max_completion_tokens")), (&json!(2000), None));
 }
 
 #[test]
 fn a_chat_stream_always_asks_the_upstream_for_its_usage() {
-    let sent = |extra| forwarded(Dialect::OpenAi, &chat(extra)).get("stream_options").cloned();
+    let sent = |extra| forwarded(Dialect::Chat, &chat(extra)).get("stream_options").cloned();
     let asks = Some(json!({"include_usage": true}));
     assert_eq!(sent(json!({"stream": true})), asks);
     assert_eq!(sent(json!({"stream": true, "stream_options": null})), asks);
@@ -268,8 +268,8 @@ fn a_chat_stream_always_asks_the_upstream_for_its_usage() {
     let other = sent(json!({"stream": true, "stream_options": {"include_obfuscation": false}}));
     assert_eq!(other, Some(json!({"include_obfuscation": false, "include_usage": true})));
     assert_eq!(sent(json!({})), None);
-    assert_eq!(forwarded(Dialect::Anthropic, &messages(json!({"stream": true}))).get("stream_options"), None);
-    let wants = |extra| Request::read(Dialect::OpenAi, chat(extra).to_string().as_bytes()).unwrap().wants_usage();
+    assert_eq!(forwarded(Dialect::Messages, &messages(json!({"stream": true}))).get("stream_options"), None);
+    let wants = |extra| Request::read(Dialect::Chat, chat(extra).to_string().as_bytes()).unwrap().wants_usage();
     assert!(wants(json!({"stream": true, "stream_options": {"include_usage": true}})));
     assert!(!wants(json!({"stream": true, "stream_options": {"include_usage": false}})));
 }
@@ -277,13 +277,13 @@ fn a_chat_stream_always_asks_the_upstream_for_its_usage() {
 #[test]
 fn the_bound_is_never_below_what_the_text_can_be() {
     let words = "word ".repeat(1000);
-    let base = bound(Dialect::OpenAi, &chat(json!({})));
-    let grown = bound(Dialect::OpenAi, &chat(json!({"messages": [{"role": "user", "content": words}]})));
+    let base = bound(Dialect::Chat, &chat(json!({})));
+    let grown = bound(Dialect::Chat, &chat(json!({"messages": [{"role": "user", "content": words}]})));
     assert_eq!(grown.input - base.input, 5000 - 2);
     let tools = json!({"tools": [{"type": "function", "function": {"name": "f", "description": words}}]});
-    assert!(bound(Dialect::OpenAi, &chat(tools)).input > base.input + 5000);
+    assert!(bound(Dialect::Chat, &chat(tools)).input > base.input + 5000);
     assert_eq!(base.output, 4096);
-    assert_eq!(bound(Dialect::OpenAi, &chat(json!({"n": 8, "max_tokens": 100_000}))).output, 8 * 64_000);
+    assert_eq!(bound(Dialect::Chat, &chat(json!({"n": 8, "max_tokens": 100_000}))).output, 8 * 64_000);
 }
 
 #[test]
@@ -291,18 +291,18 @@ fn a_picture_counts_as_one_and_nothing_hides_behind_it() {
     let data = "A".repeat(100_000);
     let url = format!("data:image/png;base64,{data}");
     let small =
-        |dialect, extra: Value| bound(dialect, &if dialect == Dialect::OpenAi { chat(extra) } else { messages(extra) }).input;
+        |dialect, extra: Value| bound(dialect, &if dialect == Dialect::Chat { chat(extra) } else { messages(extra) }).input;
     for picture in [
         json!({"type": "image_url", "image_url": {"url": url}}),
         json!({"image_url": {"detail": "low", "url": url}, "type": "image_url"}),
         json!({"type": "input_image", "image_url": url}),
         json!({"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": data}}),
     ] {
-        let input = small(Dialect::OpenAi, part(picture.clone()));
+        let input = small(Dialect::Chat, part(picture.clone()));
         assert!((2048..2048 + 300).contains(&input), "{input} for {}", &picture.to_string()[..60]);
     }
     let result = json!({"type": "tool_result", "content": [{"type": "image", "source": {"type": "base64", "data": data}}]});
-    assert!(small(Dialect::Anthropic, part(result)) < 2048 + 400);
+    assert!(small(Dialect::Messages, part(result)) < 2048 + 400);
     for text in [
         json!({"type": "text", "text": "x", "image_url": {"url": url}}),
         json!({"type": "image_url", "image_url": {"url": "https://x", "text": data}}),
@@ -310,18 +310,18 @@ fn a_picture_counts_as_one_and_nothing_hides_behind_it() {
         json!({"type": "tool_use", "input": {"type": "image", "source": {"type": "base64", "data": data}}}),
         json!({"type": "document", "source": {"type": "text", "data": data}}),
     ] {
-        assert!(small(Dialect::Anthropic, part(text.clone())) > 100_000, "{}", &text.to_string()[..60]);
+        assert!(small(Dialect::Messages, part(text.clone())) > 100_000, "{}", &text.to_string()[..60]);
     }
     let schema = json!({"tools": [{"name": "f", "input_schema": {"type": "image", "source": {"data": data}}}]});
-    assert!(small(Dialect::Anthropic, schema) > 100_000);
+    assert!(small(Dialect::Messages, schema) > 100_000);
 }
 
 #[test]
 fn what_no_model_reads_costs_nothing() {
-    let plain = bound(Dialect::OpenAi, &chat(json!({})));
-    assert_eq!(bound(Dialect::OpenAi, &chat(json!({"user": "a".repeat(100_000)}))), plain);
-    assert_eq!(bound(Dialect::OpenAi, &chat(json!({"unknown": "a".repeat(100_000)}))), plain);
-    assert!(bound(Dialect::OpenAi, &chat(json!({"response_format": "a".repeat(1000)}))).input > plain.input + 1000);
+    let plain = bound(Dialect::Chat, &chat(json!({})));
+    assert_eq!(bound(Dialect::Chat, &chat(json!({"user": "a".repeat(100_000)}))), plain);
+    assert_eq!(bound(Dialect::Chat, &chat(json!({"unknown": "a".repeat(100_000)}))), plain);
+    assert!(bound(Dialect::Chat, &chat(json!({"response_format": "a".repeat(1000)}))).input > plain.input + 1000);
 }
 
 proptest! {
@@ -333,7 +333,7 @@ proptest! {
         let length = bytes.len();
         bytes[at % length] = byte;
         for damaged in [&bytes[..], &bytes[..cut % length]] {
-            for dialect in [Dialect::OpenAi, Dialect::Anthropic] {
+            for dialect in [Dialect::Chat, Dialect::Messages] {
                 let Ok(request) = Request::read(dialect, damaged) else { continue };
                 let sent: Value = serde_json::from_slice(&request.forward("up", 5, LimitField::MaxTokens)).unwrap();
                 let original: Value = serde_json::from_slice(damaged).unwrap();
@@ -348,15 +348,15 @@ proptest! {
     #[test]
     fn no_bytes_make_it_panic(text in r#"[\[\]{}:,"\\a-z0-9 u]{0,60}"#) {
         for body in [text.clone(), format!("{{\"model\":\"m\",\"messages\":{text}}}"), format!("{{\"tools\":{text}}}")] {
-            _ = Request::read(Dialect::OpenAi, body.as_bytes());
-            _ = Request::read(Dialect::Anthropic, body.as_bytes());
+            _ = Request::read(Dialect::Chat, body.as_bytes());
+            _ = Request::read(Dialect::Messages, body.as_bytes());
         }
     }
 }
 
 #[test]
 fn any_cache_control_makes_the_quote_cover_cache_writes() {
-    let cache = |extra| bound(Dialect::Anthropic, &messages(extra)).cache;
+    let cache = |extra| bound(Dialect::Messages, &messages(extra)).cache;
     let system = |control: Value| json!({"system": [{"type": "text", "text": "x", "cache_control": control}]});
     assert_eq!(cache(json!({})), CacheUse::None);
     assert_eq!(cache(system(json!(null))), CacheUse::None);
@@ -368,13 +368,13 @@ fn any_cache_control_makes_the_quote_cover_cache_writes() {
     assert_eq!(cache(json!({"tools": [{"name": "f", "cache_control": {"type": "ephemeral"}}]})), CacheUse::FiveMinutes);
     assert_eq!(cache(part(json!({"type": "text", "text": "x", "cache_control": {"type": "ephemeral"}}))), CacheUse::FiveMinutes);
     let escaped = messages(system(json!({"type": "ephemeral", "ttl": "1h"}))).to_string().replace("cache_c", "cache\\u005fc");
-    assert_eq!(Request::read(Dialect::Anthropic, escaped.as_bytes()).unwrap().bound(&model()).cache, CacheUse::OneHour);
+    assert_eq!(Request::read(Dialect::Messages, escaped.as_bytes()).unwrap().bound(&model()).cache, CacheUse::OneHour);
 }
 
 #[test]
 fn a_model_is_named_exactly_as_the_caller_wrote_it() {
     for name in ["gpt\0", "<script>alert(1)</script>", "a\nlevel=ERROR forged", "../../admin", "\u{441}laude-haiku-4-5"] {
         let body = chat(json!({"model": name})).to_string();
-        assert_eq!(Request::read(Dialect::OpenAi, body.as_bytes()).unwrap().model(), name);
+        assert_eq!(Request::read(Dialect::Chat, body.as_bytes()).unwrap().model(), name);
     }
 }
