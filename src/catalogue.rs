@@ -1,9 +1,11 @@
 //! The models the operator sells: found by their alias, listed for `/v1/models` and `/v1/pricing`.
 
-use serde_json::{Value, json};
+use std::borrow::Cow;
+
+use serde_json::{Map, Value, json};
 
 use crate::money::Micros;
-use crate::tariff::{Bound, Ceiling, Tariff};
+use crate::tariff::{Bound, Ceiling, Pieces, Tariff, TokenPrices, Unit};
 
 /// One model on sale.
 #[derive(Clone, Debug)]
@@ -14,6 +16,8 @@ pub struct Model {
     /// Who serves it, in order of preference.
     pub upstreams: Vec<Serving>,
     pub tariff: Tariff,
+    /// What it makes by the image, second or character, and what that costs.
+    pub pieces: Option<Pieces>,
     pub ceiling: Ceiling,
     /// Tokens an answer may have when the caller does not say.
     pub default_output: u32,
@@ -25,10 +29,36 @@ pub struct Model {
     pub hidden_output: bool,
 }
 
-/// What a model makes. More kinds arrive with their routes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What a model makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
     Chat,
+    Embedding,
+    Image,
+    /// Images changed by words: edits, several images into one, backgrounds removed.
+    Edit,
+    Upscale,
+    Speech,
+    Transcription,
+    Video,
+    Music,
+}
+
+impl Kind {
+    /// As it is written in config.toml and the price list.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Kind::Chat => "chat",
+            Kind::Embedding => "embedding",
+            Kind::Image => "image",
+            Kind::Edit => "edit",
+            Kind::Upscale => "upscale",
+            Kind::Speech => "speech",
+            Kind::Transcription => "transcription",
+            Kind::Video => "video",
+            Kind::Music => "music",
+        }
+    }
 }
 
 /// One upstream that serves a model, and what it calls it there.
@@ -84,9 +114,24 @@ impl Model {
         self.tariff.quote(self.ceiling, bound)
     }
 
-    /// What an ordinary call is quoted, as the price list shows it.
+    /// This model with the price of its pieces for a request that names these sizes and qualities.
+    ///
+    /// # Errors
+    /// The classes that are sold, where none of those that were named is.
+    pub fn priced(&self, named: &[String]) -> Result<Cow<'_, Model>, String> {
+        let Some(pieces) = &self.pieces else { return Ok(Cow::Borrowed(self)) };
+        let unit = pieces.price(named).ok_or_else(|| pieces.named())?;
+        Ok(Cow::Owned(Model { tariff: Tariff { unit, ..self.tariff }, ..self.clone() }))
+    }
+
+    /// What an ordinary call is quoted, as the price list shows it: a prompt of a thousand tokens and the usual answer, or
+    /// one image, second or character of the cheapest class.
     pub fn typical_quote(&self) -> Micros {
-        self.quote(&Bound { input: TYPICAL_INPUT, output: u64::from(self.default_output), ..Bound::default() })
+        let Some(pieces) = &self.pieces else {
+            return self.quote(&Bound { input: TYPICAL_INPUT, output: u64::from(self.default_output), ..Bound::default() });
+        };
+        let unit = pieces.cheapest().unwrap_or_default();
+        Tariff { unit, ..self.tariff }.quote(self.ceiling, &Bound { units: 1, ..Bound::default() })
     }
 
     /// One entry of `GET /v1/models`, and the whole of `GET /v1/models/{id}`. `created` is fixed: the alias outlives
@@ -106,25 +151,42 @@ impl Model {
 
     fn price_entry(&self) -> Value {
         let tariff = &self.tariff;
-        let per_million = json!({
-            "input": tariff.input.as_per_million().to_string(),
-            "output": tariff.output.as_per_million().to_string(),
-            "cache_read": tariff.cache_read.as_per_million().to_string(),
-            "cache_write_5m": tariff.cache_write_5m.as_per_million().to_string(),
-            "cache_write_1h": tariff.cache_write_1h.as_per_million().to_string(),
-        });
         let ceiling = match self.ceiling {
             Ceiling::Computed => json!({ "kind": "computed", "typical_call": self.typical_quote().to_string() }),
             Ceiling::Flat(amount) => json!({ "kind": "flat", "per_call": amount.to_string() }),
         };
-        json!({
+        let mut entry = json!({
             "id": self.id,
-            "kind": "chat",
-            "usd_per_million_tokens": per_million,
-            "usd_per_call": Micros::new(tariff.call.as_per_million().get().div_ceil(1_000_000)).to_string(),
+            "kind": self.kind.name(),
+            "usd_per_million_tokens": per_million(&tariff.tokens),
+            "usd_per_call": tariff.call.as_each(),
             "default_output_tokens": self.default_output,
             "max_output_tokens": self.max_output,
             "ceiling": ceiling,
-        })
+        });
+        if let Some(long) = &tariff.long {
+            entry["long_prompt"] = json!({ "above_tokens": long.above, "usd_per_million_tokens": per_million(&long.tokens) });
+        }
+        if let Some(pieces) = &self.pieces {
+            let name = match pieces.unit {
+                Unit::Image => "usd_per_image",
+                Unit::Second => "usd_per_second",
+                Unit::Character => "usd_per_character",
+            };
+            let all = pieces.classes.iter().map(|(class, price)| (class.as_str(), *price));
+            let all = all.chain(pieces.default.map(|price| ("default", price)));
+            entry[name] = all.map(|(class, price)| (class.to_owned(), price.as_each().into())).collect::<Map<_, _>>().into();
+        }
+        entry
     }
+}
+
+fn per_million(tokens: &TokenPrices) -> Value {
+    json!({
+        "input": tokens.input.as_per_million().to_string(),
+        "output": tokens.output.as_per_million().to_string(),
+        "cache_read": tokens.cache_read.as_per_million().to_string(),
+        "cache_write_5m": tokens.cache_write_5m.as_per_million().to_string(),
+        "cache_write_1h": tokens.cache_write_1h.as_per_million().to_string(),
+    })
 }
