@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use serde_json::{Map, Value, json};
 
+use crate::error::{Code, Error};
 use crate::money::Micros;
 use crate::tariff::{Bound, Ceiling, Pieces, Tariff, TokenPrices, Unit};
 
@@ -84,6 +85,18 @@ impl Catalogue {
 
     pub fn find(&self, id: &str) -> Option<&Model> {
         self.models.iter().find(|model| model.id == id)
+    }
+
+    /// The model of this alias.
+    ///
+    /// # Errors
+    /// [`Code::ModelNotFound`].
+    pub fn sold(&self, id: &str) -> Result<&Model, Error> {
+        self.find(id).ok_or_else(|| {
+            let shown: String = id.chars().filter(|c| !c.is_control()).take(80).collect();
+            let message = format!("there is no model {shown:?} here; GET /v1/models lists what is sold");
+            Error::new(Code::ModelNotFound, message).param("model")
+        })
     }
 
     pub fn models(&self) -> &[Model] {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use farebox::catalogue::Serving;
 use farebox::config::{Secret, Speaks, Upstream, UpstreamKind};
-use farebox::dialect::{Dialect, LimitField, Meter, Metered, Pass, Request, Splitter};
+use farebox::dialect::{Dialect, Goods, LimitField, Meter, Metered, Pass, Request, Splitter};
 use farebox::error::{Code, Error};
 use farebox::ids::{Funds, RequestId};
 use farebox::money::Micros;
@@ -117,7 +117,8 @@ impl Sent {
         let request = Request::read(self.dialect, self.body.as_bytes()).unwrap();
         let call = Call {
             servings,
-            dialect: self.dialect,
+            goods: Goods::Words(self.dialect),
+            content_type: "application/json".into(),
             body: &|model, field| request.forward(model, 100, field),
             headers: &self.headers,
             query: Some("beta=true"),

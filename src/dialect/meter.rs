@@ -176,7 +176,7 @@ impl Meter {
 }
 
 /// The upstream's words may name the operator's account or key: only the kind of its error is passed on.
-fn failed(failure: Option<&RawValue>) -> Pass {
+pub(super) fn failed(failure: Option<&RawValue>) -> Pass {
     let failure = failure.and_then(|raw| serde_json::from_str::<Failure<'_>>(raw.get()).ok()).unwrap_or_default();
     let kind = failure.kind.unwrap_or_default();
     let code = match &*kind {

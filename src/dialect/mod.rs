@@ -2,7 +2,9 @@
 
 mod cursor;
 mod fields;
+mod media;
 mod meter;
+mod purchase;
 mod render;
 mod request;
 mod sse;
@@ -10,7 +12,9 @@ mod unstreamed;
 mod usage;
 mod weigh;
 
+pub use media::{Answers, Task};
 pub use meter::{Meter, Pass};
+pub use purchase::{Gauge, Goods, Purchase};
 pub use render::{ErrorShape, broken_stream, error_body};
 pub use request::Request;
 pub use sse::{Event, EventTooLong, Events, MAX_EVENT_BYTES, Splitter};

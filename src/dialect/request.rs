@@ -45,17 +45,7 @@ impl<'a> Request<'a> {
     /// [`Code::InvalidJson`] for what is not one JSON text in UTF-8 (RFC 8259, without a byte order mark), has half a
     /// surrogate pair or is nested too deeply; [`Code::InvalidRequest`], naming the field, for what is not sold.
     pub fn read(dialect: Dialect, body: &'a [u8]) -> Result<Request<'a>, Error> {
-        if body.trim_ascii().is_empty() {
-            return Err(invalid_json("the body is empty".into()));
-        }
-        if body.starts_with(b"\xef\xbb\xbf") {
-            return Err(invalid_json("the body starts with a byte order mark, which JSON does not have".into()));
-        }
-        let text = std::str::from_utf8(body)
-            .map_err(|error| invalid_json(format!("the body is not UTF-8 at byte {}", error.valid_up_to())))?;
-        // Checks the grammar without building anything; what follows relies on it.
-        serde_json::from_str::<&RawValue>(text)
-            .map_err(|error| invalid_json(format!("the body is not JSON (line {}, column {})", error.line(), error.column())))?;
+        let text = text(body)?;
         let mut cursor = Cursor::new(text);
         if cursor.peek()? != b'{' {
             Weight::default().add(&mut cursor)?;
@@ -196,6 +186,10 @@ impl<'a> Request<'a> {
         }
     }
 
+    pub fn dialect(&self) -> Dialect {
+        self.dialect
+    }
+
     /// The model's alias, as the caller wrote it.
     pub fn model(&self) -> &str {
         &self.model
@@ -302,6 +296,24 @@ impl<'a> Request<'a> {
         }
         body.put_slice(b"\"include_usage\":true}");
     }
+}
+
+/// The text of a body that is one JSON value. Its grammar is checked without building anything; what follows relies on it.
+///
+/// # Errors
+/// [`Code::InvalidJson`].
+pub(super) fn text(body: &[u8]) -> Result<&str, Error> {
+    if body.trim_ascii().is_empty() {
+        return Err(invalid_json("the body is empty".into()));
+    }
+    if body.starts_with(b"\xef\xbb\xbf") {
+        return Err(invalid_json("the body starts with a byte order mark, which JSON does not have".into()));
+    }
+    let text = std::str::from_utf8(body)
+        .map_err(|error| invalid_json(format!("the body is not UTF-8 at byte {}", error.valid_up_to())))?;
+    serde_json::from_str::<&RawValue>(text)
+        .map_err(|error| invalid_json(format!("the body is not JSON (line {}, column {})", error.line(), error.column())))?;
+    Ok(text)
 }
 
 fn invalid_json(what: String) -> Error {

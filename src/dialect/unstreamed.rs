@@ -32,6 +32,9 @@ pub(super) struct Unstreamed {
     input_from: Option<u32>,
     is_text: bool,
     text_bytes: u64,
+    /// Inside a top-level list of what was made, and how many are in it so far.
+    in_list: bool,
+    listed: u64,
 }
 
 impl Unstreamed {
@@ -69,6 +72,11 @@ impl Unstreamed {
         self.text_bytes
     }
 
+    /// Things in a top-level list of `data` or `images`.
+    pub fn listed(&self) -> u64 {
+        self.listed
+    }
+
     /// Passes the plain part of a string at once; gives how many bytes that were.
     fn string_run(&mut self, bytes: &[u8]) -> usize {
         let run = memchr::memchr2(b'"', b'\\', bytes).unwrap_or(bytes.len());
@@ -104,6 +112,7 @@ impl Unstreamed {
         match byte {
             b'"' => {
                 self.in_string = true;
+                self.listed += u64::from(self.in_list && self.depth == 2);
                 if self.at_key {
                     self.key.clear();
                 } else {
@@ -133,6 +142,11 @@ impl Unstreamed {
             return;
         }
         self.begun = true;
+        if self.depth == 1 {
+            self.in_list = !object && matches!(self.key.as_slice(), b"data" | b"images");
+        } else if self.depth == 2 && self.in_list {
+            self.listed += 1;
+        }
         self.depth = self.depth.saturating_add(1);
         if self.depth <= MAX_KINDS {
             self.kinds = self.kinds << 1 | u128::from(object);

@@ -35,7 +35,7 @@ use crate::x402::{Offer, Receipt, SignInRules, Version};
 pub use keyring::{Change, Fresh, Keyring, Minted, Rotation, Whose, Wish};
 pub use payer::{Credentials, Payer, Purpose};
 pub use relay::{Piece, RelayBody, Shelf};
-pub use serve::{Call, Served, model_not_found, serve};
+pub use serve::{Call, Served, serve};
 pub use sessions::{Opened, Sessions};
 pub use topup::{TopUp, ToppedUp, top_up};
 

@@ -17,7 +17,7 @@ use crate::account::AccountId;
 use crate::catalogue::Model;
 use crate::clock::{Period, Timestamp};
 use crate::config::Remainder;
-use crate::dialect::{Meter, Request};
+use crate::dialect::Purchase;
 use crate::error::{Code, Error};
 use crate::keys::{Ended, Key, Record};
 use crate::ledger::{Denied, Draw, Expected, KeyDraw, Refused};
@@ -40,7 +40,7 @@ struct Price {
 pub(super) async fn sell(
     worker: &Worker,
     call: &Call,
-    request: &Request<'_>,
+    request: &Purchase<'_>,
     model: &Model,
     payer: Payer,
 ) -> Result<Served, Refusal> {
@@ -77,14 +77,14 @@ pub(super) async fn sell(
     let standing = gateway.ledger.standing(account).map_err(|denied| ledger_unavailable(&denied.to_string()))?;
     let stream = request.stream();
     let (content_type, content_length) = (answer.content_type, answer.content_length.filter(|_| !stream));
-    let meter = Meter::new(call.dialect, stream, request.wants_usage(), request.estimate(model));
+    let gauge = request.gauge(model, content_type);
     tracing::debug!(request.id = %call.request, "serving a prepaid call");
     let key = key.map(|key| key.record.id);
     // One line a call: a log of many calls costs as much as their holds and charges.
     let told = Told { account, key, model: model.id.clone(), upstream: answer.upstream };
     let tab = Tab { paid, tariff: model.tariff, growth: price.growth, flat: price.flat, told: Some(told) };
     let (length, deadline) = (content_length, call.deadline);
-    let sale = Sale { tab, meter, dialect: call.dialect, stream, length, deadline, ended };
+    let sale = Sale { tab, gauge, dialect: call.goods.dialect(), stream, length, deadline, ended };
     let body = relay(answer.body, sale, &worker.shelf, place).await;
     Ok(Served { stream, content_type, content_length, receipt: None, standing: Some(standing), body })
 }
@@ -117,14 +117,14 @@ fn check_allowed(key: &Record, model: &Model) -> Result<(), Error> {
 }
 
 impl Price {
-    fn of(gateway: &Gateway, request: &Request<'_>, model: &Model) -> Price {
+    fn of(gateway: &Gateway, request: &Purchase<'_>, model: &Model) -> Price {
         let bound = request.bound(model);
         let quote = model.quote(&bound);
         let flat = matches!(model.ceiling, Ceiling::Flat(_)) && gateway.payments.remainder == Remainder::Keep;
         let whole = Price { first: quote, first_output: bound.output, quote, growth: None, flat: flat.then_some(quote) };
         // What nobody sees while it is made cannot be held for as it passes.
         let least = gateway.prepaid.hold_output.saturating_add(request.hidden_output(model));
-        if !request.stream() || bound.output <= least || matches!(model.ceiling, Ceiling::Flat(_)) {
+        if !request.grows() || bound.output <= least || matches!(model.ceiling, Ceiling::Flat(_)) {
             return whole;
         }
         let first = model.quote(&Bound { output: least, ..bound });
@@ -137,7 +137,7 @@ impl Price {
 /// as things stand, so that no upstream works for what is not there. What is held already pays for the least.
 fn payable_output(
     gateway: &Gateway,
-    request: &Request<'_>,
+    request: &Purchase<'_>,
     model: &Model,
     price: &Price,
     (account, key): (AccountId, Option<&Key>),

@@ -20,7 +20,7 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 use super::Place;
-use crate::dialect::{Dialect, Event, Meter, Pass, Splitter, broken_stream};
+use crate::dialect::{Dialect, Event, Gauge, Pass, Splitter, broken_stream};
 use crate::error::{Code, Error};
 use crate::fault;
 use crate::money::Micros;
@@ -131,7 +131,7 @@ impl Together {
 /// What is being relayed and how it is charged.
 pub(super) struct Sale {
     pub tab: Tab,
-    pub meter: Meter,
+    pub gauge: Gauge,
     pub dialect: Dialect,
     pub stream: bool,
     /// Bytes of the body that the client was promised; `None` for one that ends where it ends.
@@ -168,9 +168,10 @@ pub(super) async fn relay(mut body: AnswerBody, sale: Sale, shelf: &Rc<Shelf>, p
 /// Takes an answer in that came whole.
 fn shelve(mut sale: Sale, answer: Bytes, shelf: &Rc<Shelf>, place: Option<Place>) -> Whole {
     handing_over();
-    sale.meter.chunk(&answer);
-    let complete = sale.meter.complete();
-    shelf.put(Till::new(sale.tab, sale.meter, sale.stream), answer, complete, place)
+    sale.gauge.chunk(&answer);
+    sale.gauge.ended();
+    let complete = sale.gauge.complete();
+    shelf.put(Till::new(sale.tab, sale.gauge, sale.stream), answer, complete, place)
 }
 
 struct Pump {
@@ -192,10 +193,10 @@ struct Pump {
 impl Pump {
     fn new(sale: Sale) -> (Pump, RelayBody) {
         let (out, pieces) = mpsc::channel(AHEAD);
-        let Sale { tab, meter, dialect, stream, length, deadline, ended } = sale;
+        let Sale { tab, gauge, dialect, stream, length, deadline, ended } = sale;
         let complete = Rc::new(Cell::new(false));
         let relayed = Source::Pumped { pieces, complete: Rc::clone(&complete), breaking: false };
-        let (till, until) = (Till::new(tab, meter, stream), Box::pin(sleep_until(deadline)));
+        let (till, until) = (Till::new(tab, gauge, stream), Box::pin(sleep_until(deadline)));
         let pump = Pump { till, dialect, stream, length, until, ended, out, complete, noted: None, owed: None };
         (pump, RelayBody(relayed))
     }
@@ -293,7 +294,7 @@ impl Pump {
 
     /// Meters one event on its way; `Some` when the stream ends with it.
     fn pass(&mut self, event: Event, together: &mut Together) -> Option<End> {
-        let end = match self.till.meter.event(&event) {
+        let end = match self.till.gauge.event(&event) {
             Pass::Forward => None,
             Pass::Drop => return None,
             Pass::Error(error) => return Some(End::Broken(error)),
@@ -302,7 +303,7 @@ impl Pump {
         if let Some(spent) = self.till.cover() {
             return Some(spent);
         }
-        if let (Some(End::Complete), Some(usage)) = (&end, self.till.meter.owed_usage()) {
+        if let (Some(End::Complete), Some(usage)) = (&end, self.till.gauge.owed_usage()) {
             // The caller asked for usage and the upstream never reported any: it gets our count, before the terminator.
             together.add(usage);
         }
@@ -314,7 +315,7 @@ impl Pump {
     /// where nothing says how long it is, when its content is.
     async fn chunks(&mut self, body: &mut AnswerBody) -> End {
         loop {
-            let whole = self.length.is_none() && self.till.meter.complete();
+            let whole = self.length.is_none() && self.till.gauge.complete();
             let chunk = tokio::select! {
                 biased;
                 () = self.out.closed() => return End::ClientGone,
@@ -326,16 +327,19 @@ impl Pump {
             };
             match chunk {
                 Some(Ok(bytes)) => {
-                    self.till.meter.chunk(&bytes);
+                    self.till.gauge.chunk(&bytes);
                     if let Some(end) = self.send(bytes).await {
                         return end;
                     }
                 }
-                None if self.till.meter.complete() => return End::Complete,
+                None => {
+                    self.till.gauge.ended();
+                    let complete = self.till.gauge.complete();
+                    return if complete { End::Complete } else { End::Broken(cut_short()) };
+                }
                 // It may also end without a farewell.
                 Some(Err(_)) if whole => return End::Complete,
                 Some(Err(broken)) => return End::Broken(cut(&broken.to_string())),
-                None => return End::Broken(cut_short()),
             }
         }
     }
@@ -366,7 +370,7 @@ impl Pump {
         }
         // Half a plain answer is none, so only a stream owes for a part.
         let is_due = self.stream && self.noted.is_none_or(|noted| noted.elapsed() >= CHECKPOINT);
-        if is_due && self.owed.is_none() && self.till.meter.has_output() {
+        if is_due && self.owed.is_none() && self.till.gauge.has_output() {
             self.owed = self.till.owed().map(|owed| (owed, 0));
         }
         None

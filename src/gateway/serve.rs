@@ -15,7 +15,7 @@ use crate::catalogue::Model;
 use crate::chain::reason::{About, about};
 use crate::chain::{Confirmation, VerifiedPayment};
 use crate::config::Order;
-use crate::dialect::{Dialect, Meter, Request};
+use crate::dialect::{Goods, Purchase};
 use crate::error::{Code, Error};
 use crate::ids::RequestId;
 use crate::ledger::{Reservation, Standing};
@@ -25,7 +25,9 @@ use crate::x402::{Payment, Receipt, Version};
 /// One request to a paid route, its body read.
 pub struct Call {
     pub request: RequestId,
-    pub dialect: Dialect,
+    pub goods: Goods,
+    /// As it was sent, or empty.
+    pub content_type: String,
     /// The path as it was asked, such as `/api/v1/messages`: the resource that the quote names.
     pub path: String,
     pub query: Option<String>,
@@ -52,9 +54,9 @@ pub struct Served {
 /// Serves one call. Bad requests are refused before a price is asked for, and nothing is charged for any refusal.
 pub async fn serve(worker: &Worker, call: Call) -> Result<Served, Refusal> {
     let gateway = &worker.gateway;
-    let request = Request::read(call.dialect, &call.body)?;
-    let model = gateway.catalogue.find(request.model()).ok_or_else(|| model_not_found(request.model()))?;
-    worker.upstreams.check(&model.upstreams, call.dialect)?;
+    let request = Purchase::read(call.goods, &call.content_type, &call.body)?;
+    let model = &*request.find(&gateway.catalogue)?;
+    worker.upstreams.check(&model.upstreams, call.goods)?;
     let quote = || Quote::new(gateway, &call.path, model, model.quote(&request.bound(model)));
     match call.credentials.payer(gateway) {
         Ok(Via::Nobody) => {
@@ -72,7 +74,7 @@ pub async fn serve(worker: &Worker, call: Call) -> Result<Served, Refusal> {
 async fn sell(
     worker: &Worker,
     call: &Call,
-    request: &Request<'_>,
+    request: &Purchase<'_>,
     model: &Model,
     quote: Quote,
     payment: &Payment,
@@ -109,12 +111,12 @@ async fn sell(
     let Ok(paid) = reservation.paid() else { return Err(settle::not_in_the_books(&verified, &confirmation)) };
     let (stream, content_type) = (request.stream(), answer.content_type);
     let content_length = answer.content_length.filter(|_| !stream);
-    let meter = Meter::new(call.dialect, stream, request.wants_usage(), request.estimate(model));
+    let gauge = request.gauge(model, content_type);
     tracing::info!(request.id = %call.request, account = %verified.payer(), model = model.id, upstream = answer.upstream, tx = confirmation.tx, settled_in_us = settled_in.as_micros(), "serving a paid call");
     let (length, deadline) = (content_length, call.deadline);
     let tab = Tab { paid, tariff: model.tariff, growth: None, flat: None, told: None };
     let ended = Box::pin(std::future::pending());
-    let sale = Sale { tab, meter, dialect: call.dialect, stream, length, deadline, ended };
+    let sale = Sale { tab, gauge, dialect: call.goods.dialect(), stream, length, deadline, ended };
     let body = relay(answer.body, sale, &worker.shelf, place).await;
     let receipt = Some(settle::receipt(&verified, &confirmation));
     Ok(Served { stream, content_type, content_length, receipt, standing: None, body })
@@ -124,13 +126,14 @@ async fn sell(
 fn at_the_earlier_price(
     gateway: &Gateway,
     call: &Call,
-    request: &Request<'_>,
+    request: &Purchase<'_>,
     model: &Model,
     payment: &Payment,
     error: &Error,
 ) -> Option<(VerifiedPayment, Model)> {
     error.reason.filter(|reason| about(reason) == About::Amount)?;
     gateway.earlier.find(model, gateway.steady.now()).into_iter().find_map(|model| {
+        let model = request.priced(&model).ok()?.into_owned();
         let quote = Quote::new(gateway, &call.path, &model, model.quote(&request.bound(&model)));
         Some((settle::verify(gateway, &quote, payment, gateway.payments.settle_after).ok()?, model))
     })
@@ -153,13 +156,14 @@ enum Unserved {
 pub(super) async fn open(
     worker: &Worker,
     call: &Call,
-    request: &Request<'_>,
+    request: &Purchase<'_>,
     (model, limit): (&Model, u32),
     reservation: &Reservation,
 ) -> Result<Answer, Error> {
     let sending = upstream::Call {
         servings: &model.upstreams,
-        dialect: call.dialect,
+        goods: call.goods,
+        content_type: request.content_type(),
         body: &|upstream_model: &str, field| request.forward(upstream_model, limit, field),
         headers: &call.headers,
         query: call.query.as_deref(),
@@ -181,7 +185,7 @@ struct Opened {
 async fn open_and_settle(
     worker: &Worker,
     call: &Call,
-    request: &Request<'_>,
+    request: &Purchase<'_>,
     model: &Model,
     payment: &VerifiedPayment,
     reservation: &Reservation,
@@ -257,10 +261,4 @@ impl Unserved {
             }
         }
     }
-}
-
-/// The refusal of a model that is not on sale.
-pub fn model_not_found(id: &str) -> Error {
-    let shown: String = id.chars().filter(|c| !c.is_control()).take(80).collect();
-    Error::new(Code::ModelNotFound, format!("there is no model {shown:?} here; GET /v1/models lists what is sold")).param("model")
 }

@@ -279,7 +279,7 @@ async fn apart(edge: &Edge, account: AccountId, work: impl FnOnce() -> Result<Va
 /// a misspelt limit would be none.
 async fn body<T: DeserializeOwned>(request: &HttpRequest, payload: Payload, edge: &Edge) -> Result<T, Error> {
     let limits = Limits { max_body: MOST, ..edge.gateway.limits.clone() };
-    let bytes = paid::body(request.headers(), payload, &limits, |_| true).await?;
+    let bytes = paid::body(request.headers(), payload, &limits, false, |_| true).await?;
     let words = |text: &dyn std::fmt::Display| text.to_string().chars().take(WORDS).collect::<String>();
     let text = std::str::from_utf8(&bytes).map_err(|_| Error::new(Code::InvalidJson, "the body is not text in UTF-8"))?;
     let text = if text.trim().is_empty() { "{}" } else { text };

@@ -37,10 +37,12 @@ async fn sell(route: Route, request: &HttpRequest, payload: web::Payload) -> Res
     }
     // Held until the answer's head: from then on the body is on its way to the upstream.
     let mut memory = edge.bodies.share(respond::source(edge, request));
-    let body = body(request.headers(), payload, limits, |length| memory.grow(length)).await?;
+    let may_be_form = route.goods.takes_forms();
+    let body = body(request.headers(), payload, limits, may_be_form, |length| memory.grow(length)).await?;
     let call = Call {
         request: respond::request_id(request),
-        dialect: route.dialect,
+        goods: route.goods,
+        content_type: text(request.headers(), header::CONTENT_TYPE),
         path: request.path().to_owned(),
         query: Some(request.query_string()).filter(|query| !query.is_empty()).map(str::to_owned),
         body,
@@ -63,11 +65,12 @@ fn forwarded(headers: &HeaderMap) -> Vec<(String, String)> {
     headers.iter().filter(|(name, _)| forwardable(name.as_str())).filter_map(text).collect()
 }
 
-/// The body of a request, within its bounds of size, time and memory, if it can be JSON.
+/// The body of a request, within its bounds of size, time and memory, if it can be JSON or, where that is taken, a form.
 pub async fn body(
     headers: &HeaderMap,
     payload: web::Payload,
     limits: &Limits,
+    may_be_form: bool,
     has_room: impl FnMut(usize) -> bool,
 ) -> Result<Bytes, Error> {
     check_encoding(headers)?;
@@ -75,7 +78,9 @@ pub async fn body(
         let seconds = limits.body_time.as_secs();
         Error::new(Code::RequestTimeout, format!("the body did not arrive within {seconds} s; send the request again"))
     })??;
-    check_media_type(headers, &body)?;
+    if !may_be_form {
+        check_media_type(headers, &body)?;
+    }
     Ok(body)
 }
 
@@ -108,7 +113,11 @@ fn shown(text: &str) -> String {
 }
 
 fn lower_case(headers: &HeaderMap, name: header::HeaderName) -> String {
-    headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_ascii_lowercase()
+    text(headers, name).to_ascii_lowercase()
+}
+
+fn text(headers: &HeaderMap, name: header::HeaderName) -> String {
+    headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
 }
 
 /// Why a body did not come to its end: whoever sent it is gone and reads this no more, or (RFC 9112 section 7.1) its chunks

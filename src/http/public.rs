@@ -8,16 +8,15 @@ use serde_json::json;
 
 use super::respond::{self, Edge};
 use crate::error::{Code, Error};
-use crate::gateway::model_not_found;
 
 pub async fn models(request: HttpRequest) -> HttpResponse {
     with_edge(&request, |edge| HttpResponse::Ok().json(edge.gateway.catalogue.list()))
 }
 
 pub async fn model(request: HttpRequest, id: web::Path<String>) -> HttpResponse {
-    with_edge(&request, |edge| match edge.gateway.catalogue.find(&id) {
-        Some(model) => HttpResponse::Ok().json(model.entry()),
-        None => respond::refuse(&request, model_not_found(&id).into()),
+    with_edge(&request, |edge| match edge.gateway.catalogue.sold(&id) {
+        Ok(model) => HttpResponse::Ok().json(model.entry()),
+        Err(error) => respond::refuse(&request, error.into()),
     })
 }
 

@@ -7,27 +7,29 @@ use actix_web::web::{self, ServiceConfig};
 use actix_web::{FromRequest, Handler, HttpRequest, HttpResponse, Resource, guard};
 
 use super::{accounts, paid, public, topup, wallet};
-use crate::dialect::{Dialect, ErrorShape};
+use crate::dialect::{Dialect, ErrorShape, Goods, Task};
 
 /// One paid route.
 #[derive(Clone, Copy, Debug)]
 pub struct Route {
-    /// Below the prefix.
-    path: &'static str,
-    pub dialect: Dialect,
+    pub goods: Goods,
 }
 
-const PAID: [Route; 2] =
-    [Route { path: "/chat/completions", dialect: Dialect::Chat }, Route { path: "/messages", dialect: Dialect::Messages }];
+/// What is sold, each on the path that it has below the prefixes.
+fn paid_routes() -> impl Iterator<Item = Route> {
+    let words = [Dialect::Chat, Dialect::Messages].into_iter().map(Goods::Words);
+    let media = Task::ALL.into_iter().filter(|task| !task.is_job()).map(Goods::Media);
+    words.chain(media).map(|goods| Route { goods })
+}
 
 const PREFIXES: [&str; 2] = ["/v1", "/api/v1"];
 
 /// Routes are tried in this order, and no request fits two: those of calls come first.
 pub fn configure(app: &mut ServiceConfig) {
     for prefix in PREFIXES {
-        for route in PAID {
+        for route in paid_routes() {
             let handler = move |request, payload| paid::paid(route, request, payload);
-            let path = format!("{prefix}{}", route.path);
+            let path = format!("{prefix}{}", route.goods.path());
             app.service(web::resource(path).route(web::post().to(handler)).default_service(web::to(public::post_only)));
         }
     }

@@ -20,7 +20,7 @@ use super::connection::{Body, Connections, Unheard};
 use super::refusal::{self, Failure, Scrubber};
 use super::{Call, forwardable};
 use crate::config::Secret;
-use crate::dialect::Dialect;
+use crate::dialect::{Answers, Dialect, Goods};
 use crate::error::{Code, Error};
 use crate::tls;
 
@@ -79,7 +79,9 @@ impl HttpUpstream {
         };
         for dialect in Dialect::ALL {
             for stream in [false, true] {
-                let head = upstream.head(dialect, stream, &[], None).map_err(|why| ("base_url", why))?;
+                let head = upstream
+                    .head(Goods::Words(dialect), stream, "application/json", (&[], None))
+                    .map_err(|why| ("base_url", why))?;
                 upstream.heads[place(dialect)][usize::from(stream)] = Rc::new(head);
             }
         }
@@ -108,10 +110,14 @@ impl HttpUpstream {
     fn request(&self, call: &Call<'_>, attempt: Attempt) -> Result<RequestHeadType, String> {
         // The one parameter that known clients send; whatever else a caller writes there is no business of the upstream.
         let query = call.query.filter(|query| query.split('&').any(|pair| pair == "beta=true")).map(|_| "?beta=true");
-        if call.headers.is_empty() && query.is_none() && !attempt.again {
-            return Ok(RequestHeadType::Rc(Rc::clone(&self.heads[place(call.dialect)][usize::from(call.stream)]), None));
+        if let Goods::Words(dialect) = call.goods
+            && call.headers.is_empty()
+            && query.is_none()
+            && !attempt.again
+        {
+            return Ok(RequestHeadType::Rc(Rc::clone(&self.heads[place(dialect)][usize::from(call.stream)]), None));
         }
-        let mut head = self.head(call.dialect, call.stream, call.headers, query)?;
+        let mut head = self.head(call.goods, call.stream, &call.content_type, (call.headers, query))?;
         if attempt.again {
             head.set_connection_type(ConnectionType::Close);
         }
@@ -121,12 +127,12 @@ impl HttpUpstream {
     /// The head of a request with a caller's headers. The error says why there can be none.
     fn head(
         &self,
-        dialect: Dialect,
+        goods: Goods,
         stream: bool,
-        forwarded: &[(String, String)],
-        query: Option<&str>,
+        content_type: &str,
+        (forwarded, query): (&[(String, String)], Option<&str>),
     ) -> Result<RequestHead, String> {
-        let url = format!("{}{}{}", self.base_url, dialect.path(), query.unwrap_or_default());
+        let url = format!("{}/v1{}{}", self.base_url, goods.path(), query.unwrap_or_default());
         let uri = url.parse::<Uri>().map_err(|error| error.to_string())?;
         let host = uri.authority().map(|authority| authority.as_str().rsplit('@').next().unwrap_or_default());
         let host = HeaderValue::from_str(host.unwrap_or_default()).map_err(|error| error.to_string())?;
@@ -134,9 +140,10 @@ impl HttpUpstream {
         (head.method, head.uri) = (Method::POST, uri);
         let headers = &mut head.headers;
         headers.insert(header::HOST, host);
-        let accept = if stream { "text/event-stream" } else { "application/json" };
+        let accept = if stream { "text/event-stream" } else { accepted(goods) };
         headers.insert(header::ACCEPT, HeaderValue::from_static(accept));
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        let content_type = HeaderValue::from_str(content_type).map_err(|error| error.to_string())?;
+        headers.insert(header::CONTENT_TYPE, content_type);
         // Usage could not be read from a compressed answer.
         headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         headers.insert(header::USER_AGENT, HeaderValue::from_static(concat!("farebox/", env!("CARGO_PKG_VERSION"))));
@@ -148,7 +155,7 @@ impl HttpUpstream {
                 headers.append(name, value);
             }
         }
-        self.identify(headers, dialect);
+        self.identify(headers, goods.dialect());
         Ok(head)
     }
 
@@ -180,19 +187,71 @@ impl HttpUpstream {
         if !(200..300).contains(&status) {
             return Err(refusal::failed(status, header(header::RETRY_AFTER)));
         }
-        let expected = if call.stream { "text/event-stream" } else { "application/json" };
         let content_type = header(header::CONTENT_TYPE).unwrap_or_default();
         let plain = header(header::CONTENT_ENCODING).is_none_or(|encoding| encoding.eq_ignore_ascii_case("identity"));
         let found = content_type.split(';').next().unwrap_or_default().trim();
-        if status != 200 || !found.eq_ignore_ascii_case(expected) || !plain {
+        let expected = if call.stream { Some("text/event-stream") } else { answered(call.goods, found) };
+        let Some(expected) =
+            expected.filter(|expected| status == 200 && plain && (!call.stream || found.eq_ignore_ascii_case(expected)))
+        else {
             return Err(refusal::unusable(status, content_type));
-        }
+        };
         let content_length = header(header::CONTENT_LENGTH).and_then(|length| length.parse().ok());
         if content_length == Some(0) {
             return Err(refusal::empty(status));
         }
         let body = AnswerBody::http(body, content_length, call.deadline);
         Ok(Answer { content_type: expected, content_length, upstream: name.to_owned(), body })
+    }
+}
+
+/// What an answer that is no stream may be.
+fn answers(goods: Goods) -> Answers {
+    match goods {
+        Goods::Words(_) => Answers::Json,
+        Goods::Media(task) => task.row().answers,
+    }
+}
+
+fn accepted(goods: Goods) -> &'static str {
+    match answers(goods) {
+        Answers::Json => "application/json",
+        Answers::JsonOrBytes => "application/json, image/*",
+        Answers::Bytes => "audio/*, application/octet-stream",
+        Answers::JsonOrText => "application/json, text/plain, text/vtt",
+    }
+}
+
+/// Files and texts that are passed on. None of them is run by a browser.
+const FILES: [&str; 17] = [
+    "image/png",
+    "image/jpeg",
+    "image/webp",
+    "image/gif",
+    "image/avif",
+    "audio/mpeg",
+    "audio/wav",
+    "audio/x-wav",
+    "audio/wave",
+    "audio/ogg",
+    "audio/opus",
+    "audio/aac",
+    "audio/flac",
+    "audio/mp4",
+    "audio/pcm",
+    "audio/webm",
+    "application/octet-stream",
+];
+const TEXTS: [&str; 4] = ["text/plain", "text/vtt", "application/x-subrip", "text/srt"];
+
+/// The `Content-Type` under which an answer is passed on, if it is one that was asked for.
+fn answered(goods: Goods, found: &str) -> Option<&'static str> {
+    let known = |list: &[&'static str]| list.iter().copied().find(|known| found.eq_ignore_ascii_case(known));
+    match answers(goods) {
+        Answers::Json => known(&["application/json"]),
+        Answers::JsonOrBytes => known(&["application/json"]).or_else(|| known(&FILES)),
+        Answers::Bytes => known(&FILES),
+        Answers::JsonOrText => known(&["application/json"]).or_else(|| known(&TEXTS)),
     }
 }
 

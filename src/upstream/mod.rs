@@ -7,12 +7,14 @@ mod echo;
 mod refusal;
 mod wire;
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use tokio::time::Instant;
 
 use crate::catalogue::Serving;
 use crate::config::{self, Speaks, UpstreamKind};
-use crate::dialect::{Dialect, LimitField};
+use crate::dialect::{Dialect, Goods, LimitField, Task};
 use crate::error::{Code, Error};
 use crate::fault;
 use crate::ids::{Funds, RequestId};
@@ -52,7 +54,9 @@ enum Kind {
 pub struct Call<'a> {
     /// Who may serve it, in order of preference.
     pub servings: &'a [Serving],
-    pub dialect: Dialect,
+    pub goods: Goods,
+    /// What the body is.
+    pub content_type: Cow<'static, str>,
     /// Makes the body for an upstream that knows the model by the given name and takes the output limit in the given field.
     pub body: &'a dyn Fn(&str, LimitField) -> Bytes,
     /// The caller's headers. Only those that are [`forwardable`] are sent on.
@@ -98,19 +102,19 @@ impl Upstreams {
         self.upstreams.iter().find(|upstream| upstream.name == name)
     }
 
-    /// Whether anybody serves this model in this dialect; to be asked before a price is named.
+    /// Whether anybody serves this model on this route; to be asked before a price is named.
     ///
     /// # Errors
     /// [`Code::InvalidRequest`] naming the route on which the model is sold.
-    pub fn check(&self, servings: &[Serving], dialect: Dialect) -> Result<(), Error> {
-        match servings.iter().any(|serving| self.speaks(&serving.upstream, dialect)) {
+    pub fn check(&self, servings: &[Serving], goods: Goods) -> Result<(), Error> {
+        match servings.iter().any(|serving| self.speaks(&serving.upstream, goods)) {
             true => Ok(()),
             false => Err(self.nobody_speaks(servings)),
         }
     }
 
-    fn speaks(&self, upstream: &str, dialect: Dialect) -> bool {
-        self.find(upstream).is_some_and(|upstream| upstream.speaks(dialect))
+    fn speaks(&self, upstream: &str, goods: Goods) -> bool {
+        self.find(upstream).is_some_and(|upstream| upstream.speaks(goods))
     }
 
     /// Sends a call that `funds` stand for, and waits for the head of a good answer (200, of the right type).
@@ -129,7 +133,7 @@ impl Upstreams {
     pub async fn send(&self, funds: &impl Funds, call: Call<'_>) -> Result<Answer, Error> {
         let mut failed: Option<Error> = None;
         let named = |serving: &Serving| Some((self.find(&serving.upstream)?, serving.model.clone()));
-        let able = call.servings.iter().filter_map(named).filter(|(upstream, _)| upstream.speaks(call.dialect));
+        let able = call.servings.iter().filter_map(named).filter(|(upstream, _)| upstream.speaks(call.goods));
         let able: Vec<_> = able.collect();
         for (place, (upstream, model)) in able.iter().enumerate() {
             let is_last = place + 1 == able.len();
@@ -146,9 +150,10 @@ impl Upstreams {
     }
 
     fn nobody_speaks(&self, servings: &[Serving]) -> Error {
-        let spoken = |other: &Dialect| servings.iter().any(|serving| self.speaks(&serving.upstream, *other));
-        if let Some(other) = Dialect::ALL.into_iter().find(spoken) {
-            let message = format!("this model is not sold on this route; call it on {}", other.path());
+        let spoken = |other: &Goods| servings.iter().any(|serving| self.speaks(&serving.upstream, *other));
+        let all = Dialect::ALL.into_iter().map(Goods::Words).chain(Task::ALL.into_iter().map(Goods::Media));
+        if let Some(other) = all.into_iter().find(spoken) {
+            let message = format!("this model is not sold on this route; call it on /v1{}", other.path());
             return Error::new(Code::InvalidRequest, message).param("model");
         }
         Error::new(Code::UpstreamUnavailable, "nobody serves this model at the moment; try another one")
@@ -157,11 +162,21 @@ impl Upstreams {
 }
 
 impl Upstream {
-    fn speaks(&self, dialect: Dialect) -> bool {
-        self.speaks.contains(match dialect {
-            Dialect::Chat => &Speaks::Chat,
-            Dialect::Messages => &Speaks::Messages,
-            Dialect::Responses => &Speaks::Responses,
+    fn speaks(&self, goods: Goods) -> bool {
+        self.speaks.contains(&match goods {
+            Goods::Words(Dialect::Chat) => Speaks::Chat,
+            Goods::Words(Dialect::Messages) => Speaks::Messages,
+            Goods::Words(Dialect::Responses) => Speaks::Responses,
+            Goods::Media(task) => match task {
+                Task::Embeddings => Speaks::Embeddings,
+                Task::ImageGenerations | Task::ImageEdits => Speaks::Images,
+                Task::ImageGenerate | Task::ImageUpscale | Task::ImageEdit => Speaks::Image,
+                Task::ImageMultiEdit | Task::ImageBackgroundRemove => Speaks::Image,
+                Task::Speech | Task::Transcriptions => Speaks::Audio,
+                Task::AudioQueue => Speaks::Music,
+                Task::VideoQueue | Task::VideoTranscriptions => Speaks::Video,
+                Task::VideosGenerations => Speaks::Videos,
+            },
         })
     }
 
@@ -169,7 +184,7 @@ impl Upstream {
     async fn serve(&self, request: RequestId, model: &str, call: &Call<'_>, is_last: bool) -> Result<Answer, Failure> {
         let body = (call.body)(model, self.field);
         let http = match &self.kind {
-            Kind::Echo => return Ok(echo::answer(&self.name, call.dialect, &body)),
+            Kind::Echo => return Ok(echo::answer(&self.name, call.goods.dialect(), &body)),
             Kind::Http(http) => http,
         };
         let mut outcome = http.send(&self.name, call, body.clone(), Attempt { is_last, again: false }).await;
@@ -224,8 +239,8 @@ mod tests {
         let echo = config::Upstream { name: "e".into(), kind: UpstreamKind::Echo, speaks: vec![Speaks::Messages] };
         let upstreams = Upstreams::new(&[echo]).unwrap();
         let servings = [Serving { upstream: "e".into(), model: "m".into() }];
-        let error = upstreams.check(&servings, Dialect::Chat).unwrap_err();
-        assert!(upstreams.check(&servings, Dialect::Messages).is_ok());
+        let error = upstreams.check(&servings, Goods::Words(Dialect::Chat)).unwrap_err();
+        assert!(upstreams.check(&servings, Goods::Words(Dialect::Messages)).is_ok());
         assert_eq!(error.code, Code::InvalidRequest);
         assert!(error.message.contains("/v1/messages"));
     }

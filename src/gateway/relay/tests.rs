@@ -11,6 +11,7 @@ use crate::account::AccountId;
 use crate::catalogue::Serving;
 use crate::clock::{Clock, Timestamp};
 use crate::config::{self, Speaks, UpstreamKind};
+use crate::dialect::{Goods, Meter};
 use crate::ids::{PaymentId, RequestId};
 use crate::ledger::{Attempt, Claim, Ledger, Options, Recovered};
 use crate::money::UnitPrice;
@@ -53,7 +54,8 @@ async fn sell(ledger: &Ledger, words: usize, stream: bool, seconds: u64) -> (Sal
     let (dialect, deadline) = (Dialect::Chat, Instant::now() + Duration::from_secs(seconds));
     let servings = [Serving { upstream: text("e"), model: text("m") }];
     let body = |_: &str, _| Bytes::from(asked.to_string());
-    let call = Call { servings: &servings, dialect, body: &body, headers: &[], query: None, stream, deadline };
+    let (goods, content_type) = (Goods::Words(dialect), "application/json".into());
+    let call = Call { servings: &servings, goods, content_type, body: &body, headers: &[], query: None, stream, deadline };
     let answer = Upstreams::new(&[echo]).unwrap().send(&reservation, call).await.unwrap();
 
     let paid = reservation.paid().unwrap_or_else(|_| panic!("the money is there"));
@@ -61,11 +63,11 @@ async fn sell(ledger: &Ledger, words: usize, stream: bool, seconds: u64) -> (Sal
         tokens: TokenPrices { output: UnitPrice::per_million("15").unwrap(), ..TokenPrices::default() },
         ..Tariff::default()
     };
-    let meter = Meter::new(dialect, stream, false, 10);
+    let gauge = Gauge::Words(Meter::new(dialect, stream, false, 10));
     let ended: Ended = Box::pin(std::future::pending());
     let tab = Tab { paid, tariff, growth: None, flat: None, told: None };
     let length = answer.content_length;
-    (Sale { tab, meter, dialect, stream, length, deadline, ended }, answer.body)
+    (Sale { tab, gauge, dialect, stream, length, deadline, ended }, answer.body)
 }
 
 /// Lets the relay do all it can, and then takes so many pieces as a server does that writes each at once.

@@ -4,7 +4,7 @@ use tracing::field::display;
 
 use super::Growth;
 use crate::account::AccountId;
-use crate::dialect::{Meter, Metered};
+use crate::dialect::{Gauge, Metered};
 use crate::error::Error;
 use crate::ids::{KeyId, RequestId};
 use crate::ledger::Paid;
@@ -55,7 +55,7 @@ pub(super) enum End {
 /// What a call owes, until it is ended in the books.
 pub(super) struct Till {
     /// What the answer has used.
-    pub meter: Meter,
+    pub gauge: Gauge,
     /// Why the answer ended, while its last bytes are on their way.
     pub end: Option<End>,
     request: RequestId,
@@ -71,10 +71,10 @@ pub(super) struct Till {
 }
 
 impl Till {
-    pub fn new(tab: Tab, meter: Meter, stream: bool) -> Till {
+    pub fn new(tab: Tab, gauge: Gauge, stream: bool) -> Till {
         let Tab { paid, tariff, growth, flat, told } = tab;
         let (request, passed) = (paid.request(), (Metered::default(), 0));
-        Till { meter, end: None, request, paid: Some(paid), tariff, stream, growth, flat, passed, told }
+        Till { gauge, end: None, request, paid: Some(paid), tariff, stream, growth, flat, passed, told }
     }
 
     pub fn request(&self) -> RequestId {
@@ -91,13 +91,13 @@ impl Till {
     /// What is owed for what has passed so far; `None` once the call has ended.
     pub fn owed(&self) -> Option<Micros> {
         let paid = self.paid.as_ref()?;
-        Some(self.tariff.charge(&self.meter.usage().usage, paid.ceiling()))
+        Some(self.tariff.charge(&self.gauge.usage().usage, paid.ceiling()))
     }
 
     /// Sees to it that what was metered is held before it passes; `Some` when there is nothing left to hold.
     pub fn cover(&mut self) -> Option<End> {
         let (Some(growth), Some(paid)) = (&self.growth, &mut self.paid) else { return None };
-        let (metered, bytes) = (self.meter.usage(), self.meter.answer_bytes());
+        let (metered, bytes) = (self.gauge.usage(), self.gauge.answer_bytes());
         match growth.cover(paid, self.tariff.charge(&metered.usage, growth.most)) {
             Ok(()) => {
                 self.passed = (metered, bytes);
@@ -117,7 +117,7 @@ impl Till {
         let end = self.end.take().unwrap_or(End::Stopped);
         let metered = match &end {
             End::Spent { passed, .. } => *passed,
-            _ => self.meter.usage(),
+            _ => self.gauge.usage(),
         };
         let (request, usage) = (self.request, metered.usage);
         if let (Some(growth), false) = (&self.growth, matches!(end, End::Spent { .. })) {
@@ -130,11 +130,11 @@ impl Till {
         let whole = self.flat.unwrap_or(owed);
         let charge = match end {
             // An answer that is complete and empty, with no word on usage, is none.
-            End::Complete if self.meter.has_output() || !metered.estimated => paid.post(whole, usage),
+            End::Complete if self.gauge.has_output() || !metered.estimated => paid.post(whole, usage),
             // A client that leaves chose to, and a key ends by somebody's hand: a flat price applies to what was taken.
-            End::ClientGone | End::ClientStalled | End::PayerEnded(_) if self.meter.has_output() => paid.post(whole, usage),
+            End::ClientGone | End::ClientStalled | End::PayerEnded(_) if self.gauge.has_output() => paid.post(whole, usage),
             End::ClientGone | End::ClientStalled | End::PayerEnded(_) => paid.post_part(owed, usage),
-            End::Broken(_) | End::Stopped if self.stream && self.meter.has_output() => paid.post_part(owed, usage),
+            End::Broken(_) | End::Stopped if self.stream && self.gauge.has_output() => paid.post_part(owed, usage),
             End::Spent { .. } if self.passed.1 > 0 => paid.post_part(owed, usage),
             End::Complete | End::Broken(_) | End::Spent { .. } | End::Untaken | End::Stopped => {
                 paid.void();

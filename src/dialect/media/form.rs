@@ -1,0 +1,155 @@
+//! A form with files (RFC 7578), read where it lies.
+
+use memchr::memmem;
+
+use crate::error::{Code, Error};
+
+/// Parts of one form; no client sends half as many.
+const MAX_PARTS: usize = 64;
+/// The longest boundary (RFC 2046, section 5.1.1).
+const MAX_BOUNDARY: usize = 70;
+/// The head of one part.
+const MAX_HEAD: usize = 4096;
+
+/// One field of a form.
+pub(super) struct Part<'a> {
+    pub name: &'a str,
+    /// It came with a file name.
+    pub is_file: bool,
+    /// The lines of its head, as they came.
+    pub head: &'a str,
+    pub value: &'a [u8],
+}
+
+impl<'a> Part<'a> {
+    /// The value of a field that is no file.
+    ///
+    /// # Errors
+    /// It is not UTF-8.
+    pub fn text(&self) -> Result<&'a str, Error> {
+        std::str::from_utf8(self.value).map_err(|_| wrong(format!("the field {:?} of the form is not UTF-8", self.name)))
+    }
+}
+
+/// The boundary that a `Content-Type` names, if it is a form's.
+pub(super) fn boundary(content_type: &str) -> Option<&str> {
+    let (kind, parameters) = content_type.split_once(';')?;
+    if !kind.trim().eq_ignore_ascii_case("multipart/form-data") {
+        return None;
+    }
+    let value = parameters.split(';').find_map(|parameter| {
+        let (name, value) = parameter.split_once('=')?;
+        name.trim().eq_ignore_ascii_case("boundary").then(|| value.trim().trim_matches('"'))
+    })?;
+    let plain = value.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ');
+    (plain && !value.is_empty() && value.len() <= MAX_BOUNDARY).then_some(value)
+}
+
+/// The parts of a form.
+///
+/// # Errors
+/// [`Code::InvalidRequest`]: it is not well formed, was cut, or has too many parts.
+pub(super) fn parts<'a>(body: &'a [u8], boundary: &str) -> Result<Vec<Part<'a>>, Error> {
+    let delimiter = format!("\r\n--{boundary}");
+    let finder = memmem::Finder::new(delimiter.as_bytes());
+    // The first delimiter has no line before it, unless there is a preamble.
+    let mut rest = match body.strip_prefix(&delimiter.as_bytes()[2..]) {
+        Some(rest) => rest,
+        None => after(body, &finder, delimiter.len())?,
+    };
+    let mut parts = Vec::new();
+    loop {
+        if rest.starts_with(b"--") {
+            return Ok(parts);
+        }
+        // White space may stand behind a delimiter.
+        let line = memmem::find(rest, b"\r\n").ok_or_else(cut)?;
+        if !rest[..line].trim_ascii().is_empty() {
+            return Err(wrong("what follows a boundary of the form is not a new line".into()));
+        }
+        let start = line + 2;
+        let end = finder.find(&rest[line..]).ok_or_else(cut)? + line;
+        if parts.len() == MAX_PARTS {
+            return Err(wrong(format!("the form has more than {MAX_PARTS} parts")));
+        }
+        parts.push(part(rest.get(start..end).unwrap_or_default())?);
+        rest = &rest[end + delimiter.len()..];
+    }
+}
+
+fn after<'a>(body: &'a [u8], finder: &memmem::Finder<'_>, length: usize) -> Result<&'a [u8], Error> {
+    let at = finder.find(body).ok_or_else(cut)?;
+    Ok(&body[at + length..])
+}
+
+fn part(bytes: &[u8]) -> Result<Part<'_>, Error> {
+    let at = memmem::find(&bytes[..bytes.len().min(MAX_HEAD)], b"\r\n\r\n");
+    let at = at.ok_or_else(|| wrong("a part of the form has no head, or one that does not end".into()))?;
+    let head = std::str::from_utf8(&bytes[..at]).map_err(|_| wrong("the head of a part of the form is not UTF-8".into()))?;
+    let disposition = head.split("\r\n").find_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        name.trim().eq_ignore_ascii_case("content-disposition").then_some(value)
+    });
+    let disposition = disposition.ok_or_else(|| wrong("a part of the form has no Content-Disposition".into()))?;
+    let name = parameter(disposition, "name").ok_or_else(|| wrong("a part of the form has no name".into()))?;
+    let is_file = parameter(disposition, "filename").is_some() || parameter(disposition, "filename*").is_some();
+    Ok(Part { name, is_file, head, value: &bytes[at + 4..] })
+}
+
+/// A parameter of a header, as far as names of fields go: quoted without escapes, or bare.
+fn parameter<'a>(header: &'a str, wanted: &str) -> Option<&'a str> {
+    let mut rest = header.split_once(';')?.1;
+    loop {
+        let (name, value) = rest.split_once('=')?;
+        let value = value.trim_start();
+        let (value, behind) = match value.strip_prefix('"') {
+            Some(quoted) => quoted.split_once('"')?,
+            None => value.split_once(';').map_or((value.trim_end(), ""), |(value, behind)| (value.trim_end(), behind)),
+        };
+        if name.trim_matches([' ', ';', '\t']).eq_ignore_ascii_case(wanted) {
+            return Some(value);
+        }
+        rest = behind;
+    }
+}
+
+fn wrong(what: String) -> Error {
+    Error::new(Code::InvalidRequest, format!("{what}; send multipart/form-data as RFC 7578 has it, as the SDKs do"))
+}
+
+fn cut() -> Error {
+    wrong("the form ends before its last boundary".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FORM: &str = "--xx\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\nwhisper-1\r\n--xx\r\n\
+        content-disposition: form-data; name=\"file\"; filename=\"a;b.wav\"\r\nContent-Type: audio/wav\r\n\r\nRIFF\r\n--x\r\n\r\n--xx--\r\n";
+
+    #[test]
+    fn a_form_is_read_where_it_lies() {
+        let parts = parts(FORM.as_bytes(), "xx").unwrap();
+        let seen: Vec<_> = parts.iter().map(|part| (part.name, part.is_file, part.value)).collect();
+        assert_eq!(seen, [("model", false, &b"whisper-1"[..]), ("file", true, &b"RIFF\r\n--x\r\n"[..])]);
+    }
+
+    #[test]
+    fn a_form_that_is_cut_anywhere_is_refused() {
+        let whole = FORM.trim_end().len();
+        for end in 0..whole {
+            assert!(super::parts(&FORM.as_bytes()[..end], "xx").is_err(), "{end}");
+        }
+        assert!(super::parts(FORM.as_bytes(), "y").is_err());
+    }
+
+    #[test]
+    fn a_boundary_is_read_as_clients_write_it() {
+        assert_eq!(boundary("multipart/form-data; boundary=abc"), Some("abc"));
+        assert_eq!(boundary("Multipart/Form-Data; charset=utf-8; boundary=\"a b\""), Some("a b"));
+        for none in ["multipart/form-data", "application/json; boundary=a", "multipart/form-data; boundary="] {
+            assert_eq!(boundary(none), None, "{none}");
+        }
+    }
+}
