@@ -1,5 +1,7 @@
 //! The models the operator sells: found by their alias, listed for `/v1/models` and `/v1/pricing`.
 
+use std::num::NonZeroU32;
+
 use serde_json::{Value, json};
 
 use crate::money::Micros;
@@ -11,7 +13,7 @@ pub struct Model {
     /// The alias buyers use; it survives a change of upstream.
     pub id: String,
     pub kind: Kind,
-    /// Who serves it, in order of preference.
+    /// Who serves it, in order of preference; those with a weight share their place.
     pub upstreams: Vec<Serving>,
     pub tariff: Tariff,
     pub ceiling: Ceiling,
@@ -36,6 +38,8 @@ pub enum Kind {
 pub struct Serving {
     pub upstream: String,
     pub model: String,
+    /// With one it stands in a group with those next to it that have one, too; of these one is drawn by weight.
+    pub weight: Option<NonZeroU32>,
 }
 
 /// All models on sale, in the operator's order.

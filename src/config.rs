@@ -1,5 +1,6 @@
 //! What the operator wrote in config.toml, checked once: every refusal names the key at fault and says why.
 
+mod failover;
 mod file;
 mod network;
 mod prepaid;
@@ -17,6 +18,7 @@ use crate::dialect::LimitField;
 use crate::money::{Micros, UnitPrice};
 use crate::tariff::{Ceiling, Tariff};
 
+pub use failover::Failover;
 pub use file::Speaks;
 pub(crate) use network::is_test_network;
 pub use network::{Network, Settlement};
@@ -37,6 +39,7 @@ pub struct Config {
     pub limits: Limits,
     pub payments: Payments,
     pub prepaid: Prepaid,
+    pub failover: Failover,
 }
 
 /// One of the operator's inference accounts.
@@ -160,6 +163,7 @@ impl Config {
             limits: limits(&file.limits)?,
             payments,
             prepaid: prepaid::prepaid(&file.prepaid)?,
+            failover: failover::failover(&file.failover)?,
         };
         config.check_networks()?;
         Ok(config)
@@ -335,7 +339,7 @@ fn model(row: &file::Model, upstreams: &[Upstream], remainder: Remainder) -> Res
     Ok(Model {
         id: row.id.clone(),
         kind: Kind::Chat,
-        upstreams: row.upstreams.iter().map(|s| Serving { upstream: s.name.clone(), model: s.model.clone() }).collect(),
+        upstreams: row.upstreams.iter().map(serving).collect(),
         tariff,
         ceiling,
         default_output: row.default_output.min(row.max_output),
@@ -343,6 +347,10 @@ fn model(row: &file::Model, upstreams: &[Upstream], remainder: Remainder) -> Res
         image_tokens: row.image_tokens,
         hidden_output: row.hidden_output,
     })
+}
+
+fn serving(row: &file::Serving) -> Serving {
+    Serving { upstream: row.name.clone(), model: row.model.clone(), weight: row.weight }
 }
 
 fn limits(row: &file::Limits) -> Result<Limits, ConfigError> {

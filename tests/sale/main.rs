@@ -16,6 +16,7 @@ mod faults;
 mod offer;
 mod refusal;
 mod replay;
+mod several_upstreams;
 mod shop;
 mod stop;
 mod upstream_fails;
