@@ -1,11 +1,14 @@
-//! The models the operator sells: found by their alias, listed for `/v1/models` and `/v1/pricing`.
+//! The models the operator sells: found by their alias, listed for everybody in the shapes that clients know.
 
+mod lists;
+
+use std::borrow::Cow;
 use std::num::NonZeroU32;
 
-use serde_json::{Value, json};
-
 use crate::money::Micros;
-use crate::tariff::{Bound, Ceiling, Tariff};
+use crate::tariff::{Bound, Ceiling, Pieces, Tariff};
+
+pub use lists::{Page, WrongPage};
 
 /// One model on sale.
 #[derive(Clone, Debug)]
@@ -16,6 +19,8 @@ pub struct Model {
     /// Who serves it, in order of preference; those with a weight share their place.
     pub upstreams: Vec<Serving>,
     pub tariff: Tariff,
+    /// What it makes by the image, second or character, and what that costs.
+    pub pieces: Option<Pieces>,
     pub ceiling: Ceiling,
     /// Tokens an answer may have when the caller does not say.
     pub default_output: u32,
@@ -27,10 +32,36 @@ pub struct Model {
     pub hidden_output: bool,
 }
 
-/// What a model makes. More kinds arrive with their routes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What a model makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
     Chat,
+    Embedding,
+    Image,
+    /// Images changed by words: edits, several images into one, backgrounds removed.
+    Edit,
+    Upscale,
+    Speech,
+    Transcription,
+    Video,
+    Music,
+}
+
+impl Kind {
+    /// As it is written in config.toml and the price list.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Kind::Chat => "chat",
+            Kind::Embedding => "embedding",
+            Kind::Image => "image",
+            Kind::Edit => "edit",
+            Kind::Upscale => "upscale",
+            Kind::Speech => "speech",
+            Kind::Transcription => "transcription",
+            Kind::Video => "video",
+            Kind::Music => "music",
+        }
+    }
 }
 
 /// One upstream that serves a model, and what it calls it there.
@@ -63,23 +94,6 @@ impl Catalogue {
     pub fn models(&self) -> &[Model] {
         &self.models
     }
-
-    /// `GET /v1/models`: one object that OpenAI's and Anthropic's clients both read.
-    pub fn list(&self) -> Value {
-        let id = |model: Option<&Model>| model.map(|model| model.id.clone());
-        json!({
-            "object": "list",
-            "data": self.models.iter().map(Model::entry).collect::<Vec<_>>(),
-            "has_more": false,
-            "first_id": id(self.models.first()),
-            "last_id": id(self.models.last()),
-        })
-    }
-
-    /// `GET /v1/pricing`: USD as exact decimal strings.
-    pub fn pricing(&self) -> Value {
-        json!({ "object": "list", "currency": "USD", "data": self.models.iter().map(Model::price_entry).collect::<Vec<_>>() })
-    }
 }
 
 impl Model {
@@ -88,47 +102,23 @@ impl Model {
         self.tariff.quote(self.ceiling, bound)
     }
 
-    /// What an ordinary call is quoted, as the price list shows it.
+    /// This model with the price of its pieces for a request that names these sizes and qualities.
+    ///
+    /// # Errors
+    /// The classes that are sold, where none of those that were named is.
+    pub fn priced(&self, named: &[String]) -> Result<Cow<'_, Model>, String> {
+        let Some(pieces) = &self.pieces else { return Ok(Cow::Borrowed(self)) };
+        let unit = pieces.price(named).ok_or_else(|| pieces.named())?;
+        Ok(Cow::Owned(Model { tariff: Tariff { unit, ..self.tariff }, ..self.clone() }))
+    }
+
+    /// What an ordinary call is quoted, as the price list shows it: a prompt of a thousand tokens and the usual answer, or
+    /// one image, second or character of the cheapest class.
     pub fn typical_quote(&self) -> Micros {
-        self.quote(&Bound { input: TYPICAL_INPUT, output: u64::from(self.default_output), ..Bound::default() })
-    }
-
-    /// One entry of `GET /v1/models`, and the whole of `GET /v1/models/{id}`. `created` is fixed: the alias outlives
-    /// every upstream behind it, and clients only sort by it.
-    pub fn entry(&self) -> Value {
-        json!({
-            "id": self.id,
-            "object": "model",
-            "type": "model",
-            "created": 1_767_225_600,
-            "created_at": "2026-01-01T00:00:00Z",
-            "owned_by": "farebox",
-            "display_name": self.id,
-            "max_output_tokens": self.max_output,
-        })
-    }
-
-    fn price_entry(&self) -> Value {
-        let tariff = &self.tariff;
-        let per_million = json!({
-            "input": tariff.input.as_per_million().to_string(),
-            "output": tariff.output.as_per_million().to_string(),
-            "cache_read": tariff.cache_read.as_per_million().to_string(),
-            "cache_write_5m": tariff.cache_write_5m.as_per_million().to_string(),
-            "cache_write_1h": tariff.cache_write_1h.as_per_million().to_string(),
-        });
-        let ceiling = match self.ceiling {
-            Ceiling::Computed => json!({ "kind": "computed", "typical_call": self.typical_quote().to_string() }),
-            Ceiling::Flat(amount) => json!({ "kind": "flat", "per_call": amount.to_string() }),
+        let Some(pieces) = &self.pieces else {
+            return self.quote(&Bound { input: TYPICAL_INPUT, output: u64::from(self.default_output), ..Bound::default() });
         };
-        json!({
-            "id": self.id,
-            "kind": "chat",
-            "usd_per_million_tokens": per_million,
-            "usd_per_call": Micros::new(tariff.call.as_per_million().get().div_ceil(1_000_000)).to_string(),
-            "default_output_tokens": self.default_output,
-            "max_output_tokens": self.max_output,
-            "ceiling": ceiling,
-        })
+        let unit = pieces.cheapest().unwrap_or_default();
+        Tariff { unit, ..self.tariff }.quote(self.ceiling, &Bound { units: 1, ..Bound::default() })
     }
 }

@@ -2,6 +2,7 @@
 
 mod failover;
 mod file;
+mod model;
 mod network;
 mod prepaid;
 mod secret;
@@ -13,10 +14,9 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::catalogue::{Catalogue, Kind, Model, Serving};
+use crate::catalogue::Catalogue;
 use crate::dialect::LimitField;
-use crate::money::{Micros, UnitPrice};
-use crate::tariff::{Ceiling, Tariff};
+use crate::money::Micros;
 
 pub use failover::Failover;
 pub use file::Speaks;
@@ -151,7 +151,7 @@ impl Config {
         let networks = network::networks(&file.network, folder, env)?;
         let upstreams = upstreams(&file.upstream, folder, env)?;
         let payments = payments(&file.payments)?;
-        let catalogue = catalogue(&file.model, &upstreams, payments.remainder)?;
+        let catalogue = model::catalogue(&file.model, &upstreams, payments.remainder)?;
         let config = Config {
             bind,
             public_url: public_url(file.server.public_url.as_deref(), bind)?,
@@ -283,74 +283,6 @@ fn limit_field(row: &file::Upstream, base_url: &str) -> LimitField {
         None if base_url == "https://api.openai.com" => LimitField::MaxCompletionTokens,
         None => LimitField::MaxTokens,
     }
-}
-
-fn catalogue(rows: &[file::Model], upstreams: &[Upstream], remainder: Remainder) -> Result<Catalogue, ConfigError> {
-    let mut ids = HashSet::new();
-    let mut models = Vec::new();
-    for row in rows {
-        if row.id.is_empty() || !ids.insert(&row.id) {
-            return Err(bad(format!("model {:?}, id", row.id), "empty, or there twice"));
-        }
-        models.push(model(row, upstreams, remainder)?);
-    }
-    Ok(Catalogue::new(models))
-}
-
-fn model(row: &file::Model, upstreams: &[Upstream], remainder: Remainder) -> Result<Model, ConfigError> {
-    let key = |field: &str| format!("model {:?}, {field}", row.id);
-    if let Some(serving) = row.upstreams.iter().find(|serving| !upstreams.iter().any(|upstream| upstream.name == serving.name)) {
-        return Err(bad(key("upstreams"), format!("there is no [[upstream]] named {:?}", serving.name)));
-    }
-    if row.upstreams.is_empty() {
-        return Err(bad(key("upstreams"), "name at least one upstream that serves it"));
-    }
-    let per_million = |field: &str, text: &Option<String>, fallback: UnitPrice| match text {
-        Some(text) => UnitPrice::per_million(text).map_err(|why| bad(key(&format!("price.{field}")), why)),
-        None => Ok(fallback),
-    };
-    let price = &row.price;
-    // A price that is left out would give tokens away; a price of "0" says so. A flat price that is kept is one.
-    let flat = row.ceiling != "computed" && remainder == Remainder::Keep;
-    if !flat && price.call.is_none() && (price.input.is_none() || price.output.is_none()) {
-        return Err(bad(key("price"), "name input and output (\"0\" gives them away), or a price per call"));
-    }
-    let input = per_million("input", &price.input, UnitPrice::default())?;
-    let cache_write_5m = per_million("cache_write_5m", &price.cache_write_5m, input)?;
-    let call = price.call.as_deref().map(UnitPrice::each).transpose().map_err(|why| bad(key("price.call"), why))?;
-    let tariff = Tariff {
-        input,
-        output: per_million("output", &price.output, UnitPrice::default())?,
-        cache_read: per_million("cache_read", &price.cache_read, input)?,
-        cache_write_5m,
-        cache_write_1h: per_million("cache_write_1h", &price.cache_write_1h, cache_write_5m)?,
-        call: call.unwrap_or_default(),
-    };
-    let ceiling = match row.ceiling.as_str() {
-        "computed" => Ceiling::Computed,
-        amount => Ceiling::Flat(
-            Micros::parse_usd(amount).map_err(|why| bad(key("ceiling"), format!("\"computed\", or USD per call: {why}")))?,
-        ),
-    };
-    if row.max_output == 0 || row.default_output == 0 {
-        return Err(bad(key("max_output"), "an answer has at least one token"));
-    }
-    let file::ModelKind::Chat = row.kind;
-    Ok(Model {
-        id: row.id.clone(),
-        kind: Kind::Chat,
-        upstreams: row.upstreams.iter().map(serving).collect(),
-        tariff,
-        ceiling,
-        default_output: row.default_output.min(row.max_output),
-        max_output: row.max_output,
-        image_tokens: row.image_tokens,
-        hidden_output: row.hidden_output,
-    })
-}
-
-fn serving(row: &file::Serving) -> Serving {
-    Serving { upstream: row.name.clone(), model: row.model.clone(), weight: row.weight }
 }
 
 fn limits(row: &file::Limits) -> Result<Limits, ConfigError> {

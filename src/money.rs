@@ -87,10 +87,28 @@ impl UnitPrice {
         Micros::parse_usd(text).map(|price| UnitPrice(price.0))
     }
 
-    /// USD for each unit, such as `0.04` a call.
+    /// USD for each unit, such as `0.04` an image; twelve decimals at most.
     pub fn each(text: &str) -> Result<UnitPrice, BadAmount> {
-        let price = Micros::parse_usd(text)?;
-        price.0.checked_mul(1_000_000).map(UnitPrice).ok_or_else(|| BadAmount(text.to_owned()))
+        let price = decimal(text, 12).and_then(|price| u64::try_from(price).ok());
+        price.map(UnitPrice).ok_or_else(|| BadAmount(text.chars().take(40).collect()))
+    }
+
+    /// The price of something that costs this once.
+    pub fn of(price: Micros) -> UnitPrice {
+        UnitPrice(price.0.saturating_mul(1_000_000))
+    }
+
+    /// Both prices for one unit.
+    pub fn plus(self, other: UnitPrice) -> UnitPrice {
+        UnitPrice(self.0.saturating_add(other.0))
+    }
+
+    /// USD for one unit, exactly, such as `0.000015`.
+    pub fn as_each(self) -> String {
+        let (whole, decimals) = (self.0 / 1_000_000_000_000, format!("{:012}", self.0 % 1_000_000_000_000));
+        // As many as are needed, and six at least, as all amounts have.
+        let (six, more) = decimals.split_at(6);
+        format!("{whole}.{six}{}", more.trim_end_matches('0'))
     }
 
     /// USD per million units, for the price list.
@@ -140,6 +158,17 @@ fn decimal(text: &str, scale: usize) -> Option<u128> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_price_of_a_unit_is_shown_as_it_was_written() {
+        for text in ["0.000015", "0.0000006", "0.000000000001", "3.500000", "18446744.000000"] {
+            assert_eq!(UnitPrice::each(text).unwrap().as_each(), text);
+        }
+        for bad in ["0.0000000000001", "18446745", ""] {
+            assert!(UnitPrice::each(bad).is_err(), "{bad}");
+        }
+        assert_eq!(UnitPrice::of(Micros(40_000)), UnitPrice::each("0.04").unwrap());
+    }
 
     #[test]
     fn an_amount_in_usd_is_exact_or_refused() {

@@ -1,5 +1,6 @@
 //! The shape of config.toml as it is typed; unknown keys are refused, so that a misspelt one is noticed.
 
+use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 
@@ -164,6 +165,20 @@ pub enum Speaks {
     Messages,
     /// OpenAI's responses.
     Responses,
+    /// OpenAI's embeddings.
+    Embeddings,
+    /// OpenAI's image generations and edits.
+    Images,
+    /// The wallet clients' images: generate, upscale, edit, multi-edit, background-remove.
+    Image,
+    /// Speech and transcriptions.
+    Audio,
+    /// The wallet clients' music: queue, retrieve, complete.
+    Music,
+    /// The wallet clients' video: queue, retrieve, complete, and transcriptions.
+    Video,
+    /// OpenAI's videos.
+    Videos,
 }
 
 #[derive(Deserialize)]
@@ -205,11 +220,20 @@ fn default_ceiling() -> String {
     "computed".into()
 }
 
+/// See `catalogue::Kind`.
 #[derive(Deserialize, Clone, Copy, Default)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum ModelKind {
     #[default]
     Chat,
+    Embedding,
+    Image,
+    Edit,
+    Upscale,
+    Speech,
+    Transcription,
+    Video,
+    Music,
 }
 
 #[derive(Deserialize)]
@@ -220,7 +244,7 @@ pub(super) struct Serving {
     pub weight: Option<NonZeroU32>,
 }
 
-/// Exact decimal strings: USD per million tokens, and USD per call.
+/// Exact decimal strings: USD per million tokens, and USD per call, image, second or character.
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Price {
@@ -230,6 +254,30 @@ pub(super) struct Price {
     pub cache_write_5m: Option<String>,
     pub cache_write_1h: Option<String>,
     pub call: Option<String>,
+    pub long: Option<LongPrice>,
+    pub image: Option<Pieces>,
+    pub second: Option<Pieces>,
+    pub character: Option<Pieces>,
+}
+
+/// The prices of all tokens of a call whose prompt has more than `above` of them. What is left out is as for others.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct LongPrice {
+    pub above: u64,
+    pub input: Option<String>,
+    pub output: Option<String>,
+    pub cache_read: Option<String>,
+    pub cache_write_5m: Option<String>,
+    pub cache_write_1h: Option<String>,
+}
+
+/// One price, or one for each size or quality, where `default` is for all others.
+#[derive(Deserialize)]
+#[serde(untagged)]
+pub(super) enum Pieces {
+    One(String),
+    Table(BTreeMap<String, String>),
 }
 
 #[derive(Deserialize)]

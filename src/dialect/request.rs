@@ -223,7 +223,7 @@ impl<'a> Request<'a> {
         let around = self.weight.messages.saturating_mul(TOKENS_PER_MESSAGE).saturating_add(TOKENS_AROUND + tools);
         let input = self.weight.bytes.saturating_add(self.pictures(model)).saturating_add(around);
         let output = u64::from(self.output_limit(model)) * u64::from(self.choices);
-        Bound { input, output, cache: self.weight.cache }
+        Bound { input, output, cache: self.weight.cache, units: 0 }
     }
 
     /// Of the output that it is bound by ([`Request::bound`]), the tokens that may be used before anybody sees any. A budget

@@ -138,7 +138,7 @@ impl Reports {
         let cache_write_5m = self.cache_write_5m.unwrap_or(0).max(rest);
         let (input, cache_read) = (self.input.unwrap_or(0), self.cache_read.unwrap_or(0));
         let reported = (input | cache_read | cache_write_5m | cache_write_1h) > 0;
-        (Usage { input, cache_read, cache_write_5m, cache_write_1h, output: 0 }, reported)
+        (Usage { input, cache_read, cache_write_5m, cache_write_1h, output: 0, units: 0 }, reported)
     }
 }
 
@@ -153,7 +153,7 @@ mod tests {
     }
 
     fn usage(input: u64, output: u64, cache_read: u64, cache_write_5m: u64, cache_write_1h: u64) -> Usage {
-        Usage { input, output, cache_read, cache_write_5m, cache_write_1h }
+        Usage { input, output, cache_read, cache_write_5m, cache_write_1h, units: 0 }
     }
 
     #[test]

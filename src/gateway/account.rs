@@ -182,5 +182,6 @@ pub(super) fn shown(request: RequestId, receipt: &Receipt) -> Value {
         "output_tokens": receipt.output,
         "cache_read_tokens": receipt.cache_read,
         "cache_write_tokens": receipt.cache_write,
+        "units": receipt.units,
     })
 }

@@ -21,7 +21,7 @@ use crate::dialect::{Meter, Request};
 use crate::error::{Code, Error};
 use crate::keys::{Ended, Key, Record};
 use crate::ledger::{Denied, Draw, Expected, KeyDraw, Refused};
-use crate::money::{Bill, Micros};
+use crate::money::Micros;
 use crate::tariff::{Bound, Ceiling};
 
 /// What a call holds: at once, and at most.
@@ -130,9 +130,7 @@ impl Price {
             return whole;
         }
         let first = model.quote(&Bound { output: least, ..bound });
-        let mut bill = Bill::default();
-        bill.add(gateway.prepaid.hold_output, model.tariff.output);
-        let step = bill.total().max(Micros::new(1));
+        let step = model.tariff.output_cost(&bound, gateway.prepaid.hold_output).max(Micros::new(1));
         Price { first, first_output: least, growth: Some(Growth { most: quote, step }), ..whole }
     }
 }

@@ -11,7 +11,7 @@ use crate::catalogue::Model;
 use crate::clock::Timestamp;
 use crate::fault;
 use crate::money::{BadAmount, Micros, UnitPrice};
-use crate::tariff::{Ceiling, Tariff};
+use crate::tariff::{Ceiling, LongPrompt, Pieces, Tariff, TokenPrices};
 
 /// The prices before each change, for as long as they count.
 #[derive(Default)]
@@ -24,14 +24,23 @@ pub(super) struct Earlier {
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Price {
     model: String,
-    /// Prices in USD per million units, exact; input, output, cache read, cache write 5m and 1h, call.
-    units: [String; 6],
+    tokens: Tokens,
+    /// From how many tokens of a prompt on there are other prices.
+    long: Option<(u64, Tokens)>,
+    /// USD, exact.
+    call: String,
+    /// USD of an image, second or character of each class, and of all others.
+    pieces: Vec<(String, String)>,
+    other_pieces: Option<String>,
     /// A flat ceiling in micros, if it is flat.
     flat: Option<u64>,
     default_output: u32,
     max_output: u32,
     image_tokens: u32,
 }
+
+/// USD per million tokens, exact: input, output, cache read, cache write 5m and 1h.
+type Tokens = [String; 5];
 
 /// The file next to the ledger.
 #[derive(Default, Serialize, Deserialize)]
@@ -87,10 +96,15 @@ impl Earlier {
 impl Price {
     fn of(model: &Model) -> Price {
         let tariff = &model.tariff;
-        let units = [tariff.input, tariff.output, tariff.cache_read, tariff.cache_write_5m, tariff.cache_write_1h, tariff.call];
+        let pieces = model.pieces.iter().flat_map(|pieces| &pieces.classes);
+        let other = model.pieces.as_ref().and_then(|pieces| pieces.default);
         Price {
             model: model.id.clone(),
-            units: units.map(|price| price.as_per_million().to_string()),
+            tokens: written(&tariff.tokens),
+            long: tariff.long.as_ref().map(|long| (long.above, written(&long.tokens))),
+            call: tariff.call.as_each(),
+            pieces: pieces.map(|(class, price)| (class.clone(), price.as_each())).collect(),
+            other_pieces: other.map(UnitPrice::as_each),
             flat: match model.ceiling {
                 Ceiling::Computed => None,
                 Ceiling::Flat(amount) => Some(amount.get()),
@@ -102,19 +116,33 @@ impl Price {
     }
 
     fn apply(&self, model: &Model) -> Result<Model, BadAmount> {
-        let [input, output, cache_read, cache_write_5m, cache_write_1h, call] = &self.units;
-        let tariff = Tariff {
-            input: UnitPrice::per_million(input)?,
-            output: UnitPrice::per_million(output)?,
-            cache_read: UnitPrice::per_million(cache_read)?,
-            cache_write_5m: UnitPrice::per_million(cache_write_5m)?,
-            cache_write_1h: UnitPrice::per_million(cache_write_1h)?,
-            call: UnitPrice::per_million(call)?,
-        };
+        let long = self.long.as_ref().map(|(above, tokens)| Ok(LongPrompt { above: *above, tokens: read(tokens)? }));
+        let call = UnitPrice::each(&self.call)?;
+        let tariff = Tariff { tokens: read(&self.tokens)?, long: long.transpose()?, unit: UnitPrice::default(), call };
+        let classes = self.pieces.iter().map(|(class, price)| Ok((class.clone(), UnitPrice::each(price)?)));
+        let classes = classes.collect::<Result<Vec<_>, _>>()?;
+        let default = self.other_pieces.as_deref().map(UnitPrice::each).transpose()?;
+        // What a model is counted in does not change with its price.
+        let pieces = model.pieces.as_ref().map(|pieces| Pieces { unit: pieces.unit, classes, default });
         let ceiling = self.flat.map_or(Ceiling::Computed, |amount| Ceiling::Flat(Micros::new(amount)));
         let (default_output, max_output, image_tokens) = (self.default_output, self.max_output, self.image_tokens);
-        Ok(Model { tariff, ceiling, default_output, max_output, image_tokens, ..model.clone() })
+        Ok(Model { tariff, pieces, ceiling, default_output, max_output, image_tokens, ..model.clone() })
     }
+}
+
+fn written(tokens: &TokenPrices) -> Tokens {
+    let prices = [tokens.input, tokens.output, tokens.cache_read, tokens.cache_write_5m, tokens.cache_write_1h];
+    prices.map(|price| price.as_per_million().to_string())
+}
+
+fn read([input, output, cache_read, cache_write_5m, cache_write_1h]: &Tokens) -> Result<TokenPrices, BadAmount> {
+    Ok(TokenPrices {
+        input: UnitPrice::per_million(input)?,
+        output: UnitPrice::per_million(output)?,
+        cache_read: UnitPrice::per_million(cache_read)?,
+        cache_write_5m: UnitPrice::per_million(cache_write_5m)?,
+        cache_write_1h: UnitPrice::per_million(cache_write_1h)?,
+    })
 }
 
 /// Writes a file so that a crash leaves the old one or the new one.
@@ -140,7 +168,12 @@ mod tests {
             id: "m".into(),
             kind: Kind::Chat,
             upstreams: Vec::new(),
-            tariff: Tariff { output, call: UnitPrice::each("0.01").unwrap(), ..Tariff::default() },
+            tariff: Tariff {
+                tokens: TokenPrices { output, ..TokenPrices::default() },
+                call: UnitPrice::each("0.01").unwrap(),
+                ..Tariff::default()
+            },
+            pieces: None,
             ceiling: Ceiling::Computed,
             default_output: 1000,
             max_output: 2000,
@@ -175,7 +208,11 @@ mod tests {
         let other = || Model { id: "a".into(), ..model("7") };
         let load = |models: &[Model], now| Earlier::load(folder.path(), models, honour, now).unwrap();
         let outputs = |earlier: &Earlier, now| -> Vec<_> {
-            earlier.find(&model("60"), at(now)).iter().map(|model| model.tariff.output.as_per_million().to_string()).collect()
+            earlier
+                .find(&model("60"), at(now))
+                .iter()
+                .map(|model| model.tariff.tokens.output.as_per_million().to_string())
+                .collect()
         };
         load(&[model("15"), other()], at(0));
         load(&[model("30"), other()], at(1000));

@@ -513,5 +513,6 @@ fn receipt(account: AccountId, hold: &Hold, charge: Micros, usage: Usage, close:
         output: usage.output.min(MOST_TOKENS),
         cache_read: usage.cache_read.min(MOST_TOKENS),
         cache_write: usage.cache_write_5m.saturating_add(usage.cache_write_1h).min(MOST_TOKENS),
+        units: usage.units.min(MOST_TOKENS),
     }
 }

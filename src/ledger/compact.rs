@@ -62,7 +62,12 @@ impl Receipt {
         out.flag(self.tx.is_some()).text(self.tx.as_deref().unwrap_or_default());
         out.text(&self.model).text(&self.path).number(self.at).number(self.ceiling);
         out.number(self.charge).number(self.allowance).number(self.allowance_began).number(self.credited).number(self.refunded);
-        out.flag(self.whole).number(self.input).number(self.output).number(self.cache_read).number(self.cache_write);
+        out.flag(self.whole)
+            .number(self.input)
+            .number(self.output)
+            .number(self.cache_read)
+            .number(self.cache_write)
+            .number(self.units);
         out.0
     }
 
@@ -93,6 +98,7 @@ impl Receipt {
             output: row.number()?,
             cache_read: row.number()?,
             cache_write: row.number()?,
+            units: row.number()?,
         };
         row.0.is_empty().then_some(receipt)
     }
@@ -249,6 +255,7 @@ mod tests {
             output: 8,
             cache_read: 9,
             cache_write: 10,
+            units: 11,
         };
         let keyed = Receipt { key: Some(KeyId(5)), key_began: u64::MAX, ..plain.clone() };
         let paid = Receipt { payment: Some(PaymentId([1; 32])), tx: Some("0xab".into()), whole: false, ..plain.clone() };

@@ -293,6 +293,8 @@ pub struct Receipt {
     pub output: u64,
     pub cache_read: u64,
     pub cache_write: u64,
+    /// Images, seconds or characters.
+    pub units: u64,
 }
 
 impl Receipt {

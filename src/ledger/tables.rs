@@ -28,7 +28,7 @@ pub type UsageKey = (&'static [u8], u32, u128, &'static str);
 pub type UsageSums = (u64, u64, u64, u64, u64);
 
 /// The layout of the tables above. A file with a newer one is not opened.
-pub const SCHEMA: u64 = 4;
+pub const SCHEMA: u64 = 5;
 
 /// Makes what is missing, and counts a run of the program.
 pub fn prepare(tx: &WriteTransaction) -> Result<(), redb::Error> {

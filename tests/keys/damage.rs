@@ -8,6 +8,7 @@ use std::time::Duration;
 use farebox::clock::Timestamp;
 use farebox::ids::KeyId;
 use farebox::keys::{Ended, FOLDER, PEPPER, Remedy, compare};
+use farebox_rig::process::eventually;
 
 use crate::desk::{ALICE, Desk, NOW, journal, random};
 
@@ -71,7 +72,13 @@ fn cut(file: &Path, parts_of_ten: u64) {
 
 /// Opens sled as such, behind the back of the program.
 fn behind_the_back(index: &Path, work: impl FnOnce(&sled::Db)) {
-    let db = sled::Config::new().path(index).flush_every_ms(None).open().unwrap();
+    // A thread of sled's own may hold the lock for a moment after the index was closed.
+    let mut opened = None;
+    eventually("the index is free", || {
+        opened = sled::Config::new().path(index).flush_every_ms(None).open().ok();
+        opened.is_some()
+    });
+    let db = opened.unwrap();
     work(&db);
     db.flush().unwrap();
 }

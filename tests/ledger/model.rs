@@ -60,7 +60,7 @@ impl Open {
 struct Served {
     owed: u64,
     whole: bool,
-    tokens: (u64, u64, u64),
+    tokens: (u64, u64, u64, u64),
 }
 
 /// What the books must say.
@@ -178,7 +178,7 @@ impl Model {
         let mut sums: BTreeMap<_, (u64, u64, u64, u64, u64)> = BTreeMap::new();
         for slip in self.receipts.values().filter(|slip| slip.payer == payer) {
             let sum = sums.entry((slip.day, slip.key.map(key))).or_default();
-            let (input, output, _) = slip.tokens;
+            let (input, output, ..) = slip.tokens;
             let more = (1, slip.charge, slip.allowance, input, output);
             *sum = (sum.0 + more.0, sum.1 + more.1, sum.2 + more.2, sum.3 + more.3, sum.4 + more.4);
         }
@@ -237,7 +237,7 @@ impl Model {
         let served = |owed: u64, whole| {
             let (used, most) = (usage(owed), u64::from(u32::MAX));
             let written = used.cache_write_5m.saturating_add(used.cache_write_1h).min(most);
-            Served { owed, whole, tokens: (used.input.min(most), used.output.min(most), written) }
+            Served { owed, whole, tokens: (used.input.min(most), used.output.min(most), written, used.units.min(most)) }
         };
         match step {
             Step::Extend { call, more } => self.extend(call, more),
@@ -259,7 +259,7 @@ impl Model {
         self.now = now;
         for request in self.open.keys().copied().collect::<Vec<_>>() {
             let checkpoint = self.open[&request].checkpoint;
-            self.end(request, checkpoint.map(|owed| Served { owed, whole: false, tokens: (0, 0, 0) }));
+            self.end(request, checkpoint.map(|owed| Served { owed, whole: false, tokens: (0, 0, 0, 0) }));
         }
         for paying in self.payments.iter_mut().flatten().filter(|paying| paying.top_up && paying.state == State::Claimed) {
             paying.state = State::Voided;

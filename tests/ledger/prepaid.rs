@@ -372,7 +372,8 @@ fn an_allowance_counts_while_its_grant_does_and_is_never_beyond_reason() {
 fn usage_is_summed_by_day_key_and_model_whatever_an_upstream_says() {
     let (ledger, _, hands) = new();
     top_up(&ledger, 10_000);
-    let absurd = Usage { input: u64::MAX, output: u64::MAX, cache_write_5m: u64::MAX, cache_write_1h: 1, cache_read: u64::MAX };
+    let most = u64::MAX;
+    let absurd = Usage { input: most, output: most, cache_write_5m: most, cache_write_1h: 1, cache_read: most, units: most };
     for n in 0..3 {
         let _ = call(&ledger, 10, n).unwrap().post(Micros::new(10), absurd);
     }

@@ -84,7 +84,7 @@ pub struct Slip {
     pub refunded: u64,
     pub whole: bool,
     /// Tokens in, out and written to a cache.
-    pub tokens: (u64, u64, u64),
+    pub tokens: (u64, u64, u64, u64),
     pub day: Day,
     /// The days that it counts for, of its key's limit and of its wallet's allowance.
     pub key_day: Day,
@@ -104,7 +104,7 @@ impl Slip {
             credited: receipt.credited,
             refunded: receipt.refunded,
             whole: receipt.whole,
-            tokens: (receipt.input, receipt.output, receipt.cache_write),
+            tokens: (receipt.input, receipt.output, receipt.cache_write, receipt.units),
             day: day(receipt.at),
             key_day: day(receipt.key_began),
             allowance_day: day(receipt.allowance_began),

@@ -357,7 +357,7 @@ pub fn event(n: u128) -> Vec<u8> {
 
 /// What an upstream says that a call used, which need not be true.
 pub fn usage(owed: u64) -> Usage {
-    Usage { input: owed, output: owed / 3, cache_read: 7, cache_write_5m: owed, cache_write_1h: 1 }
+    Usage { input: owed, output: owed / 3, cache_read: 7, cache_write_5m: owed, cache_write_1h: 1, units: owed % 5 }
 }
 
 fn said(denied: Denied) -> Said {

@@ -13,6 +13,7 @@ mod crash;
 mod facilitator;
 #[cfg(feature = "fault-points")]
 mod faults;
+mod lists;
 mod offer;
 mod refusal;
 mod replay;

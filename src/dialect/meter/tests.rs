@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::dialect::Splitter;
 use crate::money::{Micros, UnitPrice};
-use crate::tariff::{Tariff, Usage};
+use crate::tariff::{Tariff, TokenPrices, Usage};
 
 const CHAT: &str = concat!(
     r#"data: {"id":"c","choices":[{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":null}],"usage":null}"#,
@@ -67,7 +67,7 @@ fn chat_usage() -> Metered {
 }
 
 fn messages_usage() -> Metered {
-    let usage = Usage { input: 11, output: 6, cache_read: 5, cache_write_5m: 2, cache_write_1h: 7 };
+    let usage = Usage { input: 11, output: 6, cache_read: 5, cache_write_5m: 2, cache_write_1h: 7, units: 0 };
     Metered { usage, estimated: false }
 }
 
@@ -270,7 +270,15 @@ proptest! {
         events in prop::collection::vec(any_event(), 0..20), quote in 0u64..1 << 40, estimate in 0u64..1 << 32,
     ) {
         let price = |text| UnitPrice::per_million(text).unwrap();
-        let tariff = Tariff { input: price("3.00"), output: price("15.00"), cache_read: price("9999.99"), ..Tariff::default() };
+        let tariff = Tariff {
+            tokens: TokenPrices {
+                input: price("3.00"),
+                output: price("15.00"),
+                cache_read: price("9999.99"),
+                ..TokenPrices::default()
+            },
+            ..Tariff::default()
+        };
         for dialect in [Dialect::Chat, Dialect::Messages] {
             let mut meter = Meter::new(dialect, true, true, estimate);
             let mut splitter = Splitter::new();

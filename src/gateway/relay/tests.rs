@@ -14,7 +14,7 @@ use crate::config::{self, Speaks, UpstreamKind};
 use crate::ids::{PaymentId, RequestId};
 use crate::ledger::{Attempt, Claim, Ledger, Options, Recovered};
 use crate::money::UnitPrice;
-use crate::tariff::Tariff;
+use crate::tariff::{Tariff, TokenPrices};
 use crate::upstream::{Call, Upstreams};
 
 const AMOUNT: Micros = Micros::new(1_000_000);
@@ -57,7 +57,10 @@ async fn sell(ledger: &Ledger, words: usize, stream: bool, seconds: u64) -> (Sal
     let answer = Upstreams::new(&[echo]).unwrap().send(&reservation, call).await.unwrap();
 
     let paid = reservation.paid().unwrap_or_else(|_| panic!("the money is there"));
-    let tariff = Tariff { output: UnitPrice::per_million("15").unwrap(), ..Tariff::default() };
+    let tariff = Tariff {
+        tokens: TokenPrices { output: UnitPrice::per_million("15").unwrap(), ..TokenPrices::default() },
+        ..Tariff::default()
+    };
     let meter = Meter::new(dialect, stream, false, 10);
     let ended: Ended = Box::pin(std::future::pending());
     let tab = Tab { paid, tariff, growth: None, flat: None, told: None };
