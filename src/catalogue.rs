@@ -1,12 +1,15 @@
-//! The models the operator sells: found by their alias, listed for `/v1/models` and `/v1/pricing`.
+//! The models the operator sells: found by their alias, listed for everybody in the shapes that clients know.
+
+mod lists;
 
 use std::borrow::Cow;
-
-use serde_json::{Map, Value, json};
+use std::num::NonZeroU32;
 
 use crate::error::{Code, Error};
 use crate::money::Micros;
-use crate::tariff::{Bound, Ceiling, Pieces, Tariff, TokenPrices, Unit};
+use crate::tariff::{Bound, Ceiling, Pieces, Tariff};
+
+pub use lists::{Page, WrongPage};
 
 /// One model on sale.
 #[derive(Clone, Debug)]
@@ -14,7 +17,7 @@ pub struct Model {
     /// The alias buyers use; it survives a change of upstream.
     pub id: String,
     pub kind: Kind,
-    /// Who serves it, in order of preference.
+    /// Who serves it, in order of preference; those with a weight share their place.
     pub upstreams: Vec<Serving>,
     pub tariff: Tariff,
     /// What it makes by the image, second or character, and what that costs.
@@ -67,6 +70,8 @@ impl Kind {
 pub struct Serving {
     pub upstream: String,
     pub model: String,
+    /// With one it stands in a group with those next to it that have one, too; of these one is drawn by weight.
+    pub weight: Option<NonZeroU32>,
 }
 
 /// All models on sale, in the operator's order.
@@ -102,23 +107,6 @@ impl Catalogue {
     pub fn models(&self) -> &[Model] {
         &self.models
     }
-
-    /// `GET /v1/models`: one object that OpenAI's and Anthropic's clients both read.
-    pub fn list(&self) -> Value {
-        let id = |model: Option<&Model>| model.map(|model| model.id.clone());
-        json!({
-            "object": "list",
-            "data": self.models.iter().map(Model::entry).collect::<Vec<_>>(),
-            "has_more": false,
-            "first_id": id(self.models.first()),
-            "last_id": id(self.models.last()),
-        })
-    }
-
-    /// `GET /v1/pricing`: USD as exact decimal strings.
-    pub fn pricing(&self) -> Value {
-        json!({ "object": "list", "currency": "USD", "data": self.models.iter().map(Model::price_entry).collect::<Vec<_>>() })
-    }
 }
 
 impl Model {
@@ -146,60 +134,4 @@ impl Model {
         let unit = pieces.cheapest().unwrap_or_default();
         Tariff { unit, ..self.tariff }.quote(self.ceiling, &Bound { units: 1, ..Bound::default() })
     }
-
-    /// One entry of `GET /v1/models`, and the whole of `GET /v1/models/{id}`. `created` is fixed: the alias outlives
-    /// every upstream behind it, and clients only sort by it.
-    pub fn entry(&self) -> Value {
-        json!({
-            "id": self.id,
-            "object": "model",
-            "type": "model",
-            "created": 1_767_225_600,
-            "created_at": "2026-01-01T00:00:00Z",
-            "owned_by": "farebox",
-            "display_name": self.id,
-            "max_output_tokens": self.max_output,
-        })
-    }
-
-    fn price_entry(&self) -> Value {
-        let tariff = &self.tariff;
-        let ceiling = match self.ceiling {
-            Ceiling::Computed => json!({ "kind": "computed", "typical_call": self.typical_quote().to_string() }),
-            Ceiling::Flat(amount) => json!({ "kind": "flat", "per_call": amount.to_string() }),
-        };
-        let mut entry = json!({
-            "id": self.id,
-            "kind": self.kind.name(),
-            "usd_per_million_tokens": per_million(&tariff.tokens),
-            "usd_per_call": tariff.call.as_each(),
-            "default_output_tokens": self.default_output,
-            "max_output_tokens": self.max_output,
-            "ceiling": ceiling,
-        });
-        if let Some(long) = &tariff.long {
-            entry["long_prompt"] = json!({ "above_tokens": long.above, "usd_per_million_tokens": per_million(&long.tokens) });
-        }
-        if let Some(pieces) = &self.pieces {
-            let name = match pieces.unit {
-                Unit::Image => "usd_per_image",
-                Unit::Second => "usd_per_second",
-                Unit::Character => "usd_per_character",
-            };
-            let all = pieces.classes.iter().map(|(class, price)| (class.as_str(), *price));
-            let all = all.chain(pieces.default.map(|price| ("default", price)));
-            entry[name] = all.map(|(class, price)| (class.to_owned(), price.as_each().into())).collect::<Map<_, _>>().into();
-        }
-        entry
-    }
-}
-
-fn per_million(tokens: &TokenPrices) -> Value {
-    json!({
-        "input": tokens.input.as_per_million().to_string(),
-        "output": tokens.output.as_per_million().to_string(),
-        "cache_read": tokens.cache_read.as_per_million().to_string(),
-        "cache_write_5m": tokens.cache_write_5m.as_per_million().to_string(),
-        "cache_write_1h": tokens.cache_write_1h.as_per_million().to_string(),
-    })
 }

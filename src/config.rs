@@ -1,5 +1,6 @@
 //! What the operator wrote in config.toml, checked once: every refusal names the key at fault and says why.
 
+mod failover;
 mod file;
 mod model;
 mod network;
@@ -17,6 +18,7 @@ use crate::catalogue::Catalogue;
 use crate::dialect::LimitField;
 use crate::money::Micros;
 
+pub use failover::Failover;
 pub use file::Speaks;
 pub(crate) use network::is_test_network;
 pub use network::{Network, Settlement};
@@ -37,6 +39,7 @@ pub struct Config {
     pub limits: Limits,
     pub payments: Payments,
     pub prepaid: Prepaid,
+    pub failover: Failover,
 }
 
 /// One of the operator's inference accounts.
@@ -160,6 +163,7 @@ impl Config {
             limits: limits(&file.limits)?,
             payments,
             prepaid: prepaid::prepaid(&file.prepaid)?,
+            failover: failover::failover(&file.failover)?,
         };
         config.check_networks()?;
         Ok(config)

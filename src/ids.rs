@@ -17,6 +17,12 @@ impl RequestId {
         RequestId(u128::from_be_bytes(bytes) | (u128::from(now.millis()) << 80))
     }
 
+    /// A part of its randomness, for a choice that is to fall differently for each request.
+    pub fn lot(self) -> u64 {
+        let [.., a, b, c, d, e, f, g, h] = self.0.to_be_bytes();
+        u64::from_be_bytes([a, b, c, d, e, f, g, h])
+    }
+
     /// Reads the form that [`fmt::Display`] writes, and no other.
     pub fn parse(text: &str) -> Option<RequestId> {
         thirty_two_digits(text.strip_prefix("req_")?).map(RequestId)

@@ -1,5 +1,8 @@
 //! Promises about calls to upstreams: kept against a real HTTP server that misbehaves on request, and raw sockets that do worse.
 
+#[path = "upstream/several.rs"]
+mod several;
+
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
@@ -7,23 +10,23 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use farebox::catalogue::Serving;
-use farebox::config::{Secret, Speaks, Upstream, UpstreamKind};
+use farebox::config::{Failover, Secret, Speaks, Upstream, UpstreamKind};
 use farebox::dialect::{Dialect, Goods, LimitField, Meter, Metered, Pass, Request, Splitter};
 use farebox::error::{Code, Error};
 use farebox::ids::{Funds, RequestId};
 use farebox::money::Micros;
-use farebox::upstream::{Answer, Broken, Call, Upstreams};
+use farebox::upstream::{Answer, Broken, Call, Health, Upstreams};
 use farebox_rig::upstream::{UPSTREAM_KEY as KEY, Upstream as FakeUpstream};
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-/// Stands for every call of these tests.
-struct TestFunds;
+/// Stands for a call of these tests; the name of its request is its lot.
+struct TestFunds(u128);
 
 impl Funds for TestFunds {
     fn request(&self) -> RequestId {
-        RequestId(7)
+        RequestId(self.0)
     }
 
     fn ceiling(&self) -> Micros {
@@ -79,12 +82,19 @@ fn http_upstream(name: &str, url: &str) -> Upstream {
     Upstream { name: name.into(), kind, speaks: vec![Speaks::Chat, Speaks::Messages] }
 }
 
-fn upstreams(urls: &[&str]) -> (Upstreams, Vec<Serving>) {
+fn configured(urls: &[&str]) -> (Vec<Upstream>, Vec<Serving>) {
     let named = |(n, url): (usize, &&str)| http_upstream(&format!("up{n}"), url);
     let configured: Vec<_> = urls.iter().enumerate().map(named).collect();
-    let servings =
-        configured.iter().map(|one| Serving { upstream: one.name.clone(), model: format!("{}/m", one.name) }).collect();
-    (Upstreams::new(&configured).unwrap(), servings)
+    let serving = |one: &Upstream| Serving { upstream: one.name.clone(), model: format!("{}/m", one.name), weight: None };
+    let servings = configured.iter().map(serving).collect();
+    (configured, servings)
+}
+
+/// Upstreams that are asked however often they fail.
+fn upstreams(urls: &[&str]) -> (Upstreams, Vec<Serving>) {
+    let (configured, servings) = configured(urls);
+    let health = Health::new(&configured, Failover { failures: 0, ..Failover::default() });
+    (Upstreams::sharing(&configured, health).unwrap(), servings)
 }
 
 fn prompt(dialect: Dialect, stream: bool, text: &str) -> String {
@@ -114,6 +124,10 @@ impl Sent {
     }
 
     async fn through(&self, upstreams: &Upstreams, servings: &[Serving]) -> Result<Answer, Error> {
+        self.with_lot(7, upstreams, servings).await
+    }
+
+    async fn with_lot(&self, lot: u128, upstreams: &Upstreams, servings: &[Serving]) -> Result<Answer, Error> {
         let request = Request::read(self.dialect, self.body.as_bytes()).unwrap();
         let call = Call {
             servings,
@@ -125,7 +139,7 @@ impl Sent {
             stream: self.stream,
             deadline: Instant::now() + self.within,
         };
-        upstreams.send(&TestFunds, call).await
+        upstreams.send(&TestFunds(lot), call).await
     }
 
     async fn refused_by(&self, urls: &[&str]) -> Error {

@@ -1,6 +1,7 @@
 //! The shape of config.toml as it is typed; unknown keys are refused, so that a misspelt one is noticed.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use serde::Deserialize;
@@ -21,6 +22,23 @@ pub(super) struct File {
     pub payments: Payments,
     #[serde(default)]
     pub prepaid: Prepaid,
+    #[serde(default)]
+    pub failover: Failover,
+}
+
+/// See `config::Failover`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Failover {
+    pub failures: u32,
+    pub pause_ms: u64,
+    pub longest_pause_ms: u64,
+}
+
+impl Default for Failover {
+    fn default() -> Self {
+        Failover { failures: 5, pause_ms: 5000, longest_pause_ms: 120_000 }
+    }
 }
 
 /// See `config::Prepaid`.
@@ -223,6 +241,7 @@ pub(super) enum ModelKind {
 pub(super) struct Serving {
     pub name: String,
     pub model: String,
+    pub weight: Option<NonZeroU32>,
 }
 
 /// Exact decimal strings: USD per million tokens, and USD per call, image, second or character.

@@ -43,7 +43,7 @@ fn model(row: &file::Model, upstreams: &[Upstream], remainder: Remainder) -> Res
     Ok(Model {
         id: row.id.clone(),
         kind,
-        upstreams: row.upstreams.iter().map(|s| Serving { upstream: s.name.clone(), model: s.model.clone() }).collect(),
+        upstreams: row.upstreams.iter().map(serving).collect(),
         tariff,
         pieces,
         ceiling,
@@ -52,6 +52,10 @@ fn model(row: &file::Model, upstreams: &[Upstream], remainder: Remainder) -> Res
         image_tokens: row.image_tokens,
         hidden_output: row.hidden_output,
     })
+}
+
+fn serving(row: &file::Serving) -> Serving {
+    Serving { upstream: row.name.clone(), model: row.model.clone(), weight: row.weight }
 }
 
 fn kind(kind: ModelKind) -> Kind {

@@ -27,16 +27,53 @@ fn simulated_money_is_taken_on_this_machine_and_on_test_networks_only() {
 }
 
 #[test]
-fn every_key_of_prepaid_and_of_limits_is_explained_in_the_shipped_configuration() {
+fn every_key_of_prepaid_limits_and_failover_is_explained_in_the_shipped_configuration() {
     let shipped = include_str!("../../config.toml");
-    for section in ["limits", "prepaid"] {
+    for (section, count) in [("limits", 8), ("prepaid", 8), ("failover", 3)] {
         // The reader of the file knows its keys best: it names them to whoever misspells one.
         let error = Config::parse(&format!("[server]\n[{section}]\nmisspelt = 1\n"), Path::new("."), &|_| None).unwrap_err();
         let keys: Vec<_> = error.problem.split('`').skip(3).step_by(2).collect();
-        assert!(keys.len() >= 8, "{error}");
+        assert!(keys.len() >= count, "{error}");
         for key in keys {
             let line = shipped.lines().find(|line| line.starts_with(&format!("{key} = ")));
             assert!(line.is_some_and(|line| line.contains('#')), "{section}.{key} is not explained: {line:?}");
         }
+    }
+}
+
+/// The shipped configuration with other upstreams of its model.
+fn shipped_with(upstreams: &str) -> Result<Config, ConfigError> {
+    let shipped = include_str!("../../config.toml");
+    let text = shipped.replace("[{ name = \"echo\", model = \"echo\" }]", upstreams);
+    assert_ne!(text, shipped);
+    Config::parse(&text, Path::new("."), &|_| None)
+}
+
+#[test]
+fn upstreams_may_have_weights_and_none_of_them_is_nothing() {
+    let config = shipped_with(r#"[{ name = "echo", model = "a", weight = 3 }, { name = "echo", model = "b" }]"#).unwrap();
+    let weights = |config: &Config| {
+        let servings = &config.catalogue.models()[0].upstreams;
+        servings.iter().map(|serving| serving.weight.map(u32::from)).collect::<Vec<_>>()
+    };
+    assert_eq!(weights(&config), [Some(3), None]);
+    assert_eq!(config.failover, Failover::default());
+    for weight in ["0", "-1", "1.5", "\"3\""] {
+        let error = shipped_with(&format!(r#"[{{ name = "echo", model = "a", weight = {weight} }}]"#)).unwrap_err();
+        assert!(error.key.contains("upstreams"), "{weight}: {error}");
+    }
+}
+
+#[test]
+fn a_pause_of_upstreams_has_a_length_and_an_end() {
+    let parse = |text: &str| Config::parse(&format!("[server]\n[failover]\n{text}\n"), Path::new("."), &|_| None);
+    assert_eq!(parse("failures = 0").unwrap().failover.failures, 0);
+    assert!(parse("pause_ms = 1\nlongest_pause_ms = 1").is_ok());
+    for (text, key) in [
+        ("pause_ms = 0", "failover.pause_ms"),
+        ("pause_ms = 120001", "failover.longest_pause_ms"),
+        ("longest_pause_ms = 3600001", "failover.longest_pause_ms"),
+    ] {
+        assert_eq!(parse(text).unwrap_err().key, key, "{text}");
     }
 }

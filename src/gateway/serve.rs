@@ -60,6 +60,8 @@ pub async fn serve(worker: &Worker, call: Call) -> Result<Served, Refusal> {
     let quote = || Quote::new(gateway, &call.path, model, model.quote(&request.bound(model)));
     match call.credentials.payer(gateway) {
         Ok(Via::Nobody) => {
+            // What cannot be served now is not offered either.
+            worker.upstreams.ready(&model.upstreams, call.goods)?;
             gateway.chains.freshen().await;
             Err(quote().required())
         }
@@ -97,6 +99,7 @@ async fn sell(
         },
     };
     let model = earlier.as_ref().unwrap_or(model);
+    worker.upstreams.ready(&model.upstreams, call.goods)?;
     settle::check_waste(gateway, &verified)?;
     if let Err(refused) = gateway.chains.simulate(&verified).await {
         return Err(quote.refuse_if_payable(settle::refused(refused)));

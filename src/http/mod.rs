@@ -25,7 +25,7 @@ use tokio::sync::Semaphore;
 
 use crate::config::Config;
 use crate::gateway::{Gateway, Shelf, Worker};
-use crate::upstream::Upstreams;
+use crate::upstream::{Health, Upstreams};
 
 use limits::{BodyMemory, RateLimits};
 
@@ -53,8 +53,10 @@ pub fn start(config: &Config, gateway: Arc<Gateway>, listener: TcpListener) -> s
     let bodies = Arc::new(BodyMemory::new(config.limits.max_bodies));
     let turns = Arc::new(Semaphore::new(CHANGES_AT_ONCE));
     let upstreams = config.upstreams.clone();
+    let health = Health::new(&upstreams, config.failover);
     let server = HttpServer::new(move || {
-        let connections = Upstreams::new(&upstreams).expect("the same list was checked before the server started");
+        let connections = Upstreams::sharing(&upstreams, health.clone());
+        let connections = connections.expect("the same list was checked before the server started");
         let shelf = Rc::default();
         actix_web::rt::spawn(Shelf::look_after(Rc::downgrade(&shelf)));
         let worker = Rc::new(Worker { gateway: Arc::clone(&gateway), upstreams: connections, shelf });

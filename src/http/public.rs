@@ -4,20 +4,96 @@ use std::rc::Rc;
 
 use actix_web::http::header;
 use actix_web::{HttpRequest, HttpResponse, web};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::respond::{self, Edge};
+use crate::catalogue::{Catalogue, Kind, Page, WrongPage};
 use crate::error::{Code, Error};
 
-pub async fn models(request: HttpRequest) -> HttpResponse {
-    with_edge(&request, |edge| HttpResponse::Ok().json(edge.gateway.catalogue.list()))
+/// Whose clients a list of models is for.
+enum Audience {
+    /// Anthropic's, which say so in a header.
+    Anthropic,
+    /// Wallet clients, which have a prefix of their own.
+    Wallet,
+    /// OpenAI's and everybody else's.
+    Everybody,
 }
 
-pub async fn model(request: HttpRequest, id: web::Path<String>) -> HttpResponse {
-    with_edge(&request, |edge| match edge.gateway.catalogue.sold(&id) {
-        Ok(model) => HttpResponse::Ok().json(model.entry()),
-        Err(error) => respond::refuse(&request, error.into()),
+impl Audience {
+    fn of(request: &HttpRequest) -> Audience {
+        if request.headers().contains_key("anthropic-version") {
+            Audience::Anthropic
+        } else if request.path().starts_with("/api/") {
+            Audience::Wallet
+        } else {
+            Audience::Everybody
+        }
+    }
+}
+
+/// `GET …/models`. Credentials are no business of this route, and bad ones no trouble.
+pub async fn models(request: HttpRequest) -> HttpResponse {
+    with_edge(&request, |edge| {
+        let catalogue = &edge.gateway.catalogue;
+        let list = match Audience::of(&request) {
+            Audience::Anthropic => a_page_of(catalogue, request.query_string()),
+            Audience::Wallet => those_of_a_type(catalogue, request.query_string()),
+            Audience::Everybody => Ok(catalogue.list()),
+        };
+        match list {
+            Ok(list) => HttpResponse::Ok().json(list),
+            Err(error) => respond::refuse(&request, error.into()),
+        }
     })
+}
+
+/// `GET …/models/{id}`, where an id may have slashes.
+pub async fn model(request: HttpRequest, id: web::Path<String>) -> HttpResponse {
+    with_edge(&request, |edge| match (edge.gateway.catalogue.sold(&id), Audience::of(&request)) {
+        (Ok(model), Audience::Anthropic) => HttpResponse::Ok().json(model.anthropic_entry()),
+        (Ok(model), Audience::Wallet) => HttpResponse::Ok().json(model.wallet_entry()),
+        (Ok(model), Audience::Everybody) => HttpResponse::Ok().json(model.entry()),
+        (Err(error), _) => respond::refuse(&request, error.into()),
+    })
+}
+
+/// The most entries that are asked for at once.
+const MOST_ENTRIES: usize = 1000;
+
+fn a_page_of(catalogue: &Catalogue, query: &str) -> Result<Value, Error> {
+    let mut page = Page::default();
+    for (name, value) in parameters(query)? {
+        match name.as_str() {
+            "limit" => {
+                let limit = value.parse().ok().filter(|limit| (1..=MOST_ENTRIES).contains(limit));
+                let wrong = || bad_parameter("limit", &format!("not a number from 1 to {MOST_ENTRIES}"));
+                page.limit = Some(limit.ok_or_else(wrong)?);
+            }
+            "after_id" => page.after = Some(value),
+            "before_id" => page.before = Some(value),
+            _ => {}
+        }
+    }
+    catalogue.anthropic_list(&page).map_err(|WrongPage { param, why }| bad_parameter(param, why))
+}
+
+fn those_of_a_type(catalogue: &Catalogue, query: &str) -> Result<Value, Error> {
+    let parameters = parameters(query)?;
+    let wanted = parameters.iter().find(|(name, _)| name == "type").map_or("all", |(_, value)| value);
+    catalogue.wallet_list(wanted).ok_or_else(|| bad_parameter("type", &format!("not one of {}", Kind::WALLET_NAMES)))
+}
+
+/// What the query of a request says, decoded.
+fn parameters(query: &str) -> Result<Vec<(String, String)>, Error> {
+    let pairs = web::Query::<Vec<(String, String)>>::from_query(query);
+    pairs
+        .map(web::Query::into_inner)
+        .map_err(|_| Error::new(Code::InvalidRequest, "the query cannot be read; write ?name=value&…"))
+}
+
+fn bad_parameter(param: &'static str, why: &str) -> Error {
+    Error::new(Code::InvalidRequest, format!("{param} in the query is {why}")).param(param)
 }
 
 pub async fn pricing(request: HttpRequest) -> HttpResponse {

@@ -40,7 +40,8 @@ const ALLOWED: &str = "content-type, authorization, x-api-key, anthropic-version
 const EXPOSED: &str = "PAYMENT-REQUIRED, PAYMENT-RESPONSE, X-PAYMENT-RESPONSE, X-Request-Id, Request-Id, X-Balance-Remaining, \
                        X-Allowance-Remaining, Retry-After";
 /// What an answer depends on besides its URL.
-const VARY: &str = "Authorization, X-Api-Key, Payment-Signature, X-Payment, X-402-Payment, X-Sign-In-With-X, Sign-In-With-X";
+const VARY: &str =
+    "Anthropic-Version, Authorization, X-Api-Key, Payment-Signature, X-Payment, X-402-Payment, X-Sign-In-With-X, Sign-In-With-X";
 const BALANCE: HeaderName = HeaderName::from_static("x-balance-remaining");
 const ALLOWANCE: HeaderName = HeaderName::from_static("x-allowance-remaining");
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");

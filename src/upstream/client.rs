@@ -17,7 +17,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::answer::{Answer, AnswerBody};
 use super::connection::{Body, Connections, Unheard};
-use super::refusal::{self, Failure, Scrubber};
+use super::refusal::{self, Failure, Scrubber, Then};
 use super::{Call, forwardable};
 use crate::config::Secret;
 use crate::dialect::{Answers, Dialect, Goods};
@@ -26,6 +26,8 @@ use crate::tls;
 
 /// How long the head of an event stream is waited for while another upstream could still serve it.
 const HEAD_PATIENCE: Duration = Duration::from_secs(60);
+/// A stream that has not begun after so long says that its upstream hangs.
+const HANGING: Duration = Duration::from_secs(10);
 /// How long the words of a refusal may take to follow its head.
 const REASON_PATIENCE: Duration = Duration::from_secs(5);
 /// A request above this size may have been too large for an upstream that hangs up while it is sent.
@@ -92,15 +94,20 @@ impl HttpUpstream {
     pub async fn send(&self, name: &str, call: &Call<'_>, body: Bytes, attempt: Attempt) -> Result<Answer, Failure> {
         let length = body.len();
         let head = self.request(call, attempt).map_err(|why| {
-            Failure::Final(Error::new(Code::Internal, "the request could not be sent on; nothing was charged").because(why))
+            let error = Error::new(Code::Internal, "the request could not be sent on; nothing was charged").because(why);
+            Failure::new(Then::Final, error)
         })?;
+        let begun = Instant::now();
         let sent = self.connections.exchange(head, body, attempt.again);
         // An event stream has its head at once; a plain answer only when it is complete.
         let patience =
             if call.stream && !attempt.is_last { call.deadline.min(Instant::now() + HEAD_PATIENCE) } else { call.deadline };
         let (head, body) = match timeout_at(patience, sent).await {
-            Err(_) if Instant::now() < call.deadline => return Err(Failure::Next(refusal::timed_out())),
-            Err(_) => return Err(Failure::Final(refusal::timed_out())),
+            Err(_) => {
+                let then = if Instant::now() < call.deadline { Then::Next } else { Then::Final };
+                let hangs = call.stream && begun.elapsed() >= HANGING;
+                return Err(Failure::new(then, refusal::timed_out()).down_if(hangs));
+            }
             Ok(Err(error)) => return Err(unsent(&error, length)),
             Ok(Ok(answer)) => answer,
         };
@@ -185,7 +192,8 @@ impl HttpUpstream {
         }
         let header = |name: HeaderName| head.headers.get(name).and_then(|value| value.to_str().ok());
         if !(200..300).contains(&status) {
-            return Err(refusal::failed(status, header(header::RETRY_AFTER)));
+            let again = refusal::retry_after(header(header::RETRY_AFTER), header(header::DATE));
+            return Err(refusal::failed(status, again, call.stream));
         }
         let content_type = header(header::CONTENT_TYPE).unwrap_or_default();
         let plain = header(header::CONTENT_ENCODING).is_none_or(|encoding| encoding.eq_ignore_ascii_case("identity"));
@@ -283,24 +291,26 @@ fn unsent(error: &Unheard, length: usize) -> Failure {
         matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted)
     };
     let failed = Error::new(Code::UpstreamError, "the upstream cannot be reached; try again").because(error.to_string());
+    let down = |then: Then, error: Error| Failure::new(then, error).down_if(true);
     match error {
         // A large body that is not read to its end was refused for its size, only that the refusal got lost.
-        Unheard::Send(cause) if gone(cause) && length > LARGE_BYTES => Failure::Again(
+        Unheard::Send(cause) if gone(cause) && length > LARGE_BYTES => Failure::new(
+            Then::Again,
             Error::new(Code::UpstreamRejected, "the upstream stopped reading the request; send a smaller one")
                 .because(format!("{cause} while sending {length} bytes")),
         ),
-        Unheard::ConnectTimeout => Failure::Next(failed),
+        Unheard::ConnectTimeout => down(Then::Next, failed),
         // A certificate that is not believed now will not be believed in a moment.
         Unheard::Unconnected(ConnectError::Io(cause)) if cause.kind() == io::ErrorKind::InvalidData => {
-            Failure::Next(failed.because(format!("{cause}; a private authority's certificate goes into ca_file")))
+            down(Then::Next, failed.because(format!("{cause}; a private authority's certificate goes into ca_file")))
         }
-        Unheard::Unconnected(_) | Unheard::Closed => Failure::Again(failed),
+        Unheard::Unconnected(_) | Unheard::Closed => down(Then::Again, failed),
         // Only a request of which nothing was heard at all is sent again: one that was answered in part may have been carried
         // out. Nor will a head that is too large or no HTTP at all be better the second time.
         Unheard::Send(cause) | Unheard::Answer(ParseError::Io(cause)) if cause.kind() != io::ErrorKind::InvalidData => {
-            Failure::Again(failed)
+            down(Then::Again, failed)
         }
-        Unheard::Send(_) | Unheard::Answer(_) => Failure::Next(Error { message: refusal::NOT_USABLE.into(), ..failed }),
+        Unheard::Send(_) | Unheard::Answer(_) => down(Then::Next, Error { message: refusal::NOT_USABLE.into(), ..failed }),
     }
 }
 

@@ -4,6 +4,9 @@ mod answer;
 mod client;
 mod connection;
 mod echo;
+mod gate;
+mod health;
+mod order;
 mod refusal;
 mod wire;
 
@@ -13,7 +16,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use crate::catalogue::Serving;
-use crate::config::{self, Speaks, UpstreamKind};
+use crate::config::{self, Failover, Speaks, UpstreamKind};
 use crate::dialect::{Dialect, Goods, LimitField, Task};
 use crate::error::{Code, Error};
 use crate::fault;
@@ -21,7 +24,10 @@ use crate::ids::{Funds, RequestId};
 
 pub use answer::{Answer, AnswerBody, Broken};
 use client::{Attempt, HttpUpstream};
-use refusal::Failure;
+use gate::Word;
+use health::Door;
+pub use health::Health;
+use refusal::{Failure, Then};
 
 /// The configuration of an upstream that cannot work.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -33,9 +39,11 @@ pub struct UpstreamConfigError {
     pub why: String,
 }
 
-/// The operator's upstreams as one worker thread uses them: each has its own connections, and none is shared.
+/// The operator's upstreams as one worker thread uses them: each has its own connections, and none is shared. What is known
+/// of their health is.
 pub struct Upstreams {
     upstreams: Vec<Upstream>,
+    health: Health,
 }
 
 struct Upstream {
@@ -52,7 +60,7 @@ enum Kind {
 
 /// What is sent, and to whom.
 pub struct Call<'a> {
-    /// Who may serve it, in order of preference.
+    /// Who may serve it, in order of preference; those with a weight share their place.
     pub servings: &'a [Serving],
     pub goods: Goods,
     /// What the body is.
@@ -77,11 +85,19 @@ pub fn forwardable(name: &str) -> bool {
 }
 
 impl Upstreams {
-    /// Prepares the connections of one worker thread; call it once on each.
+    /// Prepares the connections of a single thread that shares what it finds out with nobody; see [`Upstreams::sharing`].
     ///
     /// # Errors
     /// Names the upstream and the key at fault: a base URL or key that cannot be sent, a CA file that cannot be read.
     pub fn new(upstreams: &[config::Upstream]) -> Result<Upstreams, UpstreamConfigError> {
+        Upstreams::sharing(upstreams, Health::new(upstreams, Failover::default()))
+    }
+
+    /// Prepares the connections of one worker thread; call it once on each, with the same `health` of the same list.
+    ///
+    /// # Errors
+    /// As [`Upstreams::new`].
+    pub fn sharing(upstreams: &[config::Upstream], health: Health) -> Result<Upstreams, UpstreamConfigError> {
         let prepare = |upstream: &config::Upstream| {
             let mut field = LimitField::default();
             let kind = match &upstream.kind {
@@ -95,7 +111,7 @@ impl Upstreams {
             };
             Ok(Upstream { name: upstream.name.clone(), speaks: upstream.speaks.clone(), kind, field })
         };
-        Ok(Upstreams { upstreams: upstreams.iter().map(prepare).collect::<Result<_, _>>()? })
+        Ok(Upstreams { upstreams: upstreams.iter().map(prepare).collect::<Result<_, _>>()?, health })
     }
 
     fn find(&self, name: &str) -> Option<&Upstream> {
@@ -113,40 +129,77 @@ impl Upstreams {
         }
     }
 
+    /// Whether anybody who serves this model on this route would be asked now; to be asked before money moves.
+    ///
+    /// # Errors
+    /// [`Code::UpstreamUnavailable`] with the shortest time after which somebody may be asked again.
+    pub fn ready(&self, servings: &[Serving], goods: Goods) -> Result<(), Error> {
+        let able = servings.iter().filter(|serving| self.speaks(&serving.upstream, goods));
+        let waits = able.map(|serving| self.health.door(&serving.upstream)?.wait(&serving.model));
+        let shortest = waits.min().flatten();
+        shortest.map_or(Ok(()), |wait| Err(refusal::paused(wait)))
+    }
+
     fn speaks(&self, upstream: &str, goods: Goods) -> bool {
         self.find(upstream).is_some_and(|upstream| upstream.speaks(goods))
     }
 
     /// Sends a call that `funds` stand for, and waits for the head of a good answer (200, of the right type).
     ///
-    /// Each upstream that speaks the dialect is tried in order, and once more if the connection failed before it said
-    /// anything, or if it answered 408 or 5xx (but neither 504 nor 524); never after a head was accepted. Dropping the future or the answer closes the connection to the upstream.
+    /// Each upstream that speaks the dialect is tried in order (of those with weights, one by weight before the others), and
+    /// once more if the connection failed before it said anything, or if it answered 408 or 5xx (but neither 504 nor 524, nor
+    /// 503 with a time to wait); never after a head was accepted. One that is down, or has said when it wants to be asked again,
+    /// is passed over. Dropping the future or the answer closes the connection to the upstream.
     ///
     /// # Errors
     /// * [`Code::InvalidRequest`]: nobody who serves this model speaks this dialect;
     /// * [`Code::UpstreamRejected`], [`Code::RequestTooLarge`]: an upstream found fault with the request itself;
     /// * [`Code::UpstreamAuth`], [`Code::UpstreamUnavailable`], [`Code::UpstreamOverloaded`], [`Code::UpstreamError`]:
-    ///   all have failed, and this is the most hopeful of their failures;
+    ///   all have failed or were not to be asked, and this is the most hopeful of their failures;
     /// * [`Code::UpstreamTimeout`]: the deadline came first.
     ///
     /// None of them has cost the caller anything.
     pub async fn send(&self, funds: &impl Funds, call: Call<'_>) -> Result<Answer, Error> {
         let mut failed: Option<Error> = None;
-        let named = |serving: &Serving| Some((self.find(&serving.upstream)?, serving.model.clone()));
-        let able = call.servings.iter().filter_map(named).filter(|(upstream, _)| upstream.speaks(call.goods));
-        let able: Vec<_> = able.collect();
-        for (place, (upstream, model)) in able.iter().enumerate() {
-            let is_last = place + 1 == able.len();
+        let able = self.able(call.servings, call.goods, funds.request());
+        for (place, (upstream, door, model)) in able.iter().enumerate() {
+            let visit = match door.enter(model) {
+                Ok(visit) => visit,
+                Err(wait) => {
+                    failed = Some(refusal::more_hopeful(failed, refusal::paused(wait)));
+                    continue;
+                }
+            };
+            let is_last = able[place + 1..].iter().all(|(_, door, model)| door.wait(model).is_some());
             match upstream.serve(funds.request(), model, &call, is_last).await {
                 Ok(answer) => {
+                    visit.went(Word::Well, None);
                     fault::point("upstream.headers");
                     return Ok(answer);
                 }
-                Err(Failure::Final(error)) => return Err(error),
-                Err(Failure::Next(error) | Failure::Again(error)) => failed = Some(refusal::more_hopeful(failed, error)),
+                Err(Failure { error, then, word, rest }) => {
+                    visit.went(word, rest);
+                    if then == Then::Final {
+                        return Err(error);
+                    }
+                    failed = Some(refusal::more_hopeful(failed, error));
+                }
             }
         }
         Err(failed.unwrap_or_else(|| self.nobody_speaks(call.servings)))
+    }
+
+    /// Who serves a model on this route, in the order in which this call asks them, and what it is called there.
+    fn able<'a>(&'a self, servings: &'a [Serving], goods: Goods, request: RequestId) -> Vec<(&'a Upstream, &'a Door, &'a str)> {
+        let mut able = Vec::with_capacity(servings.len());
+        for Serving { upstream, model, .. } in order::arranged(servings, request.lot()) {
+            if let (Some(upstream), Some(door)) = (self.find(upstream), self.health.door(upstream))
+                && upstream.speaks(goods)
+            {
+                able.push((upstream, door, model.as_str()));
+            }
+        }
+        able
     }
 
     fn nobody_speaks(&self, servings: &[Serving]) -> Error {
@@ -188,11 +241,11 @@ impl Upstream {
             Kind::Http(http) => http,
         };
         let mut outcome = http.send(&self.name, call, body.clone(), Attempt { is_last, again: false }).await;
-        if let Err(Failure::Again(error)) = &outcome {
+        if let Err(Failure { error, then: Then::Again, .. }) = &outcome {
             self.log(request, error);
             outcome = http.send(&self.name, call, body, Attempt { is_last, again: true }).await;
         }
-        if let Err(Failure::Again(error) | Failure::Next(error) | Failure::Final(error)) = &outcome {
+        if let Err(Failure { error, .. }) = &outcome {
             self.log(request, error);
         }
         outcome
@@ -238,7 +291,7 @@ mod tests {
     fn a_model_of_another_dialect_is_refused_with_the_route_to_use() {
         let echo = config::Upstream { name: "e".into(), kind: UpstreamKind::Echo, speaks: vec![Speaks::Messages] };
         let upstreams = Upstreams::new(&[echo]).unwrap();
-        let servings = [Serving { upstream: "e".into(), model: "m".into() }];
+        let servings = [Serving { upstream: "e".into(), model: "m".into(), weight: None }];
         let error = upstreams.check(&servings, Goods::Words(Dialect::Chat)).unwrap_err();
         assert!(upstreams.check(&servings, Goods::Words(Dialect::Messages)).is_ok());
         assert_eq!(error.code, Code::InvalidRequest);

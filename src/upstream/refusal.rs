@@ -1,7 +1,11 @@
 //! What an upstream's refusal means for the call, and how much of its words a caller may see.
 
+use std::time::Duration;
+
+use jiff::fmt::rfc2822;
 use serde::Deserialize;
 
+use super::gate::{Rest, Word};
 use crate::error::{Code, Error};
 
 /// The most that is read of a refusal.
@@ -15,15 +19,37 @@ const DEFAULT_RETRY_AFTER: u32 = 5;
 /// What a caller is told about an answer that is none.
 pub(super) const NOT_USABLE: &str = "the upstream of this model gave no usable answer; try again later, or another model";
 
-/// What is to be done about an attempt that failed.
+/// An attempt that failed: what the caller is told if nobody does better, what is to be done about it, and what it says about
+/// the upstream to other calls.
 #[derive(Debug)]
-pub(super) enum Failure {
+pub(super) struct Failure {
+    pub error: Error,
+    pub then: Then,
+    pub word: Word,
+    /// How long the upstream wants to be left alone.
+    pub rest: Option<Rest>,
+}
+
+/// What is to be done about an attempt that failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Then {
     /// The same upstream may answer a second time.
-    Again(Error),
+    Again,
     /// Another upstream may do better.
-    Next(Error),
+    Next,
     /// Nobody can: the request is at fault, or the time is up.
-    Final(Error),
+    Final,
+}
+
+impl Failure {
+    pub fn new(then: Then, error: Error) -> Failure {
+        Failure { error, then, word: Word::Nothing, rest: None }
+    }
+
+    /// The same, if `is_down` as one after which the upstream is taken for down.
+    pub fn down_if(self, is_down: bool) -> Failure {
+        Failure { word: if is_down { Word::Down } else { self.word }, ..self }
+    }
 }
 
 /// Statuses whose fault is the caller's request. Not 404: the path and the model's name are the operator's.
@@ -36,7 +62,7 @@ pub(super) fn rejected(status: u16, body: &[u8], scrubber: &Scrubber) -> Failure
     let said = said(body);
     // Anthropic says so with status 400, and only in prose.
     if said.as_deref().is_some_and(|said| said.to_ascii_lowercase().contains("credit balance")) {
-        return failed(402, None);
+        return failed(402, None, true);
     }
     let said = said.map(|said| scrubber.scrub(&said)).filter(|said| !said.is_empty());
     let message = match said {
@@ -44,44 +70,77 @@ pub(super) fn rejected(status: u16, body: &[u8], scrubber: &Scrubber) -> Failure
         None => "the upstream refused the request; check it against the model's documentation".to_owned(),
     };
     let code = if status == 413 { Code::RequestTooLarge } else { Code::UpstreamRejected };
-    Failure::Final(Error::new(code, message).because(format!("status {status}")))
+    Failure::new(Then::Final, Error::new(code, message).because(format!("status {status}")))
 }
 
-/// Any other status that is not 2xx.
-pub(super) fn failed(status: u16, retry_after: Option<&str>) -> Failure {
-    let wait = retry_after.and_then(|text| text.trim().parse().ok()).unwrap_or(DEFAULT_RETRY_AFTER).clamp(1, MAX_RETRY_AFTER);
-    let because = |error: Error| error.because(format!("status {status}"));
-    match status {
+/// Any other status that is not 2xx, with the time after which the upstream wants to be asked again, to a call that asked for a
+/// stream or not.
+pub(super) fn failed(status: u16, retry_after: Option<Duration>, stream: bool) -> Failure {
+    let wait = retry_after.map_or(DEFAULT_RETRY_AFTER, seconds);
+    let (then, error, is_down) = match status {
         // About the operator's account, which is no business of the caller.
-        401..=403 => Failure::Next(because(Error::new(
-            Code::UpstreamAuth,
-            "the upstream of this model is not available, which only the operator can change; try another model",
-        ))),
-        429 => Failure::Next(because(
-            Error::new(Code::UpstreamUnavailable, format!("the upstream is at its limit; try again in {wait} s"))
-                .retry_after(wait),
-        )),
-        529 => Failure::Next(because(
-            Error::new(Code::UpstreamOverloaded, format!("the upstream is overloaded; try again in {wait} s")).retry_after(wait),
-        )),
-        // Who says that the work took too long may still be at it.
-        504 | 524 => Failure::Next(because(broken())),
-        // 408 says that the request has not arrived, as does a server that gives up a connection just when it is used.
-        408 | 500..=599 => Failure::Again(because(broken())),
+        401..=403 => (
+            Then::Next,
+            Error::new(
+                Code::UpstreamAuth,
+                "the upstream of this model is not available, which only the operator can change; try another model",
+            ),
+            true,
+        ),
+        429 => (Then::Next, later(Code::UpstreamUnavailable, "the upstream is at its limit", wait), false),
+        529 => (Then::Next, later(Code::UpstreamOverloaded, "the upstream is overloaded", wait), true),
+        // Sent again at once it would come too early.
+        503 if retry_after.is_some() => (Then::Next, later(Code::UpstreamUnavailable, "the upstream is away", wait), true),
+        // Who says that the work took too long may still be at it. A stream begins before the work is done, or not at all.
+        504 | 524 => (Then::Next, broken(), stream),
+        // It says that the request has not arrived, as does a server that gives up a connection just when it is used.
+        408 => (Then::Again, broken(), false),
+        500..=599 => (Then::Again, broken(), true),
         // A redirect is never followed: it would take the operator's key along.
-        _ => Failure::Next(because(astray())),
+        _ => (Then::Next, astray(), false),
+    };
+    let failure = Failure::new(then, error.because(format!("status {status}"))).down_if(is_down);
+    // Limits are those of a model; who is away is so with all that it has.
+    let rest = retry_after.filter(|_| matches!(status, 429 | 503 | 529));
+    Failure { rest: rest.map(|time| Rest { time, whole: status == 503 }), ..failure }
+}
+
+/// When to come again, as `Retry-After` says it (RFC 9110, section 10.2.3): in seconds, or as a date, which is held against the
+/// answer's own `Date`, so that our clock does not matter.
+pub(super) fn retry_after(value: Option<&str>, date: Option<&str>) -> Option<Duration> {
+    let value = value?.trim();
+    if let Ok(seconds) = value.parse() {
+        return Some(Duration::from_secs(seconds));
     }
+    let at = |text: &str| rfc2822::parse(text.trim()).ok().map(|at| at.timestamp().as_second());
+    u64::try_from(at(value)?.checked_sub(at(date?)?)?).ok().map(Duration::from_secs)
+}
+
+/// What a caller is told to wait: whole seconds, at least one, and not for ever.
+fn seconds(wait: Duration) -> u32 {
+    let whole = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+    u32::try_from(whole).unwrap_or(MAX_RETRY_AFTER).clamp(1, MAX_RETRY_AFTER)
+}
+
+fn later(code: Code, what: &str, wait: u32) -> Error {
+    Error::new(code, format!("{what}; try again in {wait} s")).retry_after(wait)
+}
+
+/// Nothing was sent: the upstream is paused, or has said when it wants to be asked again.
+pub(super) fn paused(wait: Duration) -> Error {
+    let what = "the upstream of this model is down or at its limit, and was not asked";
+    later(Code::UpstreamUnavailable, what, seconds(wait))
 }
 
 /// A 2xx that is not the answer that was asked for, such as the page of a captive portal.
 pub(super) fn unusable(status: u16, content_type: &str) -> Failure {
     let shown: String = content_type.chars().filter(|c| c.is_ascii_graphic()).take(60).collect();
-    Failure::Next(astray().because(format!("status {status} with content type {shown:?}")))
+    Failure::new(Then::Next, astray().because(format!("status {status} with content type {shown:?}")))
 }
 
 /// An accepted call whose answer is announced to be empty: there is nothing to sell in it.
 pub(super) fn empty(status: u16) -> Failure {
-    Failure::Next(astray().because(format!("status {status} with an empty body")))
+    Failure::new(Then::Next, astray().because(format!("status {status} with an empty body")))
 }
 
 fn broken() -> Error {
@@ -97,7 +156,8 @@ pub(super) fn timed_out() -> Error {
         .because("no head before the deadline")
 }
 
-/// Of several upstreams' failures, the one whose advice helps most: to wait, before to try again, before to give up.
+/// Of several upstreams' failures, the one whose advice helps most: to wait, for as short as possible, before to try again,
+/// before to give up.
 pub(super) fn more_hopeful(before: Option<Error>, now: Error) -> Error {
     let rank = |error: &Error| match error.code {
         Code::UpstreamRejected => 0,
@@ -105,8 +165,9 @@ pub(super) fn more_hopeful(before: Option<Error>, now: Error) -> Error {
         Code::UpstreamError => 2,
         _ => 3,
     };
+    let order = |error: &Error| (rank(error), error.retry_after);
     match before {
-        Some(before) if rank(&before) <= rank(&now) => before,
+        Some(before) if order(&before) <= order(&now) => before,
         _ => now,
     }
 }
@@ -173,10 +234,9 @@ mod tests {
 
     fn message(body: &str) -> String {
         let scrubber = Scrubber::new("https://llm.internal:8443/openai", Some("S3cret-Value"));
-        match rejected(400, body.as_bytes(), &scrubber) {
-            Failure::Final(error) => error.message,
-            other => panic!("{other:?}"),
-        }
+        let refused = rejected(400, body.as_bytes(), &scrubber);
+        assert_eq!((refused.then, refused.word), (Then::Final, Word::Nothing));
+        refused.error.message
     }
 
     #[test]
@@ -202,27 +262,71 @@ mod tests {
     #[test]
     fn the_operators_troubles_are_not_the_callers() {
         for status in [401, 402, 403] {
-            let Failure::Next(error) = failed(status, None) else { panic!("{status}") };
-            assert_eq!((error.code, error.status()), (Code::UpstreamAuth, 502));
+            let failure = failed(status, None, false);
+            assert_eq!((failure.error.code, failure.error.status()), (Code::UpstreamAuth, 502));
+            assert_eq!((failure.then, failure.word), (Then::Next, Word::Down), "{status}");
         }
         let body = br#"{"type":"error","error":{"type":"invalid_request_error","message":"Your credit balance is too low"}}"#;
-        let Failure::Next(error) = rejected(400, body, &Scrubber::new("http://x", None)) else { panic!() };
-        assert_eq!(error.code, Code::UpstreamAuth);
+        let failure = rejected(400, body, &Scrubber::new("http://x", None));
+        assert_eq!((failure.error.code, failure.then), (Code::UpstreamAuth, Then::Next));
     }
 
     #[test]
     fn waiting_times_are_passed_on_within_reason() {
-        for (header, seconds) in [(Some("7"), 7), (Some("86400"), 60), (Some("0"), 1), (Some("soon"), 5), (None, 5)] {
-            let Failure::Next(error) = failed(429, header) else { panic!() };
-            assert_eq!((error.code, error.retry_after), (Code::UpstreamUnavailable, Some(seconds)));
+        for (header, told) in [(Some("7"), 7), (Some("86400"), 60), (Some("0"), 1), (Some("soon"), 5), (None, 5)] {
+            let error = failed(429, retry_after(header, None), true).error;
+            assert_eq!((error.code, error.retry_after), (Code::UpstreamUnavailable, Some(told)));
         }
-        let Failure::Next(error) = failed(529, None) else { panic!() };
-        assert_eq!(error.code, Code::UpstreamOverloaded);
+        assert_eq!(failed(529, None, true).error.code, Code::UpstreamOverloaded);
+        assert_eq!(paused(Duration::from_millis(1200)).retry_after, Some(2));
+    }
+
+    #[test]
+    fn when_to_come_again_is_read_in_seconds_and_as_a_date() {
+        let (date, later) = ("Sun, 06 Nov 1994 08:49:37 GMT", "Sun, 06 Nov 1994 08:51:07 GMT");
+        for (value, date, expected) in [
+            (" 7 ", None, Some(7)),
+            (later, Some(date), Some(90)),
+            (later, None, None),
+            (date, Some(later), None),
+            (later, Some("yesterday"), None),
+            ("-3", Some(date), None),
+            ("soon", Some(date), None),
+        ] {
+            assert_eq!(retry_after(Some(value), date), expected.map(Duration::from_secs), "{value} at {date:?}");
+        }
+    }
+
+    #[test]
+    fn only_an_upstream_that_says_when_is_left_alone_and_one_that_is_away_altogether() {
+        let time = Duration::from_secs(9);
+        for (status, whole) in [(429, false), (529, false), (503, true)] {
+            assert_eq!(failed(status, Some(time), true).rest, Some(Rest { time, whole }), "{status}");
+            assert_eq!(failed(status, None, true).rest, None, "{status}");
+        }
+        assert_eq!(failed(500, Some(time), true).rest, None);
+        assert_eq!(failed(503, Some(time), true).then, Then::Next, "not at once");
+    }
+
+    #[test]
+    fn what_a_caller_can_bring_about_does_not_make_an_upstream_look_down() {
+        for status in [404, 408, 429, 302, 499] {
+            assert_eq!(failed(status, None, true).word, Word::Nothing, "{status}");
+        }
+        for status in [504, 524] {
+            assert_eq!(failed(status, None, false).word, Word::Nothing, "{status}: a long answer that was asked for at once");
+            assert_eq!(failed(status, None, true).word, Word::Down, "{status}");
+        }
+        for status in [500, 502, 503, 520, 529] {
+            assert_eq!(failed(status, None, false).word, Word::Down, "{status}");
+        }
     }
 
     #[test]
     fn a_redirect_is_a_failure_and_not_a_second_chance() {
-        assert!(matches!(failed(302, None), Failure::Next(error) if error.code == Code::UpstreamError));
-        assert!(matches!(failed(503, None), Failure::Again(error) if error.code == Code::UpstreamError));
+        for (status, then) in [(302, Then::Next), (503, Then::Again)] {
+            let failure = failed(status, None, true);
+            assert_eq!((failure.then, failure.error.code), (then, Code::UpstreamError));
+        }
     }
 }

@@ -36,6 +36,14 @@ async function gathered(stream) {
 
 const actions = {
   models: async (step) => (await anthropic(step).models.list()).data.map((model) => model.id),
+  /** Every page of a list of so many entries each, the same one by one, and what one entry holds. */
+  pages: async (step) => {
+    const [ids, single] = [[], []];
+    for await (const model of anthropic(step).models.list({ limit: step.limit })) ids.push(model.id);
+    for (const id of ids) single.push((await anthropic(step).models.retrieve(id)).id);
+    const first = await anthropic(step).models.retrieve(ids[0]);
+    return { ids, single, first: { ...first } };
+  },
   create: async (step) => {
     const { data, response } = await anthropic(step).messages.create(step.params).withResponse();
     const outcome = step.params.stream ? await gathered(data) : seen(data);

@@ -60,4 +60,12 @@ def models(step):
     return [model.id for model in anthropic(step).models.list().data]
 
 
-perform({"models": models, "create": create, "helper": helper})
+def pages(step):
+    """Every page of a list of so many entries each, the same one by one, and what one entry holds."""
+    ids = [model.id for model in anthropic(step).models.list(limit=step["limit"])]
+    first = anthropic(step).models.retrieve(ids[0])
+    single = [anthropic(step).models.retrieve(model).id for model in ids]
+    return {"ids": ids, "single": single, "first": first.model_dump(mode="json", exclude_none=True)}
+
+
+perform({"models": models, "pages": pages, "create": create, "helper": helper})

@@ -72,7 +72,9 @@ fn no_answer_after_a_settlement_asks_a_tool_to_send_the_request_again() {
     let mut shop = Shop::with(84532, &settings);
     let body = body(USAGE, false);
     let mut paid_for = 0;
-    for (upstream, expected) in [(529, 529), (503, 502), (429, 503)] {
+    for (upstream, expected) in [(529, 529), (503, 503), (429, 503)] {
+        let is_offered = || shop.server.send(&Request::post(CHAT, body.as_str())).status == 402;
+        eventually("the time is over for which the upstream wanted to be left alone", is_offered);
         let payment = shop.pay(CHAT, &body);
         paid_for += payment.amount;
         shop.upstream.configure(&json!({ "status": upstream, "retry_after": 2 }));

@@ -13,9 +13,11 @@ mod crash;
 mod facilitator;
 #[cfg(feature = "fault-points")]
 mod faults;
+mod lists;
 mod offer;
 mod refusal;
 mod replay;
+mod several_upstreams;
 mod shop;
 mod stop;
 mod upstream_fails;

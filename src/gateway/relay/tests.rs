@@ -52,7 +52,7 @@ async fn sell(ledger: &Ledger, words: usize, stream: bool, seconds: u64) -> (Sal
     let content = vec!["w".repeat(LETTERS); words].join(" ");
     let asked = serde_json::json!({ "model": "m", "stream": stream, "messages": [{ "role": "user", "content": content }] });
     let (dialect, deadline) = (Dialect::Chat, Instant::now() + Duration::from_secs(seconds));
-    let servings = [Serving { upstream: text("e"), model: text("m") }];
+    let servings = [Serving { upstream: text("e"), model: text("m"), weight: None }];
     let body = |_: &str, _| Bytes::from(asked.to_string());
     let (goods, content_type) = (Goods::Words(dialect), "application/json".into());
     let call = Call { servings: &servings, goods, content_type, body: &body, headers: &[], query: None, stream, deadline };

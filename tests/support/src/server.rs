@@ -43,8 +43,12 @@ pub struct Settings {
     pub facilitator_url: Option<String>,
     /// Instead of the upstream's own address, for one that something else stands before.
     pub upstream_url: Option<String>,
-    /// Lines for the one `[[upstream]]`.
+    /// Lines for the first `[[upstream]]`.
     pub upstream: Vec<String>,
+    /// Where further upstreams are that serve each model; they are asked after the first, in this order.
+    pub others: Vec<String>,
+    /// Lines for `[failover]`.
+    pub failover: Vec<String>,
     /// Lines for `[prepaid]`.
     pub prepaid: Vec<String>,
     /// Models sold beside [`MODEL`], at its prices and from the same upstream.
@@ -340,6 +344,16 @@ speaks = {speaks:?}
         upstream_lines = settings.upstream.join("\n"),
         speaks = speaks,
     );
+    let mut servings = format!(r#"{{ name = "fake", model = "{UPSTREAM_MODEL}" }}"#);
+    for (number, url) in (2..).zip(&settings.others) {
+        let name = format!("fake{number}");
+        // Writing to a String cannot fail.
+        let _ = write!(servings, r#", {{ name = "{name}", model = "{UPSTREAM_MODEL}" }}"#);
+        let _ = write!(
+            text,
+            "\n[[upstream]]\nname = \"{name}\"\nbase_url = \"{url}\"\napi_key = \"env:TEST_UPSTREAM_KEY\"\nspeaks = {speaks:?}\n"
+        );
+    }
     for id in iter::once(MODEL).chain(settings.models.iter().map(String::as_str)) {
         // Writing to a String cannot fail.
         let _ = write!(
@@ -347,7 +361,7 @@ speaks = {speaks:?}
             r#"
 [[model]]
 id = "{id}"
-upstreams = [{{ name = "fake", model = "{UPSTREAM_MODEL}" }}]
+upstreams = [{servings}]
 price = {{ input = "{INPUT_PRICE}", output = "{OUTPUT_PRICE}"{prices} }}
 "#
         );
@@ -365,6 +379,9 @@ price = {{ input = "{INPUT_PRICE}", output = "{OUTPUT_PRICE}"{prices} }}
     let limits = if settings.limits.is_empty() { &wide } else { &settings.limits };
     // Writing to a String cannot fail.
     let _ = write!(text, "\n[limits]\n{}\n\n[payments]\n{}\n", limits.join("\n"), settings.payments.join("\n"));
+    if !settings.failover.is_empty() {
+        let _ = write!(text, "\n[failover]\n{}\n", settings.failover.join("\n"));
+    }
     if !settings.prepaid.is_empty() {
         let _ = write!(text, "\n[prepaid]\n{}\n", settings.prepaid.join("\n"));
     }
