@@ -250,7 +250,9 @@ fn print_event(dialect: Dialect, event: &Event) -> Result<bool, String> {
         return Err(format!("the answer broke off: {}", error["message"].as_str().unwrap_or("no reason given")));
     }
     let (text, last) = match dialect {
-        Dialect::Chat | Dialect::Responses => (&data["choices"][0]["delta"]["content"], false),
+        Dialect::Chat => (&data["choices"][0]["delta"]["content"], false),
+        Dialect::Responses if data["type"] == "response.output_text.delta" => (&data["delta"], false),
+        Dialect::Responses => (&Value::Null, data["type"] == "response.completed" || data["type"] == "response.incomplete"),
         Dialect::Messages => (&data["delta"]["text"], data["type"] == "message_stop"),
     };
     say::piece(text.as_str().unwrap_or_default())?;

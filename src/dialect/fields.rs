@@ -1,5 +1,7 @@
 //! The top-level fields of a request that are sold: what is forwarded, what is refused, what must have which type.
 
+mod responses;
+
 use std::borrow::Cow;
 
 use serde::Deserialize;
@@ -8,6 +10,8 @@ use serde_json::value::RawValue;
 
 use super::Dialect;
 use crate::error::{Code, Error};
+
+pub(super) use responses::{check_refused, included};
 
 /// Answers to one request at most; each is priced.
 pub(super) const MAX_CHOICES: u32 = 8;
@@ -105,6 +109,8 @@ pub(super) enum Fate {
     Forward(&'static str),
     /// Forwarded to nobody, but its value decides whether the request is refused.
     NotSold(&'static str),
+    /// The same of what only this route refuses, and why it does.
+    Refused(&'static str, &'static str),
     Drop,
 }
 
@@ -112,10 +118,14 @@ pub(super) fn fate(dialect: Dialect, name: &str) -> Fate {
     let sold: &[&'static str] = match dialect {
         Dialect::Chat => &CHAT,
         Dialect::Messages => &MESSAGES,
-        Dialect::Responses => &[],
+        Dialect::Responses => &responses::RESPONSES,
     };
     if let Some(name) = sold.iter().find(|known| **known == name) {
         return Fate::Forward(name);
+    }
+    let here: &[_] = if dialect == Dialect::Responses { &responses::REFUSED } else { &[] };
+    if let Some((name, why)) = here.iter().find(|(known, _)| *known == name) {
+        return Fate::Refused(name, why);
     }
     match NOT_SOLD.iter().find(|known| **known == name) {
         Some(name) => Fate::NotSold(name),
@@ -153,12 +163,15 @@ pub(super) fn check_not_sold(name: &'static str, raw: &str) -> Result<(), Error>
 }
 
 /// Checks the type of a field that is forwarded, where a wrong one would be sold as something else.
-pub(super) fn check(name: &'static str, raw: &str) -> Result<(), Error> {
+pub(super) fn check(dialect: Dialect, name: &'static str, raw: &str) -> Result<(), Error> {
     match name {
         "temperature" | "top_p" | "frequency_penalty" | "presence_penalty" => number(name, raw),
         "stop" | "stop_sequences" => stops(name, raw),
         "functions" if !raw.starts_with(['[', 'n']) => Err(must(name, "an array of functions", raw)),
         "context_management" => edits(raw),
+        // Anything else may hold pictures, whose bytes say nothing about their tokens.
+        "instructions" if !raw.starts_with(['"', 'n']) => Err(must(name, "a text", raw)),
+        "tool_choice" if dialect == Dialect::Responses => responses::check_tool_choice(raw),
         _ => Ok(()),
     }
 }

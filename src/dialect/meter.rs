@@ -1,5 +1,7 @@
 //! Reads what an answer used as its bytes pass: the upstream's own report, and an estimate until (or in case) it never comes.
 
+mod responses;
+
 use std::borrow::Cow;
 use std::fmt;
 
@@ -41,6 +43,8 @@ pub struct Meter {
     text_bytes: u64,
     /// Events that brought any of it. Each is at least one token.
     text_events: u64,
+    /// The same bytes as the finished items of a response repeat them.
+    item_bytes: u64,
     done: bool,
 }
 
@@ -48,9 +52,18 @@ impl Meter {
     /// `wants_usage`: the caller of a chat stream asked for the usage chunk itself.
     /// `input_estimate`: the tokens of the request, see [`super::Request::estimate`].
     pub fn new(dialect: Dialect, stream: bool, wants_usage: bool, input_estimate: u64) -> Meter {
-        let unstreamed = (!stream).then(Unstreamed::default);
-        let reports = Reports::default();
-        Meter { dialect, wants_usage, input_estimate, reports, unstreamed, text_bytes: 0, text_events: 0, done: false }
+        let unstreamed = (!stream).then(|| Unstreamed::new(dialect));
+        Meter {
+            dialect,
+            wants_usage,
+            input_estimate,
+            reports: Reports::default(),
+            unstreamed,
+            text_bytes: 0,
+            text_events: 0,
+            item_bytes: 0,
+            done: false,
+        }
     }
 
     /// Reads one event of a streamed answer.
@@ -59,10 +72,12 @@ impl Meter {
             return Pass::Drop;
         }
         match self.dialect {
+            Dialect::Responses => self.responses_event(event.name(), event.data()),
             _ if event.name() == b"error" => {
-                failed(serde_json::from_slice::<Failing<'_>>(event.data()).ok().and_then(|it| it.error))
+                let error = serde_json::from_slice::<Failing<'_>>(event.data()).ok().and_then(|it| it.error);
+                failed(error.map(Failure::read).unwrap_or_default())
             }
-            Dialect::Chat | Dialect::Responses => self.chat_event(event.data()),
+            Dialect::Chat => self.chat_event(event.data()),
             Dialect::Messages => self.messages_event(event.data()),
         }
     }
@@ -110,7 +125,7 @@ impl Meter {
 
     /// UTF-8 bytes of the answer itself that have passed.
     pub fn answer_bytes(&self) -> u64 {
-        self.unstreamed.as_ref().map_or(self.text_bytes, Unstreamed::text_bytes)
+        self.unstreamed.as_ref().map_or(self.text_bytes.max(self.item_bytes), Unstreamed::text_bytes)
     }
 
     fn output_estimate(&self) -> u64 {
@@ -132,7 +147,7 @@ impl Meter {
             Err(error) => return self.unreadable(data, &error),
         };
         if chunk.error.is_some() || chunk.object.as_deref() == Some("error") {
-            return failed(chunk.error);
+            return failed(chunk.error.map(Failure::read).unwrap_or_default());
         }
         self.count(chunk.choices.text);
         self.reports.take_raw(Dialect::Chat, chunk.usage);
@@ -150,7 +165,7 @@ impl Meter {
             Err(error) => return self.unreadable(data, &error),
         };
         if event.error.is_some() || event.kind.as_deref() == Some("error") {
-            return failed(event.error);
+            return failed(event.error.map(Failure::read).unwrap_or_default());
         }
         match event.kind.as_deref() {
             Some("message_start") => self.reports.take_raw(Dialect::Messages, event.message.and_then(|message| message.usage)),
@@ -176,18 +191,30 @@ impl Meter {
 }
 
 /// The upstream's words may name the operator's account or key: only the kind of its error is passed on.
-pub(super) fn failed(failure: Option<&RawValue>) -> Pass {
-    let failure = failure.and_then(|raw| serde_json::from_str::<Failure<'_>>(raw.get()).ok()).unwrap_or_default();
-    let kind = failure.kind.unwrap_or_default();
-    let code = match &*kind {
-        "overloaded_error" => Code::UpstreamOverloaded,
-        "rate_limit_error" => Code::UpstreamUnavailable,
-        "timeout_error" => Code::UpstreamTimeout,
-        _ => Code::UpstreamError,
+pub(super) fn failed(failure: Failure<'_>) -> Pass {
+    let (kind, name) = (failure.kind.unwrap_or_default(), failure.code.and_then(text).unwrap_or_default());
+    let is = |names: &[&str]| names.iter().any(|known| kind == *known || name == *known);
+    let cause: String =
+        format!("{kind} {name}").chars().filter(|c| c.is_ascii_lowercase() || matches!(c, '_' | ' ')).take(80).collect();
+    let because = format!("in-band error of type {:?}", cause.trim());
+    if is(&["context_length_exceeded"]) {
+        // Codex makes its conversation shorter when it reads this, and only then.
+        let message = "the conversation is too long for this model; send a shorter one";
+        return Pass::Error(Error::new(Code::UpstreamRejected, message).reason("context_length_exceeded").because(because));
+    }
+    let code = match () {
+        () if is(&["overloaded_error", "server_is_overloaded", "slow_down"]) => Code::UpstreamOverloaded,
+        () if is(&["rate_limit_error", "rate_limit_exceeded"]) => Code::UpstreamUnavailable,
+        () if is(&["timeout_error"]) => Code::UpstreamTimeout,
+        () => Code::UpstreamError,
     };
-    let cause: String = kind.chars().filter(|c| c.is_ascii_lowercase() || *c == '_').take(60).collect();
     let message = "the upstream failed in the middle of the answer; what was delivered is charged, send the request again";
-    Pass::Error(Error::new(code, message).because(format!("in-band error of type {cause:?}")))
+    Pass::Error(Error::new(code, message).because(because))
+}
+
+/// A string, which other upstreams write as a number.
+fn text(raw: &RawValue) -> Option<Cow<'_, str>> {
+    serde_json::from_str(raw.get()).ok()
 }
 
 /// A chunk of a chat stream, as far as it is read.
@@ -260,9 +287,22 @@ impl Block {
 }
 
 #[derive(Deserialize, Default)]
-struct Failure<'a> {
+pub(super) struct Failure<'a> {
     #[serde(borrow, rename = "type", default)]
     kind: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    code: Option<&'a RawValue>,
+}
+
+impl<'a> Failure<'a> {
+    pub fn read(raw: &'a RawValue) -> Failure<'a> {
+        serde_json::from_str(raw.get()).unwrap_or_default()
+    }
+
+    /// Of an error that is not an object of its own.
+    fn coded(code: Option<&'a RawValue>) -> Failure<'a> {
+        Failure { kind: None, code }
+    }
 }
 
 /// The choices of one chunk: how many, and the bytes of text that they bring.

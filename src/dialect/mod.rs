@@ -42,6 +42,14 @@ impl Dialect {
             Dialect::Responses => "/v1/responses",
         }
     }
+
+    /// The field of a request in which the conversation stands.
+    pub(crate) const fn conversation(self) -> &'static str {
+        match self {
+            Dialect::Chat | Dialect::Messages => "messages",
+            Dialect::Responses => "input",
+        }
+    }
 }
 
 /// The field in which a chat upstream takes the output limit. Newer OpenAI models refuse the old name, many others do not

@@ -91,11 +91,43 @@ fn flat_code(error: &Error) -> &'static str {
 /// The last event of a stream that breaks. After it the connection is aborted, never ended cleanly: several clients
 /// take a clean end for a complete answer.
 pub fn broken_stream(dialect: Dialect, error: &Error, request: RequestId) -> Bytes {
-    let body = Value::Object(error_body(dialect.into(), error, request));
-    match dialect {
-        Dialect::Chat => format!("data: {body}\n\n").into(),
-        Dialect::Messages | Dialect::Responses => format!("event: error\ndata: {body}\n\n").into(),
-    }
+    let mut body = error_body(dialect.into(), error, request);
+    let event = match dialect {
+        Dialect::Chat => return format!("data: {}\n\n", Value::Object(body)).into(),
+        Dialect::Messages => "error",
+        Dialect::Responses => {
+            fail_response(&mut body, error, request);
+            "response.failed"
+        }
+    };
+    format!("event: {event}\ndata: {}\n\n", Value::Object(body)).into()
+}
+
+/// Makes an error body the last event of a response. Codex reads the error within the response; the SDKs throw the one beside it,
+/// and would else tell their callers of nothing but a broken connection.
+fn fail_response(body: &mut Map<String, Value>, error: &Error, request: RequestId) {
+    let code = error.reason.unwrap_or(error.code.row().code);
+    let response = json!({
+        "id": format!("resp_{request}"),
+        "object": "response",
+        "created_at": 0,
+        "status": "failed",
+        "error": { "code": code, "message": error.message },
+        "incomplete_details": null,
+        "instructions": null,
+        "metadata": {},
+        "model": "",
+        "output": [],
+        "parallel_tool_calls": true,
+        "temperature": null,
+        "tool_choice": "auto",
+        "tools": [],
+        "top_p": null,
+        "usage": null,
+    });
+    body.insert("type".into(), "response.failed".into());
+    body.insert("sequence_number".into(), 0.into());
+    body.insert("response".into(), response);
 }
 
 #[cfg(test)]

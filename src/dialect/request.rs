@@ -7,6 +7,7 @@ use serde_json::value::RawValue;
 
 use super::cursor::Cursor;
 use super::fields::{self, Fate, StreamOptions, refused};
+use super::sse::MAX_EVENT_BYTES;
 use super::weigh::Weight;
 use super::{Dialect, LimitField, estimate_tokens};
 use crate::catalogue::Model;
@@ -22,12 +23,15 @@ const TOKENS_PER_MESSAGE: u64 = 16;
 /// What an upstream adds around the whole: its own preamble, and instructions on how to call tools.
 const TOKENS_AROUND: u64 = 32;
 const TOKENS_FOR_TOOLS: u64 = 1024;
+/// Bytes of a request of responses beside its input. An event that repeats them, with every character escaped, still has room
+/// for the answer.
+const MAX_ECHOED_BYTES: usize = MAX_EVENT_BYTES / 4;
 
 /// A request that was read and found sellable. It borrows the body, which is never copied or rebuilt until [`Request::forward`].
 pub struct Request<'a> {
     dialect: Dialect,
-    /// What is forwarded, in the caller's order: name, and value as it stands in the body.
-    fields: Vec<(&'static str, &'a str)>,
+    /// What is forwarded, in the caller's order: name, and value as it stands in the body, unless a part of it is left out.
+    fields: Vec<(&'static str, Cow<'a, str>)>,
     model: Cow<'a, str>,
     stream: bool,
     stream_options: StreamOptions<'a>,
@@ -36,6 +40,8 @@ pub struct Request<'a> {
     choices: u32,
     tools: bool,
     weight: Weight,
+    /// It is only counted, so it needs no output limit.
+    only_counted: bool,
 }
 
 impl<'a> Request<'a> {
@@ -45,13 +51,28 @@ impl<'a> Request<'a> {
     /// [`Code::InvalidJson`] for what is not one JSON text in UTF-8 (RFC 8259, without a byte order mark), has half a
     /// surrogate pair or is nested too deeply; [`Code::InvalidRequest`], naming the field, for what is not sold.
     pub fn read(dialect: Dialect, body: &'a [u8]) -> Result<Request<'a>, Error> {
+        Request::empty(dialect).fill(body)
+    }
+
+    /// Reads a body of messages whose input is to be counted, and which needs no output limit for that.
+    ///
+    /// # Errors
+    /// As [`Request::read`].
+    pub fn read_to_count(body: &'a [u8]) -> Result<Request<'a>, Error> {
+        Request { only_counted: true, ..Request::empty(Dialect::Messages) }.fill(body)
+    }
+
+    fn fill(mut self, body: &'a [u8]) -> Result<Request<'a>, Error> {
         let text = text(body)?;
         let mut cursor = Cursor::new(text);
         if cursor.peek()? != b'{' {
             Weight::default().add(&mut cursor)?;
-            return Err(Error::new(Code::InvalidRequest, "the body is not a JSON object; send one with model and messages"));
+            let list = self.dialect.conversation();
+            return Err(Error::new(
+                Code::InvalidRequest,
+                format!("the body is not a JSON object; send one with model and {list}"),
+            ));
         }
-        let mut request = Request::empty(dialect);
         let mut seen: Vec<Cow<'a, str>> = Vec::new();
         cursor.object(|key, cursor| {
             let name = key.decode()?;
@@ -66,9 +87,9 @@ impl<'a> Request<'a> {
                 ));
             }
             seen.push(name.clone());
-            request.take(&name, cursor)
+            self.take(&name, cursor)
         })?;
-        request.finish()
+        self.finish()
     }
 
     fn empty(dialect: Dialect) -> Request<'a> {
@@ -82,6 +103,7 @@ impl<'a> Request<'a> {
             choices: 1,
             tools: false,
             weight: Weight::default(),
+            only_counted: false,
         }
     }
 
@@ -94,23 +116,44 @@ impl<'a> Request<'a> {
                 let (raw, ()) = cursor.slice(|cursor| Weight::default().add(cursor))?;
                 return fields::check_not_sold(name, raw);
             }
+            Fate::Refused(name, why) => {
+                let (raw, ()) = cursor.slice(|cursor| Weight::default().add(cursor))?;
+                return fields::check_refused(name, why, raw);
+            }
             Fate::Drop => return Weight::default().add(cursor),
         };
         let weight = &mut self.weight;
+        let mut rest = None;
         let (raw, ()) = cursor.slice(|cursor| match name {
             "messages" => weight.add_messages(dialect, cursor),
+            "input" => weight.add_input(cursor),
+            "tools" if dialect == Dialect::Responses => {
+                rest = weight.add_offered_tools(cursor)?;
+                Ok(())
+            }
             "tools" => weight.add_tools(cursor),
             "cache_control" => weight.add_cache_control(cursor),
             name if fields::is_read(name) => weight.add(cursor),
             _ => Weight::default().add(cursor),
         })?;
-        fields::check(name, raw)?;
-        self.fields.push((name, raw));
+        fields::check(dialect, name, raw)?;
+        if name == "include" {
+            rest = fields::included(raw)?;
+        }
+        self.fields.push((name, rest.map_or(Cow::Borrowed(raw), Cow::Owned)));
         Ok(())
     }
 
-    fn field(&self, name: &str) -> Option<&'a str> {
-        self.fields.iter().find(|(known, _)| *known == name).map(|(_, raw)| *raw)
+    fn field(&self, name: &str) -> Option<&str> {
+        self.fields.iter().find(|(known, _)| *known == name).map(|(_, raw)| &**raw)
+    }
+
+    /// As [`Request::field`], of one that stands in the body as it came.
+    fn as_it_came(&self, name: &str) -> Option<&'a str> {
+        self.fields.iter().find_map(|(known, raw)| match raw {
+            Cow::Borrowed(raw) if *known == name => Some(*raw),
+            _ => None,
+        })
     }
 
     fn count(&self, name: &'static str) -> Result<Option<u32>, Error> {
@@ -120,7 +163,7 @@ impl<'a> Request<'a> {
     /// Reads what spans several fields.
     fn finish(mut self) -> Result<Request<'a>, Error> {
         let model =
-            self.field("model").ok_or_else(|| refused("model", "model is required; GET /v1/models lists what is sold"))?;
+            self.as_it_came("model").ok_or_else(|| refused("model", "model is required; GET /v1/models lists what is sold"))?;
         let mut cursor = Cursor::new(model);
         if cursor.peek()? != b'"' {
             return Err(fields::must("model", "a string with the name of a model (GET /v1/models lists them)", model));
@@ -138,11 +181,13 @@ impl<'a> Request<'a> {
                 ),
             ));
         }
-        if self.field("messages").is_none() {
-            return Err(refused("messages", "messages is required; send at least one message"));
+        let list = self.dialect.conversation();
+        if self.field(list).is_none() {
+            return Err(refused(list, format!("{list} is required; send at least one message")));
         }
         self.stream = self.field("stream").map_or(Ok(false), |raw| fields::flag("stream", raw))?;
-        if let Some(raw) = self.field("stream_options") {
+        self.check_echoed()?;
+        if let Some(raw) = self.as_it_came("stream_options") {
             self.stream_options = StreamOptions::read(raw)?;
         }
         self.tools = ["tools", "functions"].iter().any(|name| self.field(name).is_some_and(|raw| raw != "null"));
@@ -168,14 +213,33 @@ impl<'a> Request<'a> {
         Ok(self)
     }
 
+    /// An upstream of responses says in several events what it was asked, all but the input: no event may become too long.
+    fn check_echoed(&self) -> Result<(), Error> {
+        if self.dialect != Dialect::Responses || !self.stream {
+            return Ok(());
+        }
+        let echoed = || self.fields.iter().filter(|(name, _)| *name != "input");
+        let bytes: usize = echoed().map(|(_, raw)| raw.len()).sum();
+        match echoed().max_by_key(|(_, raw)| raw.len()) {
+            Some((longest, _)) if bytes > MAX_ECHOED_BYTES => Err(refused(
+                longest,
+                format!("all fields beside input have {bytes} bytes, and a stream takes {MAX_ECHOED_BYTES}; shorten {longest}"),
+            )),
+            _ => Ok(()),
+        }
+    }
+
     fn output_asked(&self) -> Result<Option<u32>, Error> {
-        let limit = self.count("max_tokens")?;
+        let limit = self.count(match self.dialect {
+            Dialect::Chat | Dialect::Messages => "max_tokens",
+            Dialect::Responses => "max_output_tokens",
+        })?;
         match self.dialect {
+            Dialect::Messages if self.only_counted => Ok(limit),
             Dialect::Messages if limit.is_none() => {
                 Err(refused("max_tokens", "max_tokens is required on this route: say how many tokens the answer may have"))
             }
-            Dialect::Messages => Ok(limit),
-            Dialect::Responses => Ok(limit),
+            Dialect::Messages | Dialect::Responses => Ok(limit),
             Dialect::Chat => match (limit, self.count("max_completion_tokens")?) {
                 (Some(old), Some(new)) if old != new => Err(refused(
                     "max_completion_tokens",
@@ -224,7 +288,7 @@ impl<'a> Request<'a> {
     /// for thinking bounds them; all else may use all there is.
     pub fn hidden_output(&self, model: &Model) -> u64 {
         let all = self.bound(model).output;
-        let asking = |(name, raw): &&(&'static str, &str)| fields::asks_hidden(name, raw);
+        let asking = |(name, raw): &&(&'static str, Cow<'a, str>)| fields::asks_hidden(name, raw);
         match (model.hidden_output, self.fields.iter().find(asking)) {
             (false, None) => 0,
             (false, Some(("thinking", raw))) if self.fields.iter().filter(asking).count() == 1 => {
@@ -252,14 +316,14 @@ impl<'a> Request<'a> {
 
     /// The body for an upstream: the same fields in the same order with their values untouched, except that the model
     /// is named as the upstream names it, the output limit is written once, in the field the upstream takes it in,
-    /// a chat stream asks for its usage, and what is not sold is left out.
+    /// a chat stream asks for its usage, a response is not stored, and what is not sold is left out.
     pub fn forward(&self, upstream_model: &str, output_limit: u32, field: LimitField) -> Bytes {
         let length: usize = self.fields.iter().map(|(name, raw)| name.len() + raw.len() + 4).sum();
         let mut body = BytesMut::with_capacity(length + upstream_model.len() + 96);
         let streamed_chat = self.dialect == Dialect::Chat && self.stream;
         let mut asks_usage = false;
         for (name, raw) in &self.fields {
-            if matches!(*name, "max_tokens" | "max_completion_tokens") {
+            if matches!(*name, "max_tokens" | "max_completion_tokens" | "max_output_tokens") {
                 continue;
             }
             put_name(&mut body, name);
@@ -269,14 +333,20 @@ impl<'a> Request<'a> {
                     asks_usage = true;
                     self.put_stream_options(&mut body);
                 }
+                "stream_options" if self.dialect == Dialect::Responses => self.put_other_stream_options(&mut body),
                 _ => body.put_slice(raw.as_bytes()),
             }
         }
         let field = match self.dialect {
-            Dialect::Chat => field,
-            Dialect::Messages | Dialect::Responses => LimitField::MaxTokens,
+            Dialect::Chat => field.name(),
+            Dialect::Messages => LimitField::MaxTokens.name(),
+            Dialect::Responses => {
+                put_name(&mut body, "store");
+                body.put_slice(b"false");
+                "max_output_tokens"
+            }
         };
-        put_name(&mut body, field.name());
+        put_name(&mut body, field);
         put_json(&mut body, &output_limit);
         if streamed_chat && !asks_usage {
             put_name(&mut body, "stream_options");
@@ -289,13 +359,27 @@ impl<'a> Request<'a> {
     fn put_stream_options(&self, body: &mut BytesMut) {
         body.put_u8(b'{');
         for (name, raw) in &self.stream_options.others {
-            put_json(body, name.as_str());
-            body.put_u8(b':');
-            body.put_slice(raw.get().as_bytes());
+            put_member(body, name, raw);
             body.put_u8(b',');
         }
         body.put_slice(b"\"include_usage\":true}");
     }
+
+    /// Usage is always told on responses, where nobody knows the option to ask for it.
+    fn put_other_stream_options(&self, body: &mut BytesMut) {
+        body.put_u8(b'{');
+        for (place, (name, raw)) in self.stream_options.others.iter().enumerate() {
+            body.put_slice(if place > 0 { b"," } else { b"" });
+            put_member(body, name, raw);
+        }
+        body.put_u8(b'}');
+    }
+}
+
+fn put_member(body: &mut BytesMut, name: &str, raw: &RawValue) {
+    put_json(body, name);
+    body.put_u8(b':');
+    body.put_slice(raw.get().as_bytes());
 }
 
 /// The text of a body that is one JSON value. Its grammar is checked without building anything; what follows relies on it.

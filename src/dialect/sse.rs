@@ -1,8 +1,12 @@
 //! Server-sent events: splits passing bytes into events, normalised so that every client's parser takes them, without copying.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use bytes::{Bytes, BytesMut};
+use serde::Deserialize;
+
+use super::Dialect;
 
 /// An event longer than this is an error: nothing is held without bound.
 pub const MAX_EVENT_BYTES: usize = 1024 * 1024;
@@ -28,6 +32,42 @@ impl Event {
     pub fn name(&self) -> &[u8] {
         &self.bytes[self.name.clone()]
     }
+
+    fn written(name: &[u8], data: &[u8]) -> Event {
+        let mut bytes = Vec::with_capacity(name.len() + data.len() + 17);
+        let mut named = 0..0;
+        if !name.is_empty() {
+            bytes.extend_from_slice(b"event: ");
+            named = 7..7 + name.len();
+            bytes.extend_from_slice(name);
+            bytes.push(b'\n');
+        }
+        bytes.extend_from_slice(b"data: ");
+        let start = bytes.len();
+        bytes.extend_from_slice(data);
+        bytes.extend_from_slice(b"\n\n");
+        Event { data: start..start + data.len(), name: named, bytes: bytes.into() }
+    }
+
+    /// The same event with the name that its data say it has, if they do.
+    fn named_by_type(self) -> Event {
+        #[derive(Deserialize)]
+        struct Typed<'a> {
+            #[serde(borrow, rename = "type")]
+            kind: Cow<'a, str>,
+        }
+        // As it is usually written, where no other `type` can stand before.
+        let usual = self.data().strip_prefix(b"{\"type\":\"").and_then(|rest| rest.strip_prefix(self.name()));
+        if !self.name.is_empty() && usual.is_some_and(|rest| rest.starts_with(b"\"")) {
+            return self;
+        }
+        let Ok(Typed { kind }) = serde_json::from_slice::<Typed<'_>>(self.data()) else { return self };
+        let is_name = !kind.is_empty() && kind.bytes().all(|byte| byte.is_ascii_graphic());
+        if !is_name || kind.as_bytes() == self.name() {
+            return self;
+        }
+        Event::written(kind.as_bytes(), self.data())
+    }
 }
 
 /// The upstream sent more than [`MAX_EVENT_BYTES`] without ending an event.
@@ -45,6 +85,8 @@ pub struct Splitter {
     carry: BytesMut,
     scan: Scan,
     started: bool,
+    /// Every event gets the name that its data say it has.
+    by_type: bool,
 }
 
 /// How far the end of the next event was looked for.
@@ -82,6 +124,20 @@ impl Splitter {
         Splitter::default()
     }
 
+    /// For streams in which every event is named after the `type` of its data, which some upstreams leave out and some clients
+    /// go by.
+    pub fn named_by_type() -> Self {
+        Splitter { by_type: true, ..Splitter::default() }
+    }
+
+    /// As events of this dialect are written.
+    pub fn of(dialect: Dialect) -> Self {
+        match dialect {
+            Dialect::Chat | Dialect::Messages => Splitter::new(),
+            Dialect::Responses => Splitter::named_by_type(),
+        }
+    }
+
     /// Takes the next bytes; the iterator gives the events that they complete. What is not taken from it now comes
     /// first from the next.
     pub fn push(&mut self, chunk: Bytes) -> Events<'_> {
@@ -97,7 +153,7 @@ impl Splitter {
     /// The stream has ended. An upstream that leaves out the last line ends has its last event taken, unless it was cut.
     pub fn finish(&mut self) -> Option<Event> {
         let rest = self.rest();
-        let event = normalise(&rest)?;
+        let event = self.normalise(&rest)?;
         let whole = event.data() == b"[DONE]" || serde_json::from_slice::<serde::de::IgnoredAny>(event.data()).is_ok();
         whole.then_some(event)
     }
@@ -127,10 +183,16 @@ impl Splitter {
             }
             self.ready = self.rest();
             let block = self.ready.split_to(end);
-            if let Some(event) = normalise(&block) {
+            if let Some(event) = self.normalise(&block) {
                 return Some(Ok(event));
             }
         }
+    }
+
+    /// A block of lines as one event; `None` when it carries no data.
+    fn normalise(&self, block: &Bytes) -> Option<Event> {
+        let event = as_it_is(block).or_else(|| rewritten(block))?;
+        Some(if self.by_type { event.named_by_type() } else { event })
     }
 
     /// Keeps the start of an event until more comes, in a buffer of its own so that the chunk is not held for it.
@@ -152,11 +214,6 @@ impl Iterator for Events<'_> {
     fn next(&mut self) -> Option<Self::Item> {
         self.splitter.next_event()
     }
-}
-
-/// A block of lines as one event; `None` when it carries no data.
-fn normalise(block: &Bytes) -> Option<Event> {
-    as_it_is(block).or_else(|| rewritten(block))
 }
 
 /// The fast path: the block is already written as we would write it.
@@ -192,20 +249,7 @@ fn rewritten(block: &[u8]) -> Option<Event> {
             _ => {}
         }
     }
-    let data = data?;
-    let mut bytes = Vec::with_capacity(name.len() + data.len() + 17);
-    let mut named = 0..0;
-    if !name.is_empty() {
-        bytes.extend_from_slice(b"event: ");
-        named = 7..7 + name.len();
-        bytes.extend_from_slice(name);
-        bytes.push(b'\n');
-    }
-    bytes.extend_from_slice(b"data: ");
-    let start = bytes.len();
-    bytes.extend_from_slice(&data);
-    bytes.extend_from_slice(b"\n\n");
-    Some(Event { data: start..start + data.len(), name: named, bytes: bytes.into() })
+    Some(Event::written(name, &data?))
 }
 
 #[cfg(test)]

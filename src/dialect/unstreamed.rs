@@ -1,5 +1,7 @@
 //! Finds the usage and the end of an answer that comes as one JSON text, in passing and however it is chunked.
 
+use super::Dialect;
+
 /// The longest `usage` object that is read.
 const MAX_USAGE_BYTES: usize = 64 * 1024;
 /// What one of the usual length takes.
@@ -35,9 +37,18 @@ pub(super) struct Unstreamed {
     /// Inside a top-level list of what was made, and how many are in it so far.
     in_list: bool,
     listed: u64,
+    /// The top-level member that alone holds the answer: a response repeats what it was asked beside it.
+    answer: Option<&'static [u8]>,
+    /// The top-level member that is being read is that one.
+    in_answer: bool,
 }
 
 impl Unstreamed {
+    pub fn new(dialect: Dialect) -> Unstreamed {
+        let answer: Option<&[u8]> = (dialect == Dialect::Responses).then_some(b"output");
+        Unstreamed { answer, ..Unstreamed::default() }
+    }
+
     /// Takes the next bytes of the body.
     pub fn chunk(&mut self, mut bytes: &[u8]) {
         while let Some(&byte) = bytes.first() {
@@ -116,11 +127,14 @@ impl Unstreamed {
                 if self.at_key {
                     self.key.clear();
                 } else {
-                    self.is_text = self.input_from.is_some() || (self.depth > 1 && TEXT_KEYS.contains(&self.key.as_slice()));
+                    self.is_text = self.input_from.is_some() || self.is_answer();
                 }
             }
             b':' => {
                 self.at_key = false;
+                if top {
+                    self.in_answer = self.answer.is_some_and(|name| self.key == name);
+                }
                 if top && self.key == b"usage" && self.is_object() {
                     // A second one replaces the first, as every JSON parser has it.
                     (self.usage, self.usage_done) = (Some(Vec::with_capacity(USUAL_USAGE_BYTES)), false);
@@ -130,6 +144,16 @@ impl Unstreamed {
             b'{' | b'[' => self.open(byte == b'{'),
             b'}' | b']' => self.close(),
             _ => {}
+        }
+    }
+
+    /// Whether a string that begins here is of the answer.
+    fn is_answer(&self) -> bool {
+        let key = self.key.as_slice();
+        match self.answer {
+            None => self.depth > 1 && TEXT_KEYS.contains(&key),
+            // The input of a tool that takes text.
+            Some(_) => self.depth > 1 && self.in_answer && (TEXT_KEYS.contains(&key) || key == b"input"),
         }
     }
 
@@ -151,7 +175,8 @@ impl Unstreamed {
         if self.depth <= MAX_KINDS {
             self.kinds = self.kinds << 1 | u128::from(object);
         }
-        if object && self.key == b"input" && self.depth > 2 && self.input_from.is_none() {
+        let is_answer = self.answer.is_none() || self.in_answer;
+        if object && is_answer && self.key == b"input" && self.depth > 2 && self.input_from.is_none() {
             self.input_from = Some(self.depth);
         }
         // The strings of an array belong to the key before it; a new object brings its own keys.

@@ -39,6 +39,14 @@ struct ChatDetails {
     cache_write_tokens: Option<u64>,
 }
 
+/// OpenAI's report on responses, which counts as that on chat does.
+#[derive(Deserialize)]
+struct ResponsesUsage {
+    input_tokens: Option<u64>,
+    output_tokens: Option<u64>,
+    input_tokens_details: Option<ChatDetails>,
+}
+
 /// Anthropic's report: its input tokens exclude the cached ones.
 #[derive(Deserialize)]
 struct MessagesUsage {
@@ -68,14 +76,13 @@ impl Reports {
     /// Takes a `usage` object; one that cannot be believed as a whole is ignored as a whole.
     pub fn take(&mut self, dialect: Dialect, raw: &str) {
         match dialect {
-            Dialect::Chat | Dialect::Responses => {
+            Dialect::Chat => {
                 let Ok(Some(usage)) = serde_json::from_str::<Option<ChatUsage>>(raw) else { return };
-                merge(&mut self.input, usage.prompt_tokens);
-                merge(&mut self.output, usage.completion_tokens);
-                if let Some(details) = usage.prompt_tokens_details {
-                    merge(&mut self.cache_read, details.cached_tokens);
-                    merge(&mut self.cache_write_5m, details.cache_write_tokens);
-                }
+                self.take_openai(usage.prompt_tokens, usage.completion_tokens, usage.prompt_tokens_details);
+            }
+            Dialect::Responses => {
+                let Ok(Some(usage)) = serde_json::from_str::<Option<ResponsesUsage>>(raw) else { return };
+                self.take_openai(usage.input_tokens, usage.output_tokens, usage.input_tokens_details);
             }
             Dialect::Messages => {
                 let Ok(Some(usage)) = serde_json::from_str::<Option<MessagesUsage>>(raw) else { return };
@@ -90,6 +97,15 @@ impl Reports {
                     merge(&mut self.cache_write_1h, split.ephemeral_1h_input_tokens);
                 }
             }
+        }
+    }
+
+    fn take_openai(&mut self, input: Option<u64>, output: Option<u64>, details: Option<ChatDetails>) {
+        merge(&mut self.input, input);
+        merge(&mut self.output, output);
+        if let Some(details) = details {
+            merge(&mut self.cache_read, details.cached_tokens);
+            merge(&mut self.cache_write_5m, details.cache_write_tokens);
         }
     }
 

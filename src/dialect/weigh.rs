@@ -1,5 +1,7 @@
 //! How much goes into a call: an upper bound of the tokens that a request's text can be, and its pictures counted apart.
 
+mod responses;
+
 use std::borrow::Cow;
 
 use serde::Deserialize;
@@ -9,6 +11,8 @@ use super::cursor::{Cursor, Text};
 use crate::error::{Code, Error};
 use crate::tariff::CacheUse;
 
+pub(super) use responses::is_caller_run;
+
 /// What a request holds. A token is at least one byte of text, so `bytes` is an upper bound of its tokens.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Weight {
@@ -17,12 +21,25 @@ pub(super) struct Weight {
     pub pictures: u64,
     pub messages: u64,
     pub cache: CacheUse,
+    /// Whether the conversation is `input`, as on responses, and not `messages`.
+    in_input: bool,
 }
 
 /// Content parts of type text, and those whose JSON the upstream reads as text. What is not here (files, audio, video,
 /// results of server-side tools) has a size that its bytes do not show, and is refused.
-const TEXT_PARTS: [&str; 9] =
-    ["text", "input_text", "output_text", "refusal", "thinking", "redacted_thinking", "tool_use", "tool_result", "search_result"];
+const TEXT_PARTS: [&str; 11] = [
+    "text",
+    "input_text",
+    "output_text",
+    "refusal",
+    "thinking",
+    "redacted_thinking",
+    "reasoning_text",
+    "summary_text",
+    "tool_use",
+    "tool_result",
+    "search_result",
+];
 const PICTURE_PARTS: [&str; 3] = ["image_url", "image", "input_image"];
 /// Tools that the caller runs. Those that the upstream runs cost per use, or call further models.
 const CALLER_RUN_TOOLS: [&str; 6] = ["function", "custom", "bash_", "text_editor_", "computer_", "memory_"];
@@ -67,9 +84,14 @@ impl Weight {
         self.bytes += key.weight + 4;
     }
 
-    /// What is wrong with the message that is being read.
+    /// The field in which the conversation stands.
+    fn list(&self) -> &'static str {
+        if self.in_input { "input" } else { "messages" }
+    }
+
+    /// What is wrong with the message or item that is being read.
     fn wrong(&self, what: &str) -> Error {
-        refused("messages", format!("messages[{}] {what}", self.messages.saturating_sub(1)))
+        refused(self.list(), format!("{}[{}] {what}", self.list(), self.messages.saturating_sub(1)))
     }
 
     /// Adds `messages`, and refuses what is not a conversation or cannot be weighed.
@@ -147,6 +169,11 @@ impl Weight {
                 self.key(key);
                 self.add_picture(&mut picture, cursor)
             }
+            // It would be read from the operator's account.
+            "file_id" if self.in_input && cursor.peek()? != b'n' => {
+                Err(self
+                    .wrong("has a stored file as content, and nothing is stored here; send its text, or a picture as image_url"))
+            }
             // Of a tool's result. Other parts have none, and an upstream reads none there.
             "content" => {
                 self.key(key);
@@ -157,7 +184,7 @@ impl Weight {
         let kind = kind.ok_or_else(|| self.wrong("has a content part without a type"))?;
         if PICTURE_PARTS.contains(&&*kind) {
             self.pictures += 1;
-            return picture.check();
+            return picture.check(self.list());
         }
         // Whatever would have been the bytes of a picture is text here.
         self.bytes += picture.bytes;
@@ -211,7 +238,11 @@ impl Weight {
                 let name = key.decode()?;
                 if name == "type" && cursor.peek()? != b'n' {
                     let (raw, ()) = cursor.slice(|cursor| self.member(key, &name, cursor))?;
-                    return if std::mem::replace(&mut named, true) { Err(server_tool("(given twice)")) } else { check_tool(raw) };
+                    return if std::mem::replace(&mut named, true) {
+                        Err(server_tool("tools", "(given twice)"))
+                    } else {
+                        check_tool(raw)
+                    };
                 }
                 self.member(key, &name, cursor)
             })
@@ -222,11 +253,11 @@ impl Weight {
 fn check_tool(raw: &str) -> Result<(), Error> {
     let kind = serde_json::from_str::<Cow<'_, str>>(raw).map_err(|_| refused("tools", "the type of a tool must be a string"))?;
     let known = CALLER_RUN_TOOLS.iter().any(|tool| if tool.ends_with('_') { kind.starts_with(tool) } else { kind == *tool });
-    if known { Ok(()) } else { Err(server_tool(&kind.chars().take(40).collect::<String>())) }
+    if known { Ok(()) } else { Err(server_tool("tools", &kind.chars().take(40).collect::<String>())) }
 }
 
-fn server_tool(kind: &str) -> Error {
-    refused("tools", format!("tools of type {kind:?} are not sold here; send only tools that you run yourself"))
+fn server_tool(field: &'static str, kind: &str) -> Error {
+    refused(field, format!("tools of type {kind:?} are not sold here; send only tools that you run yourself"))
 }
 
 /// Where the picture (or document) of a content part comes from.
@@ -282,12 +313,12 @@ impl Picture {
     }
 
     /// We never fetch a caller's URL; the upstream does, and only what the web serves.
-    fn check(&self) -> Result<(), Error> {
+    fn check(&self, list: &'static str) -> Result<(), Error> {
         if self.foreign_scheme {
-            return Err(refused("messages", "a picture's URL must start with https://, http:// or data:"));
+            return Err(refused(list, "a picture's URL must start with https://, http:// or data:"));
         }
         if self.urls + self.data != 1 || matches!(self.source, Source::Text | Source::Other) {
-            return Err(refused("messages", "a picture must have one source: a URL or base64 data"));
+            return Err(refused(list, "a picture must have one source: a URL or base64 data"));
         }
         Ok(())
     }

@@ -233,7 +233,7 @@ impl Pump {
 
     /// An event stream: whole events, each flushed as it comes.
     async fn events(&mut self, body: &mut AnswerBody) -> End {
-        let mut splitter = Splitter::new();
+        let mut splitter = Splitter::of(self.dialect);
         // Both are asked before every wait, and neither is set anew for every event.
         let out = self.out.clone();
         let mut gone = pin!(out.closed());

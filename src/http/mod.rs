@@ -1,6 +1,7 @@
 //! The edge: the routes, the one handler behind every paid route, and what every answer carries.
 
 mod accounts;
+mod count;
 mod credentials;
 mod limits;
 mod paid;

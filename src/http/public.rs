@@ -132,9 +132,24 @@ pub async fn healthz(request: HttpRequest) -> HttpResponse {
 pub async fn not_found(request: HttpRequest) -> HttpResponse {
     let path: String = request.path().chars().take(80).collect();
     let message = format!(
-        "there is nothing at {path:?}; POST /v1/chat/completions and /v1/messages are sold, GET /v1/models lists the models"
+        "there is nothing at {path:?}; POST /v1/chat/completions, /v1/messages and /v1/responses are sold, GET /v1/models lists the models"
     );
     respond::refuse(&request, Error::new(Code::NotFound, message).into())
+}
+
+/// What OpenAI keeps of a response, and what it does with that.
+pub async fn nothing_stored(request: HttpRequest) -> HttpResponse {
+    let message = "responses are not stored here, so there is none to read, to continue, to cancel or to compact; POST /v1/responses \
+                   with the whole conversation as input";
+    respond::refuse(&request, Error::new(Code::NotFound, message).into())
+}
+
+/// Codex asks for a WebSocket first, and falls back to a POST at once if this is the answer.
+pub async fn no_websocket(request: HttpRequest) -> HttpResponse {
+    let message = "responses are not sent over a WebSocket here; POST the request, with stream: true for events";
+    let mut response = respond::refuse(&request, Error::new(Code::UpgradeRequired, message).into());
+    response.headers_mut().insert(header::UPGRADE, header::HeaderValue::from_static("HTTP/1.1"));
+    response
 }
 
 pub async fn post_only(request: HttpRequest) -> HttpResponse {

@@ -2,11 +2,12 @@
 
 use actix_web::dev::ServiceRequest;
 use actix_web::http::Uri;
+use actix_web::http::header;
 use actix_web::http::uri::PathAndQuery;
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{FromRequest, Handler, HttpRequest, HttpResponse, Resource, guard};
 
-use super::{accounts, paid, public, topup, wallet};
+use super::{accounts, count, paid, public, topup, wallet};
 use crate::dialect::{Dialect, ErrorShape, Goods, Task};
 
 /// One paid route.
@@ -17,7 +18,7 @@ pub struct Route {
 
 /// What is sold, each on the path that it has below the prefixes.
 fn paid_routes() -> impl Iterator<Item = Route> {
-    let words = [Dialect::Chat, Dialect::Messages].into_iter().map(Goods::Words);
+    let words = Dialect::ALL.into_iter().map(Goods::Words);
     let media = Task::ALL.into_iter().filter(|task| !task.is_job()).map(Goods::Media);
     words.chain(media).map(|goods| Route { goods })
 }
@@ -29,13 +30,20 @@ pub fn configure(app: &mut ServiceConfig) {
     for prefix in PREFIXES {
         for route in paid_routes() {
             let handler = move |request, payload| paid::paid(route, request, payload);
-            let path = format!("{prefix}{}", route.goods.path());
-            app.service(web::resource(path).route(web::post().to(handler)).default_service(web::to(public::post_only)));
+            let resource = web::resource(format!("{prefix}{}", route.goods.path())).route(web::post().to(handler));
+            let resource = match route.goods {
+                Goods::Words(Dialect::Responses) => resource.route(web::get().guard(websocket()).to(public::no_websocket)),
+                _ => resource,
+            };
+            app.service(resource.default_service(web::to(public::post_only)));
         }
     }
     app.service(reads("/healthz", public::healthz));
     owners(app);
     for prefix in PREFIXES {
+        let count = web::resource(format!("{prefix}/messages/count_tokens"));
+        app.service(count.route(web::post().to(count::count_tokens)).default_service(web::to(public::post_only)));
+        app.service(web::resource(format!("{prefix}/responses/{{tail:.*}}")).route(web::to(public::nothing_stored)));
         let top_up = web::resource(format!("{prefix}/x402/top-up"));
         app.service(top_up.route(web::post().to(topup::top_up)).default_service(web::to(public::post_only)));
         app.service(reads(&format!("{prefix}/x402/balance/{{wallet}}"), wallet::balance));
@@ -80,6 +88,14 @@ fn owners(app: &mut ServiceConfig) {
     app.service(reads("/api/usage", accounts::usage));
     app.service(reads("/api/transactions", accounts::transactions));
     app.service(reads("/api/receipts/{id}", accounts::receipt));
+}
+
+/// Asked to go on as a WebSocket.
+fn websocket() -> impl guard::Guard {
+    guard::fn_guard(|context| {
+        let upgrade = context.head().headers().get(header::UPGRADE).and_then(|value| value.to_str().ok());
+        upgrade.is_some_and(|protocols| protocols.split(',').any(|name| name.trim().eq_ignore_ascii_case("websocket")))
+    })
 }
 
 fn reading() -> impl guard::Guard {

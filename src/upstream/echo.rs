@@ -1,4 +1,6 @@
-//! The built-in upstream: answers with the caller's last words, in both dialects, so that everything works without an account.
+//! The built-in upstream: answers with the caller's last words, in every dialect, so that everything works without an account.
+
+mod response;
 
 use bytes::Bytes;
 use serde_json::{Value, json};
@@ -28,14 +30,24 @@ pub(super) fn answer(upstream: &str, dialect: Dialect, body: &Bytes) -> Answer {
     let reply = Reply::to(dialect, &request);
     let stream = request["stream"] == true;
     let chunks = match (dialect, stream) {
-        (Dialect::Chat | Dialect::Responses, false) => vec![reply.completion()],
-        (Dialect::Chat | Dialect::Responses, true) => reply.chunks(request["stream_options"]["include_usage"] == true),
+        (Dialect::Chat, false) => vec![reply.completion()],
+        (Dialect::Chat, true) => reply.chunks(request["stream_options"]["include_usage"] == true),
+        (Dialect::Responses, false) => vec![reply.response(&request)],
+        (Dialect::Responses, true) => reply.response_events(&request),
         (Dialect::Messages, false) => vec![reply.message()],
         (Dialect::Messages, true) => reply.events(),
     };
     let content_length = (!stream).then(|| chunks.iter().map(|chunk| chunk.len() as u64).sum());
     let content_type = if stream { "text/event-stream" } else { "application/json" };
     Answer { content_type, content_length, upstream: upstream.to_owned(), body: AnswerBody::made(chunks) }
+}
+
+/// The messages of a request; a text alone is one of the user's.
+fn messages_of(dialect: Dialect, request: &Value) -> Vec<Value> {
+    match &request[dialect.conversation()] {
+        Value::String(text) => vec![json!({ "role": "user", "content": text })],
+        list => list.as_array().cloned().unwrap_or_default(),
+    }
 }
 
 /// All text in the content of a message.
@@ -57,16 +69,20 @@ fn event(name: Option<&str>, data: &Value) -> Bytes {
 
 impl Reply {
     fn to(dialect: Dialect, request: &Value) -> Reply {
-        let messages = request["messages"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let messages = messages_of(dialect, request);
         let said = messages.iter().rev().find(|message| message["role"] == "user").map(|message| text_of(&message["content"]));
         let text = format!("You said: {}", said.unwrap_or_default());
         let mut words: Vec<String> = text.split_inclusive(char::is_whitespace).map(str::to_owned).collect();
-        let limit = ["max_completion_tokens", "max_tokens"].iter().find_map(|name| request[name].as_u64()).unwrap_or(u64::MAX);
+        let limit = ["max_completion_tokens", "max_tokens", "max_output_tokens"]
+            .iter()
+            .find_map(|name| request[name].as_u64())
+            .unwrap_or(u64::MAX);
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         let cut = words.len() > limit;
         words.truncate(limit);
         let read: usize = messages.iter().map(|message| text_of(&message["content"]).len()).sum();
-        let input_tokens = (read + text_of(&request["system"]).len()).div_ceil(4).max(1) as u64;
+        let above: usize = ["system", "instructions"].iter().map(|name| text_of(&request[name]).len()).sum();
+        let input_tokens = (read + above).div_ceil(4).max(1) as u64;
         let choices = match dialect {
             Dialect::Chat => request["n"].as_u64().unwrap_or(1).clamp(1, MAX_CHOICES),
             Dialect::Messages | Dialect::Responses => 1,
@@ -204,18 +220,27 @@ mod tests {
         whole
     }
 
-    fn request(stream: bool) -> Value {
-        json!({"model": "m", "stream": stream, "max_tokens": 50, "messages": [
+    fn request(dialect: Dialect, stream: bool) -> Value {
+        let turns = json!([
             {"role": "user", "content": "before"}, {"role": "assistant", "content": "x"},
-            {"role": "user", "content": [{"type": "text", "text": "hello there"}]}]})
+            {"role": "user", "content": [{"type": if dialect == Dialect::Responses { "input_text" } else { "text" }, "text": "hello there"}]}]);
+        let mut body = json!({"model": "m", "stream": stream, dialect.conversation(): turns});
+        if dialect != Dialect::Responses {
+            body["max_tokens"] = 50.into();
+        }
+        body
     }
 
     #[test]
     fn it_says_what_it_heard_and_reports_what_it_used() {
-        for dialect in [Dialect::Chat, Dialect::Messages] {
-            let body = ask(dialect, &request(false));
+        for dialect in Dialect::ALL {
+            let body = ask(dialect, &request(dialect, false));
             let answer: Value = serde_json::from_slice(&body).unwrap();
-            let text = if dialect == Dialect::Chat { &answer["choices"][0]["message"] } else { &answer["content"][0] };
+            let text = match dialect {
+                Dialect::Chat => &answer["choices"][0]["message"],
+                Dialect::Messages => &answer["content"][0],
+                Dialect::Responses => &answer["output"][0]["content"][0],
+            };
             assert!(text.to_string().contains("You said: hello there"), "{answer}");
             let mut meter = Meter::new(dialect, false, false, 0);
             meter.chunk(&body);
@@ -227,9 +252,9 @@ mod tests {
 
     #[test]
     fn its_streams_are_whole_and_need_no_rewriting() {
-        for dialect in [Dialect::Chat, Dialect::Messages] {
-            let body = Bytes::from(ask(dialect, &request(true)));
-            let mut splitter = Splitter::new();
+        for dialect in Dialect::ALL {
+            let body = Bytes::from(ask(dialect, &request(dialect, true)));
+            let mut splitter = Splitter::of(dialect);
             let mut meter = Meter::new(dialect, true, false, 0);
             let events: Vec<_> = splitter.push(body.clone()).map(Result::unwrap).collect();
             let passed: Vec<Pass> = events.iter().map(|event| meter.event(event)).collect();
@@ -242,10 +267,19 @@ mod tests {
 
     #[test]
     fn it_stops_at_the_output_limit() {
-        let mut body = request(false);
-        body["messages"][2]["content"] = "word ".repeat(500).into();
-        let answer: Value = serde_json::from_slice(&ask(Dialect::Chat, &body)).unwrap();
+        let long = |dialect| {
+            let mut body = request(dialect, false);
+            body[dialect.conversation()][2]["content"] = "word ".repeat(500).into();
+            serde_json::from_slice::<Value>(&ask(dialect, &body)).unwrap()
+        };
+        let answer = long(Dialect::Chat);
         assert_eq!(answer["choices"][0]["finish_reason"], "length");
         assert_eq!(answer["usage"]["completion_tokens"], 100);
+        let answer = long(Dialect::Responses);
+        assert_eq!(
+            (&answer["status"], &answer["incomplete_details"]["reason"]),
+            (&json!("incomplete"), &json!("max_output_tokens"))
+        );
+        assert_eq!(answer["usage"]["output_tokens"], 100);
     }
 }

@@ -32,7 +32,34 @@ async function gathered(stream) {
   return outcome;
 }
 
+/** What the caller of a response has. */
+function responded({ id, status, output, output_text, usage, error, incomplete_details }) {
+  const kinds = { function_call: "arguments", custom_tool_call: "input" };
+  const calls = output.filter((item) => kinds[item.type]).map((item) => [item.name, item[kinds[item.type]]]);
+  const reasons = output.filter((item) => item.type === "reasoning").flatMap((item) => item.summary.map((part) => part.text));
+  return { id, text: output_text, calls, reasons, status, usage: usage ?? null, error, reason: incomplete_details?.reason };
+}
+
+/** The same from events, by the text that they bring one after the other; the last one is the response. */
+async function listened(stream) {
+  const outcome = { heard: "", events: 0 };
+  for await (const event of stream) {
+    outcome.events += 1;
+    if (event.type === "response.output_text.delta") outcome.heard += event.delta;
+    if (event.response) Object.assign(outcome, responded({ output_text: "", ...event.response }), { last: event.type });
+  }
+  return outcome;
+}
+
 const actions = {
+  respond: async (step) => {
+    const { data, response } = await openai(step).responses.create(step.params).withResponse();
+    const outcome = step.params.stream ? await listened(data) : responded(data);
+    const [request_id, balance_remaining] = ["x-request-id", "x-balance-remaining"].map((name) => response.headers.get(name));
+    return { ...outcome, request_id, balance_remaining };
+  },
+  /** The SDK's own way of putting a streamed response together. */
+  respond_helper: async (step) => responded(await openai(step).responses.stream(step.params).finalResponse()),
   models: async (step) => (await openai(step).models.list()).data.map((model) => model.id),
   create: async (step) => {
     const { data, response } = await openai(step).chat.completions.create(step.params).withResponse();

@@ -50,8 +50,51 @@ def helper(step):
         return seen(stream.get_final_completion())
 
 
+def responded(response):
+    """What the caller of a response has."""
+    kinds = {"function_call": "arguments", "custom_tool_call": "input"}
+    calls = [[item.name, getattr(item, kinds[item.type])] for item in response.output if item.type in kinds]
+    reasons = [part.text for item in response.output if item.type == "reasoning" for part in item.summary]
+    details = response.incomplete_details
+    return {
+        "id": response.id,
+        "text": response.output_text,
+        "calls": calls,
+        "reasons": reasons,
+        "status": response.status,
+        "usage": response.usage and response.usage.model_dump(),
+        "error": response.error and response.error.model_dump(),
+        "reason": details and details.reason,
+    }
+
+
+def listened(stream):
+    """The same from events, by the text that they bring one after the other; the last one is the response."""
+    outcome = {"heard": "", "events": 0}
+    for event in stream:
+        outcome["events"] += 1
+        if event.type == "response.output_text.delta":
+            outcome["heard"] += event.delta
+        if hasattr(event, "response"):
+            outcome |= responded(event.response) | {"last": event.type}
+    return outcome
+
+
+def respond(step):
+    response = openai(step).responses.with_raw_response.create(**step["params"])
+    outcome = listened(response.parse()) if step["params"].get("stream") else responded(response.parse())
+    return outcome | headers(response)
+
+
+def respond_helper(step):
+    """The SDK's own way of putting a streamed response together."""
+    with openai(step).responses.stream(**step["params"]) as stream:
+        return responded(stream.get_final_response())
+
+
 def models(step):
     return [model.id for model in openai(step).models.list().data]
 
 
-perform({"models": models, "create": create, "helper": helper})
+actions = {"models": models, "create": create, "helper": helper, "respond": respond, "respond_helper": respond_helper}
+perform(actions)

@@ -19,6 +19,7 @@ mod openai;
 mod operator;
 mod owner;
 mod refusal;
+mod responses;
 mod sessions;
 mod shop;
 mod streams;

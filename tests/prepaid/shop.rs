@@ -183,6 +183,18 @@ pub fn params_with(directive: &str, fields: Value) -> Value {
     params
 }
 
+/// What [`params`] say, as responses are asked for.
+pub fn asked(directive: &str) -> Value {
+    json!({ "model": MODEL, "max_output_tokens": 256, "input": format!("{CANARY} say it {directive}") })
+}
+
+/// The same with more or other fields.
+pub fn asked_with(directive: &str, fields: Value) -> Value {
+    let mut params = asked(directive);
+    params.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+    params
+}
+
 /// A step for [`farebox_rig::sdk::Sdk::perform`].
 pub fn step(word: &str, params: Value) -> Value {
     json!({ "do": word, "params": params })

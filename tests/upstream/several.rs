@@ -48,14 +48,14 @@ async fn what_one_worker_finds_out_is_known_to_all_and_one_call_alone_finds_out_
     for worker in &workers {
         let error = sent.through(worker, &servings).await.unwrap_err();
         assert_eq!((error.code, error.retry_after), (Code::UpstreamUnavailable, Some(1)));
-        assert_eq!(worker.ready(&servings, Dialect::Chat).unwrap_err().code, Code::UpstreamUnavailable);
+        assert_eq!(worker.ready(&servings, Goods::Words(Dialect::Chat)).unwrap_err().code, Code::UpstreamUnavailable);
     }
     assert_eq!(fake.calls().len(), 2);
 
     fake.configure(&json!({}));
     fake.configure(&json!({ "ttfb": 400 }));
     tokio::time::sleep(PAUSE).await;
-    assert!(workers[1].ready(&servings, Dialect::Chat).is_ok());
+    assert!(workers[1].ready(&servings, Goods::Words(Dialect::Chat)).is_ok());
     let (first, second) = tokio::join!(sent.through(&workers[0], &servings), sent.through(&workers[1], &servings));
     assert!(first.is_ok(), "{first:?}");
     assert_eq!(second.unwrap_err().code, Code::UpstreamUnavailable, "one call finds out");

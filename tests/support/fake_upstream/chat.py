@@ -151,17 +151,17 @@ def responses(body, b, prompt, tool_out, total, n):
     um = b.get("usage", "auto")
     if um == "zero":
         i = o = 0
-    usage = (
-        None
-        if um in ("omit", "null")
-        else {
+    cached, written = int(b.get("cached", 0)), int(b.get("cw", 0))
+    usage = None
+    if um not in ("omit", "null"):
+        REPORTED[0] = {"input": i - cached - written, "cached": cached, "cache_write_5m": written, "output": o}
+        usage = {
             "input_tokens": i,
-            "input_tokens_details": {"cached_tokens": int(b.get("cached", 0)), "cache_write_tokens": int(b.get("cw", 0))},
+            "input_tokens_details": {"cached_tokens": cached, "cache_write_tokens": written},
             "output_tokens": o,
             "output_tokens_details": {"reasoning_tokens": int(b.get("reasoning", 0))},
             "total_tokens": i + o,
         }
-    )
     custom = {t.get("name") for t in body.get("tools") or [] if isinstance(t, dict) and t.get("type") == "custom"}
     items = []
     if b.get("think"):

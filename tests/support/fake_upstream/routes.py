@@ -61,10 +61,10 @@ def handle(method, path, query, H, raw, n):
             except Exception as e:
                 return error("chat", 400, {"emsg": f"body is not JSON: {e}"}, rid), {}, "chat"
     kind = "chat"
-    if p.startswith("/messages") or ("anthropic-version" in H):
-        kind = "messages"
-    elif p.startswith("/responses"):
+    if p.startswith("/responses"):
         kind = "responses"
+    elif p.startswith("/messages") or ("anthropic-version" in H):
+        kind = "messages"
     prompt, tool_out, total = "", None, 0
     if p in ("/chat/completions", "/messages", "/messages/count_tokens") or p.startswith("/responses"):
         prompt, tool_out, total = last_turn(body, kind if kind == "responses" else "chat")

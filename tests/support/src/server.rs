@@ -35,7 +35,7 @@ pub struct Settings {
     pub network: Vec<String>,
     /// Further prices of the model, such as `cache_read = "0.30"`.
     pub prices: Vec<String>,
-    /// The one dialect that the upstream speaks, instead of both.
+    /// The one dialect that the upstream speaks, instead of all.
     pub speaks: Option<String>,
     /// Instead of the chain's own address, for a node that is behind something else.
     pub rpc_urls: Vec<String>,
@@ -323,7 +323,7 @@ fn listening(command: Command) -> (Process, String) {
 
 fn config(chains: &[&dyn Chain], upstream: &Upstream, settings: &Settings) -> String {
     let prices = settings.prices.iter().map(|price| format!(", {price}")).collect::<String>();
-    let speaks = settings.speaks.as_ref().map_or(vec!["chat", "messages"], |dialect| vec![dialect.as_str()]);
+    let speaks = settings.speaks.as_ref().map_or(vec!["chat", "messages", "responses"], |dialect| vec![dialect.as_str()]);
     let mut text = format!(
         r#"
 [server]
