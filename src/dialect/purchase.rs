@@ -21,6 +21,14 @@ pub enum Goods {
 }
 
 impl Goods {
+    /// Whether models of this kind are sold on its route.
+    pub fn sells(self, kind: Kind) -> bool {
+        match self {
+            Goods::Words(_) => kind == Kind::Chat,
+            Goods::Media(task) => task.row().kinds.contains(&kind),
+        }
+    }
+
     /// Below the prefix under which it is sold, and below `/v1` at an upstream.
     pub fn path(self) -> &'static str {
         match self {

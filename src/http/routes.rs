@@ -7,7 +7,7 @@ use actix_web::http::uri::PathAndQuery;
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{FromRequest, Handler, HttpRequest, HttpResponse, Resource, guard};
 
-use super::{accounts, count, paid, public, topup, wallet};
+use super::{accounts, count, pages, paid, public, topup, wallet};
 use crate::dialect::{Dialect, ErrorShape, Goods, Task};
 
 /// One paid route.
@@ -17,7 +17,7 @@ pub struct Route {
 }
 
 /// What is sold, each on the path that it has below the prefixes.
-fn paid_routes() -> impl Iterator<Item = Route> {
+pub fn paid_routes() -> impl Iterator<Item = Route> {
     let words = Dialect::ALL.into_iter().map(Goods::Words);
     let media = Task::ALL.into_iter().filter(|task| !task.is_job()).map(Goods::Media);
     words.chain(media).map(|goods| Route { goods })
@@ -39,6 +39,9 @@ pub fn configure(app: &mut ServiceConfig) {
         }
     }
     app.service(reads("/healthz", public::healthz));
+    for path in pages::paths() {
+        app.service(reads(path, pages::page));
+    }
     owners(app);
     for prefix in PREFIXES {
         let count = web::resource(format!("{prefix}/messages/count_tokens"));
