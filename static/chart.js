@@ -2,7 +2,7 @@
 import { el, usd } from "./page.js";
 
 const SVG = "http://www.w3.org/2000/svg";
-const [WIDTH, HEIGHT, LEFT, BOTTOM, TOP] = [720, 200, 64, 22, 10];
+const [HEIGHT, LEFT, BOTTOM, TOP] = [200, 66, 22, 10];
 /** Models with a colour of their own; the rest share the last. */
 const TONES = 4;
 
@@ -26,31 +26,31 @@ function sums(rows, by) {
   return found;
 }
 
-/** The bars of `{from, to, rows}`, as `GET /api/usage` has them. */
-export function chart({ from, to, rows }) {
+/** The bars of `{from, to, rows}`, as `GET /api/usage` has them, for a place that is so wide. */
+export function chart({ from, to, rows }, width) {
   const models = [...sums(rows, (row) => row.model)].sort((a, b) => b[1] - a[1]).map(([model]) => model);
   const tone = (model) => Math.min(models.indexOf(model), TONES);
   const perDay = sums(rows, (row) => row.date);
   const [days, top] = [daysBetween(from, to), Math.max(...perDay.values())];
-  const svg = shape("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, class: "chart", role: "img", "aria-label": `Charges per day from ${from} to ${to}, at most ${usd(top)} a day` });
+  const svg = shape("svg", { viewBox: `0 0 ${width} ${HEIGHT}`, class: "chart", role: "img", "aria-label": `Charges per day from ${from} to ${to}, at most ${usd(top)} a day` });
   const height = HEIGHT - BOTTOM - TOP;
   for (const part of [0, 0.5, 1]) {
     const y = TOP + height * (1 - part);
-    svg.append(shape("line", { x1: LEFT, x2: WIDTH, y1: y, y2: y }), shape("text", { x: LEFT - 8, y: y + 4, "text-anchor": "end" }, usd(top * part)));
+    svg.append(shape("line", { x1: LEFT, x2: width, y1: y, y2: y }), shape("text", { x: LEFT - 8, y: y + 4, "text-anchor": "end" }, usd(top * part)));
   }
-  const step = (WIDTH - LEFT) / days.length;
-  const width = Math.min(Math.max(step * 0.7, 1), 48);
+  const step = (width - LEFT) / days.length;
+  const bar = Math.min(Math.max(step * 0.7, 1), 48);
   days.forEach((date, i) => {
-    const x = LEFT + step * i + (step - width) / 2;
+    const x = LEFT + step * i + (step - bar) / 2;
     let y = TOP + height;
     for (const [model, charge] of [...sums(rows.filter((row) => row.date === date), (row) => row.model)].sort((a, b) => tone(a[0]) - tone(b[0]))) {
       const size = top ? (height * charge) / top : 0;
       y -= size;
-      const bar = shape("rect", { x, y, width, height: size, class: `tone${tone(model)}` });
-      bar.append(shape("title", {}, `${date}, ${model}: ${usd(charge)}`));
-      svg.append(bar);
+      const part = shape("rect", { x, y, width: bar, height: size, class: `tone${tone(model)}` });
+      part.append(shape("title", {}, `${date}, ${model}: ${usd(charge)}`));
+      svg.append(part);
     }
-    if (i === 0 || i === days.length - 1) svg.append(shape("text", { x: i ? WIDTH : LEFT, y: HEIGHT - 5, "text-anchor": i ? "end" : "start" }, date));
+    if (i === 0 || i === days.length - 1) svg.append(shape("text", { x: i ? width : LEFT, y: HEIGHT - 5, "text-anchor": i ? "end" : "start" }, date));
   });
   const tones = [...models.slice(0, TONES), ...(models.length > TONES ? ["others"] : [])].map((name, i) => {
     const dot = shape("svg", { viewBox: "0 0 10 10", "aria-hidden": "true" });

@@ -218,7 +218,7 @@ async function showUsage() {
   const names = new Map(state.keys.map(({ id, name }) => [id, name]));
   const { total } = used;
   const sum = el("p", {}, `${total.calls.toLocaleString("en")} calls, ${usd(total.charge_usd)}`, total.allowance_usd ? `, of which the allowance paid ${usd(total.allowance_usd)}` : "");
-  fill(byId("usage"), sum, ...chart(used), el("details", {}, el("summary", {}, "The same as a table"), table(used.rows, names)));
+  fill(byId("usage"), sum, ...chart(used, Math.max(byId("usage").clientWidth, 280)), el("details", {}, el("summary", {}, "The same as a table"), table(used.rows, names)));
 }
 
 const MOVEMENTS = { TOP_UP: "Top-up", CHARGE: "Call", REFUND: "Given back" };

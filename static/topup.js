@@ -163,10 +163,11 @@ function failed(trouble) {
   fill(byId("pending"));
   byId("form").hidden = false;
   const expired = /valid_before|block_?hash|expired/.test(trouble.details?.reason ?? "");
-  const poor = /insufficient/.test(trouble.details?.reason ?? "");
+  // Solana's reasons have no word for it, and the sentence has.
+  const poor = /insufficient/.test(trouble.details?.reason ?? "") || /token account holds/.test(trouble.message);
   const title = expired ? "What you signed is no longer valid." : poor ? "Your wallet has too little USDC on this network." : "This payment was not taken.";
-  const next = expired ? "Nothing was paid. Press the button and sign again, within the time that is shown." : "Nothing was paid.";
-  say(byId("say"), "bad", title, trouble.message, next);
+  const next = expired ? "Nothing was paid. Press the button and sign again, within the time that is shown." : poor ? "Nothing was paid. Bring USDC to this network, choose less, or choose another network." : "Nothing was paid.";
+  say(byId("say"), "bad", title, trouble.message.replace(/^[a-z]/, (letter) => letter.toUpperCase()).replace(/[^.!?]$/, "$&."), next);
 }
 
 function credited(payment, { body, headers }) {
