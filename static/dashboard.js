@@ -10,7 +10,7 @@ const LINES = 25;
 const LINES_AT_ONCE = 100;
 
 /** The session lives here and nowhere else: a reload signs out. */
-const state = { token: null, account: null, keys: [], models: [], simulated: new Set(), lines: 0, editing: null };
+const state = { token: null, account: null, keys: [], models: [], simulated: new Set(), lines: 0, used: null, editing: null };
 
 const api = async (method, path, body) => {
   try {
@@ -61,7 +61,7 @@ async function enter(address) {
 }
 
 function leave(title, next) {
-  Object.assign(state, { token: null, account: null, keys: [], editing: null });
+  Object.assign(state, { token: null, account: null, keys: [], used: null, editing: null });
   for (const dialog of document.querySelectorAll("dialog[open]")) dialog.close();
   for (const id of ["fresh", "figures", "usage"]) fill(byId(id));
   for (const id of ["keys", "lines"]) fill(byId(id).tBodies[0]);
@@ -213,7 +213,14 @@ function rotate(key) {
 }
 
 async function showUsage() {
-  const used = await api("GET", `/api/usage?days=${byId("days").value}`);
+  state.used = await api("GET", `/api/usage?days=${byId("days").value}`);
+  drawUsage();
+}
+
+/** Again when the page changes its width, so that words keep their size. */
+function drawUsage() {
+  const { used } = state;
+  if (!used) return;
   if (!used.rows.length) return fill(byId("usage"), el("p", { class: "hint" }, "No calls in this time."));
   const names = new Map(state.keys.map(({ id, name }) => [id, name]));
   const { total } = used;
@@ -296,6 +303,7 @@ function start() {
   byId("days").onchange = shown(showUsage);
   byId("more").onclick = shown(() => showLines(false));
   byId("csv").onclick = exportCsv;
+  window.addEventListener("resize", drawUsage);
   const missing = byId("no-wallet");
   missing.textContent = "No wallet was found in this browser. Install one, such as MetaMask, Rabby, Phantom or Solflare, and reload this page.";
   discover((wallets) => {
