@@ -82,7 +82,9 @@ async function signed() {
   const fresh = await offers();
   const chosen = fresh.accepts.find(({ network }) => network === state.network);
   if (!chosen) throw new Stopped(`${nameOf(state.network)} is not taken at the moment. Choose another network or try again later.`);
+  const compared = offer();
   state.accepts = fresh.accepts;
+  if (["payTo", "asset"].some((name) => chosen[name] !== compared[name])) throw new Stopped("The gateway asks for something else now than a moment ago. Compare the facts once more before you sign.");
   const lacks = await state.wallet.ready(chosen, units);
   if (lacks !== null) throw new Stopped(`Your wallet has ${decimal(lacks)} USDC on ${nameOf(chosen.network)}, and this needs ${decimal(units)}. Bring USDC there, choose less, or choose another network.`);
   const validBefore = familyOf(chosen.network) === "evm" ? Math.floor(now() / 1000) + chosen.maxTimeoutSeconds : null;
@@ -124,8 +126,12 @@ function progress(payment, step, words) {
 const text = (...parts) => el("p", {}, ...parts);
 const pause = (seconds) => new Promise((done) => setTimeout(done, seconds * 1000));
 
-/** Whether it is not known yet what became of a payment. The same one may be sent again: it is credited once. */
-const isOpen = ({ status, code }) => status === 0 || status === 429 || status >= 500 || code === "PAYMENT_IN_PROGRESS";
+/** Statuses with which the gateway itself says that a payment was not taken. */
+const VERDICTS = [400, 402, 409];
+
+/** Whether it is not known yet what became of a payment: what stands between us and the gateway may answer anything. The same
+ *  payment may be sent again, since it is credited once. */
+const isOpen = ({ status, code }) => !code || !VERDICTS.includes(status) || code === "PAYMENT_IN_PROGRESS";
 
 /** Sends a payment until it is known what became of it. */
 async function follow(payment) {
@@ -166,7 +172,7 @@ function failed(trouble) {
   // Solana's reasons have no word for it, and the sentence has.
   const poor = /insufficient/.test(trouble.details?.reason ?? "") || /token account holds/.test(trouble.message);
   const title = expired ? "What you signed is no longer valid." : poor ? "Your wallet has too little USDC on this network." : "This payment was not taken.";
-  const next = expired ? "Nothing was paid. Press the button and sign again, within the time that is shown." : poor ? "Nothing was paid. Bring USDC to this network, choose less, or choose another network." : "Nothing was paid.";
+  const next = expired ? "Nothing was paid. Press the button and sign again, within the time that is shown." : poor ? "Nothing was paid. Bring USDC to this network, choose less, or choose another network." : trouble.status === 409 ? "" : "Nothing was paid.";
   say(byId("say"), "bad", title, trouble.message.replace(/^[a-z]/, (letter) => letter.toUpperCase()).replace(/[^.!?]$/, "$&."), next);
 }
 

@@ -86,8 +86,11 @@ const actions = {
       if (Number(pending?.pending) > 0) return;
     }
   },
-  /** As if the gateway were gone, for requests that carry `header`. */
-  failing: async ({ path, header }) => void (await page.route(`${HOME}${path}`, (route) => (route.request().headers()[header] ? route.abort() : route.continue()))),
+  /** As if the gateway were gone, or a proxy answered in its place with `status`, for requests that carry `header`. */
+  failing: async ({ path, header, status }) => {
+    const fail = (route) => (status ? route.fulfill({ status, body: "<html>no</html>", contentType: "text/html" }) : route.abort());
+    await page.route(`${HOME}${path}`, (route) => (route.request().headers()[header] ? fail(route) : route.continue()));
+  },
   block: async ({ path }) => void (await page.route(`${HOME}${path}`, (route) => route.abort())),
   unblock: async ({ path }) => void (await page.unroute(`${HOME}${path}`)),
   hold: async ({ path }) => void (await page.route(`${HOME}${path}`, () => {})),

@@ -1,6 +1,6 @@
 //! What strangers write is shown as they wrote it, and does nothing: names of keys, models and wallets, memos, and offers.
 
-use farebox_rig::anvil::BUYER;
+use farebox_rig::anvil::{BUYER, OTHER_BUYER};
 use farebox_rig::http::Request;
 use serde_json::{Value, json};
 
@@ -77,5 +77,25 @@ fn an_offer_that_somebody_changed_on_its_way_is_shown_as_text_and_a_long_memo_to
     let facts = seen.value(3).as_str().unwrap();
     assert!(facts.contains(&memo) && facts.matches(ATTACK).count() == 5, "{facts}");
     assert_eq!(seen.last(), &json!([0, 0]));
+    shop.close(&Ledger { paid: vec![], charged: 0 });
+}
+
+#[test]
+fn an_offer_that_changes_after_it_was_compared_is_not_signed() {
+    let shop = Shop::open();
+    let steps = [
+        open("/topup"),
+        click("Test Wallet"),
+        see("Connected:"),
+        json!({ "do": "forge", "path": "/api/v1/x402/top-up", "set": { "payTo": OTHER_BUYER.address } }),
+        click("Sign and top up $10.00"),
+        see("Compare the facts once more before you sign."),
+        read("#facts"),
+        json!({ "do": "asked" }),
+    ];
+    let seen = shop.browser().with(shop.wallet(BUYER)).does(&steps);
+    assert!(seen.value(6).as_str().unwrap().contains(OTHER_BUYER.address), "the new facts are shown: {}", seen.value(6));
+    let asked = seen.last().as_array().unwrap();
+    assert!(asked.iter().all(|it| it["method"] != "eth_signTypedData_v4"), "{asked:#?}");
     shop.close(&Ledger { paid: vec![], charged: 0 });
 }

@@ -133,15 +133,23 @@ fn a_reload_while_the_chain_is_slow_loses_nothing_and_pays_once() {
 }
 
 #[test]
-fn a_gateway_that_cannot_be_reached_is_asked_again_with_the_same_payment() {
+fn a_gateway_that_is_gone_or_behind_a_proxy_in_trouble_is_asked_again_with_the_same_payment() {
     let shop = Shop::open();
-    let [opened, connect, connected, amount, press] = sign("2.00");
-    let gone = json!({ "do": "failing", "path": "/api/v1/x402/top-up", "header": "payment-signature" });
-    let mut steps = vec![opened, connect, connected, amount, gone, press, see("The gateway cannot be reached"), kept()];
-    steps.extend([json!({ "do": "unblock", "path": "/api/v1/x402/top-up" }), see("New balance"), kept()]);
-    let seen = shop.browser().with(shop.wallet(BUYER)).does(&steps);
-    assert!(seen.value(7).is_string() && seen.last().is_null());
-    shop.close(&Ledger { paid: vec![(BUYER, 2 * DOLLAR)], charged: 0 });
+    for (status, words) in [(Value::Null, "The gateway cannot be reached"), (json!(403), "The gateway answered with status 403.")]
+    {
+        let path = "/api/v1/x402/top-up";
+        let [opened, connect, connected, amount, press] = sign("2.00");
+        let gone = json!({ "do": "failing", "path": path, "header": "payment-signature", "status": status });
+        let mut steps = vec![opened, connect, connected, amount, gone, press, see(words), kept()];
+        steps.extend([json!({ "do": "unblock", "path": path }), see("New balance"), kept()]);
+        let seen = shop.browser().with(shop.wallet(BUYER)).does(&steps);
+        assert!(seen.value(7).is_string() && seen.last().is_null(), "{status}: it is kept until the gateway itself has answered");
+    }
+    let transfers: Vec<_> = shop.chain.transfers().iter().map(|transfer| transfer.value).collect();
+    assert_eq!(transfers, [2 * DOLLAR, 2 * DOLLAR], "each payment moved once");
+    assert_eq!(shop.available(BUYER), 4 * DOLLAR);
+    let mut shop = shop;
+    assert!(shop.server.audit().clean);
 }
 
 #[test]
