@@ -8,13 +8,15 @@ mod purchase;
 mod render;
 mod request;
 mod sse;
+mod translate;
 mod unstreamed;
 mod usage;
 mod weigh;
 
 pub use media::{Answers, Task};
 pub use meter::{Meter, Pass};
-pub use purchase::{Gauge, Goods, Purchase};
+pub use purchase::{Gauge, Goods, Purchase, Translation};
+pub use translate::translates;
 pub use render::{ErrorShape, broken_stream, error_body};
 pub use request::Request;
 pub use sse::{Event, EventTooLong, Events, MAX_EVENT_BYTES, Splitter};
