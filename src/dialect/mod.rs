@@ -8,7 +8,7 @@ mod purchase;
 mod render;
 mod request;
 mod sse;
-mod translate;
+pub mod translate;
 mod unstreamed;
 mod usage;
 mod weigh;
