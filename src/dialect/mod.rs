@@ -6,6 +6,7 @@ mod meter;
 mod render;
 mod request;
 mod sse;
+pub mod translate;
 mod unstreamed;
 mod usage;
 mod weigh;
