@@ -16,10 +16,10 @@ mod weigh;
 pub use media::{Answers, Task};
 pub use meter::{Meter, Pass};
 pub use purchase::{Gauge, Goods, Purchase, Translation};
-pub use translate::translates;
 pub use render::{ErrorShape, broken_stream, error_body};
 pub use request::Request;
 pub use sse::{Event, EventTooLong, Events, MAX_EVENT_BYTES, Splitter};
+pub use translate::translates;
 pub use usage::Metered;
 
 /// A language of requests, answers, events and errors.

@@ -7,13 +7,13 @@ use bytes::{Bytes, BytesMut};
 use super::media::{self, Task};
 use super::meter::{Meter, Pass};
 use super::sse::Event;
-use super::usage::Metered;
 use super::translate::{self, Asked, Terms, Wishes};
+use super::usage::Metered;
 use super::{Dialect, LimitField, Request};
-use crate::clock::Timestamp;
-use crate::ids::RequestId;
 use crate::catalogue::{Catalogue, Kind, Model};
+use crate::clock::Timestamp;
 use crate::error::{Code, Error};
+use crate::ids::RequestId;
 use crate::tariff::Bound;
 
 /// What a paid route sells.

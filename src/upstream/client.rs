@@ -91,7 +91,13 @@ impl HttpUpstream {
     }
 
     /// One attempt, up to the head of an answer that fits what was asked; a second one goes over a new connection.
-    pub async fn send(&self, name: &str, call: &Call<'_>, (form, body): (Goods, Bytes), attempt: Attempt) -> Result<Answer, Failure> {
+    pub async fn send(
+        &self,
+        name: &str,
+        call: &Call<'_>,
+        (form, body): (Goods, Bytes),
+        attempt: Attempt,
+    ) -> Result<Answer, Failure> {
         let length = body.len();
         let head = self.request(call, form, attempt).map_err(|why| {
             let error = Error::new(Code::Internal, "the request could not be sent on; nothing was charged").because(why);
@@ -185,7 +191,13 @@ impl HttpUpstream {
     }
 
     /// Accepts a head, or says what is to be done about it.
-    async fn judge(&self, name: &str, call: &Call<'_>, form: Goods, (head, body): (&ResponseHead, Body)) -> Result<Answer, Failure> {
+    async fn judge(
+        &self,
+        name: &str,
+        call: &Call<'_>,
+        form: Goods,
+        (head, body): (&ResponseHead, Body),
+    ) -> Result<Answer, Failure> {
         let status = head.status.as_u16();
         if refusal::is_about_the_request(status) {
             let patience = call.deadline.min(Instant::now() + REASON_PATIENCE);

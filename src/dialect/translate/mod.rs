@@ -1,14 +1,24 @@
-//! Between two dialects: what a caller asks in one is written in the other that the upstream speaks.
+//! Between two dialects: what a caller asks in one is written in the other that the upstream speaks, and its answer
+//! in the first.
 
+mod answer;
 mod arrange;
 mod conversation;
+mod delta;
+mod from_chat;
+mod from_messages;
 mod parts;
 mod read_chat;
 mod read_messages;
 mod read_responses;
 mod sealed;
+mod tally;
+mod to_chat;
+mod to_messages;
+mod to_responses;
 mod tools;
 mod value;
+mod wishes;
 mod write_chat;
 mod write_messages;
 mod writer;
@@ -19,8 +29,9 @@ use super::fields::refused;
 use super::{Dialect, LimitField, Request};
 use crate::error::Error;
 
+pub use answer::{Answer, Asked, Unreadable};
 pub use sealed::Sealed;
-pub use tools::{Renamed, renamed_tools};
+pub use wishes::{Renamed, Wishes};
 
 /// What an upstream is asked for beside what the caller says.
 #[derive(Clone, Copy, Debug)]
