@@ -60,4 +60,8 @@ def models(step):
     return [model.id for model in anthropic(step).models.list().data]
 
 
-perform({"models": models, "create": create, "helper": helper})
+def count(step):
+    return anthropic(step).messages.count_tokens(**step["params"]).input_tokens
+
+
+perform({"models": models, "create": create, "helper": helper, "count": count})
