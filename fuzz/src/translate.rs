@@ -56,6 +56,7 @@ fn model() -> Model {
         kind: Kind::Chat,
         upstreams: Vec::new(),
         tariff: Tariff::default(),
+        pieces: None,
         ceiling: Ceiling::Computed,
         default_output: 4096,
         max_output: 64_000,
