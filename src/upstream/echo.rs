@@ -214,7 +214,7 @@ mod tests {
         let body = body.to_string();
         let forwarded =
             Request::read(dialect, body.as_bytes()).unwrap().forward("echo", 100, crate::dialect::LimitField::MaxTokens);
-        let answer = answer("e", dialect, &forwarded);
+        let answer = answer("e", Goods::Words(dialect), &forwarded);
         let chunks = answer.body.collect::<Vec<_>>().now_or_never().expect("made at once");
         let whole: Vec<u8> = chunks.into_iter().flat_map(Result::unwrap).collect();
         assert!(answer.content_length.is_none_or(|length| length == whole.len() as u64));
