@@ -1,6 +1,7 @@
 //! Between two dialects: what a caller asks in one is written in the other that the upstream speaks.
 
 mod arrange;
+mod claude;
 mod conversation;
 mod parts;
 mod read_chat;
@@ -20,7 +21,6 @@ use super::{Dialect, LimitField, Request};
 use crate::error::Error;
 
 pub use sealed::Sealed;
-pub use tools::{Renamed, renamed_tools};
 
 /// What an upstream is asked for beside what the caller says.
 #[derive(Clone, Copy, Debug)]
