@@ -3,6 +3,7 @@
 
 mod answer;
 mod arrange;
+mod claude;
 mod conversation;
 mod delta;
 mod from_chat;

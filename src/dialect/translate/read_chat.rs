@@ -3,7 +3,7 @@
 use super::super::fields::refused;
 use super::conversation::{Arguments, Call, Content, Conversation, Effort, Format, Part, Sampling, Speaker, ToolResult, Turn};
 use super::parts;
-use super::tools::{self, Takes};
+use super::tools;
 use super::value::{Object, Value, Wrong, quoted};
 use crate::error::Error;
 
@@ -17,7 +17,8 @@ pub(super) fn read(body: Value<'_>) -> Result<Conversation<'_>, Error> {
         let turn = turn(message).map_err(|wrong| wrong.at("messages", format_args!("messages[{n}]")))?;
         conversation.turns.push(turn);
     }
-    conversation.tools = read_tools(&body)?;
+    let found = body.list("tools").and_then(|list| tools::read(&list)).map_err(|wrong| wrong.at("tools", "tools"))?;
+    conversation.tools = found;
     conversation.choice = tools::choice(body.get("tool_choice"), &mut conversation.tools)
         .map_err(|wrong| wrong.at("tool_choice", "tool_choice"))?;
     conversation.parallel = body.get("parallel_tool_calls").map(Value::is_true);
@@ -92,14 +93,6 @@ fn assistant<'a>(message: &Object<'a>, mut said: Vec<Part<'a>>) -> Result<Vec<Pa
         said.push(Part::new(Content::Call(Call { id, name, arguments })));
     }
     Ok(said)
-}
-
-fn read_tools<'a>(body: &Object<'a>) -> Result<Vec<tools::Tool<'a>>, Error> {
-    let found = body.list("tools").and_then(|list| tools::read(&list)).map_err(|wrong| wrong.at("tools", "tools"))?;
-    if found.iter().any(|tool| matches!(tool.takes, Takes::Text)) {
-        return Err(refused("tools", "tools of type \"custom\" are not known to this model; send functions with a schema"));
-    }
-    Ok(found)
 }
 
 /// One sequence or several. Those of white space alone say nothing to the upstreams that take a list.

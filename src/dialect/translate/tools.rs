@@ -9,9 +9,6 @@ use super::value::{Object, Value, Wrong, quoted};
 pub(super) struct Tool<'a> {
     /// As the upstream knows it.
     pub sent_as: Cow<'a, str>,
-    /// As the caller knows it, within its namespace.
-    name: Cow<'a, str>,
-    namespace: Option<Cow<'a, str>>,
     pub description: Option<Cow<'a, str>>,
     pub takes: Takes<'a>,
     pub strict: Option<bool>,
@@ -36,32 +33,6 @@ pub(super) enum Choice<'a> {
     Required,
     /// This one, as the upstream knows it.
     Tool(Cow<'a, str>),
-}
-
-/// A tool of the caller that an upstream knows in another form: its calls are to be written back as the caller's.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Renamed {
-    /// Its name at the upstream.
-    pub sent_as: String,
-    /// Its name with the caller.
-    pub name: String,
-    /// The caller's namespace that it belongs to.
-    pub namespace: Option<String>,
-    /// It takes free text, which the upstream gives as the member `input` of its arguments.
-    pub custom: bool,
-}
-
-/// The tools of a responses body that its upstream is told of in another form. A body that is refused has none.
-pub fn renamed_tools(body: &[u8]) -> Vec<Renamed> {
-    let tools = Value::read(body).ok().and_then(Value::object).and_then(|body| body.list("tools").ok()).unwrap_or_default();
-    let tools = read(&tools).unwrap_or_default().into_iter();
-    let renamed = tools.filter(|tool| tool.namespace.is_some() || matches!(tool.takes, Takes::Text)).map(|tool| Renamed {
-        sent_as: tool.sent_as.into_owned(),
-        name: tool.name.into_owned(),
-        namespace: tool.namespace.map(Cow::into_owned),
-        custom: matches!(tool.takes, Takes::Text),
-    });
-    renamed.collect()
 }
 
 /// The name under which an upstream knows a tool of a namespace, as `mcp__server__tool`.
@@ -139,11 +110,8 @@ fn function<'a>(
             return Err(Wrong(format!(".{parameters} must be a schema of type \"object\"")));
         }
     }
-    let name = inner.needs_text("name")?;
     Ok(Tool {
-        sent_as: sent_as(namespace.map(|space| &**space), name.clone()),
-        name,
-        namespace: namespace.cloned(),
+        sent_as: sent_as(namespace.map(|space| &**space), inner.needs_text("name")?),
         description: inner.text("description")?,
         takes: Takes::Object(schema),
         strict: inner.get("strict").map(Value::is_true),
@@ -153,20 +121,17 @@ fn function<'a>(
 
 /// A tool that takes free text; the grammar of that text is told in the description.
 fn free<'a>(tool: &Object<'a>, namespace: Option<&Cow<'a, str>>) -> Result<Tool<'a>, Wrong> {
-    let name = tool.needs_text("name")?;
     let mut description = tool.text("description")?;
     let format = tool.object("format")?.unwrap_or_default();
     // Chat has the grammar one level deeper than responses.
     let grammar = format.object("grammar")?.unwrap_or(format);
     if let Some(definition) = grammar.text("definition")? {
         let syntax = grammar.text("syntax")?.unwrap_or_default();
-        let before = description.unwrap_or_default();
-        description = Some(format!("{before}\n\nIts input follows this {syntax} grammar:\n{definition}").into());
+        let before = description.map(|text| text.into_owned() + "\n\n").unwrap_or_default();
+        description = Some(format!("{before}Its input follows this {syntax} grammar:\n{definition}").into());
     }
     Ok(Tool {
-        sent_as: sent_as(namespace.map(|space| &**space), name.clone()),
-        name,
-        namespace: namespace.cloned(),
+        sent_as: sent_as(namespace.map(|space| &**space), tool.needs_text("name")?),
         description,
         takes: Takes::Text,
         strict: None,

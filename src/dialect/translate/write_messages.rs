@@ -5,9 +5,8 @@ use std::borrow::Cow;
 use bytes::Bytes;
 
 use super::Terms;
-use super::conversation::{
-    Arguments, Call, Content, Conversation, Effort, Format, Part, Picture, Source, Speaker, Thinking, Turn,
-};
+use super::claude::{Generation, Thinks};
+use super::conversation::{Arguments, Call, Content, Conversation, Format, Part, Picture, Source, Speaker, Thinking, Turn};
 use super::tools::{Choice, Tool};
 use super::value::Value;
 use super::write_chat::schema;
@@ -42,8 +41,8 @@ pub(super) fn write(mut conversation: Conversation<'_>, terms: &Terms<'_>, room:
             conversation.turns.iter().for_each(|said| turn(messages, said));
         });
         tools(body, &conversation);
-        let thinks = thinking(body, &conversation);
-        sampling(body, &conversation, thinks);
+        let thinks = thinking(body, &conversation, terms);
+        sampling(body, &conversation, terms, thinks);
         if !conversation.stops.is_empty() {
             body.key("stop_sequences").json(&conversation.stops);
         }
@@ -216,27 +215,32 @@ fn declare(item: &mut Writer, tool: &Tool<'_>) {
 }
 
 /// How to think, and the form of the answer, which share a field. Whether it thinks.
-///
-/// An effort is asked for with adaptive thinking: unlike a budget it does not want back the thinking of earlier turns, which
-/// callers of chat do not keep. A model cannot think when it is forced to call a tool.
-fn thinking(body: &mut Writer, conversation: &Conversation<'_>) -> bool {
-    let forced = matches!(conversation.choice, Some(Choice::Required | Choice::Tool(_))) && !conversation.tools.is_empty();
-    let effort = match conversation.effort {
-        None | Some(Effort::None) => None,
-        Some(Effort::Minimal | Effort::Low) => Some(Effort::Low),
-        Some(effort) => Some(effort),
-    };
-    let thinks = match (conversation.thinking, effort) {
+fn thinking(body: &mut Writer, conversation: &Conversation<'_>, terms: &Terms<'_>) -> bool {
+    let asked = conversation.effort.map_or(Thinks::No, |effort| {
+        let forced = matches!(conversation.choice, Some(Choice::Required | Choice::Tool(_))) && !conversation.tools.is_empty();
+        let may_think = !forced && thinking_was_kept(&conversation.turns);
+        Generation::of(terms.model).thinks(effort, terms.output_limit, forced, may_think)
+    });
+    let (thinks, effort) = match (conversation.thinking, asked) {
         (Some(said), _) => {
             body.key("thinking").raw(said);
             let kind = Value::read(said.as_bytes()).ok().and_then(Value::object).and_then(|said| said.get("type"));
-            kind.and_then(Value::text).as_deref() != Some("disabled")
+            (kind.and_then(Value::text).as_deref() != Some("disabled"), None)
         }
-        (None, Some(_)) if !forced => {
-            body.key("thinking").raw(r#"{"type":"adaptive"}"#);
-            true
+        (None, Thinks::No) => (false, None),
+        (None, Thinks::AsMuchAs(tokens)) => {
+            body.key("thinking").object(|thinking| {
+                thinking.key("type").text("enabled");
+                thinking.key("budget_tokens").json(&tokens);
+            });
+            (true, None)
         }
-        _ => false,
+        (None, Thinks::WithEffort { effort, adaptive }) => {
+            if adaptive {
+                body.key("thinking").raw(r#"{"type":"adaptive"}"#);
+            }
+            (adaptive, Some(effort))
+        }
     };
     let schema = match &conversation.format {
         Some(Format::Schema { schema, .. }) => Some(schema),
@@ -256,9 +260,19 @@ fn thinking(body: &mut Writer, conversation: &Conversation<'_>) -> bool {
     thinks
 }
 
-/// Upstreams refuse any of it beside thinking, and two of it at once.
-fn sampling(body: &mut Writer, conversation: &Conversation<'_>, thinks: bool) {
-    if thinks {
+/// Whether the thinking that led to the last calls of tools is there, if their results come last.
+fn thinking_was_kept(turns: &[Turn<'_>]) -> bool {
+    match turns {
+        [.., called, answered] if answered.parts.iter().any(|part| matches!(part.content, Content::Result(_))) => {
+            called.parts.first().is_some_and(|part| matches!(part.content, Content::Thinking(_)))
+        }
+        _ => true,
+    }
+}
+
+/// Upstreams refuse any of it beside thinking, two of it at once, and later models all of it.
+fn sampling(body: &mut Writer, conversation: &Conversation<'_>, terms: &Terms<'_>, thinks: bool) {
+    if thinks || !Generation::of(terms.model).takes_sampling() {
         return;
     }
     let said = &conversation.sampling;

@@ -160,6 +160,8 @@ fn tools_keep_their_schema_which_is_an_object_with_properties() {
         {"type": "function", "function": {"name": "g"}},
         {"type": "function", "function": {"name": "h", "parameters": {"properties": null, "$defs": {"x": {}}}}},
         {"name": "cursor", "input_schema": {"type": "object", "properties": {}}},
+        {"type": "custom", "custom": {"name": "free", "format":
+            {"type": "grammar", "grammar": {"syntax": "regex", "definition": "a+"}}}},
     ]);
     assert_eq!(
         sent(json!({"tools": tools}))["tools"],
@@ -169,6 +171,8 @@ fn tools_keep_their_schema_which_is_an_object_with_properties() {
             {"name": "g", "input_schema": {"type": "object", "properties": {}}},
             {"name": "h", "input_schema": {"type": "object", "properties": {}, "$defs": {"x": {}}}},
             {"name": "cursor", "input_schema": {"type": "object", "properties": {}}},
+            {"name": "free", "description": "Its input follows this regex grammar:\na+", "input_schema": {"type": "object",
+                "properties": {"input": {"type": "string"}}, "required": ["input"], "additionalProperties": false}},
         ])
     );
 }
@@ -251,32 +255,64 @@ fn sampling_stops_and_users_fit_the_upstream() {
 }
 
 #[test]
-fn a_format_and_an_effort_are_said_in_the_upstreams_words() {
-    let config = |extra: Value| {
-        let sent = sent(extra);
-        (sent["thinking"].clone(), sent["output_config"].clone(), sent["temperature"].clone())
-    };
+fn a_format_is_said_in_the_upstreams_words() {
     let schema = json!({"type": "object", "properties": {}, "additionalProperties": false});
     let format = json!({"type": "json_schema", "json_schema": {"name": "a", "schema": schema, "strict": true}});
-    let none = json!(null);
-    let adaptive = json!({"type": "adaptive"});
-    assert_eq!(config(json!({"response_format": format})).1, json!({"format": {"type": "json_schema", "schema": schema}}));
-    assert_eq!(config(json!({"response_format": {"type": "text"}})).1, none);
-    let high = json!({"reasoning_effort": "high", "temperature": 0.5, "response_format": format});
-    let both = json!({"effort": "high", "format": {"type": "json_schema", "schema": schema}});
-    assert_eq!(config(high), (adaptive.clone(), both, none.clone()));
-    assert_eq!(config(json!({"reasoning_effort": "minimal"})), (adaptive.clone(), json!({"effort": "low"}), none.clone()));
-    assert_eq!(config(json!({"reasoning_effort": "none", "temperature": 0.5})), (none.clone(), none.clone(), json!(0.5)));
-    assert_eq!(config(json!({"reasoning": {"effort": "xhigh"}})), (adaptive, json!({"effort": "xhigh"}), none.clone()));
-    assert_eq!(config(json!({"reasoning": {"enabled": false}})), (none.clone(), none.clone(), none.clone()));
-    let forced =
-        json!({"reasoning_effort": "low", "tools": [{"type": "function", "function": {"name": "f"}}], "tool_choice": "required"});
-    assert_eq!(config(forced), (none.clone(), json!({"effort": "low"}), none.clone()), "forced to call, it cannot think");
-    let budget = json!({"type": "enabled", "budget_tokens": 100});
-    assert_eq!(config(json!({"thinking": budget, "top_p": 0.5})), (budget, none.clone(), none));
+    let config = json!({"format": {"type": "json_schema", "schema": schema}});
+    assert_eq!(sent(json!({"response_format": format}))["output_config"], config);
+    assert_eq!(sent(json!({"response_format": {"type": "text"}})).get("output_config"), None);
     let json = sent(json!({"response_format": {"type": "json_object"}, "messages": [
         {"role": "system", "content": "s"}, {"role": "user", "content": "hi"}]}));
-    assert_eq!(json["system"], super::json!([text("s\n\nAnswer with one JSON object, without a code fence.")]));
+    assert_eq!(json["system"], json!([text("s\n\nAnswer with one JSON object, without a code fence.")]));
+}
+
+/// What `extra` becomes for a model: its thinking, its output config, its temperature.
+fn thinking(model: &str, extra: Value) -> (Value, Value, Value) {
+    let terms = Terms { model, output_limit: 8000, ..terms(false) };
+    let sent = request(Dialect::Chat, Dialect::Messages, chat(extra).to_string().as_bytes(), &terms).unwrap();
+    let sent: Value = serde_json::from_slice(&sent).unwrap();
+    (sent["thinking"].clone(), sent["output_config"].clone(), sent["temperature"].clone())
+}
+
+#[test]
+fn an_effort_is_asked_for_as_each_generation_of_models_takes_it() {
+    let none = json!(null);
+    let adaptive = json!({"type": "adaptive"});
+    let later = |extra: Value| thinking("claude-sonnet-4-6", extra);
+    let high = json!({"reasoning_effort": "high", "temperature": 0.5});
+    assert_eq!(later(high.clone()), (adaptive.clone(), json!({"effort": "high"}), none.clone()));
+    assert_eq!(later(json!({"reasoning_effort": "minimal"})), (adaptive.clone(), json!({"effort": "low"}), none.clone()));
+    assert_eq!(later(json!({"reasoning_effort": "none", "temperature": 0.5})), (none.clone(), none.clone(), json!(0.5)));
+    assert_eq!(later(json!({"reasoning": {"effort": "xhigh"}})), (adaptive, json!({"effort": "xhigh"}), none.clone()));
+    assert_eq!(later(json!({"reasoning": {"enabled": false}})), (none.clone(), none.clone(), none.clone()));
+    let forced =
+        json!({"reasoning_effort": "low", "tools": [{"type": "function", "function": {"name": "f"}}], "tool_choice": "required"});
+    assert_eq!(later(forced.clone()), (none.clone(), json!({"effort": "low"}), none.clone()), "forced to call, it cannot think");
+    let budget = json!({"type": "enabled", "budget_tokens": 6000});
+    for model in ["claude-haiku-4-5", "another-makers"] {
+        assert_eq!(thinking(model, high.clone()), (budget.clone(), none.clone(), none.clone()), "{model}");
+        assert_eq!(thinking(model, forced.clone()), (none.clone(), none.clone(), none.clone()), "{model}");
+        assert_eq!(thinking(model, json!({"temperature": 0.5})).2, json!(0.5), "{model}");
+    }
+    assert_eq!(thinking("claude-opus-4-7", json!({"temperature": 0.5})).2, none, "it takes no temperature");
+    let own = json!({"type": "enabled", "budget_tokens": 1500});
+    assert_eq!(
+        later(json!({"thinking": own, "temperature": 0.5, "reasoning_effort": "high"})),
+        (own, none.clone(), none.clone())
+    );
+    let off = json!({"type": "disabled"});
+    assert_eq!(later(json!({"thinking": off, "temperature": 0.5})), (off, none, json!(0.5)));
+}
+
+#[test]
+fn a_model_with_a_budget_does_not_think_where_its_last_thinking_is_gone() {
+    let after = |last: Value| {
+        let messages = json!([{"role": "user", "content": "hi"},
+            {"role": "assistant", "tool_calls": [call("a", "f", "{}")]}, tool("a", "x"), last]);
+        thinking("claude-haiku-4-5", json!({"reasoning_effort": "low", "messages": messages})).0
+    };
+    assert_eq!(after(json!({"role": "user", "content": "go on"})), json!(null));
+    assert_eq!(after(json!({"role": "assistant", "content": "done"})), json!({"type": "enabled", "budget_tokens": 2048}));
 }
 
 #[test]
@@ -292,7 +328,6 @@ fn what_the_upstream_cannot_be_told_is_refused_by_name() {
             (chat(json!({"function_call": "auto"})), "function_call", "tool_choice"),
             (chat(json!({"reasoning_effort": "extreme"})), "reasoning_effort", "extreme"),
             (chat(json!({"response_format": {"type": "grammar"}})), "response_format", "grammar"),
-            (chat(json!({"tools": [{"type": "custom", "custom": {"name": "f"}}]})), "tools", "custom"),
             (
                 chat(json!({"tools": [{"type": "function", "function": {"name": "f", "parameters": {"type": "string"}}}]})),
                 "tools",

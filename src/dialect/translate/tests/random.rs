@@ -212,7 +212,7 @@ fn told_messages(body: &Value) -> (Vec<String>, Vec<String>) {
     for (n, message) in body["messages"].as_array().unwrap().iter().enumerate() {
         let role = if n % 2 == 0 { "user" } else { "assistant" };
         assert_eq!(message["role"], role, "sides alternate and the user begins");
-        let mut answered = open.drain(..).collect::<Vec<_>>().into_iter();
+        let mut answered = std::mem::take(&mut open).into_iter();
         for part in message["content"].as_array().unwrap() {
             match part["type"].as_str().unwrap() {
                 "tool_use" => {

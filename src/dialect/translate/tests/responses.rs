@@ -105,25 +105,16 @@ fn codex_is_understood_by_an_upstream_of_messages_which_gets_its_thinking_back()
     let names: Vec<_> = sent["tools"].as_array().unwrap().iter().map(|tool| tool["name"].clone()).collect();
     assert_eq!(names, ["shell", "apply_patch", "mcp__files__read"]);
     assert_eq!(sent["tool_choice"], json!({"type": "auto", "disable_parallel_tool_use": true}));
-    assert_eq!((&sent["thinking"], &sent["output_config"]), (&json!({"type": "adaptive"}), &json!({"effort": "medium"})));
-}
-
-#[test]
-fn calls_of_renamed_tools_can_be_written_back_as_the_callers() {
-    let renamed = |name: &str, sent_as: &str, namespace: Option<&str>, custom| Renamed {
-        sent_as: sent_as.into(),
-        name: name.into(),
-        namespace: namespace.map(str::to_owned),
-        custom,
-    };
-    assert_eq!(
-        renamed_tools(codex().to_string().as_bytes()),
-        [renamed("apply_patch", "apply_patch", None, true), renamed("read", "mcp__files__read", Some("mcp__files"), false),]
-    );
-    let within = json!({"tools": [{"type": "namespace", "name": "n__", "tools": [{"type": "custom", "name": "t"}]}]});
-    assert_eq!(renamed_tools(within.to_string().as_bytes()), [renamed("t", "n__t", Some("n__"), true)]);
-    assert_eq!(renamed_tools(b"{\"tools\":5}"), []);
-    assert_eq!(renamed_tools(b"junk"), []);
+    for (model, thinking) in [
+        ("claude-sonnet-4-6", json!({"type": "adaptive"})),
+        ("claude-haiku-4-5", json!({"type": "enabled", "budget_tokens": 6000})),
+    ] {
+        let terms = Terms { model, output_limit: 8000, ..terms(false) };
+        let body = responses(codex()).to_string();
+        let sent = request(Dialect::Responses, Dialect::Messages, body.as_bytes(), &terms).unwrap();
+        let sent: Value = serde_json::from_slice(&sent).unwrap();
+        assert_eq!(sent["thinking"], thinking, "its last thinking is there, so that it may think on");
+    }
 }
 
 #[test]
