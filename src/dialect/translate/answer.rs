@@ -139,7 +139,7 @@ impl Answer {
         self.calls.name(&mut steps, &self.asked);
         for step in steps {
             match &mut self.writer {
-                Writer::Chat(chat) => chat.step(step, &self.asked, out),
+                Writer::Chat(chat) => chat.step(step, out),
                 Writer::Messages(messages) => messages.step(step, &self.asked, out),
                 Writer::Responses(responses) => responses.step(step, &self.asked, out),
             }

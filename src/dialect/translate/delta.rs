@@ -157,9 +157,9 @@ impl Sequence {
         self.advance();
     }
 
-    /// Whether any of the arguments of the call `key` have come.
+    /// Whether any of the arguments of the call `key` have come. One that is written and gone had all of them.
     pub fn has_arguments(&self, key: Key) -> bool {
-        self.held.iter().rev().find(|held| held.key == key).is_some_and(|held| held.arguments.begun)
+        self.held.iter().rev().find(|held| held.key == key).is_none_or(|held| held.arguments.begun)
     }
 
     /// Whether the arguments of the call `key` could be all there are: none, or a whole JSON value.

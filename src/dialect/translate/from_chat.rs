@@ -85,7 +85,13 @@ impl FromChat {
     /// Reads a piece of a call: some of its name and arguments.
     fn piece(&mut self, index: Option<u64>, id: &str, function: &Value, heard: &mut Heard) {
         let name = function["name"].as_str().unwrap_or_default();
-        let at = self.find(index, id, name, heard).unwrap_or_else(|| {
+        let arguments = match &function["arguments"] {
+            Value::String(text) => text.clone(),
+            Value::Null => String::new(),
+            // Not a text, as it should be, but what the text would say.
+            value => value.to_string(),
+        };
+        let at = self.find(index, id, (name, &arguments), heard).unwrap_or_else(|| {
             self.calls.push(Call { index, id: id.to_owned(), name: String::new(), early: String::new(), key: None });
             self.calls.len() - 1
         });
@@ -97,12 +103,6 @@ impl FromChat {
             heard.tally.count(name);
             name.clone_into(&mut call.name);
         }
-        let arguments = match &function["arguments"] {
-            Value::String(text) => text.clone(),
-            Value::Null => String::new(),
-            // Not a text, as it should be, but what the text would say.
-            value => value.to_string(),
-        };
         heard.tally.count(&arguments);
         match call.key {
             Some(key) => _ = heard.parts.piece(key, &arguments),
@@ -117,16 +117,22 @@ impl FromChat {
 
     /// The call that a piece belongs to; `None` for the first piece of one. The index decides. Where there is none the id
     /// does, and a piece with neither goes on with the last call, unless it brings a name again. Some say 0 for every call:
-    /// another id and a name begin another call when the one before could be over.
-    fn find(&self, index: Option<u64>, id: &str, name: &str, heard: &Heard) -> Option<usize> {
+    /// another id and a name begin another call when the one before could be over. Others make up an id for every piece and
+    /// repeat the name: that is another call only if it brings arguments after the whole ones of that before.
+    fn find(&self, index: Option<u64>, id: &str, (name, arguments): (&str, &str), heard: &Heard) -> Option<usize> {
         let over = |call: &Call| call.key.is_none_or(|key| heard.parts.could_be_whole(key));
         let last = |fits: &dyn Fn(&Call) -> bool| self.calls.iter().rposition(fits);
         match index {
             Some(_) => {
                 let at = last(&|call| call.index == index)?;
                 let call = &self.calls[at];
-                let another = !id.is_empty() && !call.id.is_empty() && id != call.id && !name.is_empty();
-                if another && over(call) { last(&|call| call.index == index && call.id == id) } else { Some(at) }
+                let renamed = !id.is_empty() && !call.id.is_empty() && id != call.id && !name.is_empty();
+                let begun = call.key.is_some_and(|key| heard.parts.has_arguments(key));
+                let another = name != call.name || begun && !arguments.trim_ascii().is_empty();
+                if renamed && another && over(call) {
+                    return last(&|call| call.index == index && call.id == id);
+                }
+                Some(at)
             }
             None if !id.is_empty() => last(&|call| call.id == id),
             None if name.is_empty() => self.calls.len().checked_sub(1),

@@ -5,15 +5,14 @@ use serde_json::{Value, json};
 use super::answer::Asked;
 use super::delta::{Part, Reason, Step, Written};
 use super::tally::Used;
-use super::wishes::{Renamed, free_text};
 
 /// An answer that is being streamed.
 #[derive(Debug)]
 pub(super) struct ToChat {
     /// What every chunk begins with, up to its choices.
     head: String,
-    open: Option<Written>,
-    calls: usize,
+    open: Option<Part>,
+    calls: u64,
 }
 
 impl ToChat {
@@ -28,12 +27,12 @@ impl ToChat {
         self.delta(&json!({ "role": "assistant", "content": "" }), out);
     }
 
-    pub fn step(&mut self, step: Step, asked: &Asked, out: &mut String) {
+    pub fn step(&mut self, step: Step, out: &mut String) {
         match step {
-            Step::Open(part) => self.open(part, asked, out),
-            Step::Piece(piece) => self.piece(piece, asked, out),
+            Step::Open(part) => self.open(part, out),
+            Step::Piece(piece) => self.piece(&piece, out),
             Step::Signature(_) => {}
-            Step::Close => self.close(asked, out),
+            Step::Close => self.calls += u64::from(matches!(self.open.take(), Some(Part::Tool { .. }))),
         }
     }
 
@@ -47,32 +46,22 @@ impl ToChat {
     }
 
     /// Calls are counted among calls: what else the answer has does not move their index.
-    fn open(&mut self, part: Part, asked: &Asked, out: &mut String) {
+    fn open(&mut self, part: Part, out: &mut String) {
         if let Part::Tool { id, name } = &part {
-            let (kind, called) = called(asked.wishes.tool(name), name, "");
-            self.call(json!({ "id": id, "type": kind, kind: called }), out);
+            let function = json!({ "name": name, "arguments": "" });
+            self.call(json!({ "id": id, "type": "function", "function": function }), out);
         }
-        self.open = Some(Written::new(part));
+        self.open = Some(part);
     }
 
-    fn piece(&mut self, piece: String, asked: &Asked, out: &mut String) {
-        let Some(open) = &mut self.open else { return };
-        match &open.part {
-            Part::Text => self.delta(&json!({ "content": piece }), out),
-            Part::Refusal => self.delta(&json!({ "refusal": piece }), out),
-            Part::Thinking => self.delta(&json!({ "reasoning_content": piece }), out),
-            Part::Redacted(_) => {}
-            Part::Tool { name, .. } if is_custom(asked, name) => open.text.push_str(&piece),
-            Part::Tool { .. } => self.call(json!({ "function": { "arguments": piece } }), out),
+    fn piece(&self, piece: &str, out: &mut String) {
+        match &self.open {
+            Some(Part::Text) => self.delta(&json!({ "content": piece }), out),
+            Some(Part::Refusal) => self.delta(&json!({ "refusal": piece }), out),
+            Some(Part::Thinking) => self.delta(&json!({ "reasoning_content": piece }), out),
+            Some(Part::Tool { .. }) => self.call(json!({ "function": { "arguments": piece } }), out),
+            Some(Part::Redacted(_)) | None => {}
         }
-    }
-
-    fn close(&mut self, asked: &Asked, out: &mut String) {
-        let Some(Written { part: Part::Tool { name, .. }, text, .. }) = self.open.take() else { return };
-        if is_custom(asked, &name) {
-            self.call(json!({ "custom": { "input": free_text(&text) } }), out);
-        }
-        self.calls += 1;
     }
 
     fn call(&self, mut call: Value, out: &mut String) {
@@ -105,8 +94,8 @@ pub(super) fn whole(asked: &Asked, parts: &[Written], reason: &Reason, used: &Us
     };
     let calls = parts.iter().filter_map(|part| match &part.part {
         Part::Tool { id, name } => {
-            let (kind, called) = called(asked.wishes.tool(name), name, &part.text);
-            Some(json!({ "id": id, "type": kind, kind: called }))
+            let function = json!({ "name": name, "arguments": part.text });
+            Some(json!({ "id": id, "type": "function", "function": function }))
         }
         _ => None,
     });
@@ -122,19 +111,6 @@ pub(super) fn whole(asked: &Asked, parts: &[Written], reason: &Reason, used: &Us
     let answer = json!({ "id": asked.id("chatcmpl", None), "object": "chat.completion", "created": asked.created.secs(),
         "model": asked.model, "choices": [choice], "usage": usage(used) });
     answer.to_string()
-}
-
-fn is_custom(asked: &Asked, name: &str) -> bool {
-    asked.wishes.tool(name).is_some_and(|tool| tool.custom)
-}
-
-/// The kind of a call, and the call in the words of that kind.
-fn called(tool: Option<&Renamed>, name: &str, arguments: &str) -> (&'static str, Value) {
-    let name = tool.map_or(name, |tool| &tool.name);
-    match tool.filter(|tool| tool.custom) {
-        Some(_) => ("custom", json!({ "name": name, "input": free_text(arguments) })),
-        None => ("function", json!({ "name": name, "arguments": arguments })),
-    }
 }
 
 const fn finish_reason(reason: &Reason) -> &'static str {

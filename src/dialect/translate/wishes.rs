@@ -43,9 +43,8 @@ impl Wishes {
     /// Reads the caller's body. What is not as it should be wishes nothing.
     pub fn read(caller: Dialect, body: &[u8]) -> Wishes {
         let Ok(Fields { thinking, include, tools }) = serde_json::from_slice(body) else { return Wishes::default() };
-        let tools = renamed(&tools, None);
         match caller {
-            Dialect::Chat => Wishes { tools, ..Wishes::default() },
+            Dialect::Chat => Wishes::default(),
             Dialect::Messages => {
                 let thinking = matches!(thinking["type"].as_str(), Some("enabled" | "adaptive"));
                 Wishes { thinking, ..Wishes::default() }
@@ -53,7 +52,7 @@ impl Wishes {
             Dialect::Responses => {
                 let asks = |name: &Value| name == "reasoning.encrypted_content";
                 let sealed_reasoning = include.as_array().is_some_and(|list| list.iter().any(asks));
-                Wishes { sealed_reasoning, tools, ..Wishes::default() }
+                Wishes { sealed_reasoning, tools: renamed(&tools, None), ..Wishes::default() }
             }
         }
     }
@@ -68,8 +67,7 @@ impl Wishes {
 fn renamed(tools: &Value, namespace: Option<&str>) -> Vec<Renamed> {
     let mut found = Vec::new();
     for tool in tools.as_array().into_iter().flatten() {
-        let inner = if tool["custom"].is_object() { &tool["custom"] } else { tool };
-        let (kind, Some(name)) = (tool["type"].as_str(), inner["name"].as_str()) else { continue };
+        let (kind, Some(name)) = (tool["type"].as_str(), tool["name"].as_str()) else { continue };
         match kind {
             Some("namespace") if namespace.is_none() => found.extend(renamed(&tool["tools"], Some(name))),
             Some("custom" | "function") if kind == Some("custom") || namespace.is_some() => {

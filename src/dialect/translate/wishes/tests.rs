@@ -48,8 +48,6 @@ fn tools_of_codex_keep_their_names() {
     ];
     assert_eq!(wishes.tools, expected);
     assert_eq!(wishes.tool("shell"), None, "a function is called as it is");
-    let chat = json!({ "tools": [{ "type": "custom", "custom": { "name": "patch" } }, { "type": "function", "function": { "name": "f" } }] });
-    assert_eq!(read(Dialect::Chat, &chat).tools, [named("patch", "patch", None, true)]);
 }
 
 #[test]

@@ -90,6 +90,16 @@ fn calls_are_told_apart_without_an_index_and_by_a_wrong_one() {
 }
 
 #[test]
+fn the_same_tool_called_again_under_the_same_index_is_another_call() {
+    let call = |id, arguments| tool_delta(Some(0), Some(id), Some("f"), arguments);
+    let deltas = [call("a", "{\"x\":1}"), call("b", "{\"x\":2}"), json!({ "content": "and" }), call("c", "{\"x\":3}")];
+    for seen in from_chat(&deltas, "tool_calls") {
+        let calls = json!([["a", "{\"x\":1}"], ["b", "{\"x\":2}"], ["c", "{\"x\":3}"]]);
+        assert_eq!(json!(seen.calls().iter().map(|call| [&call[1], &call[3]]).collect::<Vec<_>>()), calls);
+    }
+}
+
+#[test]
 fn what_is_said_again_with_every_piece_counts_once() {
     let deltas = [
         tool_delta(Some(0), Some("a"), Some("f"), ""),
@@ -98,6 +108,12 @@ fn what_is_said_again_with_every_piece_counts_once() {
     ];
     for seen in from_chat(&deltas, "tool_calls") {
         assert_eq!(json!(seen.parts), json!([["tool", "a", "f", "{\"x\":1}"]]));
+    }
+    let ids = ["a", "b", "c", "d", "e"].into_iter().zip(["", "{\"x\":", "1", "}", "\n"]);
+    let deltas: Vec<Value> = ids.map(|(id, piece)| tool_delta(Some(0), Some(id), Some("f"), piece)).collect();
+    for seen in from_chat(&deltas, "stop") {
+        assert_eq!(json!([seen.calls()[0][2], seen.calls()[0][3].as_str().unwrap().trim_end()]), json!(["f", "{\"x\":1}"]));
+        assert_eq!(seen.parts.len(), 1, "an id made up for every piece");
     }
     let late = [tool_delta(Some(0), Some("a"), None, "{\"x\""), tool_delta(Some(0), None, Some("f"), ":1}")];
     for seen in from_chat(&late, "tool_calls") {
