@@ -165,7 +165,7 @@ impl<'a> Purchase<'a> {
         if forms.contains(&goods) {
             return Ok(());
         }
-        let said = forms.iter().map(|form| self.forward(*form, "", self.output_limit(model), LimitField::default()));
+        let said = forms.iter().map(|form| self.forward(*form, &model.id, self.output_limit(model), LimitField::default()));
         let mut refused = None;
         for said in said {
             match said {

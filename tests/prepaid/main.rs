@@ -27,5 +27,6 @@ mod streams;
 mod topping;
 mod topup;
 mod topup_trouble;
+mod translated;
 mod venice;
 mod wallet_routes;

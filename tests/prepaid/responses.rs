@@ -22,7 +22,7 @@ fn the_python_sdk_buys_responses_with_a_key() {
     buys_responses(Sdk::OpenAiPython);
 }
 
-const CITY: &str = r#"{"city":"Llanfairpwllgwyngyll"}"#;
+pub const CITY: &str = r#"{"city":"Llanfairpwllgwyngyll"}"#;
 const PATCH: &str = "*** Begin Patch";
 /// 200 tokens in, of which 100 were read from the cache and 50 written to it.
 const CACHED: &str = "<<fake in=200 out=7 cached=100 cw=50 text=hello+wallet>>";
@@ -38,14 +38,14 @@ fn tools() -> Value {
     json!([weather, { "type": "custom", "name": "patch", "description": "edits" }, { "type": "web_search" }])
 }
 
-fn with_tools(call: &str, fields: Value) -> Value {
+pub fn with_tools(call: &str, fields: Value) -> Value {
     let mut params = asked_with(&format!("<<fake in=20 out=7>> CALL:{call}"), fields);
     params["tools"] = tools();
     params
 }
 
 /// The second turn: the tool has answered.
-fn tool_answered() -> Value {
+pub fn tool_answered() -> Value {
     let mut params = with_tools(&format!("weather {CITY}"), json!({}));
     let said = params["input"].take();
     params["input"] = json!([
