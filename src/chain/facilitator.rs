@@ -179,6 +179,7 @@ impl Facilitator {
                     "nobody knows whether the facilitator settled this payment; it stays open: look it up on the chain, and \
                      name the network's rpc_urls"
                 );
+                self.journal.forgotten(id);
                 return Ok(None);
             }
             sleep(pause).await;

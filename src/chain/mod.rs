@@ -116,6 +116,9 @@ pub trait Journal: Send + Sync {
     fn wasted(&self, id: PaymentId);
     /// Durable and applied to the books before the caller hears of it. After [`Journal::unconfirmed`] it is called again.
     fn settled(&self, id: PaymentId, outcome: Settlement) -> JournalFuture;
+    /// Nobody may remember whether the transfer arrived: nobody waits for its money any more. A note, once per payment and run;
+    /// the outcome may still turn up.
+    fn forgotten(&self, id: PaymentId);
     /// A confirmed transfer vanished in a reorganisation; it is being sent again.
     fn unconfirmed(&self, id: PaymentId);
     /// The transfer cannot vanish any more; this payment is never looked at again.

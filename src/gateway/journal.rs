@@ -45,6 +45,10 @@ impl Journal for LedgerJournal {
         }
     }
 
+    fn forgotten(&self, id: PaymentId) {
+        note(id, "forgotten", self.ledger.forgotten(id));
+    }
+
     fn unconfirmed(&self, id: PaymentId) {
         note(id, "reorged", self.ledger.reorged(id));
     }

@@ -14,7 +14,8 @@ use serde_json::{Value, json};
 use tokio::sync::oneshot::Receiver;
 use tokio::sync::oneshot::error::TryRecvError;
 
-use crate::shop::{PRICE, Shop, confirmed, failed, open_with, wait};
+use crate::journal::Told;
+use crate::shop::{PRICE, Shop, confirmed, failed, now, open_with, wait};
 
 /// A node that says `lie` to some calls while it is not `honest`, and how often it was asked what became of transactions.
 struct Liar {
@@ -137,6 +138,60 @@ fn a_payment_that_its_node_may_have_forgotten_stays_open() {
     liar.assert_unheeded(&mut outcome);
     liar.honest.store(true, SeqCst);
     assert_paid_once(&shop, outcome);
+}
+
+#[test]
+fn a_payment_that_never_arrived_has_failed_at_any_age_where_its_node_keeps_what_is_older() {
+    for (keeps, of_another_chain) in [(true, false), (false, false), (true, true)] {
+        let node = Solana::start();
+        let old = now().secs() - if keeps { 3600 } else { 60 };
+        let (asked, wrong) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::default()));
+        let (count, turned) = (asked.clone(), wrong.clone());
+        let keeper = Liar::before(&node, move |call, _| match call["method"].as_str() {
+            Some("getBlockTime") => {
+                // Whoever looks at transactions is of the chain; what keeps the past may be another machine.
+                turned.store(of_another_chain, SeqCst);
+                count.fetch_add(1, SeqCst);
+                Some(json!(old))
+            }
+            Some("getGenesisHash") if turned.load(SeqCst) => Some("5eykt4UsFv8P8NJdTREpY1vzqKqZKvdpKuc147dw2N9d".into()),
+            _ => None,
+        });
+        let shop = shop(node, &[keeper.stub.url()]);
+        shop.node.drop_sends(1000);
+        let mut outcome = shop.chains.settle(shop.pay(BUYER, PRICE));
+        eventually("it is sent", || shop.node.sends() > 0);
+        wrong.store(of_another_chain, SeqCst);
+        shop.node.advance(20_000);
+        if keeps && !of_another_chain {
+            assert_eq!(failed(wait(outcome)), reason::EXPIRED);
+        } else {
+            keeper.assert_unheeded(&mut outcome);
+        }
+        assert_eq!((shop.received(), shop.node.landed().len()), (0, 0));
+    }
+}
+
+#[test]
+fn a_payment_that_nobody_remembers_keeps_no_money_of_its_wallet() {
+    let node = Solana::start();
+    let url = node.url();
+    let shop = shop(node, &[url]);
+    shop.node.set_balance(BUYER, PRICE);
+    let payment = shop.pay(BUYER, PRICE);
+    shop.node.drop_sends(1000);
+    let mut outcome = shop.chains.settle(payment.clone());
+    eventually("it is sent", || shop.node.sends() > 0);
+    shop.node.advance(20_000);
+    eventually("nobody waits for it", || shop.journal.told().contains(&Told::Forgotten(payment.id())));
+    shop.node.drop_sends(0);
+    eventually("offers name a blockhash that lives", || {
+        let offered = shop.offer(PRICE).extra.map(|extra| extra["recentBlockhash"].clone());
+        shop.node.rpc("isBlockhashValid", json!([offered, { "commitment": "processed" }]))["value"] == true
+    });
+    let next = confirmed(shop.settle(&shop.pay(BUYER, PRICE)));
+    assert_eq!((shop.received(), shop.node.usdc_balance(BUYER)), (PRICE, 0));
+    assert_eq!((outcome.try_recv(), &shop.node.landed()[0].signature), (Err(TryRecvError::Empty), &next.tx), "and stays open");
 }
 
 #[test]

@@ -181,6 +181,17 @@ impl Node {
         }
     }
 
+    /// Whether this node shows that it keeps what was on the chain at a moment (UNIX seconds) and since.
+    pub async fn remembers(&self, source: Source, moment: u64) -> bool {
+        let asked = async {
+            let [genesis, first] = self.batch_at(source, [genesis(), first_kept()]).await?;
+            let first = read_number(&first?, "getFirstAvailableBlock")?;
+            let [time] = self.batch_at(source, [block_time(first)]).await?;
+            Ok::<_, RpcError>((read_genesis(&genesis?), read_number(&time?, "getBlockTime")?))
+        };
+        asked.await.is_ok_and(|(theirs, time)| theirs == self.network && time < moment)
+    }
+
     /// One call. A node that has no answer to it is passed over.
     pub async fn call(&self, call: Call) -> Asked<Value> {
         let asking = self.asking();
@@ -285,6 +296,16 @@ pub fn read_finality(answer: &Value) -> Asked<(u64, u64)> {
         (Some(slot), Some(height)) => Ok((slot, height)),
         _ => Err(nonsense("getEpochInfo")),
     }
+}
+
+/// The slot of the oldest block that the node keeps.
+fn first_kept() -> Call {
+    Call::new("getFirstAvailableBlock", json!([]))
+}
+
+/// UNIX seconds of a block, by the chain's clock.
+fn block_time(slot: u64) -> Call {
+    Call::new("getBlockTime", json!([slot]))
 }
 
 /// What became of transactions, as far back as the node remembers.

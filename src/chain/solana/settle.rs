@@ -39,8 +39,10 @@ const WATCH: Duration = Duration::from_secs(5);
 /// How often nodes must miss a confirmed transfer before it counts as gone: they may be apart for a moment.
 const MISSES: u32 = 2;
 /// For so many blocks (about two hours) after its last one a transaction that no node knows has never landed. Later it may have
-/// been forgotten: nodes keep as much of the past as they have room for.
+/// been forgotten, unless the node shows that it keeps what is older.
 const REMEMBERED: u64 = 18_000;
+/// How much older than a payment what a node keeps must be, in seconds: the clocks of the chain and ours may be apart.
+const MARGIN: u64 = 900;
 
 /// Everything that settles payments on one Solana network with one key.
 pub struct Settler {
@@ -101,6 +103,8 @@ struct Progress {
     sent_at: Option<Instant>,
     /// Who did not know the transaction when the chain was past its last block, unless somebody knew it since.
     missed_by: Option<Source>,
+    /// Whether its end is so long ago that nobody is to wait for its money.
+    old: bool,
     /// Whether the operator was told that nobody may remember it any more.
     forgotten: bool,
     /// What the transfer takes from its payer's account, from before it is signed until it is seen in a block.
@@ -351,7 +355,7 @@ impl Settler {
         let look = self.node.look(ours.signature, missed_by.map_or(Whom::Any, |source| self.node.others(source))).await?;
         let Some(status) = look.status else {
             if look.finalized > ours.last_height {
-                return Ok(self.missing(payment, ours, &look, missed_by, progress, asking));
+                return Ok(self.missing(payment, ours, &look, missed_by, progress, asking).await);
             }
             self.silent(payment, ours, &look, progress, asking).await;
             return Ok(None);
@@ -398,8 +402,8 @@ impl Settler {
     }
 
     /// A node does not have the transaction in a block, and blocks that are final are past the last one in which it could have
-    /// landed. It has failed once that was seen twice, the second time by another node if there is one, and while nodes remember.
-    fn missing(
+    /// landed. It has failed once that was seen twice, the second time by another node if there is one, and where nodes remember.
+    async fn missing(
         &self,
         payment: &Verified,
         ours: &Cosigned,
@@ -410,7 +414,13 @@ impl Settler {
     ) -> Option<Ended> {
         self.node.pass_over(asking);
         let by = look.by.filter(|_| !look.is_behind())?;
-        if look.finalized - ours.last_height > REMEMBERED {
+        // It takes nothing from here on: whatever it took, balances know of by now.
+        progress.stake = None;
+        let long_ago = look.finalized - ours.last_height > REMEMBERED;
+        if long_ago && !std::mem::replace(&mut progress.old, true) {
+            self.journal.forgotten(payment.id());
+        }
+        if long_ago && !self.node.remembers(by, payment.presented.verified_at.secs().saturating_sub(MARGIN)).await {
             if !std::mem::replace(&mut progress.forgotten, true) {
                 error!(
                     payment = %payment.id(), payer = %payment.payer(), micros = payment.amount().get(),

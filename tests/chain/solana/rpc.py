@@ -64,6 +64,12 @@ class Methods:
         slot = self.getSlot(params, options)
         return {"absoluteSlot": slot, "blockHeight": slot, "epoch": 0, "slotIndex": slot, "slotsInEpoch": 432_000, "transactionCount": None}
 
+    def getFirstAvailableBlock(self, params, options):
+        return self.chain.base
+
+    def getBlockTime(self, params, options):
+        return self.chain.began
+
     def getLatestBlockhash(self, params, options):
         back = 1 if options.get("commitment") in NEWEST else min(FINAL_DEPTH, len(self.chain.hashes))
         slot, blockhash = self.chain.hashes[-back]
