@@ -92,9 +92,11 @@ pub struct Payments {
     pub settle_wait: Duration,
     pub remainder: Remainder,
     pub max_timeout_seconds: u64,
-    /// Failed settlements of all wallets together per day before every sale settles first; and so many that failed in their
-    /// blocks, at our expense, before only wallets with a balance are settled for.
+    /// Failed settlements of all wallets together per day before every sale settles first.
     pub failed_settlements_per_day: u32,
+    /// Transfers on one network that failed in their blocks, at our expense, per day before only wallets that have money here, or
+    /// have brought some, are settled for there.
+    pub failed_transfers_per_day: u32,
     /// Prepaid holds above this wait for their durable record before the upstream is called.
     pub hold_durable_above: Micros,
 }
@@ -409,6 +411,7 @@ fn payments(row: &file::Payments) -> Result<Payments, ConfigError> {
         },
         max_timeout_seconds: row.max_timeout_seconds,
         failed_settlements_per_day: row.failed_settlements_per_day,
+        failed_transfers_per_day: row.failed_transfers_per_day,
         hold_durable_above: Micros::parse_usd(&row.hold_durable_above).map_err(|why| bad("payments.hold_durable_above", why))?,
     })
 }

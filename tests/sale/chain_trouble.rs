@@ -156,7 +156,7 @@ fn drained_while_our_transaction_waits_fails_and_takes_nothing() {
 
 #[test]
 fn what_reverted_at_our_expense_counts_and_a_wallet_without_a_balance_is_settled_for_no_more() {
-    let mut shop = open(&["failed_settlements_per_day = 1"]);
+    let mut shop = open(&["failed_transfers_per_day = 1"]);
     let payment = shop.pay(CHAT, &body(USAGE, true));
     shop.chain.set_automine(false);
     let mut drained = 0;

@@ -30,6 +30,8 @@ const RESEND: Duration = Duration::from_secs(2);
 /// Between looks at a transaction that waits to be confirmed: the first, and the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// Between questions whether other transfers are in their blocks; nobody else is asked.
+const QUEUE: Duration = Duration::from_millis(200);
 /// Between two looks for a payment that nobody waits for and for which nothing is signed.
 const IDLE: Duration = Duration::from_secs(15);
 /// How soon somebody who asks again is noticed.
@@ -109,6 +111,8 @@ struct Progress {
     forgotten: bool,
     /// What the transfer takes from its payer's account, from before it is signed until it is seen in a block.
     stake: Option<Stake<Pubkey>>,
+    /// Whether it waits until other transfers are in their blocks, with nothing signed.
+    queued: bool,
     /// Whether the operator was told that a node contradicts itself.
     contradicted: bool,
 }
@@ -290,6 +294,9 @@ impl Settler {
                     pause = LONGEST_PAUSE;
                 }
             }
+            if progress.queued {
+                pause = QUEUE;
+            }
             if told.is_some() || progress.forgotten {
                 sleep(self.node.in_step(WATCH)).await;
             } else if cosigned.is_some() || hearing.is_waited() {
@@ -314,6 +321,10 @@ impl Settler {
             let message = format!("the fee payer is {}, who does not settle here any more", payment.fee_payer());
             return Ok(Some(failed(reason::FEE_PAYER, message)));
         }
+        progress.queued = !self.journal.may_sign(payment.id())?;
+        if progress.queued {
+            return Ok(None);
+        }
         let passed = match self.attempt(payment, trial::LEAST).await {
             Ok(passed) => passed,
             Err(Refused::Unavailable(why) | Refused::ClockSkew(why)) => return Err(Halt::Trouble(why)),
@@ -323,6 +334,11 @@ impl Settler {
         progress.stake = self.stakes.claim(payment.source(), payment.amount(), passed.balance, passed.slot);
         if progress.stake.is_none() {
             debug!(payment = %payment.id(), "waits: the wallet's other transfers under way may leave nothing for this one");
+            return Ok(None);
+        }
+        progress.queued = !self.journal.risk(payment.id())?;
+        if progress.queued {
+            progress.stake = None;
             return Ok(None);
         }
         let ours = Cosigned::sign(payment, &self.key, passed.last_height);
@@ -362,6 +378,9 @@ impl Settler {
         };
         if let Some(stake) = progress.stake.take_if(|_| status.level >= Level::Confirmed) {
             stake.mined(status.slot);
+            if status.succeeded {
+                self.journal.landed(payment.id());
+            }
         }
         if status.level < self.level(payment, &status) {
             return Ok(None);
