@@ -96,8 +96,10 @@ fn a_node_that_hides_a_transfer_is_not_believed_against_another() {
     // Where it is asked about a transaction it is ahead of everybody, and has never seen any.
     let liar = Stub::before_node(node.address(), |call, ask| match call["method"].as_str() {
         Some("getSignatureStatuses") => answer(call, json!({ "context": { "slot": 9 }, "value": [null] })),
-        Some("getBlockHeight") if call["params"][0]["commitment"] != "processed" => answer(call, json!(9_000)),
-        Some("getEpochInfo") => answer(call, json!({ "absoluteSlot": 9, "blockHeight": 9_000 })),
+        Some("getBlockHeight") => answer(call, json!(9_000)),
+        Some("getEpochInfo") if call["params"][0]["commitment"] == "finalized" => {
+            answer(call, json!({ "absoluteSlot": 9, "blockHeight": 9_000 }))
+        }
         _ => ask(call),
     });
     let shop = behind(&liar, node, true);

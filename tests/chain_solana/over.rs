@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 
-use farebox::chain::Settlement;
 use farebox::chain::solana::reason;
+use farebox::chain::{Refused, Settlement};
 use farebox::config;
 use farebox_rig::process::eventually;
 use farebox_rig::solana::{BUYER, SETTLER, Solana};
@@ -198,14 +198,56 @@ fn a_payment_that_nobody_remembers_keeps_no_money_of_its_wallet() {
 fn a_machine_that_counts_too_few_blocks_does_not_end_a_payment_early() {
     let node = Solana::start();
     node.advance(200);
-    let liar = Liar::before(&node, |call, _| {
-        (call["method"] == "getBlockHeight" && call["params"][0]["commitment"] == "processed").then(|| json!(1000))
+    let liar = Liar::before(&node, |call, told| {
+        let few = json!({ "absoluteSlot": told["result"]["absoluteSlot"], "blockHeight": 1000 });
+        (call["method"] == "getEpochInfo" && call["params"][0]["commitment"] == "processed").then_some(few)
     });
     let shop = shop(node, &[liar.stub.url()]);
     let outcome = shop.chains.settle(shop.pay(BUYER, PRICE));
     assert_paid_once(&shop, outcome);
     let last = shop.journal.attempts()[0].bound_to;
     assert!(last >= 1200 + 150, "it can land until then, whoever counts: {last}");
+}
+
+#[test]
+fn a_machine_that_once_told_an_absurd_height_does_not_keep_later_payments_from_being_over() {
+    let node = Solana::start();
+    let absurd = Arc::new(AtomicBool::new(true));
+    let still = absurd.clone();
+    let liar =
+        Liar::before(&node, move |call, _| (call["method"] == "getBlockHeight" && still.load(SeqCst)).then(|| json!(1_000_000)));
+    let first = shop(node, &[liar.stub.url()]);
+    confirmed(first.settle(&first.pay(BUYER, PRICE)));
+    absurd.store(false, SeqCst);
+    let payment = first.pay(BUYER, PRICE);
+    first.node.drop_sends(1000);
+    let outcome = first.chains.settle(payment);
+    eventually("it is sent", || first.node.sends() > 1);
+    first.node.expire();
+    assert_eq!(failed(wait(outcome)), reason::EXPIRED);
+    assert_eq!((first.received(), first.node.landed().len()), (PRICE, 1));
+}
+
+#[test]
+fn a_machine_that_counts_blocks_and_is_behind_the_one_that_tries_is_no_witness() {
+    for second in [true, false] {
+        let node = Solana::start();
+        let liar = Liar::before(&node, |call, _| {
+            let behind = json!({ "absoluteSlot": 900, "blockHeight": 900 });
+            (call["method"] == "getEpochInfo" && call["params"][0]["commitment"] == "processed").then_some(behind)
+        });
+        let urls: Vec<_> = [liar.stub.url()].into_iter().chain(second.then(|| node.url())).collect();
+        let shop = shop(node, &urls);
+        let payment = shop.pay(BUYER, PRICE);
+        match second {
+            true => assert_paid_once(&shop, shop.chains.settle(payment)),
+            false => {
+                let refused = shop.simulate(&payment);
+                assert!(matches!(refused, Err(Refused::Unavailable(_))), "{refused:?}");
+                shop.assert_untouched();
+            }
+        }
+    }
 }
 
 #[test]

@@ -71,7 +71,7 @@ async fn ask_for_all(rpc: &Rpc, network: &str, whom: Whom, wanted: Vec<Wanted>) 
 
 async fn looks(rpc: &Rpc, network: &str, whom: Whom, names: &[String]) -> Asked<Vec<Look>> {
     // In this order: what is silent at these heights was looked for no earlier than they were counted.
-    let calls = vec![node::genesis(), node::height(Level::Confirmed), node::finality(), node::statuses(names)];
+    let calls = vec![node::genesis(), node::height(Level::Confirmed), node::reach(Level::Finalized), node::statuses(names)];
     let (answers, by) = rpc.batch_of(whom, calls).await?;
     let [genesis, confirmed, finality, statuses] = <[Asked<Value>; 4]>::try_from(answers).map_err(|_| nonsense("a batch"))?;
     let theirs = node::read_genesis(&genesis?);
@@ -80,7 +80,7 @@ async fn looks(rpc: &Rpc, network: &str, whom: Whom, names: &[String]) -> Asked<
         return Err(RpcError::Unreachable(format!("the node is of the chain {theirs}, not of {network}")));
     }
     let confirmed = node::read_number(&confirmed?, "getBlockHeight")?;
-    let (final_slot, finalized) = node::read_finality(&finality?)?;
+    let (final_slot, finalized) = node::read_reach(&finality?)?;
     let answer = statuses?;
     let slot = node::read_number(&answer["context"]["slot"], "getSignatureStatuses")?;
     let statuses = read_statuses(&answer, names.len())?;
