@@ -16,6 +16,7 @@ use crate::catalogue::{Catalogue, Kind, Model, Serving};
 use crate::dialect::LimitField;
 use crate::money::{Micros, UnitPrice};
 use crate::tariff::{Ceiling, Tariff};
+use crate::x402::names::Family;
 
 pub use file::Speaks;
 pub(crate) use network::is_test_network;
@@ -81,6 +82,10 @@ pub struct Limits {
     /// From the arrival of a request to its last byte.
     pub wall_clock: Duration,
 }
+
+/// So long the upstream may take to refuse where payments end with their blockhash: of the 40 blocks that one must have left when
+/// it is presented, 20 are for settling it, and a block takes 0.4 s.
+const LONGEST_ON_SOLANA: Duration = Duration::from_millis(8000);
 
 /// How pay-per-call sales are made.
 #[derive(Debug, Clone)]
@@ -164,6 +169,7 @@ impl Config {
             prepaid: prepaid::prepaid(&file.prepaid)?,
         };
         config.check_networks()?;
+        config.check_head_start()?;
         Ok(config)
     }
 
@@ -194,6 +200,21 @@ impl Config {
     /// Whether all networks are test networks; they never stand together with main ones.
     pub fn is_test(&self) -> bool {
         self.networks.iter().all(|network| is_test_network(&network.id))
+    }
+
+    /// A payment on Solana lives for a minute, whatever it says.
+    fn check_head_start(&self) -> Result<(), ConfigError> {
+        let is_real = |network: &Network| !matches!(network.settlement, Settlement::Simulated);
+        let counts_blocks = |network: &&Network| is_real(network) && Family::of_network(&network.id) == Some(Family::Solana);
+        match self.networks.iter().find(counts_blocks) {
+            Some(network) if self.payments.order == Order::Overlap && self.payments.settle_after > LONGEST_ON_SOLANA => {
+                let most = LONGEST_ON_SOLANA.as_millis();
+                let problem =
+                    format!("at most {most} where {} is sold on: a payment there must be settled within a minute", network.id);
+                Err(bad("payments.settle_after_ms", problem))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn check_networks(&self) -> Result<(), ConfigError> {

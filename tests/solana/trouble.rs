@@ -216,7 +216,7 @@ fn a_killed_program_goes_on_with_what_it_had_sent() {
 
 #[test]
 fn an_upstream_that_refuses_leaves_the_payment_unsigned_and_good_for_another_try() {
-    let mut shop = open(&["settle_after_ms = 20000"]);
+    let mut shop = open(&["settle_after_ms = 8000"]);
     let body = body(USAGE, false);
     let payment = shop.pay(CHAT, &body);
     shop.upstream.configure(&json!({ "status": 400 }));
