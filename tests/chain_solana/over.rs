@@ -282,13 +282,13 @@ fn every_node_must_be_of_the_chain_and_remember_transactions_before_anything_is_
     let other = Liar::before(&node, |call, _| {
         (call["method"] == "getGenesisHash").then(|| "5eykt4UsFv8P8NJdTREpY1vzqKqZKvdpKuc147dw2N9d".into())
     });
-    let forgetful = ["getTransaction", "getSignatureStatuses"].map(|method| {
+    let forgetful = ["getTransaction", "getSignatureStatuses", "getBlockHeight", "getEpochInfo"].map(|method| {
         Liar::before(&node, move |call, _| {
             let error = json!({ "code": -32011, "message": "Transaction history is not available from this node" });
             (call["method"] == method).then_some(error)
         })
     });
-    let [first, second] = forgetful.each_ref().map(|liar| liar.stub.url());
+    let urls = forgetful.each_ref().map(|liar| liar.stub.url());
     let (honest, other) = (node.url(), other.stub.url());
     let sellable = |urls: &[&String], node: Solana| {
         let urls: Vec<_> = urls.iter().map(|url| (*url).clone()).collect();
@@ -299,13 +299,59 @@ fn every_node_must_be_of_the_chain_and_remember_transactions_before_anything_is_
     };
     let (why, node) = sellable(&[&honest, &other], node);
     assert!(why.unwrap_err().starts_with("node 2 of rpc_urls is of the chain solana:5eykt4UsFv8P8NJdTREpY1vzqKqZKvdp"));
-    let (why, node) = sellable(&[&first], node);
+    let (why, mut node) = sellable(&[&urls[0]], node);
     assert!(why.unwrap_err().contains("node 1 of rpc_urls cannot tell what became of a payment"));
-    let (why, node) = sellable(&[&honest, &second], node);
-    assert!(why.unwrap_err().contains("node 2 of rpc_urls cannot tell what became of a payment"));
+    for url in &urls {
+        let (why, back) = sellable(&[&honest, url], node);
+        node = back;
+        assert!(why.unwrap_err().contains("node 2 of rpc_urls cannot tell what became of a payment"));
+    }
     let down = Stub::start(|_| None).url();
     let (sold, _node) = sellable(&[&honest, &down], node);
     assert_eq!(sold, Ok(()), "who says nothing says nothing false");
+}
+
+#[test]
+fn where_a_facilitator_settles_every_node_must_tell_an_accounts_history() {
+    let node = Solana::start();
+    let forgetful = Liar::before(&node, |call, _| {
+        let error = json!({ "code": -32601, "message": "Method not found" });
+        (call["method"] == "getSignaturesForAddress").then_some(error)
+    });
+    let urls = [node.url(), forgetful.stub.url()];
+    let shop = open_with(node, Arc::default(), |network| {
+        let facilitator = Stub::start(|_| None).url();
+        network.settlement = config::Settlement::Facilitator { url: facilitator, authorization: None, rpc_urls: urls.to_vec() };
+    });
+    let why = shop.chains.networks()[0].sellable.clone().unwrap_err();
+    assert!(why.contains("node 2 of rpc_urls cannot tell what became of a payment"), "{why}");
+}
+
+#[test]
+fn what_no_block_takes_any_more_is_not_sent_again_and_again() {
+    let node = Solana::start();
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = asked.clone();
+    // By its heights nothing ever ends.
+    let liar = Liar::before(&node, move |call, told| match call["method"].as_str() {
+        Some("isBlockhashValid") if told["result"]["value"] == false => {
+            count.fetch_add(1, SeqCst);
+            None
+        }
+        Some("getBlockHeight") => Some(json!(1000)),
+        Some("getEpochInfo") => Some(json!({ "absoluteSlot": told["result"]["absoluteSlot"], "blockHeight": 1000 })),
+        _ => None,
+    });
+    let shop = shop(node, &[liar.stub.url()]);
+    shop.node.drop_sends(1000);
+    let mut outcome = shop.chains.settle(shop.pay(BUYER, PRICE));
+    eventually("it is sent again", || shop.node.sends() > 1);
+    shop.node.expire();
+    eventually("its end is seen", || asked.load(SeqCst) >= 2);
+    let sends = shop.node.sends();
+    eventually("its end is seen again", || asked.load(SeqCst) >= 5);
+    assert_eq!((shop.node.sends(), outcome.try_recv()), (sends, Err(TryRecvError::Empty)), "and that is no verdict");
+    assert_eq!((shop.received(), shop.node.landed().len()), (0, 0));
 }
 
 #[test]

@@ -179,10 +179,13 @@ impl Node {
         }
     }
 
-    /// The same, asked of one node only.
-    pub async fn batch_at<const N: usize>(&self, source: Source, calls: [Call; N]) -> Asked<[Asked<Value>; N]> {
-        let (answers, _) = self.rpc.batch_of(Whom::Only(source), calls.into()).await?;
-        answers.try_into().map_err(|_| nonsense("a batch"))
+    /// Several calls in one round trip to one node, whatever its chain.
+    pub async fn batch_of(&self, source: Source, calls: Vec<Call>) -> Asked<Vec<Asked<Value>>> {
+        Ok(self.rpc.batch_of(Whom::Only(source), calls).await?.0)
+    }
+
+    async fn batch_at<const N: usize>(&self, source: Source, calls: [Call; N]) -> Asked<[Asked<Value>; N]> {
+        self.batch_of(source, calls.into()).await?.try_into().map_err(|_| nonsense("a batch"))
     }
 
     /// All nodes, in the order of the URLs.
@@ -244,6 +247,12 @@ impl Node {
         let blockhash = self.heed(asking, asked)?;
         self.note_height(blockhash.last_valid.saturating_sub(BLOCKHASH_LIFE));
         Ok(blockhash)
+    }
+
+    /// Whether a transaction may still name this blockhash.
+    pub async fn is_alive(&self, blockhash: &[u8; 32]) -> Asked<bool> {
+        let [alive] = self.batch_here([is_valid(blockhash)]).await?;
+        read_flag(&alive?, "isBlockhashValid")
     }
 
     /// A transaction that is confirmed, or `None`.

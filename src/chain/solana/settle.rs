@@ -103,6 +103,8 @@ impl From<RpcError> for Halt {
 #[derive(Default)]
 struct Progress {
     sent_at: Option<Instant>,
+    /// How often in a row a node said that its blockhash has ended.
+    ended: u32,
     /// Who did not know the transaction when the chain was past its last block, unless somebody knew it since.
     missed_by: Option<Source>,
     /// Whether its end is so long ago that nobody is to wait for its money.
@@ -463,11 +465,27 @@ impl Settler {
             // It takes a second where all is well: perhaps this node passes nothing on, or does not hear what others have.
             self.node.pass_over(asking);
         }
-        if due && look.confirmed <= ours.last_height {
-            fault::point("solana.resend.before");
-            self.send(payment, ours, progress).await;
-            fault::point("solana.resend.after");
+        if !due || look.confirmed > ours.last_height {
+            return;
         }
+        if progress.sent_at.is_some() && self.has_ended(payment, progress).await {
+            progress.sent_at = Some(Instant::now());
+            return;
+        }
+        fault::point("solana.resend.before");
+        self.send(payment, ours, progress).await;
+        fault::point("solana.resend.after");
+    }
+
+    /// Whether no block takes the transaction any more, though heights do not say so yet: nodes say twice in a row that its
+    /// blockhash has ended.
+    async fn has_ended(&self, payment: &Verified, progress: &mut Progress) -> bool {
+        match self.node.is_alive(&payment.recent_blockhash()).await {
+            Ok(false) => progress.ended += 1,
+            Ok(true) => progress.ended = 0,
+            Err(_) => {}
+        }
+        progress.ended >= MISSES
     }
 
     /// Returns when the transfer is final or gone.
