@@ -235,3 +235,41 @@ fn a_facilitator_that_names_nobody_for_the_fee_sells_nothing() {
     eventually("the operator is told", || shop.server.output().contains("names no feePayer"));
     shop.assert_untouched();
 }
+
+#[cfg(feature = "fault-points")]
+#[test]
+fn a_payment_that_nobody_can_tell_of_is_closed_by_the_operators_hand_and_no_sooner_than_it_may_still_arrive() {
+    let chain = Solana::start();
+    let facilitator = Facilitator::start(&chain);
+    let behind = facilitator.address().to_owned();
+    let stub = Stub::start(move |request| match request.split(' ').nth(1) {
+        Some("/supported") => Some((200, get(&behind, "/supported"))),
+        Some("/verify") => Some((200, post(&behind, "/verify", request))),
+        _ => None,
+    });
+    let payments = vec!["settle_wait_ms = 1000".into()];
+    let mut shop = Shop::on(chain, &Settings { facilitator_url: Some(stub.url()), payments, ..Settings::default() });
+    let body = body(USAGE, false);
+    let payment = shop.pay(CHAT, &body);
+    let answer = shop.buy(CHAT, &body, &payment);
+    assert_eq!((answer.status, answer.code().as_str()), (504, "settlement_pending"), "{}", answer.text());
+    let id = answer.json()["error"]["payment_id"].as_str().unwrap().to_owned();
+    let give_up = |shop: &Shop, id: &str, reason: &str| {
+        let (code, _, said) = farebox_rig::process::run(shop.server.command(&["give-up", id, "--reason", reason]), "");
+        (code, said)
+    };
+    let outcome = |shop: &Shop| shop.buy(CHAT, &body, &payment).json()["error"]["outcome"].clone();
+    let (code, said) = give_up(&shop, &id, "looked it up");
+    assert!(code == 2 && said.contains("may still arrive"), "{code} {said}");
+    shop.server.move_clock(49 * 3600);
+    let nobodys = format!("pay_{}", "0".repeat(64));
+    assert_eq!([give_up(&shop, &nobodys, "x").0, give_up(&shop, "pay_1", "x").0, give_up(&shop, &id, " ").0], [1, 2, 2]);
+    assert_eq!(outcome(&shop), "pending");
+    assert_eq!(give_up(&shop, &id, "looked it up").0, 0);
+    assert_eq!(outcome(&shop), "failed");
+    assert_eq!(give_up(&shop, &id, "again").0, 2, "it is closed");
+    shop.server.restart();
+    assert_eq!((outcome(&shop), shop.earned()), ("failed".into(), 0));
+    let books = shop.close(0);
+    assert_eq!(books.json["open_payments"], json!([]));
+}

@@ -517,8 +517,9 @@ impl Settler {
 }
 
 /// Said of a payment that nobody can vouch for, and nobody against.
-const REMEMBERS_NOTHING: &str = "this payment is so old that its node may have forgotten whether it arrived; it stays open: look \
-                                 its transaction up, and name in rpc_urls a node that keeps all of the past";
+const REMEMBERS_NOTHING: &str = "this payment is so old that its node may have forgotten whether it arrived; it stays open: name in \
+                                 rpc_urls a node that keeps all of the past, or look its transaction up, and close it with farebox \
+                                 give-up if it did not arrive";
 
 fn failed(reason: &'static str, message: String) -> Ended {
     Ended::Proven(Settlement::Failed { reason, message })
