@@ -308,6 +308,7 @@ impl Settler {
 
     /// Signs and sends, if the transfer would succeed now. What would revert before anything is signed has failed.
     async fn begin(&self, payment: &Verified, tries: &mut Vec<Signed>, progress: &mut Progress) -> Result<Option<Ended>, Halt> {
+        progress.queued = false;
         if self.seconds_left(payment) < SETTLE_MARGIN_SECONDS {
             let latest = self.node.block("latest").await?;
             return self.after_expiry(payment, tries, &latest, progress).await;
