@@ -17,6 +17,7 @@ use std::time::Duration;
 use crate::catalogue::Catalogue;
 use crate::dialect::LimitField;
 use crate::money::Micros;
+use crate::x402::names::Family;
 
 pub use failover::Failover;
 pub use file::Speaks;
@@ -85,6 +86,10 @@ pub struct Limits {
     pub wall_clock: Duration,
 }
 
+/// So long the upstream may take to refuse where payments end with their blockhash: of the 40 blocks that one must have left when
+/// it is presented, 20 are for settling it, and a block takes 0.4 s.
+const LONGEST_ON_SOLANA: Duration = Duration::from_millis(8000);
+
 /// How pay-per-call sales are made.
 #[derive(Debug, Clone)]
 pub struct Payments {
@@ -95,9 +100,11 @@ pub struct Payments {
     pub settle_wait: Duration,
     pub remainder: Remainder,
     pub max_timeout_seconds: u64,
-    /// Failed settlements of all wallets together per day before every sale settles first; and so many that failed in their
-    /// blocks, at our expense, before only wallets with a balance are settled for.
+    /// Failed settlements of all wallets together per day before every sale settles first.
     pub failed_settlements_per_day: u32,
+    /// Transfers on one network that failed in their blocks, at our expense, per day before only wallets that have money here, or
+    /// have brought some, are settled for there.
+    pub failed_transfers_per_day: u32,
     /// Prepaid holds above this wait for their durable record before the upstream is called.
     pub hold_durable_above: Micros,
 }
@@ -166,6 +173,7 @@ impl Config {
             failover: failover::failover(&file.failover)?,
         };
         config.check_networks()?;
+        config.check_head_start()?;
         Ok(config)
     }
 
@@ -196,6 +204,21 @@ impl Config {
     /// Whether all networks are test networks; they never stand together with main ones.
     pub fn is_test(&self) -> bool {
         self.networks.iter().all(|network| is_test_network(&network.id))
+    }
+
+    /// A payment on Solana lives for a minute, whatever it says.
+    fn check_head_start(&self) -> Result<(), ConfigError> {
+        let is_real = |network: &Network| !matches!(network.settlement, Settlement::Simulated);
+        let counts_blocks = |network: &&Network| is_real(network) && Family::of_network(&network.id) == Some(Family::Solana);
+        match self.networks.iter().find(counts_blocks) {
+            Some(network) if self.payments.order == Order::Overlap && self.payments.settle_after > LONGEST_ON_SOLANA => {
+                let most = LONGEST_ON_SOLANA.as_millis();
+                let problem =
+                    format!("at most {most} where {} is sold on: a payment there must be settled within a minute", network.id);
+                Err(bad("payments.settle_after_ms", problem))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn check_networks(&self) -> Result<(), ConfigError> {
@@ -349,6 +372,7 @@ fn payments(row: &file::Payments) -> Result<Payments, ConfigError> {
         },
         max_timeout_seconds: row.max_timeout_seconds,
         failed_settlements_per_day: row.failed_settlements_per_day,
+        failed_transfers_per_day: row.failed_transfers_per_day,
         hold_durable_above: Micros::parse_usd(&row.hold_durable_above).map_err(|why| bad("payments.hold_durable_above", why))?,
     })
 }

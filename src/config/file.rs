@@ -327,6 +327,7 @@ pub(super) struct Payments {
     pub payg_remainder: PaygRemainder,
     pub max_timeout_seconds: u64,
     pub failed_settlements_per_day: u32,
+    pub failed_transfers_per_day: u32,
     pub hold_durable_above: String,
 }
 
@@ -339,6 +340,7 @@ impl Default for Payments {
             payg_remainder: PaygRemainder::Credit,
             max_timeout_seconds: 300,
             failed_settlements_per_day: 100,
+            failed_transfers_per_day: 100,
             hold_durable_above: "0.25".into(),
         }
     }

@@ -77,3 +77,19 @@ fn a_pause_of_upstreams_has_a_length_and_an_end() {
         assert_eq!(parse(text).unwrap_err().key, key, "{text}");
     }
 }
+
+#[test]
+fn where_payments_live_for_a_minute_the_upstream_has_no_longer_head_start_than_that_leaves() {
+    let parse = |network: &str, payments: &str| {
+        let settlement = "settlement = \"facilitator\"\nfacilitator_url = \"https://your.facilitator\"";
+        let text = format!("[server]\n[payments]\n{payments}\n[[network]]\n{network}\n{settlement}\n");
+        Config::parse(&text, Path::new("."), &|_| None).map(|_| ()).map_err(|error| error.key)
+    };
+    let solana = "id = \"solana\"\npay_to = \"2gGZhPPrPq96D8m3nLGnr2CE5rfymjwbihY6cmRhnGFy\"";
+    let base = "id = \"base\"\npay_to = \"0x209693Bc6afc0C5328bA36FaF03C514EF312287C\"";
+    let too_long = Err("payments.settle_after_ms".to_owned());
+    assert_eq!(parse(solana, "settle_after_ms = 8001"), too_long);
+    assert_eq!(parse(solana, "settle_after_ms = 8000"), Ok(()));
+    assert_eq!(parse(solana, "settle_after_ms = 8001\npayg_order = \"settle-first\""), Ok(()));
+    assert_eq!(parse(base, "settle_after_ms = 8001"), Ok(()));
+}

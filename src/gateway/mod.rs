@@ -15,6 +15,7 @@ mod sessions;
 mod settle;
 mod topup;
 mod trust;
+mod waste;
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -24,7 +25,7 @@ use std::time::Duration;
 use crate::catalogue::Catalogue;
 use crate::chain::{ChainError, Chains};
 use crate::clock::Clock;
-use crate::config::{Config, ConfigError, Limits, Payments, Prepaid};
+use crate::config::{self, Config, ConfigError, Limits, Payments, Prepaid};
 use crate::error::{Code, Error};
 use crate::keys::Keys;
 use crate::ledger::Ledger;
@@ -62,7 +63,8 @@ pub struct Gateway {
     /// Never jumps: what lasts a day or some minutes lasts as long, whatever happens to the machine's clock.
     steady: Clock,
     running: settle::Running,
-    trust: Arc<trust::Trust>,
+    trust: trust::Trust,
+    waste: Arc<waste::Waste>,
     earlier: prices::Earlier,
     calls: AtomicUsize,
 }
@@ -126,9 +128,12 @@ impl Gateway {
     /// Starts settlement on every network and takes up what an earlier run left unsettled.
     pub fn start(config: &Config, ledger: Ledger, keys: Keys, clock: Clock) -> Result<Gateway, CannotStart> {
         let sign_in_rules = payer::sign_in_rules(config)?;
-        let trust = Arc::new(trust::Trust::new(config.payments.failed_settlements_per_day));
+        let trust = trust::Trust::new(config.payments.failed_settlements_per_day);
         let steady = steady(&clock);
-        let journal = Arc::new(journal::LedgerJournal::new(ledger.clone(), Arc::clone(&trust), steady.clone()));
+        let fees_are_ours = |network: &&config::Network| matches!(network.settlement, config::Settlement::Rpc { .. });
+        let risky = config.networks.iter().filter(fees_are_ours).map(|network| network.id.as_str());
+        let waste = Arc::new(waste::Waste::new(risky, config.payments.failed_transfers_per_day));
+        let journal = Arc::new(journal::LedgerJournal::new(ledger.clone(), Arc::clone(&waste), steady.clone()));
         let chains = Chains::start(&config.networks, journal, clock.clone())?;
         settle::resume(&ledger, &chains);
         let honour = Duration::from_secs(config.payments.max_timeout_seconds);
@@ -154,6 +159,7 @@ impl Gateway {
             early: early::Early::default(),
             earlier,
             trust,
+            waste,
             clock,
             steady,
             running: settle::Running::default(),

@@ -322,6 +322,13 @@ impl Book {
         Ok(rows)
     }
 
+    /// Nobody may remember whether this payment arrived: it is not expected any more. If it arrives after all, it is counted.
+    pub fn forgotten(&mut self, id: PaymentId) {
+        if let Some(kept) = self.payments.get(&id) {
+            self.unsettled.remove(&(kept.row.payer, id));
+        }
+    }
+
     pub fn reorged(&mut self, id: PaymentId) -> Result<Rows, Refused> {
         let mut row = self.payment_in(id, &[State::Confirmed])?;
         row.reorged = true;

@@ -344,6 +344,12 @@ impl Ledger {
         })
     }
 
+    /// Nobody may remember whether a payment arrived: its payer is no longer told to wait for it. Known until a restart.
+    pub fn forgotten(&self, id: PaymentId) -> Result<(), Denied> {
+        self.inner.lock()?.forgotten(id);
+        Ok(())
+    }
+
     /// A confirmed transfer vanished from the chain and is being sent again.
     pub fn reorged(&self, id: PaymentId) -> Result<(), Denied> {
         self.note(|_, book| Ok(book.reorged(id)?))

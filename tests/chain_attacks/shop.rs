@@ -64,6 +64,8 @@ impl Journal for Memory {
         Box::pin(async { Ok(()) })
     }
 
+    fn forgotten(&self, _: PaymentId) {}
+
     fn unconfirmed(&self, _: PaymentId) {}
 
     fn finalized(&self, id: PaymentId) {
