@@ -9,7 +9,7 @@ use farebox::tariff::{Ceiling, Tariff};
 /// So many that the pictures of a bound can be told from its text.
 const IMAGE_TOKENS: u32 = 4_000_000_000;
 /// A part as one dialect writes it against the same part in another, at most.
-const GROWTH: u64 = 16;
+const GROWTH: u64 = 8;
 
 /// Translates the bytes between all dialects.
 pub fn check(data: &[u8]) {

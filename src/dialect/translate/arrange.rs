@@ -2,7 +2,7 @@
 //! after the turn that called it.
 
 use std::borrow::Cow;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use super::conversation::{Content, Conversation, Part, Speaker, ToolResult, Turn};
 use super::value::{Wrong, quoted};
@@ -28,8 +28,11 @@ pub(super) fn arrange(conversation: &mut Conversation<'_>) -> Result<(), Wrong> 
 #[derive(Default)]
 struct Order<'a> {
     turns: Vec<Answered<'a>>,
-    open: Vec<Open<'a>>,
+    /// Calls without a result yet, oldest first, by the id that the caller knows.
+    open: HashMap<Cow<'a, str>, VecDeque<Open<'a>>>,
+    /// The ids that were given, and how many were made up.
     ids: HashSet<Cow<'a, str>>,
+    made_up: usize,
 }
 
 /// A turn, and the results of the tools that it calls, one place for each.
@@ -40,8 +43,6 @@ struct Answered<'a> {
 
 /// A call whose result has not come yet.
 struct Open<'a> {
-    /// As the caller knows it.
-    id: Cow<'a, str>,
     renamed: Cow<'a, str>,
     turn: usize,
     place: usize,
@@ -70,7 +71,7 @@ impl<'a> Order<'a> {
                 let renamed = self.unique(&call.id);
                 let id = std::mem::replace(&mut call.id, renamed.clone());
                 let results = &mut self.turns[at].results;
-                self.open.push(Open { id, renamed, turn: at, place: results.len() });
+                self.open.entry(id).or_default().push_back(Open { renamed, turn: at, place: results.len() });
                 results.push(None);
             }
             self.turns[at].turn.parts.push(part);
@@ -80,14 +81,13 @@ impl<'a> Order<'a> {
 
     /// Puts a result to its call: the first that is open under that id, for some models use an id again.
     fn answer(&mut self, mut result: ToolResult<'a>, cache: Option<&'a str>) -> Result<(), Wrong> {
-        let Some(at) = self.open.iter().position(|open| open.id == result.id) else {
+        let Some(open) = self.open.get_mut(&result.id).and_then(VecDeque::pop_front) else {
             return Err(Wrong(format!(
                 " has a tool's result for the call {}, which nothing before it made or which has its result already; send \
                  each result once, after its call",
                 quoted(&result.id)
             )));
         };
-        let open = self.open.remove(at);
         result.id = open.renamed;
         result.content.retain(|part| part.text().is_none_or(|text| !text.trim().is_empty()));
         self.turns[open.turn].results[open.place] = Some(Part { content: Content::Result(result), cache });
@@ -97,20 +97,20 @@ impl<'a> Order<'a> {
     fn unique(&mut self, id: &Cow<'a, str>) -> Cow<'a, str> {
         let spelt = |id: &str| id.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'));
         let mut chosen = id.clone();
-        let mut number = self.ids.len();
         while chosen.is_empty() || chosen.len() > MAX_ID_BYTES || !spelt(&chosen) || self.ids.contains(&chosen) {
-            chosen = format!("call_{number}").into();
-            number += 1;
+            chosen = format!("call_{}", self.made_up).into();
+            self.made_up += 1;
         }
         self.ids.insert(chosen.clone());
         chosen
     }
 
     fn finish(self) -> Result<Vec<Turn<'a>>, Wrong> {
-        if let Some(open) = self.open.first() {
+        let open = self.open.iter().filter_map(|(id, calls)| calls.front().map(|first| (first.turn, first.place, id)));
+        if let Some((_, _, id)) = open.min() {
             return Err(Wrong(format!(
                 " calls a tool with the id {} and never says what it gave back; send the result as well",
-                quoted(&open.id)
+                quoted(id)
             )));
         }
         let mut turns: Vec<Turn<'a>> = Vec::with_capacity(self.turns.len());

@@ -33,8 +33,25 @@ impl Content<'_> {
     }
 }
 
+/// Where content stands. What it may hold shrinks from one to the next, so that nothing nests without end.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Within {
+    Message,
+    ToolResult,
+    SearchResult,
+}
+
 /// The content of a message: nothing, a text, or parts.
 pub(super) fn content<'a>(value: Option<Value<'a>>) -> Result<Vec<Part<'a>>, Wrong> {
+    content_of(Within::Message, value)
+}
+
+/// What a tool gave back. It is text and pictures in every dialect.
+pub(super) fn result<'a>(value: Option<Value<'a>>) -> Result<Vec<Part<'a>>, Wrong> {
+    content_of(Within::ToolResult, value)
+}
+
+fn content_of<'a>(within: Within, value: Option<Value<'a>>) -> Result<Vec<Part<'a>>, Wrong> {
     let Some(value) = value else { return Ok(Vec::new()) };
     if let Some(text) = value.text() {
         return Ok(vec![Part::said(text)]);
@@ -43,7 +60,7 @@ pub(super) fn content<'a>(value: Option<Value<'a>>) -> Result<Vec<Part<'a>>, Wro
     let mut parts: Vec<Part<'a>> = Vec::new();
     for part in value.list().ok_or_else(wrong)? {
         let part = part.object().ok_or_else(|| Wrong(" has a content part that is not an object with a type".into()))?;
-        if let Some(content) = one(&part)? {
+        if let Some(content) = one(within, &part)? {
             parts.push(Part { content, cache: part.get("cache_control").map(Value::raw) });
         }
     }
@@ -51,8 +68,17 @@ pub(super) fn content<'a>(value: Option<Value<'a>>) -> Result<Vec<Part<'a>>, Wro
 }
 
 /// One part; `None` for thinking that nobody can take back.
-fn one<'a>(part: &Object<'a>) -> Result<Option<Content<'a>>, Wrong> {
-    let content = match &*part.needs_text("type")? {
+fn one<'a>(within: Within, part: &Object<'a>) -> Result<Option<Content<'a>>, Wrong> {
+    let kind = part.needs_text("type")?;
+    let most = match &*kind {
+        "text" | "input_text" | "output_text" | "refusal" => Within::SearchResult,
+        "image_url" | "input_image" | "image" | "document" | "search_result" => Within::ToolResult,
+        _ => Within::Message,
+    };
+    if within > most {
+        return Err(Wrong(format!(" has content of type {} inside a result; send text or pictures there", quoted(&kind))));
+    }
+    let content = match &*kind {
         "text" | "input_text" | "output_text" => Content::Text(part.needs_text("text")?),
         "refusal" => Content::Text(part.needs_text("refusal")?),
         "image_url" | "input_image" | "image" => Content::Picture(picture(part)?),
@@ -84,20 +110,8 @@ fn one<'a>(part: &Object<'a>) -> Result<Option<Content<'a>>, Wrong> {
 fn input<'a>(part: &Object<'a>) -> Result<&'a str, Wrong> {
     match part.get("input") {
         None => Ok("{}"),
-        Some(input) if input.object().is_some() => Ok(input.raw()),
+        Some(input) if input.is_object() => Ok(input.raw()),
         Some(_) => Err(Wrong(" has a tool_use whose input is not an object".into())),
-    }
-}
-
-/// What a tool gave back. It is text and pictures in every dialect.
-pub(super) fn result<'a>(value: Option<Value<'a>>) -> Result<Vec<Part<'a>>, Wrong> {
-    let parts = content(value)?;
-    match parts.iter().find(|part| !matches!(part.content, Content::Text(_) | Content::Picture(_))) {
-        None => Ok(parts),
-        Some(part) => {
-            let noun = part.content.noun();
-            Err(Wrong(format!(" has {noun} inside the result of a tool; send text or pictures there")))
-        }
     }
 }
 
@@ -160,7 +174,7 @@ fn document<'a>(part: &Object<'a>) -> Result<Cow<'a, str>, Wrong> {
 }
 
 fn search_result<'a>(part: &Object<'a>) -> Result<Cow<'a, str>, Wrong> {
-    let texts = content(part.get("content"))?;
+    let texts = content_of(Within::SearchResult, part.get("content"))?;
     let text = texts.iter().filter_map(Part::text).collect::<Vec<_>>().join("\n\n");
     let before = [part.text("title")?, part.text("source")?];
     Ok(headed(before.into_iter().flatten(), text.into()))

@@ -26,7 +26,7 @@ pub(super) fn read(body: Value<'_>) -> Result<Conversation<'_>, Error> {
     conversation.sampling = sampling(&body)?;
     conversation.format = response_format(&body).map_err(|wrong| wrong.at("response_format", "response_format"))?;
     conversation.effort = effort(&body)?;
-    conversation.thinking = body.get("thinking").filter(|thinking| thinking.object().is_some()).map(Value::raw);
+    conversation.thinking = body.get("thinking").filter(|thinking| thinking.is_object()).map(Value::raw);
     conversation.user = user(&body)?;
     Ok(conversation)
 }
@@ -124,7 +124,7 @@ pub(super) fn named_format<'a>(format: &Object<'a>, said: Option<&Object<'a>>) -
         ("text", _) => Ok(None),
         ("json_object", _) => Ok(Some(Format::Json)),
         ("json_schema", Some(said)) => {
-            let schema = said.get("schema").filter(|schema| schema.object().is_some());
+            let schema = said.get("schema").filter(|schema| schema.is_object());
             Ok(Some(Format::Schema {
                 name: said.text("name")?,
                 description: said.text("description")?,

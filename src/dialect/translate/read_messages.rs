@@ -72,6 +72,6 @@ fn format<'a>(body: &Object<'a>) -> Result<Option<Format<'a>>, Error> {
     };
     let wrong = || refused(param, format!("{param} must have the type json_schema and a schema, which is an object"));
     let format = said.object().ok_or_else(wrong)?;
-    let schema = format.get("schema").filter(|schema| schema.object().is_some()).ok_or_else(wrong)?.raw();
+    let schema = format.get("schema").filter(|schema| schema.is_object()).ok_or_else(wrong)?.raw();
     Ok(Some(Format::Schema { name: None, description: None, schema, strict: None }))
 }

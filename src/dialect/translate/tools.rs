@@ -1,6 +1,7 @@
 //! The tools of a request, read in the words of all three dialects, and by which names an upstream knows them.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 
 use super::value::{Object, Value, Wrong, quoted};
 
@@ -150,10 +151,10 @@ pub(super) fn choice<'a>(value: Option<Value<'a>>, tools: &mut Vec<Tool<'a>>) ->
         "function" | "tool" | "custom" => Ok(Some(Choice::Tool(chosen(&object)?))),
         "allowed_tools" => {
             let allowed = object.object("allowed_tools")?.unwrap_or(object);
-            let mut names = Vec::new();
+            let mut names = HashSet::new();
             for tool in allowed.list("tools")? {
                 let tool = tool.object().ok_or_else(|| Wrong(".tools must be objects".into()))?;
-                names.push(chosen(&tool)?);
+                names.insert(chosen(&tool)?);
             }
             tools.retain(|tool| names.contains(&tool.sent_as));
             mode(&allowed.text("mode")?.unwrap_or_else(|| "auto".into())).map(Some)

@@ -11,6 +11,9 @@ use crate::error::{Code, Error};
 
 /// Levels above a value that is moved into another body: more than either dialect has above the input of a tool.
 const LEVELS_ABOVE: u8 = 16;
+/// Objects and arrays of one body, and items of one of them. A part of a conversation takes some hundred bytes of memory while
+/// it is translated, however few it has in the body.
+const MAX_ITEMS: usize = 250_000;
 
 /// What is wrong with a part of a request. It goes on where the name of the place ends: `.role must be …` or ` has no …`.
 #[derive(Debug)]
@@ -31,13 +34,22 @@ impl<'a> Value<'a> {
     /// The value that a whole body is.
     ///
     /// # Errors
-    /// [`Code::InvalidJson`] when it is not one, or is nested too deeply, or has half a surrogate pair.
+    /// [`Code::InvalidJson`] when it is not one, or is nested too deeply, or has half a surrogate pair;
+    /// [`Code::InvalidRequest`] when it has more parts than anybody says.
     pub fn read(body: &'a [u8]) -> Result<Value<'a>, Error> {
         let broken = || Error::new(Code::InvalidJson, "the body is not JSON; send one JSON object in UTF-8");
         let text = std::str::from_utf8(body).map_err(|_| broken())?;
         serde_json::from_str::<&RawValue>(text).map_err(|_| broken())?;
         let mut cursor = Cursor::new(text);
         let (raw, ()) = cursor.slice(|cursor| Weight::default().add(cursor))?;
+        if cursor.entered() > MAX_ITEMS {
+            return Err(Error::new(
+                Code::InvalidRequest,
+                format!(
+                    "the body has more than {MAX_ITEMS} objects and arrays, too many for this model; shorten the conversation"
+                ),
+            ));
+        }
         Ok(Value(raw))
     }
 
@@ -58,6 +70,10 @@ impl<'a> Value<'a> {
         self.0 == "true"
     }
 
+    pub fn is_object(self) -> bool {
+        self.0.starts_with('{')
+    }
+
     pub fn is_number(self) -> bool {
         self.0.starts_with(|first: char| first == '-' || first.is_ascii_digit())
     }
@@ -73,7 +89,7 @@ impl<'a> Value<'a> {
                 let name = key.decode()?;
                 let (raw, ()) = cursor.slice(|cursor| Weight::default().add(cursor))?;
                 members.push((name, Value(raw)));
-                Ok(())
+                few(members.len())
             })
             .ok()?;
         Some(Object { members })
@@ -85,11 +101,15 @@ impl<'a> Value<'a> {
             .array(|cursor| {
                 let (raw, ()) = cursor.slice(|cursor| Weight::default().add(cursor))?;
                 items.push(Value(raw));
-                Ok(())
+                few(items.len())
             })
             .ok()?;
         Some(items)
     }
+}
+
+fn few(items: usize) -> Result<(), Error> {
+    if items > MAX_ITEMS { Err(Error::new(Code::InvalidRequest, "too many items")) } else { Ok(()) }
 }
 
 /// An object. A member that is null is one that is not there.
@@ -154,6 +174,17 @@ mod tests {
         let list = value.list("c").unwrap();
         assert_eq!(list[1].object().unwrap().number("d").unwrap(), Some("2.50"));
         assert_eq!(value.text("c").unwrap_err().0, ".c must be a string");
+    }
+
+    #[test]
+    fn nobody_says_so_much_that_memory_runs_out() {
+        let list = |item: &str, times| format!("[{}]", vec![item; times].join(","));
+        assert!(Value::read(list("{}", MAX_ITEMS - 1).as_bytes()).is_ok());
+        let error = Value::read(list("{}", MAX_ITEMS).as_bytes()).unwrap_err();
+        assert_eq!(error.code, Code::InvalidRequest);
+        assert!(Value::read(list("1", MAX_ITEMS + 1).as_bytes()).unwrap().list().is_none());
+        let object = list("\"a\":1", MAX_ITEMS + 1).replace('[', "{").replace(']', "}");
+        assert!(Value::read(object.as_bytes()).unwrap().object().is_none());
     }
 
     #[test]

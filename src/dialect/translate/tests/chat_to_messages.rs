@@ -152,6 +152,22 @@ fn ids_are_spelt_as_the_upstream_wants_them_and_stay_unique() {
     assert_eq!(says, ids.iter().map(|id| format!("result of {id}")).chain(["again".into(), "last".into()]).collect::<Vec<_>>());
 }
 
+/// As some local models do it.
+#[test]
+fn calls_without_an_id_get_their_results_in_order() {
+    let sent = said(json!([
+        {"role": "user", "content": "hi"},
+        {"role": "assistant", "tool_calls": [call("", "f", "{}"), call("", "g", "{}")]},
+        tool("", "of f"), tool("", "of g"),
+    ]));
+    let (calls, results) = (&sent[1]["content"], &sent[2]["content"]);
+    for (n, says) in ["of f", "of g"].into_iter().enumerate() {
+        assert_eq!(calls[n]["id"], results[n]["tool_use_id"]);
+        assert_eq!(results[n]["content"], json!([text(says)]));
+    }
+    assert_ne!(calls[0]["id"], calls[1]["id"]);
+}
+
 #[test]
 fn tools_keep_their_schema_which_is_an_object_with_properties() {
     let tools = json!([

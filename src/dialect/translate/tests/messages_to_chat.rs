@@ -202,6 +202,16 @@ fn what_the_upstream_cannot_be_told_is_refused_by_name() {
             (message(json!({"role": "assistant", "content": [call("a", "f", json!({}))]})), "messages", "never says"),
             (message(json!({"role": "user", "content": [result("a", json!("x"))]})), "messages", "nothing before it made"),
             (
+                message(json!({"role": "user", "content": [result("a", json!([result("b", json!("x"))]))]})),
+                "messages",
+                "inside a result",
+            ),
+            (
+                message(json!({"role": "user", "content": [{"type": "search_result", "content": [{"type": "search_result"}]}]})),
+                "messages",
+                "inside a result",
+            ),
+            (
                 message(
                     json!({"role": "user", "content": [{"type": "document", "source": {"type": "url", "url": "https://x"}}]}),
                 ),
