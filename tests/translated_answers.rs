@@ -17,6 +17,9 @@ use serde_json::{Value, json};
 
 const CITY: &str = r#"{"city":"Llanfairpwllgwyngyll"}"#;
 
+/// To callers of responses this is a tool with free text.
+const PATCH: &str = r#"{"input":"*** Begin \"Patch\""}"#;
+
 /// What the upstream is told to say, and what of it must arrive: text, thinking, calls, and why it stopped.
 struct Case {
     name: &'static str,
@@ -48,7 +51,10 @@ fn cases() -> Vec<Case> {
     let mut bare = case("bare", "", "");
     bare.prompt.push_str(" CALL:now {}");
     bare.calls = vec![("now", "{}")];
-    vec![text, thought, cut_off, called, bare]
+    let mut patch = case("patch", "", "");
+    patch.prompt.push_str(&format!(" CALL:apply_patch {PATCH}"));
+    patch.calls = vec![("apply_patch", PATCH)];
+    vec![text, thought, cut_off, called, bare, patch]
 }
 
 /// A request that says the same in each dialect.
@@ -60,7 +66,9 @@ fn params(dialect: Dialect, prompt: &str) -> Value {
             json!({ "model": "m", "messages": turns, "max_tokens": 4096, "thinking": { "type": "adaptive" } })
         }
         Dialect::Responses => {
-            json!({ "model": "m", "input": prompt, "include": ["reasoning.encrypted_content"], "store": false })
+            let tools = json!([{ "type": "custom", "name": "apply_patch" }]);
+            let include = json!(["reasoning.encrypted_content"]);
+            json!({ "model": "m", "input": prompt, "include": include, "store": false, "tools": tools })
         }
     }
 }
@@ -206,8 +214,14 @@ fn of_messages(answer: &Value) -> Had {
 
 fn of_responses(answer: &Value) -> Had {
     let (output, usage) = (&answer["output"], &answer["usage"]);
-    let calls = output.as_array().unwrap().iter().filter(|item| item["type"] == "function_call");
-    let calls = calls.map(|call| (text(&call["name"]), text(&call["arguments"]))).collect();
+    let calls = output.as_array().unwrap().iter().filter(|item| item.get("call_id").is_some());
+    let calls = calls.map(|call| match text(&call["type"]).as_str() {
+        "custom_tool_call" => (text(&call["name"]), json!({ "input": call["input"] }).to_string()),
+        _ => (text(&call["name"]), text(&call["arguments"])),
+    });
+    let calls: Vec<(String, String)> = calls.collect();
+    let free = output.as_array().unwrap().iter().filter(|item| item["type"] == "custom_tool_call").count();
+    assert_eq!(free, calls.iter().filter(|(name, _)| name == "apply_patch").count(), "{output}");
     let used = openai_usage(&usage["input_tokens"], &usage["input_tokens_details"], &usage["output_tokens"]);
     let words = texts(output, "message", |item| &item["content"][0]["text"]);
     let thinking = texts(output, "reasoning", |item| &item["summary"][0]["text"]);
@@ -229,7 +243,7 @@ fn assembles(mut command: Command) {
     command.env("BASE_URL", provider.url()).env("ORDER", json!(order).to_string());
     let (code, stdout, stderr) = run(command, "");
     let outcomes: Vec<Value> = serde_json::from_str(stdout.lines().last().unwrap_or_default()).unwrap_or_default();
-    assert_eq!((code, outcomes.len()), (0, 40), "every step has an outcome:\n{stdout}\n{stderr}");
+    assert_eq!((code, outcomes.len()), (0, 48), "every step has an outcome:\n{stdout}\n{stderr}");
     for ((step, case), outcome) in steps.iter().zip(&outcomes) {
         check(step, case, outcome);
     }

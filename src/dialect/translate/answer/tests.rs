@@ -183,6 +183,21 @@ fn every_event_leaves_as_soon_as_it_came() {
     }
 }
 
+#[test]
+fn what_follows_a_call_without_arguments_does_not_wait_for_the_end() {
+    let parts = [Say::Call("now".into(), String::new()), Say::Call("here".into(), String::new()), Say::Text("and then".into())];
+    for caller in [Dialect::Chat, Dialect::Responses] {
+        let mut answer = Answer::new(Dialect::Messages, caller, asked()).unwrap();
+        let stream = stream_of(Dialect::Messages, &parts, 99, false);
+        let mut out = String::new();
+        for event in Splitter::new().push(stream.into()).map(Result::unwrap) {
+            out.push_str(std::str::from_utf8(&answer.event(&event)).unwrap());
+            let said = found(event.data(), "here").or_else(|| found(event.data(), "and then"));
+            assert!(said.is_none_or(|word| out.contains(&word)), "{caller:?} waits: {out}");
+        }
+    }
+}
+
 fn found(data: &[u8], word: &str) -> Option<String> {
     std::str::from_utf8(data).is_ok_and(|data| data.contains(word)).then(|| word.to_owned())
 }
