@@ -42,15 +42,24 @@ pub struct Incomplete;
 
 /// The body of a served call; dropping it (the client went away) cancels the upstream and ends the call.
 ///
-/// It ends cleanly only when the pump has said that the answer is complete. A pump that stopped for any other reason, and
-/// whatever of the answer is still waiting here, ends with [`Incomplete`].
+/// It ends cleanly only when the pump has said that the answer is complete, or where [`RelayBody::end_with_its_words`] was asked
+/// for. A pump that stopped for any other reason, and whatever of the answer is still waiting here, ends with [`Incomplete`].
 pub struct RelayBody(Source);
 
 enum Source {
     /// On its way through a pump.
-    Pumped { pieces: mpsc::Receiver<Bytes>, complete: Rc<Cell<bool>>, breaking: bool },
+    Pumped { pieces: mpsc::Receiver<Bytes>, close: Rc<Cell<Close>>, words_end_it: bool, breaking: bool },
     /// All of a plain answer, which was there when its head was.
     Whole(Whole),
+}
+
+/// How an answer ended when there is nothing more to take.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Close {
+    Broken,
+    /// It broke off, and its last piece says so.
+    Explained,
+    Complete,
 }
 
 impl Stream for RelayBody {
@@ -66,13 +75,22 @@ impl Stream for RelayBody {
 }
 
 impl RelayBody {
+    /// Has a broken answer end cleanly after the words that say why. For clients to which these words are an end of their own,
+    /// and which believe them only if the stream ends after them.
+    pub fn end_with_its_words(&mut self) {
+        if let Source::Pumped { words_end_it, .. } = &mut self.0 {
+            *words_end_it = true;
+        }
+    }
+
     fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Piece>> {
         match &mut self.0 {
             Source::Pumped { breaking: true, .. } => Poll::Ready(Some(Err(Incomplete))),
-            Source::Pumped { pieces, complete, breaking } => match ready!(pieces.poll_recv(cx)) {
-                Some(piece) => Poll::Ready(Some(Ok(piece))),
-                None if complete.get() => Poll::Ready(None),
-                None => {
+            Source::Pumped { pieces, close, words_end_it, breaking } => match (ready!(pieces.poll_recv(cx)), close.get()) {
+                (Some(piece), _) => Poll::Ready(Some(Ok(piece))),
+                (None, Close::Complete) => Poll::Ready(None),
+                (None, Close::Explained) if *words_end_it => Poll::Ready(None),
+                (None, _) => {
                     // The server drops what it has not written when a body fails: one idle turn lets the last words out first.
                     *breaking = true;
                     cx.waker().wake_by_ref();
@@ -182,7 +200,7 @@ struct Pump {
     ended: Ended,
     out: mpsc::Sender<Bytes>,
     /// What the body goes by when there is nothing more to take.
-    complete: Rc<Cell<bool>>,
+    close: Rc<Cell<Close>>,
     /// When a checkpoint was noted last.
     noted: Option<Instant>,
     /// What was owed when a piece was handed over after which a checkpoint is due, and how many pieces followed it.
@@ -193,10 +211,10 @@ impl Pump {
     fn new(sale: Sale) -> (Pump, RelayBody) {
         let (out, pieces) = mpsc::channel(AHEAD);
         let Sale { tab, meter, dialect, stream, length, deadline, ended } = sale;
-        let complete = Rc::new(Cell::new(false));
-        let relayed = Source::Pumped { pieces, complete: Rc::clone(&complete), breaking: false };
+        let close = Rc::new(Cell::new(Close::Broken));
+        let relayed = Source::Pumped { pieces, close: Rc::clone(&close), words_end_it: false, breaking: false };
         let (till, until) = (Till::new(tab, meter, stream), Box::pin(sleep_until(deadline)));
-        let pump = Pump { till, dialect, stream, length, until, ended, out, complete, noted: None, owed: None };
+        let pump = Pump { till, dialect, stream, length, until, ended, out, close, noted: None, owed: None };
         (pump, RelayBody(relayed))
     }
 
@@ -211,7 +229,9 @@ impl Pump {
         }
         // Otherwise this closes the upstream connection, before the books are closed.
         drop(body);
-        self.complete.set(matches!(end, End::Complete));
+        if let End::Complete = end {
+            self.close.set(Close::Complete);
+        }
         let last_words = match &end {
             End::PayerEnded(error) | End::Broken(error) | End::Spent { error, .. } if self.stream => {
                 Some(broken_stream(self.dialect, error, self.till.request()))
@@ -226,7 +246,9 @@ impl Pump {
         self.till.finish();
         if let Some(words) = last_words {
             // A client that does not take its last words has left: the connection breaks either way.
-            let _ = tokio::time::timeout(KEEP_ALIVE, self.out.send(words)).await;
+            if let Ok(Ok(())) = tokio::time::timeout(KEEP_ALIVE, self.out.send(words)).await {
+                self.close.set(Close::Explained);
+            }
         }
     }
 
