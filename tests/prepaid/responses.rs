@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 
-use farebox_rig::anvil::BUYER;
+use farebox_rig::anvil::{BUYER, OTHER_BUYER};
 use farebox_rig::http::Request;
 use farebox_rig::process::eventually;
 use farebox_rig::provider::{After, Provider, wait_gone};
@@ -295,4 +295,42 @@ fn a_failure_reads_as_one_in_both_sdks() {
         assert_eq!(charges[0], charges[1], "the same four words passed");
         shop.close(&charges);
     }
+}
+
+#[test]
+fn every_identity_buys_responses_and_every_limit_binds_on_them() {
+    let mut shop = Shop::with(8453, Settings { models: vec!["other-model".into()], ..Settings::default() });
+    let key = shop.buyer_with_key();
+    let post = |route: &str| Request::post(route, asked(USAGE).to_string());
+    let mut served = 0;
+    for route in [RESPONSES, "/api/v1/responses"] {
+        let sign_in = shop.account(BUYER).sign_in();
+        for (number, name) in ["x-sign-in-with-x", "sign-in-with-x"].into_iter().enumerate() {
+            let answer = shop.server.send(&post(route).header(name, &sign_in));
+            assert_eq!(answer.status, if number == 0 { 200 } else { 401 }, "a sign-in pays once: {}", answer.text());
+        }
+        assert_eq!(shop.server.send(&post(route).header("x-api-key", &key.text)).status, 200);
+        served += 2;
+        shop.wait_charged(served);
+    }
+    let poor = shop.account(OTHER_BUYER).mint_by_hand();
+    let narrow = shop.mint(BUYER, &json!({ "name": "narrow", "models": ["other-model"] }));
+    let small = shop.mint(BUYER, &json!({ "name": "small", "spend_limit_usd": "0.0001" }));
+    let ended = shop.mint(BUYER, &json!({ "name": "ended" }));
+    shop.account(BUYER).revoke(&ended);
+    for (key, status, code) in [
+        (&poor, 402, "insufficient_balance"),
+        (&narrow, 403, "model_not_allowed"),
+        (&small, 403, "spend_limit_exceeded"),
+        (&ended, 401, "key_revoked"),
+    ] {
+        for stream in [false, true] {
+            let body = asked_with(USAGE, json!({ "stream": stream })).to_string();
+            let answer = shop.server.send(&Request::post(RESPONSES, body).header("x-api-key", &key.text));
+            assert_eq!((answer.status, answer.code().as_str()), (status, code), "{}", answer.text());
+        }
+    }
+    assert_eq!(shop.upstream.calls().len(), served, "who is refused costs no call upstream");
+    assert_eq!(shop.logged(), vec![CHARGE; served]);
+    shop.close(&[]);
 }
