@@ -13,7 +13,7 @@ mod weigh;
 pub use meter::{Meter, Pass};
 pub use render::{ErrorShape, broken_stream, error_body};
 pub use request::Request;
-pub use sse::{Event, EventTooLong, Events, MAX_EVENT_BYTES, Splitter};
+pub use sse::{Event, EventTooLong, Events, MAX_EVENT_BYTES, MAX_RESPONSES_EVENT_BYTES, Splitter};
 pub use usage::Metered;
 
 /// A language of requests, answers, events and errors.
