@@ -18,7 +18,7 @@ pub use meter::{Meter, Pass};
 pub use purchase::{Gauge, Goods, Purchase, Translation};
 pub use render::{ErrorShape, broken_stream, error_body};
 pub use request::Request;
-pub use sse::{Event, EventTooLong, Events, MAX_EVENT_BYTES, Splitter};
+pub use sse::{Event, EventTooLong, Events, MAX_EVENT_BYTES, MAX_RESPONSES_EVENT_BYTES, Splitter};
 pub use translate::translates;
 pub use usage::Metered;
 

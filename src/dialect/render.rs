@@ -88,8 +88,8 @@ fn flat_code(error: &Error) -> &'static str {
     }
 }
 
-/// The last event of a stream that breaks. After it the connection is aborted, never ended cleanly: several clients
-/// take a clean end for a complete answer.
+/// The last event of a stream that breaks. After it the connection is aborted, not ended cleanly, because several clients take
+/// a clean end for a complete answer. Only to clients of responses the event itself is an end.
 pub fn broken_stream(dialect: Dialect, error: &Error, request: RequestId) -> Bytes {
     let mut body = error_body(dialect.into(), error, request);
     let event = match dialect {

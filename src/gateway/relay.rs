@@ -42,15 +42,24 @@ pub struct Incomplete;
 
 /// The body of a served call; dropping it (the client went away) cancels the upstream and ends the call.
 ///
-/// It ends cleanly only when the pump has said that the answer is complete. A pump that stopped for any other reason, and
-/// whatever of the answer is still waiting here, ends with [`Incomplete`].
+/// It ends cleanly only when the pump has said that the answer is complete, or where [`RelayBody::end_with_its_words`] was asked
+/// for. A pump that stopped for any other reason, and whatever of the answer is still waiting here, ends with [`Incomplete`].
 pub struct RelayBody(Source);
 
 enum Source {
     /// On its way through a pump.
-    Pumped { pieces: mpsc::Receiver<Bytes>, complete: Rc<Cell<bool>>, breaking: bool },
+    Pumped { pieces: mpsc::Receiver<Bytes>, close: Rc<Cell<Close>>, words_end_it: bool, breaking: bool },
     /// All of a plain answer, which was there when its head was.
     Whole(Whole),
+}
+
+/// How an answer ended when there is nothing more to take.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Close {
+    Broken,
+    /// It broke off, and its last piece says so.
+    Explained,
+    Complete,
 }
 
 impl Stream for RelayBody {
@@ -66,13 +75,22 @@ impl Stream for RelayBody {
 }
 
 impl RelayBody {
+    /// Has a broken answer end cleanly after the words that say why. For clients to which these words are an end of their own,
+    /// and which believe them only if the stream ends after them.
+    pub fn end_with_its_words(&mut self) {
+        if let Source::Pumped { words_end_it, .. } = &mut self.0 {
+            *words_end_it = true;
+        }
+    }
+
     fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Piece>> {
         match &mut self.0 {
             Source::Pumped { breaking: true, .. } => Poll::Ready(Some(Err(Incomplete))),
-            Source::Pumped { pieces, complete, breaking } => match ready!(pieces.poll_recv(cx)) {
-                Some(piece) => Poll::Ready(Some(Ok(piece))),
-                None if complete.get() => Poll::Ready(None),
-                None => {
+            Source::Pumped { pieces, close, words_end_it, breaking } => match (ready!(pieces.poll_recv(cx)), close.get()) {
+                (Some(piece), _) => Poll::Ready(Some(Ok(piece))),
+                (None, Close::Complete) => Poll::Ready(None),
+                (None, Close::Explained) if *words_end_it => Poll::Ready(None),
+                (None, _) => {
                     // The server drops what it has not written when a body fails: one idle turn lets the last words out first.
                     *breaking = true;
                     cx.waker().wake_by_ref();
@@ -141,6 +159,8 @@ pub(super) struct Sale {
     pub gauge: Gauge,
     /// Of an answer that does not come in the caller's dialect.
     pub translation: Option<Translation>,
+    /// What the upstream speaks, and what the caller does.
+    pub heard: Dialect,
     pub dialect: Dialect,
     pub stream: bool,
     /// Bytes of the body that the client was promised; `None` for one that ends where it ends.
@@ -186,6 +206,7 @@ fn shelve(mut sale: Sale, answer: Bytes, shelf: &Rc<Shelf>, place: Option<Place>
 struct Pump {
     till: Till,
     translation: Option<Translation>,
+    heard: Dialect,
     dialect: Dialect,
     stream: bool,
     length: Option<u64>,
@@ -193,7 +214,7 @@ struct Pump {
     ended: Ended,
     out: mpsc::Sender<Bytes>,
     /// What the body goes by when there is nothing more to take.
-    complete: Rc<Cell<bool>>,
+    close: Rc<Cell<Close>>,
     /// When a checkpoint was noted last.
     noted: Option<Instant>,
     /// What was owed when a piece was handed over after which a checkpoint is due, and how many pieces followed it.
@@ -203,11 +224,11 @@ struct Pump {
 impl Pump {
     fn new(sale: Sale) -> (Pump, RelayBody) {
         let (out, pieces) = mpsc::channel(AHEAD);
-        let Sale { tab, gauge, translation, dialect, stream, length, deadline, ended } = sale;
-        let complete = Rc::new(Cell::new(false));
-        let relayed = Source::Pumped { pieces, complete: Rc::clone(&complete), breaking: false };
+        let Sale { tab, gauge, translation, heard, dialect, stream, length, deadline, ended } = sale;
+        let close = Rc::new(Cell::new(Close::Broken));
+        let relayed = Source::Pumped { pieces, close: Rc::clone(&close), words_end_it: false, breaking: false };
         let (till, until) = (Till::new(tab, gauge, stream), Box::pin(sleep_until(deadline)));
-        let pump = Pump { till, translation, dialect, stream, length, until, ended, out, complete, noted: None, owed: None };
+        let pump = Pump { till, translation, heard, dialect, stream, length, until, ended, out, close, noted: None, owed: None };
         (pump, RelayBody(relayed))
     }
 
@@ -222,7 +243,9 @@ impl Pump {
         }
         // Otherwise this closes the upstream connection, before the books are closed.
         drop(body);
-        self.complete.set(matches!(end, End::Complete));
+        if let End::Complete = end {
+            self.close.set(Close::Complete);
+        }
         let last_words = match &end {
             End::PayerEnded(error) | End::Broken(error) | End::Spent { error, .. } if self.stream => {
                 Some(broken_stream(self.dialect, error, self.till.request()))
@@ -237,13 +260,15 @@ impl Pump {
         self.till.finish();
         if let Some(words) = last_words {
             // A client that does not take its last words has left: the connection breaks either way.
-            let _ = tokio::time::timeout(KEEP_ALIVE, self.out.send(words)).await;
+            if let Ok(Ok(())) = tokio::time::timeout(KEEP_ALIVE, self.out.send(words)).await {
+                self.close.set(Close::Explained);
+            }
         }
     }
 
     /// An event stream: whole events, each flushed as it comes.
     async fn events(&mut self, body: &mut AnswerBody) -> End {
-        let mut splitter = Splitter::of(self.dialect);
+        let mut splitter = Splitter::of(self.heard);
         // Both are asked before every wait, and neither is set anew for every event.
         let out = self.out.clone();
         let mut gone = pin!(out.closed());

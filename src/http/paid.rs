@@ -11,17 +11,29 @@ use tokio::time::Instant;
 
 use super::credentials::credentials;
 use super::respond::{self, Edge};
-use super::routes::Route;
+use super::routes::{Route, error_shape};
 use crate::config::Limits;
+use crate::dialect::{Dialect, ErrorShape, Goods};
 use crate::error::{Code, Error};
 use crate::gateway::{Call, Refusal, Worker, serve};
 use crate::upstream::forwardable;
 
 pub async fn paid(route: Route, request: HttpRequest, payload: web::Payload) -> HttpResponse {
     match sell(route, &request, payload).await {
-        Ok(served) => respond::served(served),
+        Ok(mut served) => {
+            if knows_failed_responses(route, &request) {
+                served.body.end_with_its_words();
+            }
+            respond::served(served)
+        }
         Err(refusal) => respond::refuse(&request, refusal),
     }
+}
+
+/// OpenAI ends a response that failed like any other, after an event that says so, and Codex reads that event only then. Wallet
+/// clients, which have a prefix of their own, do not know it and need a connection that breaks, as those of other dialects do.
+fn knows_failed_responses(route: Route, request: &HttpRequest) -> bool {
+    route.goods == Goods::Words(Dialect::Responses) && error_shape(request.path()) == ErrorShape::OpenAi
 }
 
 async fn sell(route: Route, request: &HttpRequest, payload: web::Payload) -> Result<crate::gateway::Served, Refusal> {

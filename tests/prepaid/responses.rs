@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 
-use farebox_rig::anvil::BUYER;
+use farebox_rig::anvil::{BUYER, OTHER_BUYER};
 use farebox_rig::http::Request;
 use farebox_rig::process::eventually;
 use farebox_rig::provider::{After, Provider, wait_gone};
@@ -164,13 +164,13 @@ fn reported(output: u64) -> Value {
     json!({ "input_tokens": 20, "output_tokens": output })
 }
 
-/// What a caller with a key gets of such an upstream: the text, whether it is complete, and the charge.
-fn caller_of(events: &[Value], whole: bool) -> (String, bool, i64) {
+/// What a caller with a key gets of such an upstream on `route`: the text, whether it ends as HTTP says, and the charge.
+fn caller_of(route: &str, events: &[Value], whole: bool) -> (String, bool, i64) {
     let provider = saying(events, whole);
     let mut shop = Shop::with(8453, Settings { upstream_url: Some(provider.url()), ..Settings::default() });
     let key = shop.buyer_with_key();
     let body = asked_with("", json!({ "stream": true })).to_string();
-    let answer = shop.server.send(&Request::post(RESPONSES, body).header("x-api-key", &key.text));
+    let answer = shop.server.send(&Request::post(route, body).header("x-api-key", &key.text));
     assert_eq!((answer.status, answer.header("content-type")), (200, Some("text/event-stream")), "{}", answer.text());
     let in_books = || ["charged 0.", "nothing was charged"].iter().any(|word| shop.server.output().contains(word));
     eventually("the call is over in the books", in_books);
@@ -183,7 +183,7 @@ fn caller_of(events: &[Value], whole: bool) -> (String, bool, i64) {
 #[test]
 fn events_come_with_the_names_that_clients_go_by_and_every_ending_is_charged_as_it_says() {
     for how in ["completed", "incomplete"] {
-        let (text, complete, charge) = caller_of(&[begun(), word(), word(), ended(how, reported(7))], true);
+        let (text, complete, charge) = caller_of(RESPONSES, &[begun(), word(), word(), ended(how, reported(7))], true);
         assert!(complete, "{text}");
         assert_eq!(charge, CHARGE, "{how}");
         let names: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("event: ")).collect();
@@ -208,8 +208,8 @@ fn a_response_that_breaks_off_fails_in_its_own_dialect_and_costs_what_passed() {
         (cut.to_vec(), true, None),
         (cut.to_vec(), false, None),
     ] {
-        let (text, complete, charge) = caller_of(&events, whole);
-        assert!(!complete, "a part never looks like the whole: {text}");
+        let (text, _, charge) = caller_of(RESPONSES, &events, whole);
+        assert!(!text.contains("response.completed"), "a part never looks like the whole: {text}");
         let (_, last) = text.rsplit_once("event: response.failed\ndata: ").unwrap_or_else(|| panic!("no last word: {text}"));
         let last: Value = serde_json::from_str(last.trim()).unwrap();
         assert_eq!((&last["type"], &last["response"]["status"]), (&json!("response.failed"), &json!("failed")), "{last}");
@@ -222,6 +222,20 @@ fn a_response_that_breaks_off_fails_in_its_own_dialect_and_costs_what_passed() {
         }
     }
     assert!(prompts.iter().all(|prompt| *prompt == prompts[0]) && (1..300).contains(&prompts[0]), "a short prompt: {prompts:?}");
+}
+
+#[test]
+fn the_connection_breaks_with_the_response_where_clients_know_no_other_sign() {
+    let failing = [begun(), word(), ended("failed", reported(1))];
+    for (route, breaks) in [(RESPONSES, false), ("/api/v1/responses", true)] {
+        let (text, complete, charge) = caller_of(route, &failing, true);
+        assert_eq!(
+            complete, !breaks,
+            "Codex reads the event only if the stream ends after it, wallet clients do not know it: {text}"
+        );
+        assert!(text.ends_with("}\n\n") && text.contains("event: response.failed"), "{text}");
+        assert_eq!(charge, 60 + 15, "{route}");
+    }
 }
 
 #[test]
@@ -281,4 +295,42 @@ fn a_failure_reads_as_one_in_both_sdks() {
         assert_eq!(charges[0], charges[1], "the same four words passed");
         shop.close(&charges);
     }
+}
+
+#[test]
+fn every_identity_buys_responses_and_every_limit_binds_on_them() {
+    let mut shop = Shop::with(8453, Settings { models: vec!["other-model".into()], ..Settings::default() });
+    let key = shop.buyer_with_key();
+    let post = |route: &str| Request::post(route, asked(USAGE).to_string());
+    let mut served = 0;
+    for route in [RESPONSES, "/api/v1/responses"] {
+        let sign_in = shop.account(BUYER).sign_in();
+        for (number, name) in ["x-sign-in-with-x", "sign-in-with-x"].into_iter().enumerate() {
+            let answer = shop.server.send(&post(route).header(name, &sign_in));
+            assert_eq!(answer.status, if number == 0 { 200 } else { 401 }, "a sign-in pays once: {}", answer.text());
+        }
+        assert_eq!(shop.server.send(&post(route).header("x-api-key", &key.text)).status, 200);
+        served += 2;
+        shop.wait_charged(served);
+    }
+    let poor = shop.account(OTHER_BUYER).mint_by_hand();
+    let narrow = shop.mint(BUYER, &json!({ "name": "narrow", "models": ["other-model"] }));
+    let small = shop.mint(BUYER, &json!({ "name": "small", "spend_limit_usd": "0.0001" }));
+    let ended = shop.mint(BUYER, &json!({ "name": "ended" }));
+    shop.account(BUYER).revoke(&ended);
+    for (key, status, code) in [
+        (&poor, 402, "insufficient_balance"),
+        (&narrow, 403, "model_not_allowed"),
+        (&small, 403, "spend_limit_exceeded"),
+        (&ended, 401, "key_revoked"),
+    ] {
+        for stream in [false, true] {
+            let body = asked_with(USAGE, json!({ "stream": stream })).to_string();
+            let answer = shop.server.send(&Request::post(RESPONSES, body).header("x-api-key", &key.text));
+            assert_eq!((answer.status, answer.code().as_str()), (status, code), "{}", answer.text());
+        }
+    }
+    assert_eq!(shop.upstream.calls().len(), served, "who is refused costs no call upstream");
+    assert_eq!(shop.logged(), vec![CHARGE; served]);
+    shop.close(&[]);
 }

@@ -196,6 +196,11 @@ pub fn asked_with(directive: &str, fields: Value) -> Value {
     params
 }
 
+/// What is asked for on `route`, whatever its dialect.
+pub fn params_on(route: &str, directive: &str) -> Value {
+    if route.ends_with("/responses") { asked(directive) } else { params(directive) }
+}
+
 /// A step for [`farebox_rig::sdk::Sdk::perform`].
 pub fn step(word: &str, params: Value) -> Value {
     json!({ "do": word, "params": params })

@@ -195,7 +195,7 @@ pub fn body(directive: &str, stream: bool) -> String {
 
 /// What [`body`] says, as it is asked for on `route`.
 pub fn body_for(route: &str, directive: &str, stream: bool) -> String {
-    if route != RESPONSES {
+    if !route.ends_with("/responses") {
         return body(directive, stream);
     }
     let input = format!("{CANARY} say it {directive}");

@@ -7,6 +7,9 @@ use serde_json::json;
 
 use crate::shop::{ANSWER, CHARGE, CHAT, MESSAGES, RESPONSES, Shop, USAGE, body, body_for, paid};
 
+/// Responses as wallet clients buy them.
+const FLAT: &str = "/api/v1/responses";
+
 /// Settlement waits for the upstream's word, however busy the machine is.
 fn patient() -> Settings {
     Settings { payments: vec!["settle_after_ms = 20000".into()], ..Settings::default() }
@@ -78,13 +81,14 @@ fn settle_first_never_opens_the_upstream_for_money_that_did_not_come() {
 
 #[test]
 fn a_stream_that_breaks_is_charged_for_what_passed_and_never_looks_complete() {
-    for (route, end) in [(CHAT, "[DONE]"), (RESPONSES, "response.completed")] {
+    let cases = [(CHAT, "[DONE]", false), (RESPONSES, "response.completed", true), (FLAT, "response.completed", false)];
+    for (route, end, knows_the_event) in cases {
         let mut shop = Shop::open();
         let body = body_for(route, "<<fake words=40 cut=6>>", true);
         let payment = shop.pay(route, &body);
         let answer = shop.buy(route, &body, &payment);
         assert_eq!(answer.status, 200);
-        assert!(!answer.complete, "the connection is aborted, so that no client takes it for the end");
+        assert_eq!(answer.complete, knows_the_event, "else the connection is aborted, so that no client takes it for the end");
         assert!(!answer.text().contains(end), "{}", answer.text());
         assert!(answer.text().contains("\"error\""), "the reason stands in the stream: {}", answer.text());
         let earned = shop.earned();

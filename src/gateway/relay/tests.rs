@@ -67,7 +67,7 @@ async fn sell(ledger: &Ledger, words: usize, stream: bool, seconds: u64) -> (Sal
     let ended: Ended = Box::pin(std::future::pending());
     let tab = Tab { paid, tariff, growth: None, flat: None, told: None };
     let length = answer.content_length;
-    (Sale { tab, gauge, translation: None, dialect, stream, length, deadline, ended }, answer.body)
+    (Sale { tab, gauge, translation: None, heard: dialect, dialect, stream, length, deadline, ended }, answer.body)
 }
 
 /// Lets the relay do all it can, and then takes so many pieces as a server does that writes each at once.

@@ -200,9 +200,11 @@ fn a_stream_repeats_what_it_was_asked_so_that_must_fit_into_an_event() {
     {
         assert!(Request::read(Dialect::Responses, taken.to_string().as_bytes()).is_ok());
     }
-    let most = sent(&asking(true, "instructions", MAX_ECHOED_BYTES - 2000));
-    let escaped: usize = most["instructions"].as_str().unwrap().chars().map(|_| "\\ud83e\\udd80".len()).sum();
-    assert!(escaped < MAX_EVENT_BYTES * 4 / 5, "{escaped}, with every character escaped");
+    let unlikely = |stream: bool, count: Value| asked(json!({"stream": stream, "top_logprobs": count}));
+    assert_eq!(refused(&unlikely(true, json!(20))).param, Some("top_logprobs"));
+    for taken in [unlikely(false, json!(20)), unlikely(true, json!(0)), unlikely(true, json!(null))] {
+        assert!(Request::read(Dialect::Responses, taken.to_string().as_bytes()).is_ok(), "{taken}");
+    }
 }
 
 #[test]
