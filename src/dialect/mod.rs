@@ -12,7 +12,7 @@ mod unstreamed;
 mod usage;
 mod weigh;
 
-pub use media::{Answers, Task};
+pub use media::{Answers, Form, Task};
 pub use meter::{Meter, Pass};
 pub use purchase::{Gauge, Goods, Purchase};
 pub use render::{ErrorShape, broken_stream, error_body};
