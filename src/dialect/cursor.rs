@@ -56,6 +56,11 @@ impl<'a> Cursor<'a> {
         Cursor { text, at: 0, depth: 0 }
     }
 
+    /// Over text that will stand this many levels deep in another.
+    pub fn inside(text: &'a str, levels: u8) -> Self {
+        Cursor { text, at: 0, depth: levels }
+    }
+
     /// The first byte of what comes next, without white space.
     pub fn peek(&mut self) -> Result<u8, Error> {
         let rest = self.text.as_bytes().get(self.at..).ok_or_else(malformed)?;

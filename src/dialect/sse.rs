@@ -312,6 +312,38 @@ mod tests {
     }
 
     #[test]
+    fn an_event_gets_the_name_that_its_data_say_where_events_are_named_so() {
+        let named = |written: &str, by_type: bool| {
+            let mut splitter = if by_type { Splitter::named_by_type() } else { Splitter::new() };
+            let mut events: Vec<_> = splitter.push(Bytes::copy_from_slice(written.as_bytes())).map(Result::unwrap).collect();
+            events.extend(splitter.finish());
+            for event in &events {
+                assert_eq!(event.bytes.starts_with(b"event: "), !event.name().is_empty());
+            }
+            text(&events)
+        };
+        for (written, normal) in [
+            ("data: {\"type\":\"a.b\"}\n\n", "event: a.b\ndata: {\"type\":\"a.b\"}\n\n"),
+            ("data:{\"n\": 1, \"type\" : \"a.b\"}", "event: a.b\ndata: {\"n\": 1, \"type\" : \"a.b\"}\n\n"),
+            ("event: message\ndata: {\"type\":\"a.b\"}\n\n", "event: a.b\ndata: {\"type\":\"a.b\"}\n\n"),
+            ("event: a\ndata: {\"type\":\"a.b\"}\n\n", "event: a.b\ndata: {\"type\":\"a.b\"}\n\n"),
+            ("event: a.b\ndata: {\"type\":\"a.b\"}\n\n", "event: a.b\ndata: {\"type\":\"a.b\"}\n\n"),
+            ("data: {\"type\":\"a\\nb\"}\n\n", "data: {\"type\":\"a\\nb\"}\n\n"),
+            ("data: {\"type\":\"\"}\n\n", "data: {\"type\":\"\"}\n\n"),
+            ("data: {\"type\":7}\n\n", "data: {\"type\":7}\n\n"),
+            ("data: [DONE]\n\n", "data: [DONE]\n\n"),
+            ("event: error\ndata: no\n\n", "event: error\ndata: no\n\n"),
+        ] {
+            assert_eq!(named(written, true), normal);
+            assert_eq!(
+                named(&normal.replace("event: a.b\n", ""), false),
+                normal.replace("event: a.b\n", ""),
+                "elsewhere as it came"
+            );
+        }
+    }
+
+    #[test]
     fn an_endless_event_is_an_error_before_it_is_a_memory_leak() {
         let mut splitter = Splitter::new();
         let chunk = Bytes::from(vec![b'x'; 64 * 1024]);

@@ -79,14 +79,16 @@ pub(super) async fn sell(
     let standing = gateway.ledger.standing(account).map_err(|denied| ledger_unavailable(&denied.to_string()))?;
     let stream = request.stream();
     let (content_type, content_length) = (answer.content_type, answer.content_length.filter(|_| !stream));
-    let gauge = request.gauge(model, content_type);
+    let gauge = request.gauge(model, answer.form, content_type);
+    let translation = request.translation(model, answer.form, call.request, gateway.clock.now());
+    let content_length = content_length.filter(|_| translation.is_none());
     tracing::debug!(request.id = %call.request, "serving a prepaid call");
     let key = key.map(|key| key.record.id);
     // One line a call: a log of many calls costs as much as their holds and charges.
     let told = Told { account, key, model: model.id.clone(), upstream: answer.upstream };
     let tab = Tab { paid, tariff: model.tariff, growth: price.growth, flat: price.flat, told: Some(told) };
     let (length, deadline) = (content_length, call.deadline);
-    let sale = Sale { tab, gauge, dialect: call.goods.dialect(), stream, length, deadline, ended };
+    let sale = Sale { tab, gauge, translation, dialect: call.goods.dialect(), stream, length, deadline, ended };
     let body = relay(answer.body, sale, &worker.shelf, place).await;
     Ok(Served { stream, content_type, content_length, receipt: None, standing: Some(standing), body })
 }

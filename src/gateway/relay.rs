@@ -20,7 +20,7 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 use super::Place;
-use crate::dialect::{Dialect, Event, Gauge, Pass, Splitter, broken_stream};
+use crate::dialect::{Dialect, Event, Gauge, Pass, Splitter, Translation, broken_stream};
 use crate::error::{Code, Error};
 use crate::fault;
 use crate::money::Micros;
@@ -115,6 +115,13 @@ impl Together {
         }
     }
 
+    /// Adds what may be nothing.
+    fn add_some(&mut self, event: Bytes) {
+        if !event.is_empty() {
+            self.add(event);
+        }
+    }
+
     /// All of them as one piece; `None` when there are none. A single event, the usual case, is not copied.
     fn piece(self) -> Option<Bytes> {
         let first = self.first?;
@@ -132,6 +139,8 @@ impl Together {
 pub(super) struct Sale {
     pub tab: Tab,
     pub gauge: Gauge,
+    /// Of an answer that does not come in the caller's dialect.
+    pub translation: Option<Translation>,
     pub dialect: Dialect,
     pub stream: bool,
     /// Bytes of the body that the client was promised; `None` for one that ends where it ends.
@@ -176,6 +185,7 @@ fn shelve(mut sale: Sale, answer: Bytes, shelf: &Rc<Shelf>, place: Option<Place>
 
 struct Pump {
     till: Till,
+    translation: Option<Translation>,
     dialect: Dialect,
     stream: bool,
     length: Option<u64>,
@@ -193,11 +203,11 @@ struct Pump {
 impl Pump {
     fn new(sale: Sale) -> (Pump, RelayBody) {
         let (out, pieces) = mpsc::channel(AHEAD);
-        let Sale { tab, gauge, dialect, stream, length, deadline, ended } = sale;
+        let Sale { tab, gauge, translation, dialect, stream, length, deadline, ended } = sale;
         let complete = Rc::new(Cell::new(false));
         let relayed = Source::Pumped { pieces, complete: Rc::clone(&complete), breaking: false };
         let (till, until) = (Till::new(tab, gauge, stream), Box::pin(sleep_until(deadline)));
-        let pump = Pump { till, dialect, stream, length, until, ended, out, complete, noted: None, owed: None };
+        let pump = Pump { till, translation, dialect, stream, length, until, ended, out, complete, noted: None, owed: None };
         (pump, RelayBody(relayed))
     }
 
@@ -303,6 +313,13 @@ impl Pump {
         if let Some(spent) = self.till.cover() {
             return Some(spent);
         }
+        if let Some(translation) = &mut self.translation {
+            together.add_some(translation.event(&event));
+            if end.is_some() {
+                together.add_some(translation.end());
+            }
+            return end;
+        }
         if let (Some(End::Complete), Some(usage)) = (&end, self.till.gauge.owed_usage()) {
             // The caller asked for usage and the upstream never reported any: it gets our count, before the terminator.
             together.add(usage);
@@ -319,29 +336,41 @@ impl Pump {
             let chunk = tokio::select! {
                 biased;
                 () = self.out.closed() => return End::ClientGone,
-                () = &mut self.until => return if whole { End::Complete } else { End::Broken(too_long()) },
-                error = &mut self.ended => return if whole { End::Complete } else { End::PayerEnded(error) },
+                () = &mut self.until => return if whole { self.complete().await } else { End::Broken(too_long()) },
+                error = &mut self.ended => return if whole { self.complete().await } else { End::PayerEnded(error) },
                 chunk = body.next() => chunk,
                 // An upstream that keeps the connection open without a word on the end may never say more.
-                () = sleep(LAST_BYTES), if whole => return End::Complete,
+                () = sleep(LAST_BYTES), if whole => return self.complete().await,
             };
             match chunk {
                 Some(Ok(bytes)) => {
                     self.till.gauge.chunk(&bytes);
-                    if let Some(end) = self.send(bytes).await {
+                    if let Some(translation) = &mut self.translation {
+                        if !translation.chunk(&bytes) {
+                            return End::Broken(cut("the answer is too long to be translated"));
+                        }
+                    } else if let Some(end) = self.send(bytes).await {
                         return end;
                     }
                 }
                 None => {
                     self.till.gauge.ended();
-                    let complete = self.till.gauge.complete();
-                    return if complete { End::Complete } else { End::Broken(cut_short()) };
+                    return if self.till.gauge.complete() { self.complete().await } else { End::Broken(cut_short()) };
                 }
                 // It may also end without a farewell.
-                Some(Err(_)) if whole => return End::Complete,
+                Some(Err(_)) if whole => return self.complete().await,
                 Some(Err(broken)) => return End::Broken(cut(&broken.to_string())),
             }
         }
+    }
+
+    /// All of a plain answer is there. One that was to be translated goes to the client now.
+    async fn complete(&mut self) -> End {
+        let Some(translation) = self.translation.take() else { return End::Complete };
+        let Some(answer) = translation.whole() else {
+            return End::Broken(cut("the upstream's answer is none in its dialect"));
+        };
+        self.send(answer).await.unwrap_or(End::Complete)
     }
 
     /// Hands one piece to the client; a client that does not take it for long, or before the deadline, is given up.

@@ -56,7 +56,7 @@ pub async fn serve(worker: &Worker, call: Call) -> Result<Served, Refusal> {
     let gateway = &worker.gateway;
     let request = Purchase::read(call.goods, &call.content_type, &call.body)?;
     let model = &*request.find(&gateway.catalogue)?;
-    worker.upstreams.check(&model.upstreams, call.goods)?;
+    request.check(call.goods, &worker.upstreams.forms(&model.upstreams, call.goods)?, model)?;
     let quote = || Quote::new(gateway, &call.path, model, model.quote(&request.bound(model)));
     match call.credentials.payer(gateway) {
         Ok(Via::Nobody) => {
@@ -114,12 +114,14 @@ async fn sell(
     let Ok(paid) = reservation.paid() else { return Err(settle::not_in_the_books(&verified, &confirmation)) };
     let (stream, content_type) = (request.stream(), answer.content_type);
     let content_length = answer.content_length.filter(|_| !stream);
-    let gauge = request.gauge(model, content_type);
+    let gauge = request.gauge(model, answer.form, content_type);
+    let translation = request.translation(model, answer.form, call.request, gateway.clock.now());
+    let content_length = content_length.filter(|_| translation.is_none());
     tracing::info!(request.id = %call.request, account = %verified.payer(), model = model.id, upstream = answer.upstream, tx = confirmation.tx, settled_in_us = settled_in.as_micros(), "serving a paid call");
     let (length, deadline) = (content_length, call.deadline);
     let tab = Tab { paid, tariff: model.tariff, growth: None, flat: None, told: None };
     let ended = Box::pin(std::future::pending());
-    let sale = Sale { tab, gauge, dialect: call.goods.dialect(), stream, length, deadline, ended };
+    let sale = Sale { tab, gauge, translation, dialect: call.goods.dialect(), stream, length, deadline, ended };
     let body = relay(answer.body, sale, &worker.shelf, place).await;
     let receipt = Some(settle::receipt(&verified, &confirmation));
     Ok(Served { stream, content_type, content_length, receipt, standing: None, body })
@@ -167,7 +169,7 @@ pub(super) async fn open(
         servings: &model.upstreams,
         goods: call.goods,
         content_type: request.content_type(),
-        body: &|upstream_model: &str, field| request.forward(upstream_model, limit, field),
+        body: &|form, upstream_model: &str, field| request.forward(form, upstream_model, limit, field),
         headers: &call.headers,
         query: call.query.as_deref(),
         stream: request.stream(),

@@ -10,11 +10,14 @@ use futures_core::Stream;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::connection::Body;
+use crate::dialect::Goods;
 
 /// An answer that an upstream has begun. Nothing of its head goes to the caller but what stands here: the other headers
 /// describe the operator's account.
 #[derive(Debug)]
 pub struct Answer {
+    /// What it is an answer to: what was asked, or the same in another dialect.
+    pub form: Goods,
     /// `text/event-stream` or `application/json`, as was asked.
     pub content_type: &'static str,
     /// Bytes of the body, if the upstream said so. A stream's length changes when its events are normalised.

@@ -91,9 +91,15 @@ impl HttpUpstream {
     }
 
     /// One attempt, up to the head of an answer that fits what was asked; a second one goes over a new connection.
-    pub async fn send(&self, name: &str, call: &Call<'_>, body: Bytes, attempt: Attempt) -> Result<Answer, Failure> {
+    pub async fn send(
+        &self,
+        name: &str,
+        call: &Call<'_>,
+        (form, body): (Goods, Bytes),
+        attempt: Attempt,
+    ) -> Result<Answer, Failure> {
         let length = body.len();
-        let head = self.request(call, attempt).map_err(|why| {
+        let head = self.request(call, form, attempt).map_err(|why| {
             let error = Error::new(Code::Internal, "the request could not be sent on; nothing was charged").because(why);
             Failure::new(Then::Final, error)
         })?;
@@ -111,20 +117,22 @@ impl HttpUpstream {
             Ok(Err(error)) => return Err(unsent(&error, length)),
             Ok(Ok(answer)) => answer,
         };
-        self.judge(name, call, &head, body).await
+        self.judge(name, call, form, (&head, body)).await
     }
 
-    fn request(&self, call: &Call<'_>, attempt: Attempt) -> Result<RequestHeadType, String> {
+    fn request(&self, call: &Call<'_>, form: Goods, attempt: Attempt) -> Result<RequestHeadType, String> {
         // The one parameter that known clients send; whatever else a caller writes there is no business of the upstream.
         let query = call.query.filter(|query| query.split('&').any(|pair| pair == "beta=true")).map(|_| "?beta=true");
-        if let Goods::Words(dialect) = call.goods
-            && call.headers.is_empty()
+        if let Goods::Words(dialect) = form
+            && (call.headers.is_empty() || form != call.goods)
             && query.is_none()
             && !attempt.again
         {
             return Ok(RequestHeadType::Rc(Rc::clone(&self.heads[place(dialect)][usize::from(call.stream)]), None));
         }
-        let mut head = self.head(call.goods, call.stream, &call.content_type, (call.headers, query))?;
+        // What a caller says of one dialect means nothing in another.
+        let headers = if form == call.goods { call.headers } else { &[] };
+        let mut head = self.head(form, call.stream, &call.content_type, (headers, query))?;
         if attempt.again {
             head.set_connection_type(ConnectionType::Close);
         }
@@ -183,7 +191,13 @@ impl HttpUpstream {
     }
 
     /// Accepts a head, or says what is to be done about it.
-    async fn judge(&self, name: &str, call: &Call<'_>, head: &ResponseHead, body: Body) -> Result<Answer, Failure> {
+    async fn judge(
+        &self,
+        name: &str,
+        call: &Call<'_>,
+        form: Goods,
+        (head, body): (&ResponseHead, Body),
+    ) -> Result<Answer, Failure> {
         let status = head.status.as_u16();
         if refusal::is_about_the_request(status) {
             let patience = call.deadline.min(Instant::now() + REASON_PATIENCE);
@@ -198,7 +212,7 @@ impl HttpUpstream {
         let content_type = header(header::CONTENT_TYPE).unwrap_or_default();
         let plain = header(header::CONTENT_ENCODING).is_none_or(|encoding| encoding.eq_ignore_ascii_case("identity"));
         let found = content_type.split(';').next().unwrap_or_default().trim();
-        let expected = if call.stream { Some("text/event-stream") } else { answered(call.goods, found) };
+        let expected = if call.stream { Some("text/event-stream") } else { answered(form, found) };
         let Some(expected) =
             expected.filter(|expected| status == 200 && plain && (!call.stream || found.eq_ignore_ascii_case(expected)))
         else {
@@ -209,7 +223,7 @@ impl HttpUpstream {
             return Err(refusal::empty(status));
         }
         let body = AnswerBody::http(body, content_length, call.deadline);
-        Ok(Answer { content_type: expected, content_length, upstream: name.to_owned(), body })
+        Ok(Answer { form, content_type: expected, content_length, upstream: name.to_owned(), body })
     }
 }
 

@@ -180,7 +180,7 @@ settler_key = "env:TEST_SETTLER_KEY"
 name = "fake"
 base_url = "{fake}"
 api_key = "env:TEST_UPSTREAM_KEY"
-speaks = ["chat", "messages"]
+speaks = ["chat", "messages", "responses"]
 
 [[upstream]]
 name = "huge-header"

@@ -29,6 +29,12 @@ const actions = {
     for await (const piece of client.chatStream(params)) pieces.push(piece);
     return pieces;
   },
+  respond: ({ params }) => client.responses.create(params),
+  respondStream: async ({ params }) => {
+    const pieces = [];
+    for await (const piece of client.responses.stream(params)) pieces.push(piece);
+    return pieces;
+  },
   /** A plain fetch, with its body as JSON by a header of its own, as people write it. */
   authFetch: async ({ params, told = true }) => {
     const headers = { "content-type": "application/json" };

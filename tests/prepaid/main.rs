@@ -6,6 +6,7 @@ mod at_once;
 mod balance;
 #[cfg(feature = "fault-points")]
 mod broken_index;
+mod counting;
 mod credentials;
 mod curl;
 mod dashboard;

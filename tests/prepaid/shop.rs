@@ -12,6 +12,7 @@ use farebox_rig::upstream::{UPSTREAM_KEY, Upstream};
 use serde_json::{Value, json};
 
 pub const CHAT: &str = "/v1/chat/completions";
+pub const RESPONSES: &str = "/v1/responses";
 /// Stands in every prompt, and must never be found in a log or on the disk.
 pub const CANARY: &str = "canary-prompt-91d4";
 /// Makes the upstream say two words and report 20 tokens in and 7 out.
