@@ -81,7 +81,7 @@ fn show(request: &HttpRequest, document: impl FnOnce(&Worker, &Edge) -> Bytes) -
 /// The models that are sold on a route.
 fn on_sale(worker: &Worker, goods: Goods) -> impl Iterator<Item = &Model> {
     let models = worker.gateway.catalogue.models().iter();
-    models.filter(move |model| goods.sells(model.kind) && worker.upstreams.check(&model.upstreams, goods).is_ok())
+    models.filter(move |model| goods.sells(model.kind) && worker.upstreams.forms(&model.upstreams, goods).is_ok())
 }
 
 fn prices(worker: &Worker, goods: Goods) -> Option<Prices> {

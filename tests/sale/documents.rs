@@ -103,10 +103,10 @@ fn a_crawler_finds_what_is_paid_for_and_the_402_there_is_what_the_list_said() {
 
 #[test]
 fn a_route_on_which_no_model_is_sold_is_not_listed() {
-    let shop = Shop::with(84532, &Settings { speaks: Some("messages".into()), ..Settings::default() });
+    let shop = Shop::with(84532, &Settings { speaks: Some("embeddings".into()), ..Settings::default() });
     let list = get(&shop, "/.well-known/x402");
     let url = |path: &str| Value::from(format!("{}{path}", shop.server.public_url()));
-    assert_eq!(list["resources"], json!([url(MESSAGES), url("/v1/x402/top-up")]));
+    assert_eq!(list["resources"], json!([url("/v1/x402/top-up")]));
     assert!(get(&shop, "/openapi.json")["paths"][CHAT]["post"].get("x-payment-info").is_none());
     shop.assert_untouched();
 }

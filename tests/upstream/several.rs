@@ -130,7 +130,7 @@ fn every_model_of_the_example_catalogue_is_sold_on_a_route_by_each_of_its_upstre
     for model in config.catalogue.models() {
         for serving in &model.upstreams {
             let is_sold =
-                |goods: &Goods| goods.sells(model.kind) && upstreams.check(std::slice::from_ref(serving), *goods).is_ok();
+                |goods: &Goods| goods.sells(model.kind) && upstreams.forms(std::slice::from_ref(serving), *goods).is_ok();
             assert!(routes().any(|goods| is_sold(&goods)), "{} from {}", model.id, serving.upstream);
         }
     }
