@@ -1,6 +1,7 @@
 //! Whole configurations, good and bad: what is refused, and that the shipped one explains itself.
 
 use super::*;
+use crate::catalogue::Kind;
 
 fn simulated(bind: &str, public_url: &str, network: &str) -> Result<Config, ConfigError> {
     let text = format!(
@@ -92,4 +93,48 @@ fn where_payments_live_for_a_minute_the_upstream_has_no_longer_head_start_than_t
     assert_eq!(parse(solana, "settle_after_ms = 8000"), Ok(()));
     assert_eq!(parse(solana, "settle_after_ms = 8001\npayg_order = \"settle-first\""), Ok(()));
     assert_eq!(parse(base, "settle_after_ms = 8001"), Ok(()));
+}
+
+/// The example of a catalogue as an operator copies it, with a key for every account.
+fn example() -> Config {
+    let catalogue = include_str!("../../examples/catalogue.toml");
+    let keys = |name: &str| name.ends_with("_API_KEY").then(|| "sk-example".to_owned());
+    Config::parse(&format!("[server]\n{catalogue}"), Path::new("."), &keys).unwrap()
+}
+
+#[test]
+fn the_example_of_a_catalogue_sells_what_it_says_at_a_price() {
+    let config = example();
+    let sold = |id: &str| config.catalogue.find(id).unwrap_or_else(|| panic!("{id} is not sold"));
+    let kinds = [
+        (
+            Kind::Chat,
+            &["claude-opus-4-7", "claude-sonnet-4-6", "claude-haiku-4-5", "gpt-5.5-pro", "llama-3.3-70b", "qwen3:8b"][..],
+        ),
+        (Kind::Chat, &["gemini-3.1-pro-preview", "grok-4.20-beta"]),
+        (Kind::Image, &["nano-banana-pro"]),
+        (Kind::Video, &["veo-3.1-generate-preview", "kling-video-v3"]),
+        (Kind::Embedding, &["nomic-embed-text"]),
+    ];
+    let mut count = 0;
+    for (kind, id) in kinds.into_iter().flat_map(|(kind, ids)| ids.iter().map(move |id| (kind, *id))) {
+        assert_eq!(sold(id).kind, kind, "{id}");
+        // Stock clients sign for a dollar at most.
+        let quote = sold(id).typical_quote();
+        assert!(quote > Micros::new(1) && quote < Micros::ONE, "{id} is quoted {quote}");
+        count += 1;
+    }
+    assert_eq!(config.catalogue.models().len(), count, "each of them is named here");
+    assert!(config.catalogue.models().iter().all(|model| !model.upstreams.is_empty()));
+    let weights: Vec<_> = sold("llama-3.3-70b").upstreams.iter().map(|serving| serving.weight.map(u32::from)).collect();
+    assert_eq!(weights, [Some(2), Some(1), None]);
+}
+
+#[test]
+fn every_upstream_of_the_example_serves_something() {
+    let config = example();
+    for upstream in &config.upstreams {
+        let serves = |model: &crate::catalogue::Model| model.upstreams.iter().any(|serving| serving.upstream == upstream.name);
+        assert!(config.catalogue.models().iter().any(serves), "{} stands there for nothing", upstream.name);
+    }
 }

@@ -13,7 +13,7 @@ mod unstreamed;
 mod usage;
 mod weigh;
 
-pub use media::{Answers, Task};
+pub use media::{Answers, Form, Task};
 pub use meter::{Meter, Pass};
 pub use purchase::{Gauge, Goods, Purchase, Translation};
 pub use render::{ErrorShape, broken_stream, error_body};

@@ -32,6 +32,14 @@ impl Goods {
         }
     }
 
+    /// Whether a model of this kind is sold on its route.
+    pub fn sells(self, kind: Kind) -> bool {
+        match self {
+            Goods::Words(_) => kind == Kind::Chat,
+            Goods::Media(task) => task.row().kinds.contains(&kind),
+        }
+    }
+
     /// The language of its events.
     pub fn dialect(self) -> Dialect {
         match self {

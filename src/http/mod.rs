@@ -3,12 +3,15 @@
 mod accounts;
 mod count;
 mod credentials;
+mod discovery;
 mod limits;
+mod openapi;
 mod paid;
 mod payment_required;
 mod public;
 mod respond;
 mod routes;
+mod table;
 mod topup;
 mod wallet;
 
@@ -28,6 +31,7 @@ use crate::config::Config;
 use crate::gateway::{Gateway, Shelf, Worker};
 use crate::upstream::{Health, Upstreams};
 
+use discovery::Documents;
 use limits::{BodyMemory, RateLimits};
 
 /// Sockets per worker thread; beyond them new connections wait. There is no bound per address: behind a proxy all callers
@@ -67,6 +71,7 @@ pub fn start(config: &Config, gateway: Arc<Gateway>, listener: TcpListener) -> s
             bodies: Arc::clone(&bodies),
             turns: Arc::clone(&turns),
             lots: RefCell::default(),
+            documents: Documents::default(),
         });
         let wrap = Rc::clone(&edge);
         App::new()

@@ -152,21 +152,16 @@ pub async fn no_websocket(request: HttpRequest) -> HttpResponse {
     response
 }
 
-pub async fn post_only(request: HttpRequest) -> HttpResponse {
-    wrong_method(&request, "POST, OPTIONS")
-}
-
-pub async fn get_only(request: HttpRequest) -> HttpResponse {
-    wrong_method(&request, "GET, HEAD, OPTIONS")
-}
-
-pub(super) fn wrong_method(request: &HttpRequest, allowed: &'static str) -> HttpResponse {
+/// The answer to every method but those that are `allowed`.
+pub fn wrong_method(request: &HttpRequest, allowed: &str) -> HttpResponse {
     let error = Error::new(
         Code::MethodNotAllowed,
         format!("{} is not possible at this address; use {}", shown_method(request), allowed.trim_end_matches(", OPTIONS")),
     );
     let mut response = respond::refuse(request, error.into());
-    response.headers_mut().insert(header::ALLOW, header::HeaderValue::from_static(allowed));
+    if let Ok(allowed) = header::HeaderValue::from_str(allowed) {
+        response.headers_mut().insert(header::ALLOW, allowed);
+    }
     response
 }
 

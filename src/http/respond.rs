@@ -11,6 +11,7 @@ use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpMessage as _, HttpRequest, HttpResponse, HttpResponseBuilder};
 use tokio::sync::Semaphore;
 
+use super::discovery::Documents;
 use super::payment_required::PaymentRequired;
 use super::routes::error_shape;
 use super::{BodyMemory, RateLimits};
@@ -31,6 +32,7 @@ pub struct Edge {
     /// Turns of changes of keys, each of which waits for the disk.
     pub turns: Arc<Semaphore>,
     pub lots: RefCell<Lots>,
+    pub documents: Documents,
 }
 
 /// Request headers a browser may send; the last two come from x402 clients, which send them on the paid retry.
