@@ -333,7 +333,9 @@ impl Pump {
                     }
                 }
                 None => {
-                    self.till.gauge.ended();
+                    if body.ended_well() {
+                        self.till.gauge.ended();
+                    }
                     let complete = self.till.gauge.complete();
                     return if complete { End::Complete } else { End::Broken(cut_short()) };
                 }
@@ -370,7 +372,7 @@ impl Pump {
         }
         // Half a plain answer is none, so only a stream owes for a part.
         let is_due = self.stream && self.noted.is_none_or(|noted| noted.elapsed() >= CHECKPOINT);
-        if is_due && self.owed.is_none() && self.till.gauge.has_output() {
+        if is_due && self.owed.is_none() && self.till.gauge.has_parts() {
             self.owed = self.till.owed().map(|owed| (owed, 0));
         }
         None

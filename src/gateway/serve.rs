@@ -55,7 +55,8 @@ pub struct Served {
 pub async fn serve(worker: &Worker, call: Call) -> Result<Served, Refusal> {
     let gateway = &worker.gateway;
     let request = Purchase::read(call.goods, &call.content_type, &call.body)?;
-    let model = &*request.find(&gateway.catalogue)?;
+    let served = |model: &Model| worker.upstreams.check(&model.upstreams, call.goods).is_ok();
+    let model = &*request.find(&gateway.catalogue, served)?;
     worker.upstreams.check(&model.upstreams, call.goods)?;
     let quote = || Quote::new(gateway, &call.path, model, model.quote(&request.bound(model)));
     match call.credentials.payer(gateway) {
