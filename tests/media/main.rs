@@ -1,0 +1,5 @@
+//! Embeddings, images, speech and transcriptions over the real binary: what buyers get, whatever goes wrong, and who holds the money.
+
+mod calls;
+mod every_call;
+mod shop;
