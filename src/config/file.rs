@@ -93,6 +93,7 @@ pub(super) struct Network {
     #[serde(default = "default_safe_above")]
     pub safe_above: String,
     pub coin_usd: Option<String>,
+    pub surcharge: Option<String>,
     pub max_fee_gwei: Option<u32>,
     pub ca_file: Option<PathBuf>,
 }

@@ -115,7 +115,8 @@ async fn sell(
     let gauge = request.gauge(model, content_type);
     tracing::info!(request.id = %call.request, account = %verified.payer(), model = model.id, upstream = answer.upstream, tx = confirmation.tx, settled_in_us = settled_in.as_micros(), "serving a paid call");
     let (length, deadline) = (content_length, call.deadline);
-    let tab = Tab { paid, tariff: model.tariff, growth: None, flat: None, told: None };
+    let tariff = model.tariff.and_once(gateway.surcharge(verified.network()));
+    let tab = Tab { paid, tariff, growth: None, flat: None, told: None };
     let ended = Box::pin(std::future::pending());
     let sale = Sale { tab, gauge, dialect: call.goods.dialect(), stream, length, deadline, ended };
     let body = relay(answer.body, sale, &worker.shelf, place).await;

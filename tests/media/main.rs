@@ -3,3 +3,4 @@
 mod calls;
 mod every_call;
 mod shop;
+mod surcharge;

@@ -53,12 +53,6 @@ impl Shop {
         Shop { upstream, server, paid: 0, charged: 0 }
     }
 
-    /// With an upstream of the test's own, at this address.
-    pub fn before(url: &str) -> Shop {
-        let server = Server::configured(env!("CARGO_BIN_EXE_farebox"), &config(url, &[]));
-        Shop { upstream: Upstream::start(), server, paid: 0, charged: 0 }
-    }
-
     pub fn account(&self) -> Account<'_> {
         self.server.account(BUYER)
     }
