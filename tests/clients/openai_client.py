@@ -2,6 +2,7 @@
 
 import os
 
+import media_steps
 from openai import OpenAI
 from steps import client, headers, perform
 
@@ -54,4 +55,4 @@ def models(step):
     return [model.id for model in openai(step).models.list().data]
 
 
-perform({"models": models, "create": create, "helper": helper})
+perform({"models": models, "create": create, "helper": helper} | media_steps.actions(openai))

@@ -1,6 +1,7 @@
 //! Embeddings, images, speech and transcriptions over the real binary: what buyers get, whatever goes wrong, and who holds the money.
 
 mod calls;
+mod clients;
 mod every_call;
 mod shop;
 mod surcharge;
