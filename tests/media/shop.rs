@@ -46,6 +46,12 @@ impl Shop {
         Shop::with(&[])
     }
 
+    /// With an upstream of the test's own, at this address.
+    pub fn before(url: &str) -> Shop {
+        let server = Server::configured(env!("CARGO_BIN_EXE_farebox"), &config(url, &[]));
+        Shop { upstream: Upstream::start(), server, paid: 0, charged: 0 }
+    }
+
     /// With lines for `[payments]`.
     pub fn with(payments: &[&str]) -> Shop {
         let upstream = Upstream::start();
