@@ -39,8 +39,9 @@ impl<'a> Part<'a> {
     pub fn head(&self) -> String {
         let mut head = format!("Content-Disposition: form-data; name=\"{}\"", self.name);
         if let Some(name) = self.file_name {
-            let plain: String =
-                name.chars().filter(|c| !c.is_control() && !matches!(c, '"' | '\\')).take(MAX_FILE_NAME).collect();
+            // A name, and no path to anywhere.
+            let name = name.rsplit(['/', '\\']).next().unwrap_or_default();
+            let plain: String = name.chars().filter(|c| !c.is_control() && *c != '"').take(MAX_FILE_NAME).collect();
             // Upstreams go by what follows its last dot.
             head.push_str(&format!("; filename=\"{}\"", if plain.is_empty() { "file" } else { &plain }));
         }
@@ -178,10 +179,10 @@ mod tests {
 
     #[test]
     fn what_others_might_read_differently_is_not_forwarded() {
-        let form = "--xx\r\nContent-Disposition: form-data; name=\"user\"; name=\"n\"; filename=\"a\\b\"\r\n\
+        let form = "--xx\r\nContent-Disposition: form-data; name=\"user\"; name=\"n\"; filename=\"..\\a/../b\"\r\n\
             Content-Disposition: form-data; name=\"n\"\r\nContent-Type: text/plain\"\r\nX-Other: n\r\n\r\n--yy\r\n--xx--";
         let parts = parts(form.as_bytes(), "xx").unwrap();
-        assert_eq!(parts[0].head(), "Content-Disposition: form-data; name=\"user\"; filename=\"ab\"");
+        assert_eq!(parts[0].head(), "Content-Disposition: form-data; name=\"user\"; filename=\"b\"");
     }
 
     #[test]

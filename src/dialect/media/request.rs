@@ -18,6 +18,8 @@ use crate::tariff::{Bound, Ceiling};
 
 /// A model's name in bytes.
 const MAX_MODEL_BYTES: usize = 256;
+/// Texts that are embedded at once.
+const MAX_INPUTS: u64 = 2048;
 /// Tokens of a second of sound, at most, where a model is sold by tokens.
 const TOKENS_PER_SECOND: u64 = 32;
 /// And as they are taken for.
@@ -77,6 +79,7 @@ impl<'a> Request<'a> {
         request.check_form()?;
         request.model = request.named_model()?;
         request.needs()?;
+        request.check_inputs()?;
         request.stream = request.asks_stream()?;
         request.measure()?;
         Ok(request)
@@ -138,6 +141,16 @@ impl<'a> Request<'a> {
                 let name = need.split('|').next().unwrap_or(need);
                 Err(refused(name, format!("{name} is required on this route")))
             }
+        }
+    }
+
+    /// Texts to be embedded at once are as many as the providers take; a list of numbers is one text in tokens.
+    fn check_inputs(&self) -> Result<(), Error> {
+        let (Task::Embeddings, Body::Json(fields)) = (self.row.task, &self.body) else { return Ok(()) };
+        let texts = fields.iter().filter(|(name, _)| *name == "input").map(|(_, raw)| texts(raw)).sum::<Result<u64, Error>>()?;
+        match texts <= MAX_INPUTS {
+            true => Ok(()),
+            false => Err(refused("input", format!("input has {texts} texts; send at most {MAX_INPUTS} at once"))),
         }
     }
 
@@ -361,6 +374,18 @@ fn is_list(name: &str) -> bool {
 /// Whether a field holds a picture or several: as files, as base64, or as addresses.
 fn is_picture(name: &str) -> bool {
     matches!(name.trim_end_matches("[]"), "image" | "images" | "mask" | "image_url" | "input_reference")
+}
+
+/// How many of the things in a list are no numbers.
+fn texts(raw: &str) -> Result<u64, Error> {
+    let mut count = 0;
+    if raw.starts_with('[') {
+        Cursor::new(raw).array(|cursor| {
+            count += u64::from(matches!(cursor.peek()?, b'"' | b'[' | b'{'));
+            Weight::default().add(cursor)
+        })?;
+    }
+    Ok(count)
 }
 
 /// How many things a value is: those that are in a list, or one.

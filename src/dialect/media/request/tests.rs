@@ -111,6 +111,15 @@ fn a_form_that_could_be_read_in_two_ways_is_refused() {
 }
 
 #[test]
+fn no_more_texts_are_embedded_at_once_than_the_providers_take() {
+    let body = |item: &str, count: usize| format!(r#"{{"model":"m","input":[{}]}}"#, vec![item; count].join(","));
+    assert!(read(Task::Embeddings, &body("\"x\"", 2048)).is_ok());
+    assert_eq!(read(Task::Embeddings, &body("\"x\"", 2049)).unwrap_err().param, Some("input"));
+    assert_eq!(read(Task::Embeddings, &body("[1,2]", 2049)).unwrap_err().param, Some("input"));
+    assert!(read(Task::Embeddings, &body("17", 8000)).is_ok(), "one text in tokens");
+}
+
+#[test]
 fn every_picture_is_counted_wherever_it_lies() {
     let input = |content_type: &str, body: &str| {
         let request = Request::read(Task::ImageMultiEdit, content_type, body.as_bytes()).unwrap();
