@@ -177,8 +177,7 @@ pub(super) struct Model {
     pub _cost: Option<Price>,
     #[serde(default = "default_output")]
     pub default_output: u32,
-    #[serde(default = "default_max_output")]
-    pub max_output: u32,
+    pub max_output: Option<u32>,
     #[serde(default = "default_image_tokens")]
     pub image_tokens: u32,
     #[serde(default)]
@@ -189,10 +188,6 @@ pub(super) struct Model {
 
 fn default_output() -> u32 {
     4096
-}
-
-fn default_max_output() -> u32 {
-    64_000
 }
 
 fn default_image_tokens() -> u32 {

@@ -1,10 +1,14 @@
 //! The built-in upstream: answers with the caller's last words, in both dialects, so that everything works without an account.
 
+mod media;
+
 use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::answer::{Answer, AnswerBody};
 use crate::dialect::Dialect;
+
+pub(super) use media::{made, makes};
 
 /// A moment that is always the same: echoes are reproducible.
 const CREATED: u64 = 1_767_225_600;

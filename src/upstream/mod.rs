@@ -163,6 +163,9 @@ impl Upstreams {
 
 impl Upstream {
     fn speaks(&self, goods: Goods) -> bool {
+        if matches!((&self.kind, goods), (Kind::Echo, Goods::Media(task)) if !echo::makes(task)) {
+            return false;
+        }
         self.speaks.contains(&match goods {
             Goods::Words(Dialect::Chat) => Speaks::Chat,
             Goods::Words(Dialect::Messages) => Speaks::Messages,
@@ -184,7 +187,12 @@ impl Upstream {
     async fn serve(&self, request: RequestId, model: &str, call: &Call<'_>, is_last: bool) -> Result<Answer, Failure> {
         let body = (call.body)(model, self.field);
         let http = match &self.kind {
-            Kind::Echo => return Ok(echo::answer(&self.name, call.goods.dialect(), &body)),
+            Kind::Echo => {
+                return Ok(match call.goods {
+                    Goods::Words(dialect) => echo::answer(&self.name, dialect, &body),
+                    Goods::Media(task) => echo::made(&self.name, task, &body),
+                });
+            }
             Kind::Http(http) => http,
         };
         let mut outcome = http.send(&self.name, call, body.clone(), Attempt { is_last, again: false }).await;

@@ -203,23 +203,7 @@ id = "{FAST_MODEL}"
 upstreams = [{{ name = "fast", model = "m" }}]
 price = {{ input = "3", output = "15" }}
 
-[[model]]
-id = "{EMBEDDING_MODEL}"
-kind = "embedding"
-upstreams = [{{ name = "fake", model = "{UPSTREAM_MODEL}" }}]
-price = {{ input = "3" }}
-
-[[model]]
-id = "{IMAGE_MODEL}"
-kind = "image"
-upstreams = [{{ name = "fake", model = "{UPSTREAM_MODEL}" }}]
-price = {{ image = {{ "1024x1024" = "0.04" }} }}
-
-[[model]]
-id = "{AUDIO_MODEL}"
-kind = "transcription"
-upstreams = [{{ name = "fake", model = "{UPSTREAM_MODEL}" }}]
-price = {{ second = "0.0001" }}
+{media}
 
 [[model]]
 id = "{MODEL}"
@@ -242,6 +226,7 @@ price = {{ input = "3", output = "15" }}
 [payments]
 {payments}
 "#,
+        media = media(),
         network = chain.network(),
         pay_to = PAY_TO.address,
         fake = upstream.url(),
@@ -249,6 +234,29 @@ price = {{ input = "3", output = "15" }}
         fast = raw_upstream(fifty_megabytes),
         limits = limits.join("\n"),
         payments = payments.join("\n"),
+    )
+}
+
+/// One model of each kind beside chat that is sold at once.
+fn media() -> String {
+    format!(
+        r#"[[model]]
+id = "{EMBEDDING_MODEL}"
+kind = "embedding"
+upstreams = [{{ name = "fake", model = "{UPSTREAM_MODEL}" }}]
+price = {{ input = "3" }}
+
+[[model]]
+id = "{IMAGE_MODEL}"
+kind = "image"
+upstreams = [{{ name = "fake", model = "{UPSTREAM_MODEL}" }}]
+price = {{ image = {{ "1024x1024" = "0.04" }} }}
+
+[[model]]
+id = "{AUDIO_MODEL}"
+kind = "transcription"
+upstreams = [{{ name = "fake", model = "{UPSTREAM_MODEL}" }}]
+price = {{ second = "0.0001" }}"#
     )
 }
 

@@ -69,3 +69,29 @@ fn a_flat_price_that_is_kept_is_what_every_call_costs_and_nothing_where_nothing_
     }
     shop.close(200_000);
 }
+
+#[test]
+fn the_shop_as_it_comes_sells_embeddings_and_pictures_that_its_own_upstream_makes() {
+    let shipped = include_str!("../../config.toml").replace("public_url = \"http://127.0.0.1:4020\"", "");
+    let shipped = shipped.replace("127.0.0.1:4020", "127.0.0.1:0");
+    let mut server = farebox_rig::server::Server::configured(env!("CARGO_BIN_EXE_farebox"), &shipped);
+    let account = server.account(farebox_rig::anvil::BUYER);
+    assert_eq!(account.top_up(1_000_000).status, 200);
+    let key = account.mint(&plain_key());
+    let embed = json!({ "model": "echo-embedding", "input": ["four", "more"], "encoding_format": "base64" });
+    let drawn = json!({ "model": "echo-image", "prompt": "p", "n": 2, "size": "1024x1024" });
+    let streamed = json!({ "prompt": "p", "size": "1024x1536", "stream": true });
+    let mut left = 1_000_000;
+    for (path, body, charge, seen) in [
+        ("/v1/embeddings", embed, 1, "embedding"),
+        (DRAW, drawn, 80_000, "b64_json"),
+        (DRAW, streamed, 60_000, "image_generation.completed"),
+    ] {
+        let answer = server.send(&by_key(&Request::post(path, body.to_string()), &key));
+        assert!(answer.status == 200 && answer.complete && answer.text().contains(seen), "{}", answer.text());
+        left -= charge;
+        farebox_rig::process::eventually("the call is charged", || account.available() == left);
+    }
+    let books = server.audit();
+    assert!(books.clean && books.balance(farebox_rig::anvil::BUYER.address) == u64::try_from(left).unwrap(), "{:#}", books.json);
+}
