@@ -15,6 +15,7 @@ use crate::gateway::Gateway;
 use crate::http;
 use crate::keys::{self, Keys};
 use crate::ledger::{Ledger, Money, Options};
+use crate::money::Micros;
 use crate::upstream::Upstreams;
 
 /// How often the books are checked while the gateway runs.
@@ -205,11 +206,16 @@ fn in_order(servings: &[Serving]) -> String {
 fn warn_of_gas(gateway: &Gateway) {
     for network in gateway.chains.networks() {
         let Some(gas) = network.gas else { continue };
-        for model in gateway.catalogue.models().iter().filter(|model| model.typical_quote() < gas) {
-            let (model, quote, network) = (&model.id, model.typical_quote(), &network.id);
+        let surcharge = gateway.surcharge(&network.id).get();
+        for model in gateway.catalogue.models() {
+            let (quote, network) = (Micros::new(model.typical_quote().get().saturating_add(surcharge)), &network.id);
+            if quote >= gas {
+                continue;
+            }
+            let model = &model.id;
             tracing::warn!(
                 model, network, %quote, %gas,
-                "an ordinary call of {model} is quoted {quote} USDC, less than its settlement on {network} costs in gas ({gas} USDC)"
+                "an ordinary call of {model} is quoted {quote} USDC, less than its settlement on {network} costs in gas ({gas} USDC); surcharge of its [[network]] adds that"
             );
         }
     }

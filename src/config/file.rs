@@ -111,6 +111,7 @@ pub(super) struct Network {
     #[serde(default = "default_safe_above")]
     pub safe_above: String,
     pub coin_usd: Option<String>,
+    pub surcharge: Option<String>,
     pub max_fee_gwei: Option<u32>,
     pub ca_file: Option<PathBuf>,
 }
@@ -194,8 +195,7 @@ pub(super) struct Model {
     pub _cost: Option<Price>,
     #[serde(default = "default_output")]
     pub default_output: u32,
-    #[serde(default = "default_max_output")]
-    pub max_output: u32,
+    pub max_output: Option<u32>,
     #[serde(default = "default_image_tokens")]
     pub image_tokens: u32,
     #[serde(default)]
@@ -206,10 +206,6 @@ pub(super) struct Model {
 
 fn default_output() -> u32 {
     4096
-}
-
-fn default_max_output() -> u32 {
-    64_000
 }
 
 fn default_image_tokens() -> u32 {

@@ -73,11 +73,12 @@ impl<'a> Purchase<'a> {
         }
     }
 
-    /// The model of the catalogue that is meant, with its prices for this request.
+    /// The model of the catalogue that is meant, with its prices for this request. One that the request does not name is
+    /// one that is `served`.
     ///
     /// # Errors
     /// [`Code::ModelNotFound`]; [`Code::InvalidRequest`] for a model that is sold on another route, or not in this size.
-    pub fn find<'c>(&self, catalogue: &'c Catalogue) -> Result<Cow<'c, Model>, Error> {
+    pub fn find<'c>(&self, catalogue: &'c Catalogue, served: impl Fn(&Model) -> bool) -> Result<Cow<'c, Model>, Error> {
         match self {
             Purchase::Words(request, _) => {
                 let model = catalogue.sold(request.model())?;
@@ -89,7 +90,7 @@ impl<'a> Purchase<'a> {
                     }
                 }
             }
-            Purchase::Media(request) => self.priced(request.find(catalogue)?),
+            Purchase::Media(request) => self.priced(request.find(catalogue, served)?),
         }
     }
 
@@ -317,6 +318,21 @@ impl Gauge {
         match self {
             Gauge::Words(meter) => meter.usage(),
             Gauge::Media(gauge) => gauge.usage(),
+        }
+    }
+
+    /// Whoever asked for it has left and takes no more of it.
+    pub fn abandoned(&mut self) {
+        if let Gauge::Media(gauge) = self {
+            gauge.abandoned();
+        }
+    }
+
+    /// Whether what has passed of a stream is of use, and owed, without the rest.
+    pub fn has_parts(&self) -> bool {
+        match self {
+            Gauge::Words(_) => self.has_output(),
+            Gauge::Media(gauge) => gauge.has_parts(),
         }
     }
 

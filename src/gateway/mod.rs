@@ -56,6 +56,8 @@ pub struct Gateway {
     pub payments: Payments,
     pub prepaid: Prepaid,
     pub public_url: String,
+    /// What each network, as CAIP-2 names it, adds to the price of a call that is paid for on it by itself.
+    surcharges: Vec<(String, Micros)>,
     sign_in_rules: SignInRules,
     early: early::Early,
     keyring: Keyring,
@@ -155,6 +157,7 @@ impl Gateway {
             payments: config.payments.clone(),
             prepaid: config.prepaid.clone(),
             public_url: config.public_url.clone(),
+            surcharges: config.networks.iter().map(|network| (network.id.clone(), network.surcharge)).collect(),
             sign_in_rules,
             early: early::Early::default(),
             earlier,
@@ -169,6 +172,11 @@ impl Gateway {
 
     pub fn clock(&self) -> &Clock {
         &self.clock
+    }
+
+    /// What a call costs more that is paid for by itself on this network, for the gas.
+    pub fn surcharge(&self, network: &str) -> Micros {
+        self.surcharges.iter().find(|(id, _)| id == network).map_or(Micros::ZERO, |(_, surcharge)| *surcharge)
     }
 
     /// What a sign-in must say.

@@ -292,7 +292,6 @@ impl Pump {
                     continue;
                 }
             };
-            heard = Instant::now();
             let mut together = Together::default();
             let mut end = self.read(chunk, &mut splitter, &mut together);
             // Events that are here already leave together, in one write; nothing is waited for.
@@ -300,10 +299,12 @@ impl Pump {
                 let Some(chunk) = poll_immediate(body.next()).await else { break };
                 end = self.read(chunk, &mut splitter, &mut together);
             }
-            if let Some(piece) = together.piece()
-                && let Some(gone) = self.send(piece).await
-            {
-                return gone;
+            if let Some(piece) = together.piece() {
+                // What is heard and not passed on, as thinking that nobody asked to see, is silence to the client.
+                heard = Instant::now();
+                if let Some(gone) = self.send(piece).await {
+                    return gone;
+                }
             }
             if let Some(end) = end {
                 return end;
@@ -379,7 +380,9 @@ impl Pump {
                     }
                 }
                 None => {
-                    self.till.gauge.ended();
+                    if body.ended_well() {
+                        self.till.gauge.ended();
+                    }
                     return if self.till.gauge.complete() { self.complete().await } else { End::Broken(cut_short()) };
                 }
                 // It may also end without a farewell.
@@ -424,7 +427,7 @@ impl Pump {
         }
         // Half a plain answer is none, so only a stream owes for a part.
         let is_due = self.stream && self.noted.is_none_or(|noted| noted.elapsed() >= CHECKPOINT);
-        if is_due && self.owed.is_none() && self.till.gauge.has_output() {
+        if is_due && self.owed.is_none() && self.till.gauge.has_parts() {
             self.owed = self.till.owed().map(|owed| (owed, 0));
         }
         None

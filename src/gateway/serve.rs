@@ -55,7 +55,8 @@ pub struct Served {
 pub async fn serve(worker: &Worker, call: Call) -> Result<Served, Refusal> {
     let gateway = &worker.gateway;
     let request = Purchase::read(call.goods, &call.content_type, &call.body)?;
-    let model = &*request.find(&gateway.catalogue)?;
+    let served = |model: &Model| worker.upstreams.forms(&model.upstreams, call.goods).is_ok();
+    let model = &*request.find(&gateway.catalogue, served)?;
     request.check(call.goods, &worker.upstreams.forms(&model.upstreams, call.goods)?, model)?;
     let quote = || Quote::new(gateway, &call.path, model, model.quote(&request.bound(model)));
     match call.credentials.payer(gateway) {
@@ -119,7 +120,8 @@ async fn sell(
     let content_length = content_length.filter(|_| translation.is_none());
     tracing::info!(request.id = %call.request, account = %verified.payer(), model = model.id, upstream = answer.upstream, tx = confirmation.tx, settled_in_us = settled_in.as_micros(), "serving a paid call");
     let (length, deadline) = (content_length, call.deadline);
-    let tab = Tab { paid, tariff: model.tariff, growth: None, flat: None, told: None };
+    let tariff = model.tariff.and_once(gateway.surcharge(verified.network()));
+    let tab = Tab { paid, tariff, growth: None, flat: None, told: None };
     let ended = Box::pin(std::future::pending());
     let sale = Sale { tab, gauge, translation, heard, dialect: call.goods.dialect(), stream, length, deadline, ended };
     let body = relay(answer.body, sale, &worker.shelf, place).await;

@@ -90,9 +90,7 @@ pub async fn body(
         let seconds = limits.body_time.as_secs();
         Error::new(Code::RequestTimeout, format!("the body did not arrive within {seconds} s; send the request again"))
     })??;
-    if !may_be_form {
-        check_media_type(headers, &body)?;
-    }
+    check_media_type(headers, &body, may_be_form)?;
     Ok(body)
 }
 
@@ -108,12 +106,16 @@ fn check_encoding(headers: &HeaderMap) -> Result<(), Error> {
 }
 
 /// JSON is read whatever it is called, because retrying clients lose the header and `curl -d` calls it a form; a form is
-/// refused as one.
-fn check_media_type(headers: &HeaderMap, body: &[u8]) -> Result<(), Error> {
+/// refused as one, where none with files is taken.
+fn check_media_type(headers: &HeaderMap, body: &[u8], may_be_form: bool) -> Result<(), Error> {
     let media_type = lower_case(headers, header::CONTENT_TYPE);
-    let form = ["multipart/", "application/x-www-form-urlencoded"].iter().any(|kind| media_type.starts_with(kind));
-    if form && !body.trim_ascii_start().starts_with(b"{") {
-        let message = format!("the body is {:?}; send one JSON object, with Content-Type: application/json", shown(&media_type));
+    let forms = ["multipart/", "application/x-www-form-urlencoded"];
+    let is_form = forms.iter().any(|kind| media_type.starts_with(kind));
+    let is_taken = may_be_form && media_type.starts_with("multipart/form-data");
+    if is_form && !is_taken && !body.trim_ascii_start().starts_with(b"{") {
+        let or = if may_be_form { ", or multipart/form-data" } else { "" };
+        let message =
+            format!("the body is {:?}; send one JSON object, with Content-Type: application/json{or}", shown(&media_type));
         return Err(Error::new(Code::UnsupportedMediaType, message));
     }
     Ok(())

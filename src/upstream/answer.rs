@@ -41,13 +41,14 @@ pub enum Broken {
 /// The bytes of an answer. Dropping it closes the connection to the upstream; one that was read to its end is kept for
 /// the next call.
 ///
-/// The end of a chunked body may be a cut connection: whether the answer is whole, only the [`crate::dialect::Meter`] knows.
+/// The end of a body whose length was not said may be a cut connection. Whether an answer of words is whole, only the
+/// [`crate::dialect::Meter`] knows; of a file it is [`AnswerBody::ended_well`].
 pub struct AnswerBody(Source);
 
 enum Source {
     Http(Box<HttpBody>),
     Made(VecDeque<Bytes>),
-    Ended,
+    Ended { well: bool },
 }
 
 struct HttpBody {
@@ -75,6 +76,12 @@ impl AnswerBody {
     pub async fn whole(&mut self) -> Option<Bytes> {
         let Source::Http(body) = &mut self.0 else { return None };
         poll_fn(|cx| Poll::Ready(body.whole(cx))).await
+    }
+
+    /// Whether the body is over and its framing said so: its length was reached, or its last chunk came. The end of a
+    /// connection says nothing.
+    pub fn ended_well(&self) -> bool {
+        matches!(self.0, Source::Ended { well: true })
     }
 
     pub(super) fn made(chunks: impl IntoIterator<Item = Bytes>) -> Self {
@@ -125,13 +132,17 @@ impl Stream for AnswerBody {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let next = match &mut self.0 {
-            Source::Ended => Poll::Ready(None),
+            Source::Ended { .. } => return Poll::Ready(None),
             Source::Made(chunks) => Poll::Ready(chunks.pop_front().map(Ok)),
             Source::Http(body) => body.poll(cx),
         };
         if matches!(next, Poll::Ready(None | Some(Err(_)))) {
             // Closes a broken connection at once, and never polls past the end.
-            self.0 = Source::Ended;
+            let well = match &self.0 {
+                Source::Http(body) => body.body.ended_well(),
+                Source::Made(_) | Source::Ended { .. } => true,
+            };
+            self.0 = Source::Ended { well: well && matches!(next, Poll::Ready(None)) };
         }
         next
     }

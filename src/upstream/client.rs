@@ -222,6 +222,10 @@ impl HttpUpstream {
         if content_length == Some(0) {
             return Err(refusal::empty(status));
         }
+        let is_chunked = head.headers.get(header::TRANSFER_ENCODING).is_some();
+        if !call.stream && content_length.is_none() && !is_chunked && expected != "application/json" {
+            return Err(refusal::endless(status));
+        }
         let body = AnswerBody::http(body, content_length, call.deadline);
         Ok(Answer { form, content_type: expected, content_length, upstream: name.to_owned(), body })
     }
@@ -245,7 +249,10 @@ fn accepted(goods: Goods) -> &'static str {
 }
 
 /// Files and texts that are passed on. None of them is run by a browser.
-const FILES: [&str; 17] = [
+const FILES: [&str; 20] = [
+    "audio/mp3",
+    "audio/x-flac",
+    "audio/l16",
     "image/png",
     "image/jpeg",
     "image/webp",

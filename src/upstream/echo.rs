@@ -2,11 +2,15 @@
 
 mod response;
 
+mod media;
+
 use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::answer::{Answer, AnswerBody};
 use crate::dialect::{Dialect, Goods};
+
+pub(super) use media::{made, makes};
 
 /// A moment that is always the same: echoes are reproducible.
 const CREATED: u64 = 1_767_225_600;

@@ -217,6 +217,9 @@ impl Upstreams {
 
 impl Upstream {
     fn speaks(&self, goods: Goods) -> bool {
+        if matches!((&self.kind, goods), (Kind::Echo, Goods::Media(task)) if !echo::makes(task)) {
+            return false;
+        }
         self.speaks.contains(&match goods {
             Goods::Words(Dialect::Chat) => Speaks::Chat,
             Goods::Words(Dialect::Messages) => Speaks::Messages,
@@ -254,7 +257,12 @@ impl Upstream {
     ) -> Result<Answer, Failure> {
         let body = (call.body)(form, model, self.field).map_err(|error| Failure::new(Then::Next, error))?;
         let http = match &self.kind {
-            Kind::Echo => return Ok(echo::answer(&self.name, form, &body)),
+            Kind::Echo => {
+                return Ok(match form {
+                    Goods::Words(_) => echo::answer(&self.name, form, &body),
+                    Goods::Media(task) => echo::made(&self.name, task, &body),
+                });
+            }
             Kind::Http(http) => http,
         };
         let mut outcome = http.send(&self.name, call, (form, body.clone()), Attempt { is_last, again: false }).await;

@@ -143,6 +143,14 @@ pub(super) fn empty(status: u16) -> Failure {
     Failure::new(Then::Next, astray().because(format!("status {status} with an empty body")))
 }
 
+/// A file whose end nobody could tell from a connection that was cut.
+pub(super) fn endless(status: u16) -> Failure {
+    Failure::new(
+        Then::Next,
+        astray().because(format!("status {status} with a file whose length is not said, and which is not chunked")),
+    )
+}
+
 fn broken() -> Error {
     Error::new(Code::UpstreamError, "the upstream of this model failed; try again")
 }

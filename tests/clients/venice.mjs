@@ -16,6 +16,19 @@ async function whole(response) {
   return { status: response.status, body, request_id: response.headers.get("x-request-id") };
 }
 
+const blob = () => new Blob(["s".repeat(32000)], { type: "audio/mpeg" });
+
+/** The fields as a form, with a picture in the field `file`. */
+function form(params, file) {
+  const data = new FormData();
+  for (const [name, value] of Object.entries(params)) data.append(name, String(value));
+  data.append(file, blob(), "cat.png");
+  return data;
+}
+
+/** Files as their type and length, all else as it is. */
+const seen = (answer) => (answer instanceof Blob ? { type: answer.type, bytes: answer.size } : answer);
+
 const actions = {
   models: () => client.models(),
   topUp: ({ usd }) => client.topUp(usd),
@@ -24,6 +37,12 @@ const actions = {
   chat: ({ params }) => client.chat(params),
   /** Many calls of one client at the same moment. */
   chatsAtOnce: ({ params, count }) => Promise.all(Array.from({ length: count }, () => client.chat(params))),
+  embeddings: ({ params }) => client.embeddings(params),
+  /** The library's own names of what draws: generate, generations, upscale, edit, multiEdit, backgroundRemove. */
+  images: async ({ method, params, file }) => seen(await client.images[method](file ? form(params, file) : params)),
+  speech: async ({ params }) => seen(await client.audio.speech(params)),
+  transcribe: async ({ params }) => seen(await client.audio.transcribe({ ...params, file: blob() })),
+  videoTranscribe: async ({ params }) => seen(await client.video.transcribe(params)),
   chatStream: async ({ params }) => {
     const pieces = [];
     for await (const piece of client.chatStream(params)) pieces.push(piece);
