@@ -123,8 +123,11 @@ const PAIRS: [(Dialect, Dialect); 4] = [
     (Dialect::Messages, Dialect::Responses),
 ];
 
+/// What the stub has under each path: whether it is a stream, and its bytes.
+type Served = HashMap<String, (bool, Vec<u8>)>;
+
 /// All translations, by the path under which a client asks for them, and the step that asks.
-fn answers(upstream: &Upstream) -> (HashMap<String, (bool, Vec<u8>)>, Vec<(Value, Case)>) {
+fn answers(upstream: &Upstream) -> (Served, Vec<(Value, Case)>) {
     let (mut served, mut steps) = (HashMap::new(), Vec::new());
     for (from, to) in PAIRS {
         for stream in [false, true] {
@@ -141,7 +144,7 @@ fn answers(upstream: &Upstream) -> (HashMap<String, (bool, Vec<u8>)>, Vec<(Value
     (served, steps)
 }
 
-fn serve(answers: HashMap<String, (bool, Vec<u8>)>) -> Provider {
+fn serve(answers: Served) -> Provider {
     Provider::start(move |request, socket| {
         let path = request.head().split(' ').nth(1).unwrap_or_default();
         let (stream, body) = &answers[path];
