@@ -4,6 +4,7 @@ mod answer;
 mod client;
 mod connection;
 mod echo;
+mod jobs;
 mod refusal;
 mod wire;
 
@@ -20,6 +21,7 @@ use crate::fault;
 use crate::ids::{Funds, RequestId};
 
 pub use answer::{Answer, AnswerBody, Broken};
+pub use jobs::{Found, Report, named};
 use client::{Attempt, HttpUpstream};
 use refusal::Failure;
 
