@@ -2,6 +2,7 @@
 
 mod accounts;
 mod credentials;
+mod jobs;
 mod limits;
 mod paid;
 mod payment_required;

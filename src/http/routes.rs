@@ -6,7 +6,7 @@ use actix_web::http::uri::PathAndQuery;
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{FromRequest, Handler, HttpRequest, HttpResponse, Resource, guard};
 
-use super::{accounts, paid, public, topup, wallet};
+use super::{accounts, jobs, paid, public, topup, wallet};
 use crate::dialect::{Dialect, ErrorShape, Goods, Task};
 
 /// One paid route.
@@ -18,7 +18,7 @@ pub struct Route {
 /// What is sold, each on the path that it has below the prefixes.
 fn paid_routes() -> impl Iterator<Item = Route> {
     let words = [Dialect::Chat, Dialect::Messages].into_iter().map(Goods::Words);
-    let media = Task::ALL.into_iter().filter(|task| !task.is_job()).map(Goods::Media);
+    let media = Task::ALL.into_iter().map(Goods::Media);
     words.chain(media).map(|goods| Route { goods })
 }
 
@@ -36,6 +36,7 @@ pub fn configure(app: &mut ServiceConfig) {
     app.service(reads("/healthz", public::healthz));
     owners(app);
     for prefix in PREFIXES {
+        bought(app, prefix);
         let top_up = web::resource(format!("{prefix}/x402/top-up"));
         app.service(top_up.route(web::post().to(topup::top_up)).default_service(web::to(public::post_only)));
         app.service(reads(&format!("{prefix}/x402/balance/{{wallet}}"), wallet::balance));
@@ -45,6 +46,22 @@ pub fn configure(app: &mut ServiceConfig) {
         app.service(reads(&format!("{prefix}/pricing"), public::pricing));
         app.service(reads(&format!("{prefix}/key"), accounts::own_key));
     }
+}
+
+/// What a buyer may ask of the jobs it bought, and what one would cost.
+fn bought(app: &mut ServiceConfig, prefix: &str) {
+    for (family, task) in [("audio", Task::AudioQueue), ("video", Task::VideoQueue)] {
+        let posts = |name: &str| web::resource(format!("{prefix}/{family}/{name}")).default_service(web::to(public::post_only));
+        let retrieve = move |request, payload| jobs::retrieve(task, request, payload);
+        app.service(posts("retrieve").route(web::post().to(retrieve)));
+        let complete = move |request, payload| jobs::complete(task, request, payload);
+        app.service(posts("complete").route(web::post().to(complete)));
+        let quote = move |request, payload| jobs::quote(task, request, payload);
+        app.service(posts("quote").route(web::post().to(quote)));
+    }
+    app.service(reads(&format!("{prefix}/videos/{{id}}"), jobs::video));
+    app.service(reads(&format!("{prefix}/videos/{{id}}/content"), jobs::content));
+    app.service(reads(&format!("{prefix}/jobs"), jobs::list));
 }
 
 /// Makes `//api/v1/…` the `/api/v1/…` that is meant: so it is asked for by clients that were given an address with a slash at

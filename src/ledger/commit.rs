@@ -8,8 +8,8 @@ use super::book::Write;
 use super::jobs::Job;
 use super::rows::{Account, Balance, Grant, Hold, Payment, Receipt};
 use super::tables::{
-    ALLOWANCES, BALANCES, GRANTS, HOLDS, JOBS, JOBS_OF, KEY_EVENTS, KEY_SPENDING, NONCES, PAY_OPEN, PAYMENTS, RECEIPTS, TRANSFERS, USAGE,
-    UsageSums,
+    ALLOWANCES, BALANCES, GRANTS, HOLDS, JOBS, JOBS_OF, KEY_EVENTS, KEY_SPENDING, NONCES, PAY_OPEN, PAYMENTS, RECEIPTS,
+    TRANSFERS, USAGE, UsageSums,
 };
 use crate::account::AccountId;
 use crate::clock::{Day, Timestamp};

@@ -1,6 +1,5 @@
 //! Jobs in the books: what was ordered of an upstream that takes its time, whose it is, and that one which fails is paid back once.
 
-use redb::ReadableTable as _;
 use serde::{Deserialize, Serialize};
 
 use super::book::{Book, Close, Rows, Write};

@@ -137,7 +137,9 @@ impl Upstreams {
         let http = self.that_has(job)?;
         let question = match found {
             Found::Here(answer) => return Ok(Some(answer)),
-            Found::At(url) => Question { own: true, ..Question::of(Method::GET, http.own_path(&url).ok_or_else(|| elsewhere(&url))?) },
+            Found::At(url) => {
+                Question { own: true, ..Question::of(Method::GET, http.own_path(&url).ok_or_else(|| elsewhere(&url))?) }
+            }
             Found::InItsPlace => Question::of(Method::GET, format!("{}/content", place(job.upstream_job()))),
         };
         let (head, body) = http.exchange(question, deadline).await?;
@@ -370,7 +372,8 @@ fn unusable(head: &ResponseHead) -> Error {
 
 /// A result that is not at the upstream's own address is not fetched: such a URL could lead into the operator's network.
 fn elsewhere(url: &str) -> Error {
-    let shown: String = url.split(['?', '#']).next().unwrap_or_default().chars().filter(char::is_ascii_graphic).take(120).collect();
+    let shown: String =
+        url.split(['?', '#']).next().unwrap_or_default().chars().filter(char::is_ascii_graphic).take(120).collect();
     let message = "the upstream has put what this job made where it is not fetched from, which only the operator can change; \
                    ask the operator for a refund";
     Error::new(Code::UpstreamError, message).because(format!("a result at {shown:?}, which is not the upstream's own address"))

@@ -21,8 +21,8 @@ use crate::fault;
 use crate::ids::{Funds, RequestId};
 
 pub use answer::{Answer, AnswerBody, Broken};
-pub use jobs::{Found, Report, named};
 use client::{Attempt, HttpUpstream};
+pub use jobs::{Found, Report, named};
 use refusal::Failure;
 
 /// The configuration of an upstream that cannot work.
