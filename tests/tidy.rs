@@ -384,7 +384,7 @@ fn each_rule_catches_what_it_is_for() {
     let map =
         "//! ```text\n//! money     counted\n//! config    typed\n//! ledger chain   strangers\n//! http     edge\n//! ```\n";
     let long_body = "x();\n".repeat(80);
-    let cases: [(Rule, &str, &str); 24] = [
+    let cases: [(Rule, &str, &str); 25] = [
         (upward_imports, "src/money.rs", "use crate::config::Config;"),
         (upward_imports, "src/chain/evm/abi.rs", "use crate::{money::{Micros}, http};"),
         (upward_imports, "src/chain/evm.rs", "fn f() { super::super::http::go() }"),

@@ -220,6 +220,8 @@ mod tests {
             key_changes_per_ip_per_minute: 1,
             balance_reads_per_minute: 1,
             statement_reads_per_minute: 1,
+            job_polls_per_minute: 1,
+            jobs_kept: Duration::from_secs(1),
             streams: 1,
             streams_per_account: 1,
             max_body: 1,

@@ -65,11 +65,14 @@ async fn sell(route: Route, request: &HttpRequest, payload: web::Payload) -> Res
         drop(memory);
         served
     });
-    ordered.await.unwrap_or_else(|error| {
-        Err(Error::new(Code::Internal, "the order was given up; ask for the jobs of your wallet")
-            .because(error.to_string())
-            .into())
-    })
+    match ordered.await {
+        Ok(served) => served,
+        Err(error) => {
+            let error =
+                Error::new(Code::Internal, "the order was given up; ask for the jobs of your wallet").because(error.to_string());
+            Err(error.into())
+        }
+    }
 }
 
 /// A name for a job, which nobody may guess.

@@ -53,9 +53,8 @@ pub struct Job {
     /// In milliseconds since 1970.
     pub created: u64,
     pub state: JobState,
-    /// Keeps others from making one.
-    #[serde(skip)]
-    charged: (),
+    /// What it cost, in micros. Nobody else can write it, and so nobody else makes a job.
+    charge: u64,
 }
 
 /// What is known of a job here; whether it is still worked on, only its upstream knows.
@@ -72,6 +71,13 @@ pub enum JobState {
     },
     /// Its buyer has what it made and needs it no more.
     Completed,
+}
+
+impl Job {
+    /// What it cost.
+    pub fn charge(&self) -> Micros {
+        Micros::new(self.charge)
+    }
 }
 
 impl Bought for Job {
@@ -130,7 +136,7 @@ impl Paid {
                 upstream_job: new.upstream_job,
                 created: now.millis(),
                 state: JobState::Open,
-                charged: (),
+                charge: charge.get(),
             };
             book.put_job(&mut rows, new.id, &job);
             rows.extend(old.into_iter().map(|(id, account)| Write::ForgetJob(id, account)));
@@ -265,6 +271,9 @@ pub(super) fn check(snapshot: &Snapshot, problems: &mut Vec<String>) -> Result<(
             None => problems.push(format!("{id} belongs to {}, which was not charged", RequestId(job.request))),
             Some(receipt) if receipt.account != job.account => {
                 problems.push(format!("{id} is of {}, its charge of {}", job.account, receipt.account));
+            }
+            Some(receipt) if receipt.charge != job.charge => {
+                problems.push(format!("{id} cost {} micros, its charge is {}", job.charge, receipt.charge));
             }
             Some(receipt) => {
                 let refunded = matches!(job.state, JobState::Failed { refunded: true, .. });

@@ -84,7 +84,7 @@ fn what_the_operator_gave_back_before_is_not_given_back_again() {
     let shop = Shop::open();
     let ordered = shop.send_keyed(Request::post(Kind::Video.route(), Kind::Video.body(FAILS)));
     let (id, request) = (Kind::Video.id(&ordered), ordered.header("x-request-id").unwrap().to_owned());
-    let (code, _, said) = run(shop.server.command(&["refund", &request, "--amount", "0.2"]), "");
+    let (code, _, said) = run(shop.server.command(&["refund", &request, "0.2"]), "");
     assert_eq!(code, 0, "{said}");
     assert_failed(Kind::Video, &shop.send_keyed(Kind::Video.poll(&id)).json());
     let refunds = shop.account(BUYER).statement().of("REFUND");
