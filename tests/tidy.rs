@@ -232,7 +232,7 @@ fn implemented_outside_the_ledger(sources: &[Source], proof: &str, rule: &str) -
     }
     match places.as_slice() {
         [(module, _)] if module == "ledger" => Vec::new(),
-        [] => vec![format!("nothing stands behind `{proof}`: {rule}")],
+        [] => vec![format!("nothing implements `{proof}`: {rule}")],
         _ => places.into_iter().map(|(_, place)| format!("{place}: {rule}")).collect(),
     }
 }
