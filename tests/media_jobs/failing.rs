@@ -74,7 +74,8 @@ fn sixty_four_polls_at_once_pay_a_failed_job_back_once() {
     let statement = shop.account(BUYER).statement();
     let mut refunds = statement.of("REFUND");
     let mut charges: Vec<_> = statement.of("CHARGE").iter().map(|charge| -charge).collect();
-    (refunds.sort_unstable(), charges.sort_unstable());
+    refunds.sort_unstable();
+    charges.sort_unstable();
     assert_eq!((refunds.len(), refunds), (3, charges), "one for each, of all that it cost");
     shop.close(0);
 }
