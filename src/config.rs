@@ -74,6 +74,10 @@ pub struct Limits {
     /// How often one wallet may ask for its balance, and for a page of its statement.
     pub balance_reads_per_minute: u32,
     pub statement_reads_per_minute: u32,
+    /// How often one wallet's jobs may be asked for.
+    pub job_polls_per_minute: u32,
+    /// How long a job can be asked for.
+    pub jobs_kept: Duration,
     pub streams: usize,
     /// Prepaid calls of one wallet at the same time.
     pub streams_per_account: usize,
@@ -326,9 +330,13 @@ fn limits(row: &file::Limits) -> Result<Limits, ConfigError> {
         row.top_ups_per_ip_per_minute,
         row.balance_reads_per_minute,
         row.statement_reads_per_minute,
+        row.job_polls_per_minute,
     ];
     if buckets.contains(&0) {
         return Err(bad("limits", "a bucket of zero would refuse everybody"));
+    }
+    if !(1..=3650).contains(&row.jobs_kept_days) {
+        return Err(bad("limits.jobs_kept_days", "between 1 and 3650"));
     }
     // A quarter for one address, and a body is in memory twice.
     if row.max_bodies_mb < row.max_body_mb.saturating_mul(8) {
@@ -342,6 +350,8 @@ fn limits(row: &file::Limits) -> Result<Limits, ConfigError> {
         top_ups_per_ip_per_minute: row.top_ups_per_ip_per_minute,
         balance_reads_per_minute: row.balance_reads_per_minute,
         statement_reads_per_minute: row.statement_reads_per_minute,
+        job_polls_per_minute: row.job_polls_per_minute,
+        jobs_kept: Duration::from_secs(row.jobs_kept_days * 24 * 3600),
         streams: row.streams,
         streams_per_account: row.streams_per_account.max(1),
         max_body: row.max_body_mb.saturating_mul(1024 * 1024),

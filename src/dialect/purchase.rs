@@ -48,6 +48,11 @@ impl Goods {
         }
     }
 
+    /// Whether its answer only names a job.
+    pub fn is_job(self) -> bool {
+        matches!(self, Goods::Media(task) if task.is_job())
+    }
+
     /// Whether a body may come as a form.
     pub fn takes_forms(self) -> bool {
         matches!(self, Goods::Media(task) if task.row().form != media::Form::Json)
@@ -100,6 +105,10 @@ impl<'a> Purchase<'a> {
     /// [`Code::InvalidRequest`] where it is not sold in the size or quality that is asked for.
     pub fn priced<'c>(&self, model: &'c Model) -> Result<Cow<'c, Model>, Error> {
         let Purchase::Media(request) = self else { return Ok(Cow::Borrowed(model)) };
+        if request.lacks_length(model) {
+            let message = format!("{} is sold by the second; say how long it shall be", model.id);
+            return Err(Error::new(Code::InvalidRequest, message).param("duration_seconds"));
+        }
         model.priced(request.named()).map_err(|sold| {
             let message = format!("{} is not sold in {}; it is sold in {sold}", model.id, request.named().join(" "));
             Error::new(Code::InvalidRequest, message).param("size")

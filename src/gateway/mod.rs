@@ -2,6 +2,7 @@
 
 pub mod account;
 mod early;
+pub mod jobs;
 mod journal;
 mod keyring;
 pub mod operator;
@@ -69,6 +70,7 @@ pub struct Gateway {
     waste: Arc<waste::Waste>,
     earlier: prices::Earlier,
     calls: AtomicUsize,
+    looks: jobs::Looks,
 }
 
 /// One worker thread's view: the shared gateway and its own connections to upstreams.
@@ -126,6 +128,13 @@ impl From<Error> for Refusal {
     }
 }
 
+impl Refusal {
+    /// The same, whose cause is another error.
+    fn because(self, error: Error) -> Refusal {
+        Refusal { error: self.error.because(error.cause.unwrap_or(error.message)), ..self }
+    }
+}
+
 impl Gateway {
     /// Starts settlement on every network and takes up what an earlier run left unsettled.
     pub fn start(config: &Config, ledger: Ledger, keys: Keys, clock: Clock) -> Result<Gateway, CannotStart> {
@@ -167,6 +176,7 @@ impl Gateway {
             steady,
             running: settle::Running::default(),
             calls: AtomicUsize::new(0),
+            looks: jobs::Looks::default(),
         })
     }
 

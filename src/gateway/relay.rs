@@ -51,6 +51,8 @@ enum Source {
     Pumped { pieces: mpsc::Receiver<Bytes>, close: Rc<Cell<Close>>, words_end_it: bool, breaking: bool },
     /// All of a plain answer, which was there when its head was.
     Whole(Whole),
+    /// All of an answer whose call has ended in the books.
+    Charged(Option<Bytes>),
 }
 
 /// How an answer ended when there is nothing more to take.
@@ -83,6 +85,11 @@ impl RelayBody {
         }
     }
 
+    /// An answer that was charged before.
+    pub(super) fn charged(answer: Bytes) -> RelayBody {
+        RelayBody(Source::Charged(Some(answer)))
+    }
+
     fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Piece>> {
         match &mut self.0 {
             Source::Pumped { breaking: true, .. } => Poll::Ready(Some(Err(Incomplete))),
@@ -98,6 +105,7 @@ impl RelayBody {
                 }
             },
             Source::Whole(whole) => whole.poll(cx),
+            Source::Charged(answer) => Poll::Ready(answer.take().map(Ok)),
         }
     }
 }

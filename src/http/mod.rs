@@ -4,6 +4,7 @@ mod accounts;
 mod count;
 mod credentials;
 mod discovery;
+mod jobs;
 mod limits;
 mod openapi;
 mod paid;

@@ -15,7 +15,8 @@ use super::routes::{Route, error_shape};
 use crate::config::Limits;
 use crate::dialect::{Dialect, ErrorShape, Goods};
 use crate::error::{Code, Error};
-use crate::gateway::{Call, Refusal, Worker, serve};
+use crate::gateway::{Call, Gateway, Refusal, Worker, serve};
+use crate::ids::JobId;
 use crate::upstream::forwardable;
 
 pub async fn paid(route: Route, request: HttpRequest, payload: web::Payload) -> HttpResponse {
@@ -60,11 +61,40 @@ async fn sell(route: Route, request: &HttpRequest, payload: web::Payload) -> Res
         body,
         credentials,
         headers: forwarded(request.headers()),
+        job: if route.goods.is_job() { Some(fresh_job(&edge.gateway)?) } else { None },
         deadline,
     };
-    let served = serve(worker, call).await;
-    drop(memory);
-    served
+    if call.job.is_none() {
+        let served = serve(worker, call).await;
+        drop(memory);
+        return served;
+    }
+    // What an upstream was asked to make it makes, whether its buyer waits for the answer or not: the order goes on without it,
+    // and the job is found in the list of its wallet.
+    let worker = Rc::clone(worker);
+    let ordered = actix_web::rt::spawn(async move {
+        let served = serve(&worker, call).await;
+        drop(memory);
+        served
+    });
+    match ordered.await {
+        Ok(served) => served,
+        Err(error) => {
+            let error =
+                Error::new(Code::Internal, "the order was given up; ask for the jobs of your wallet").because(error.to_string());
+            Err(error.into())
+        }
+    }
+}
+
+/// A name for a job, which nobody may guess.
+fn fresh_job(gateway: &Gateway) -> Result<JobId, Error> {
+    let mut random = [0; 10];
+    getrandom::fill(&mut random).map_err(|error| {
+        let message = "there is no randomness for the name of a job; nothing was charged";
+        Error::new(Code::Internal, message).because(error.to_string())
+    })?;
+    Ok(JobId::new(gateway.clock().now(), random))
 }
 
 /// The part of its time for which a body may make no progress.

@@ -8,7 +8,7 @@ use actix_web::http::uri::PathAndQuery;
 use actix_web::web::{self, ServiceConfig};
 
 use super::table::{Access, At, Row};
-use super::{accounts, count, discovery, paid, public, topup, wallet};
+use super::{accounts, count, discovery, jobs, paid, public, topup, wallet};
 use crate::dialect::{Dialect, ErrorShape, Goods, Task};
 
 /// One paid route.
@@ -20,7 +20,7 @@ pub struct Route {
 /// What is sold, each on the path that it has below the prefixes.
 fn paid_routes() -> impl Iterator<Item = Route> {
     let words = Dialect::ALL.into_iter().map(Goods::Words);
-    let media = Task::ALL.into_iter().filter(|task| !task.is_job()).map(Goods::Media);
+    let media = Task::ALL.into_iter().map(Goods::Media);
     words.chain(media).map(|goods| Route { goods })
 }
 
@@ -58,6 +58,7 @@ fn lay(add: &mut dyn FnMut(At)) {
     owners(add);
     for prefix in PREFIXES {
         below(prefix, add);
+        bought(prefix, add);
     }
 }
 
@@ -102,6 +103,23 @@ fn what_is_sold(goods: Goods) -> &'static str {
             Task::VideosGenerations => "Begins to make a video, as OpenAI does",
         },
     }
+}
+
+/// What a buyer may ask of the jobs it bought, and what one would cost.
+fn bought(prefix: &str, add: &mut dyn FnMut(At)) {
+    let at = |path: &str| At::new(format!("{prefix}{path}"));
+    for (family, task) in [("audio", Task::AudioQueue), ("video", Task::VideoQueue)] {
+        let at = |name: &str| at(&format!("/{family}/{name}"));
+        let retrieve = move |request, payload| jobs::retrieve(task, request, payload);
+        add(at("retrieve").post("Says how far a job is, or gives what it made", Access::WalletOrKey, retrieve));
+        let complete = move |request, payload| jobs::complete(task, request, payload);
+        add(at("complete").post("Says that a job is needed no more", Access::WalletOrKey, complete));
+        let quote = move |request, payload| jobs::quote(task, request, payload);
+        add(at("quote").post("What a job would cost at most", Access::Anybody, quote));
+    }
+    add(at("/videos/{id}").get("Says how far a video is", Access::WalletOrKey, jobs::video));
+    add(at("/videos/{id}/content").get("The video itself", Access::WalletOrKey, jobs::content));
+    add(at("/jobs").get("Lists the jobs of a wallet", Access::WalletOrKey, jobs::list));
 }
 
 /// Makes `//api/v1/…` the `/api/v1/…` that is meant: so it is asked for by clients that were given an address with a slash at

@@ -48,14 +48,14 @@ pub(super) struct Attempt {
 }
 
 pub(super) struct HttpUpstream {
-    connections: Connections,
-    base_url: String,
+    pub(super) connections: Connections,
+    pub(super) base_url: String,
     /// The operator's key as each dialect sends it.
     bearer: Option<HeaderValue>,
     api_key: Option<HeaderValue>,
     /// The heads of the requests that most callers make, ready to be sent, by dialect and whether a stream is asked for.
     heads: [[Rc<RequestHead>; 2]; Dialect::ALL.len()],
-    scrubber: Scrubber,
+    pub(super) scrubber: Scrubber,
 }
 
 impl HttpUpstream {
@@ -175,7 +175,7 @@ impl HttpUpstream {
     }
 
     /// Puts the operator's key where the dialect has it.
-    fn identify(&self, headers: &mut HeaderMap, dialect: Dialect) {
+    pub(super) fn identify(&self, headers: &mut HeaderMap, dialect: Dialect) {
         match dialect {
             Dialect::Chat | Dialect::Responses => {
                 self.bearer.iter().for_each(|bearer| _ = headers.insert(header::AUTHORIZATION, bearer.clone()));
@@ -294,7 +294,7 @@ fn place(dialect: Dialect) -> usize {
 }
 
 /// The words of a refusal; nothing, where they are too many or do not come whole.
-async fn words(body: Body) -> Bytes {
+pub(super) async fn words(body: Body) -> Bytes {
     let mut body = Pin::new(Box::new(body));
     let mut words = Vec::new();
     while let Some(Ok(piece)) = body.next().await {
@@ -307,7 +307,7 @@ async fn words(body: Body) -> Bytes {
 }
 
 /// An attempt that got no head.
-fn unsent(error: &Unheard, length: usize) -> Failure {
+pub(super) fn unsent(error: &Unheard, length: usize) -> Failure {
     let gone = |error: &io::Error| {
         matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted)
     };

@@ -6,6 +6,7 @@ mod connection;
 mod echo;
 mod gate;
 mod health;
+mod jobs;
 mod order;
 mod refusal;
 mod wire;
@@ -27,6 +28,7 @@ use client::{Attempt, HttpUpstream};
 use gate::Word;
 use health::Door;
 pub use health::Health;
+pub use jobs::{Found, Report, named};
 use refusal::{Failure, Then};
 
 /// The configuration of an upstream that cannot work.
@@ -266,7 +268,11 @@ impl Upstream {
             Kind::Http(http) => http,
         };
         let mut outcome = http.send(&self.name, call, (form, body.clone()), Attempt { is_last, again: false }).await;
-        if let Err(Failure { error, then: Then::Again, .. }) = &outcome {
+        // An order cannot be called back: one whose answer was lost may be at work already.
+        let is_order = matches!(form, Goods::Media(task) if task.is_job());
+        if let Err(Failure { error, then: Then::Again, .. }) = &outcome
+            && !is_order
+        {
             self.log(request, error);
             outcome = http.send(&self.name, call, (form, body), Attempt { is_last, again: true }).await;
         }

@@ -209,7 +209,7 @@ impl Scrubber {
 
     /// The text on one line and not too long, where every word that holds the operator's key, the upstream's address,
     /// or what looks like a key or an account of anybody is taken out.
-    fn scrub(&self, text: &str) -> String {
+    pub(super) fn scrub(&self, text: &str) -> String {
         let mut after_bearer = false;
         let mut words = Vec::new();
         for word in text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty()) {

@@ -29,6 +29,11 @@ function form(params, file) {
 /** Files as their type and length, all else as it is. */
 const seen = (answer) => (answer instanceof Blob ? { type: answer.type, bytes: answer.size } : answer);
 
+/** Bytes are told by their type and number, anything else as it is. */
+async function told(answer) {
+  return answer instanceof Blob ? { type: answer.type, bytes: (await answer.arrayBuffer()).byteLength } : answer;
+}
+
 const actions = {
   models: () => client.models(),
   topUp: ({ usd }) => client.topUp(usd),
@@ -53,6 +58,21 @@ const actions = {
     const pieces = [];
     for await (const piece of client.responses.stream(params)) pieces.push(piece);
     return pieces;
+  },
+  /** Queues a video and polls until it is there, or the library gives up. */
+  videoGenerate: async ({ params, every = 20, within = 20000 }) => told(await client.video.generate(params, every, within)),
+  /** One call of the library that is about a job, such as `audio.retrieve`. */
+  job: async ({ about, params }) => {
+    const [family, verb] = about.split(".");
+    return told(await client[family][verb](params));
+  },
+  /** Queues, polls until there are bytes, and completes, as the library's users write it. */
+  audioJob: async ({ params }) => {
+    const { queue_id, model } = await client.audio.queue(params);
+    let made;
+    do made = await client.audio.retrieve({ queue_id, model });
+    while (made.status === "PROCESSING");
+    return { made: await told(made), completed: await client.audio.complete({ queue_id, model }) };
   },
   /** A plain fetch, with its body as JSON by a header of its own, as people write it. */
   authFetch: async ({ params, told = true }) => {

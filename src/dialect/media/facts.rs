@@ -107,9 +107,13 @@ pub(super) fn facts<'a>(task: Task, field: impl Fn(&str) -> Option<Value<'a>>, s
         Task::Speech => characters(field("input"))?,
         Task::AudioQueue => count("duration_seconds", 0, MOST_SECONDS)?,
         Task::VideoQueue => count("duration", 0, MOST_SECONDS)?,
-        Task::VideosGenerations => match field("seconds") {
-            Some(_) => count("seconds", USUAL_SECONDS, MOST_SECONDS)?,
-            None => count("duration", USUAL_SECONDS, MOST_SECONDS)?,
+        Task::VideosGenerations => match (count("seconds", 0, MOST_SECONDS)?, count("duration", 0, MOST_SECONDS)?) {
+            (0, 0) => USUAL_SECONDS,
+            // Which of the two an upstream goes by, nobody knows.
+            (seconds, duration) if seconds != duration && seconds > 0 && duration > 0 => {
+                return Err(refused("duration", "seconds and duration say two different lengths; send one of them"));
+            }
+            (seconds, duration) => seconds.max(duration),
         },
         Task::Transcriptions => {
             let (most, estimate) = seconds_of(sound.unwrap_or_default());
@@ -194,6 +198,8 @@ mod tests {
             (Task::VideoQueue, &[("duration", "\"5s\"")], 5),
             (Task::VideosGenerations, &[("seconds", "\"8\"")], 8),
             (Task::VideosGenerations, &[], USUAL_SECONDS),
+            (Task::VideosGenerations, &[("seconds", "null"), ("duration", "100")], 100),
+            (Task::VideosGenerations, &[("seconds", "8"), ("duration", "\"8s\"")], 8),
             (Task::AudioQueue, &[("duration_seconds", "60")], 60),
             (Task::Speech, &[("input", "\"h\u{e9}llo\"")], 5),
             (Task::Speech, &[("input", r#""h\u00e9\n\ud83d\ude00""#)], 4),
@@ -223,6 +229,8 @@ mod tests {
         ] {
             assert!(read(task, &[(name, value)]).is_err(), "{task:?} {name} {value}");
         }
+        let two_lengths = read(Task::VideosGenerations, &[("seconds", "4"), ("duration", "100")]);
+        assert_eq!(two_lengths.unwrap_err().param, Some("duration"), "an upstream may go by the longer one");
     }
 
     #[test]

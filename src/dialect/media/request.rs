@@ -14,7 +14,7 @@ use crate::dialect::fields::refused;
 use crate::dialect::weigh::Weight;
 use crate::error::{Code, Error};
 use crate::money::UnitPrice;
-use crate::tariff::{Bound, Ceiling};
+use crate::tariff::{Bound, Ceiling, Unit};
 
 /// A model's name in bytes.
 const MAX_MODEL_BYTES: usize = 256;
@@ -244,6 +244,12 @@ impl<'a> Request<'a> {
     /// Sizes and qualities that it names, by which its pieces are priced.
     pub fn named(&self) -> &[String] {
         &self.facts.named
+    }
+
+    /// Whether nobody knows how long what it asks for will be, of a model that is sold by the second.
+    pub fn lacks_length(&self, model: &Model) -> bool {
+        let by_the_second = model.pieces.as_ref().is_some_and(|pieces| pieces.unit == Unit::Second);
+        self.row.task.is_job() && by_the_second && self.facts.units == 0
     }
 
     /// The most it can use: of text every byte is taken for a token, of every picture the model's measure, of sound so many
