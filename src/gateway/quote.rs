@@ -60,8 +60,13 @@ impl Quote {
     /// The 402 for a caller that brought nothing.
     pub fn required(self) -> Refusal {
         let amount = self.amount;
+        let asked = amount.get().to_string();
+        let more = match self.offer.accepts.iter().any(|entry| entry.amount != asked) {
+            true => ", and paid for by itself what the offer adds to that for the gas of its network",
+            false => "",
+        };
         let message = format!(
-            "Payment required: this call costs at most {amount} USDC. Sign the offer in PAYMENT-REQUIRED and send the same \
+            "Payment required: this call costs at most {amount} USDC{more}. Sign the offer in PAYMENT-REQUIRED and send the same \
              request again with PAYMENT-SIGNATURE, or send it with an API key, as Authorization: Bearer sk-x402-…, of a wallet that \
              has a balance."
         );

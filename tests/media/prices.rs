@@ -41,6 +41,8 @@ fn the_price_list_has_every_kind_in_its_own_units() {
     let dalle = model("dall-e-3");
     assert_eq!((&dalle["kind"], &dalle["usd_per_image"]["1024x1024/hd"]), (&json!("image"), &json!("0.080000")));
     assert_eq!(model("tts-1")["usd_per_character"], json!({ "default": "0.000015" }));
+    let typical = |id: &str| model(id)["ceiling"]["typical_call"].clone();
+    assert_eq!([typical("dall-e-3"), typical("tts-1"), typical("whisper-1")], ["0.040000", "0.015000", "0.006000"]);
     assert_eq!(model("whisper-1")["usd_per_second"], json!({ "default": "0.000100" }));
     assert_eq!(model("text-embedding-3-small")["usd_per_million_tokens"]["input"], "2.000000");
     assert_eq!(model("flat-image")["ceiling"], json!({ "kind": "flat", "per_call": "0.100000" }));

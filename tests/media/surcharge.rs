@@ -48,6 +48,8 @@ fn each_network_asks_its_own_surcharge_charges_it_with_a_call_and_gives_it_back_
     let quote = unpaid.json()["required_micro"].as_u64().unwrap();
     assert_eq!(amounts(&unpaid.decoded("payment-required").unwrap()), [quote + EVM, quote + SVM]);
 
+    assert!(unpaid.text().contains("for the gas of its network"), "{}", unpaid.text());
+
     let url = server.url();
     let fails = body("<<fake status=500 ttfb=1500>>");
     let order = |body, wallet| Order { base_url: &url, route: CHAT, body, wallet, max_value_usd: "0.5" };

@@ -45,7 +45,8 @@ impl<'a> Part<'a> {
             // Upstreams go by what follows its last dot.
             head.push_str(&format!("; filename=\"{}\"", if plain.is_empty() { "file" } else { &plain }));
         }
-        if let Some(content_type) = self.content_type {
+        // Of a text it could only say that it is not the UTF-8 as which it was read.
+        if let Some(content_type) = self.content_type.filter(|_| self.file_name.is_some()) {
             head.push_str(&format!("\r\nContent-Type: {content_type}"));
         }
         head
@@ -165,6 +166,10 @@ fn cut() -> Error {
 
 #[cfg(test)]
 mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use proptest::sample::select;
+
     use super::*;
 
     const FORM: &str = "--xx\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\nwhisper-1\r\n--xx\r\n\
@@ -183,6 +188,14 @@ mod tests {
             Content-Disposition: form-data; name=\"n\"\r\nContent-Type: text/plain\"\r\nX-Other: n\r\n\r\n--yy\r\n--xx--";
         let parts = parts(form.as_bytes(), "xx").unwrap();
         assert_eq!(parts[0].head(), "Content-Disposition: form-data; name=\"user\"; filename=\"b\"");
+    }
+
+    #[test]
+    fn a_text_has_no_type_of_its_own() {
+        let form =
+            "--xx\r\nContent-Disposition: form-data; name=\"n\"\r\nContent-Type: text/plain; charset=utf-16\r\n\r\n1\r\n--xx--";
+        let head = parts(form.as_bytes(), "xx").unwrap()[0].head();
+        assert_eq!(head, "Content-Disposition: form-data; name=\"n\"");
     }
 
     #[test]
@@ -212,4 +225,45 @@ mod tests {
             assert_eq!(boundary(none), None, "{none}");
         }
     }
+
+    proptest! {
+        #[test]
+        fn any_pieces_of_a_form_are_read_or_refused_and_what_is_read_is_read_again_from_what_is_written(
+            written in vec((vec(select(&PIECES[..]), 0..3), vec(select(&PIECES[..]), 0..6)), 0..4),
+        ) {
+            let disposition = "Content-Disposition: form-data; name=\"n\"";
+            let part = |(head, value): &(Vec<&str>, Vec<&str>)| {
+                format!("--xx\r\n{disposition}{}\r\n\r\n{}\r\n", head.concat(), value.concat())
+            };
+            let body = written.iter().map(part).collect::<String>() + "--xx--";
+            let Ok(read) = parts(body.as_bytes(), "xx") else { return Ok(()) };
+            let boundary = fresh_boundary(&read).unwrap();
+            let write = |part: &Part<'_>| format!("--{boundary}\r\n{}\r\n\r\n{}\r\n", part.head(), part.text().unwrap());
+            let written = read.iter().map(write).collect::<String>() + &format!("--{boundary}--\r\n");
+            let again = parts(written.as_bytes(), &boundary).unwrap();
+            let seen = |parts: &[Part<'_>]| -> Vec<_> {
+                let each = parts.iter().map(|part| (part.name.to_owned(), part.file_name.is_some(), part.value.to_vec()));
+                each.collect()
+            };
+            prop_assert_eq!(seen(&again), seen(&read));
+        }
+    }
+
+    /// What forms are made of, whole and broken.
+    const PIECES: [&str; 14] = [
+        "\r\n",
+        "\r\n\r\n",
+        "\n",
+        "--xx",
+        "\r\n--xx\r\n",
+        "\r\n--xx--",
+        "--",
+        "Content-Disposition: form-data; name=\"n\"",
+        "Content-Disposition: form-data; name=file; filename=\"a\\b\"",
+        "; filename*=UTF-8''x",
+        "Content-Type: text/plain",
+        ":",
+        "\"",
+        "value",
+    ];
 }

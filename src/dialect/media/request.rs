@@ -85,7 +85,8 @@ impl<'a> Request<'a> {
         Ok(request)
     }
 
-    /// A field that is there twice, or comes as a file where a text is meant, could be read differently by the upstream.
+    /// A field that is there twice, comes as a file where a text is meant, or is no UTF-8, could be read differently by the
+    /// upstream.
     fn check_form(&self) -> Result<(), Error> {
         let Body::Form { parts, .. } = &self.body else { return Ok(()) };
         for (at, (name, part)) in parts.iter().enumerate() {
@@ -98,6 +99,9 @@ impl<'a> Request<'a> {
                     _ => "this field comes as a file; send it as a text, without a file name",
                 };
                 return Err(refused(name, message));
+            }
+            if part.file_name.is_none() && !is_picture(name) {
+                part.text()?;
             }
         }
         Ok(())

@@ -103,6 +103,10 @@ fn a_form_that_could_be_read_in_two_ways_is_refused() {
         let error = Request::read(Task::ImageEdits, "multipart/form-data; boundary=b", body.as_bytes()).err().unwrap();
         assert_eq!((error.code, error.param), (Code::InvalidRequest, Some(param)), "{}", error.message);
     }
+    let mut body = form(&[prompt, image, ("n", "", "1?")]).into_bytes();
+    let at = body.iter().rposition(|byte| *byte == b'?').unwrap();
+    body[at] = 0xff;
+    assert!(Request::read(Task::ImageEdits, "multipart/form-data; boundary=b", &body).is_err(), "no UTF-8");
     let body = form(&[("file", "", "sound")]);
     let error = Request::read(Task::Transcriptions, "multipart/form-data; boundary=b", body.as_bytes()).err().unwrap();
     assert_eq!(error.param, Some("file"));
