@@ -7,7 +7,7 @@ use std::num::NonZeroU32;
 
 use crate::error::{Code, Error};
 use crate::money::Micros;
-use crate::tariff::{Bound, Ceiling, Pieces, Tariff};
+use crate::tariff::{Bound, Ceiling, Pieces, Tariff, Unit};
 
 pub use lists::{Page, WrongPage};
 
