@@ -261,7 +261,9 @@ impl Pump {
             _ => None,
         };
         let is_waiting = matches!(end, End::Complete | End::Broken(_) | End::Spent { .. });
-        self.till.end = Some(end);
+        // Of a plain answer that was still to be translated nobody has had anything.
+        let untaken = !self.stream && self.translation.is_some() && matches!(end, End::PayerEnded(_));
+        self.till.end = Some(if untaken { End::Untaken } else { end });
         if is_waiting {
             self.taken().await;
         }

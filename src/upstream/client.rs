@@ -122,7 +122,8 @@ impl HttpUpstream {
 
     fn request(&self, call: &Call<'_>, form: Goods, attempt: Attempt) -> Result<RequestHeadType, String> {
         // The one parameter that known clients send; whatever else a caller writes there is no business of the upstream.
-        let query = call.query.filter(|query| query.split('&').any(|pair| pair == "beta=true")).map(|_| "?beta=true");
+        let query = call.query.filter(|query| form == call.goods && query.split('&').any(|pair| pair == "beta=true"));
+        let query = query.map(|_| "?beta=true");
         if let Goods::Words(dialect) = form
             && (call.headers.is_empty() || form != call.goods)
             && query.is_none()

@@ -130,7 +130,12 @@ impl Upstreams {
     /// # Errors
     /// [`Code::InvalidRequest`] naming the route on which the model is sold.
     pub fn forms(&self, servings: &[Serving], goods: Goods) -> Result<Vec<Goods>, Error> {
-        let forms: Vec<_> = servings.iter().filter_map(|serving| self.find(&serving.upstream)?.form(goods)).collect();
+        let mut forms: Vec<Goods> = Vec::new();
+        for form in servings.iter().filter_map(|serving| self.find(&serving.upstream)?.form(goods)) {
+            if !forms.contains(&form) {
+                forms.push(form);
+            }
+        }
         if forms.is_empty() { Err(self.nobody_speaks(servings)) } else { Ok(forms) }
     }
 
@@ -181,7 +186,7 @@ impl Upstreams {
                 }
                 Err(Failure { error, then, word, rest }) => {
                     visit.went(word, rest);
-                    if then == Then::Final {
+                    if then == Then::Final || (is_order(call.goods) && !has_refused(&error)) {
                         return Err(error);
                     }
                     failed = Some(refusal::more_hopeful(failed, error));
@@ -268,10 +273,8 @@ impl Upstream {
             Kind::Http(http) => http,
         };
         let mut outcome = http.send(&self.name, call, (form, body.clone()), Attempt { is_last, again: false }).await;
-        // An order cannot be called back: one whose answer was lost may be at work already.
-        let is_order = matches!(form, Goods::Media(task) if task.is_job());
         if let Err(Failure { error, then: Then::Again, .. }) = &outcome
-            && !is_order
+            && !is_order(form)
         {
             self.log(request, error);
             outcome = http.send(&self.name, call, (form, body), Attempt { is_last, again: true }).await;
@@ -287,6 +290,16 @@ impl Upstream {
         let (code, cause) = (error.code.row().code, error.cause.as_deref().unwrap_or_default());
         tracing::warn!(%request, upstream = %self.name, code, "upstream {} failed: {cause}", self.name);
     }
+}
+
+/// An order cannot be called back: one whose answer was lost may be at work already.
+fn is_order(goods: Goods) -> bool {
+    matches!(goods, Goods::Media(task) if task.is_job())
+}
+
+/// Whether an upstream has said that it does not do it.
+fn has_refused(error: &Error) -> bool {
+    matches!(error.code, Code::UpstreamAuth | Code::UpstreamUnavailable | Code::UpstreamOverloaded)
 }
 
 #[cfg(test)]

@@ -60,8 +60,8 @@ pub(super) fn is_about_the_request(status: u16) -> bool {
 /// A refusal that is about the request, in the upstream's words as far as they may be seen.
 pub(super) fn rejected(status: u16, body: &[u8], scrubber: &Scrubber) -> Failure {
     let said = said(body);
-    // Anthropic says so with status 400, and only in prose.
-    if said.as_deref().is_some_and(|said| said.to_ascii_lowercase().contains("credit balance")) {
+    // Anthropic says so with status 400, and only in prose. A caller's words may be repeated, but not as the first.
+    if status == 400 && said.as_deref().is_some_and(|said| said.starts_with("Your credit balance is too low")) {
         return failed(402, None, true);
     }
     let said = said.map(|said| scrubber.scrub(&said)).filter(|said| !said.is_empty());
@@ -85,7 +85,8 @@ pub(super) fn failed(status: u16, retry_after: Option<Duration>, stream: bool) -
                 Code::UpstreamAuth,
                 "the upstream of this model is not available, which only the operator can change; try another model",
             ),
-            true,
+            // 403 is also said of one prompt that a provider will not have.
+            status != 403,
         ),
         429 => (Then::Next, later(Code::UpstreamUnavailable, "the upstream is at its limit", wait), false),
         529 => (Then::Next, later(Code::UpstreamOverloaded, "the upstream is overloaded", wait), true),

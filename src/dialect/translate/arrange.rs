@@ -39,6 +39,8 @@ struct Order<'a> {
 struct Answered<'a> {
     turn: Turn<'a>,
     results: Vec<Option<Part<'a>>>,
+    /// One of them has come.
+    is_answered: bool,
 }
 
 /// A call whose result has not come yet.
@@ -61,9 +63,13 @@ impl<'a> Order<'a> {
         if said.is_empty() {
             return Ok(());
         }
-        let joins = self.turns.last().is_some_and(|last| last.turn.speaker == turn.speaker && !last.is_answered());
+        let joins = self.turns.last().is_some_and(|last| last.turn.speaker == turn.speaker && !last.is_answered);
         if !joins {
-            self.turns.push(Answered { turn: Turn { speaker: turn.speaker, parts: Vec::new() }, results: Vec::new() });
+            self.turns.push(Answered {
+                turn: Turn { speaker: turn.speaker, parts: Vec::new() },
+                results: Vec::new(),
+                is_answered: false,
+            });
         }
         let at = self.turns.len() - 1;
         for mut part in said {
@@ -90,7 +96,9 @@ impl<'a> Order<'a> {
         };
         result.id = open.renamed;
         result.content.retain(|part| part.text().is_none_or(|text| !text.trim().is_empty()));
-        self.turns[open.turn].results[open.place] = Some(Part { content: Content::Result(result), cache });
+        let turn = &mut self.turns[open.turn];
+        turn.results[open.place] = Some(Part { content: Content::Result(result), cache });
+        turn.is_answered = true;
         Ok(())
     }
 
@@ -114,7 +122,7 @@ impl<'a> Order<'a> {
             )));
         }
         let mut turns: Vec<Turn<'a>> = Vec::with_capacity(self.turns.len());
-        for Answered { turn, results } in self.turns {
+        for Answered { turn, results, .. } in self.turns {
             // Thinking alone is the remains of a turn that was cut off.
             if turn.parts.iter().all(|part| matches!(part.content, Content::Thinking(_))) {
                 continue;
@@ -129,12 +137,6 @@ impl<'a> Order<'a> {
             return Err(Wrong(" says nothing; send at least one text".into()));
         }
         Ok(turns)
-    }
-}
-
-impl Answered<'_> {
-    fn is_answered(&self) -> bool {
-        self.results.iter().any(Option::is_some)
     }
 }
 

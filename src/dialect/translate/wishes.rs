@@ -1,6 +1,10 @@
 //! How a caller wants its answer written, as far as its request says: whether thinking is shown or sealed, and the names of tools.
 
-use serde::Deserialize;
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::de::{SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use super::super::Dialect;
@@ -30,29 +34,69 @@ pub struct Renamed {
 }
 
 #[derive(Deserialize)]
+struct Thinking {
+    #[serde(default)]
+    thinking: Kind,
+}
+
+#[derive(Deserialize, Default)]
+struct Kind {
+    #[serde(rename = "type")]
+    kind: Option<String>,
+}
+
+#[derive(Deserialize)]
 struct Fields {
     #[serde(default)]
-    thinking: Value,
-    #[serde(default)]
-    include: Value,
+    include: Include,
     #[serde(default)]
     tools: Value,
+}
+
+/// A list of names, of which only one is of interest: none is kept, however many there are.
+#[derive(Default)]
+struct Include {
+    sealed: bool,
+}
+
+impl<'de> Deserialize<'de> for Include {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Names;
+        impl<'de> Visitor<'de> for Names {
+            type Value = Include;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list of names")
+            }
+
+            fn visit_unit<E>(self) -> Result<Include, E> {
+                Ok(Include::default())
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut names: A) -> Result<Include, A::Error> {
+                let mut include = Include::default();
+                while let Some(name) = names.next_element::<Cow<'de, str>>()? {
+                    include.sealed |= name == "reasoning.encrypted_content";
+                }
+                Ok(include)
+            }
+        }
+        deserializer.deserialize_any(Names)
+    }
 }
 
 impl Wishes {
     /// Reads the caller's body. What is not as it should be wishes nothing.
     pub fn read(caller: Dialect, body: &[u8]) -> Wishes {
-        let Ok(Fields { thinking, include, tools }) = serde_json::from_slice(body) else { return Wishes::default() };
         match caller {
             Dialect::Chat => Wishes::default(),
             Dialect::Messages => {
-                let thinking = matches!(thinking["type"].as_str(), Some("enabled" | "adaptive"));
-                Wishes { thinking, ..Wishes::default() }
+                let kind = serde_json::from_slice::<Thinking>(body).ok().and_then(|body| body.thinking.kind);
+                Wishes { thinking: matches!(kind.as_deref(), Some("enabled" | "adaptive")), ..Wishes::default() }
             }
             Dialect::Responses => {
-                let asks = |name: &Value| name == "reasoning.encrypted_content";
-                let sealed_reasoning = include.as_array().is_some_and(|list| list.iter().any(asks));
-                Wishes { sealed_reasoning, tools: renamed(&tools, None), ..Wishes::default() }
+                let Ok(Fields { include, tools }) = serde_json::from_slice(body) else { return Wishes::default() };
+                Wishes { sealed_reasoning: include.sealed, tools: renamed(&tools, None), ..Wishes::default() }
             }
         }
     }
