@@ -83,6 +83,7 @@ pub struct Catalogue {
 /// The prompt and answer for which the price list shows what a call reserves.
 const TYPICAL_INPUT: u64 = 1000;
 /// The same of what is sold by the second or the character.
+const TYPICAL_VIDEO_SECONDS: u64 = 4;
 const TYPICAL_SECONDS: u64 = 60;
 const TYPICAL_CHARACTERS: u64 = 1000;
 
@@ -129,7 +130,7 @@ impl Model {
     }
 
     /// What an ordinary call is quoted, as the price list shows it: a prompt of a thousand tokens and the usual answer, or
-    /// one image, a minute or a thousand characters, of the cheapest class.
+    /// one image, a minute of sound, four seconds of video or a thousand characters, of the cheapest class.
     pub fn typical_quote(&self) -> Micros {
         let Some(pieces) = &self.pieces else {
             return self.quote(&Bound { input: TYPICAL_INPUT, output: u64::from(self.default_output), ..Bound::default() });
@@ -137,6 +138,7 @@ impl Model {
         let unit = pieces.cheapest().unwrap_or_default();
         let units = match pieces.unit {
             Unit::Image => 1,
+            Unit::Second if self.kind == Kind::Video => TYPICAL_VIDEO_SECONDS,
             Unit::Second => TYPICAL_SECONDS,
             Unit::Character => TYPICAL_CHARACTERS,
         };

@@ -78,6 +78,14 @@ impl<'a> Purchase<'a> {
         }
     }
 
+    /// Reads a body of which only the price is asked for.
+    ///
+    /// # Errors
+    /// As [`media::Request::read_to_quote`].
+    pub fn read_to_quote(task: Task, body: &'a [u8]) -> Result<Purchase<'a>, Error> {
+        media::Request::read_to_quote(task, body).map(Purchase::Media)
+    }
+
     /// The model of the catalogue that is meant, with its prices for this request. One that the request does not name is
     /// one that is `served`.
     ///

@@ -40,6 +40,7 @@ pub(super) struct Accepted {
     id: JobId,
     task: Task,
     upstream: String,
+    upstream_model: String,
     upstream_job: String,
     answer: Bytes,
 }
@@ -64,7 +65,14 @@ pub(super) async fn accepted(call: &Call, answer: &mut Answer) -> Result<Option<
     }
     let upstream_job = upstream::named(&bytes).ok_or_else(|| unusable("an answer without the name of a job".into()))?;
     fault::point("job.accepted");
-    Ok(Some(Accepted { id, task, upstream: answer.upstream.clone(), upstream_job, answer: bytes.freeze() }))
+    Ok(Some(Accepted {
+        id,
+        task,
+        upstream: answer.upstream.clone(),
+        upstream_model: answer.model.clone(),
+        upstream_job,
+        answer: bytes.freeze(),
+    }))
 }
 
 /// Who ordered a job, and how it is charged.
@@ -86,19 +94,18 @@ pub(super) struct Order<'a> {
 /// [`Code::LedgerUnavailable`].
 pub(super) async fn book(gateway: &Gateway, order: Order<'_>, accepted: Accepted, paid: Paid) -> Result<Bytes, Error> {
     let Order { request, model, tariff, account, by_payment, flat } = order;
-    let Accepted { id, task, upstream, upstream_job, answer } = accepted;
+    let Accepted { id, task, upstream, upstream_model, upstream_job, answer } = accepted;
     let mut gauge = request.gauge(model, Goods::Media(task), "application/json");
     gauge.chunk(&answer);
     let usage = gauge.usage().usage;
     let owed = flat.unwrap_or_else(|| tariff.charge(&usage, paid.ceiling()));
-    let serving = model.upstreams.iter().find(|serving| serving.upstream == upstream);
     let new = NewJob {
         id,
         account,
         by_payment,
         task: task.row().path,
         model: model.id.clone(),
-        upstream_model: serving.map(|serving| serving.model.clone()).unwrap_or_default(),
+        upstream_model,
         upstream,
         upstream_job,
     };
@@ -136,22 +143,11 @@ fn unavailable(denied: &Denied) -> Error {
 /// As that call would be refused, before anybody is asked who pays.
 pub fn quote(worker: &Worker, task: Task, body: &[u8]) -> Result<Micros, Error> {
     let goods = Goods::Media(task);
-    let completed = with_a_prompt(body);
-    let request = Purchase::read(goods, "application/json", completed.as_deref().unwrap_or(body))?;
+    let request = Purchase::read_to_quote(task, body)?;
     let served = |model: &Model| worker.upstreams.forms(&model.upstreams, goods).is_ok();
     let model = request.find(&worker.gateway.catalogue, served)?;
     worker.upstreams.forms(&model.upstreams, goods)?;
     Ok(model.quote(&request.bound(&model)))
-}
-
-/// A body without a prompt, with one.
-fn with_a_prompt(body: &[u8]) -> Option<Vec<u8>> {
-    let mut object = serde_json::from_slice::<serde_json::Map<String, Value>>(body).ok()?;
-    if object.contains_key("prompt") {
-        return None;
-    }
-    object.insert("prompt".into(), " ".into());
-    serde_json::to_vec(&object).ok()
 }
 
 /// A job that somebody asks about who may.
@@ -425,11 +421,17 @@ impl Stream for MediaBody {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Piece>> {
         let Some(body) = &mut self.body else { return Poll::Ready(None) };
-        let next = ready!(Pin::new(body).poll_next(cx));
+        let next = ready!(Pin::new(&mut *body).poll_next(cx));
         Poll::Ready(match next {
             Some(Ok(piece)) => Some(Ok(piece)),
             Some(Err(broken)) => {
                 tracing::warn!(cause = %broken, "what a job made broke off");
+                self.body = None;
+                Some(Err(Incomplete))
+            }
+            // A cut connection ends a body as its end does, unless its framing tells.
+            None if !body.ended_well() => {
+                tracing::warn!("what a job made broke off");
                 self.body = None;
                 Some(Err(Incomplete))
             }

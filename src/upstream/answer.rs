@@ -22,8 +22,9 @@ pub struct Answer {
     pub content_type: &'static str,
     /// Bytes of the body, if the upstream said so. A stream's length changes when its events are normalised.
     pub content_length: Option<u64>,
-    /// Which upstream it was.
+    /// Which upstream it was, and what it calls the model.
     pub upstream: String,
+    pub model: String,
     pub body: AnswerBody,
 }
 

@@ -228,7 +228,7 @@ impl HttpUpstream {
             return Err(refusal::endless(status));
         }
         let body = AnswerBody::http(body, content_length, call.deadline);
-        Ok(Answer { form, content_type: expected, content_length, upstream: name.to_owned(), body })
+        Ok(Answer { form, content_type: expected, content_length, upstream: name.to_owned(), model: String::new(), body })
     }
 }
 

@@ -44,7 +44,14 @@ pub(super) fn answer(upstream: &str, form: Goods, body: &Bytes) -> Answer {
     };
     let content_length = (!stream).then(|| chunks.iter().map(|chunk| chunk.len() as u64).sum());
     let content_type = if stream { "text/event-stream" } else { "application/json" };
-    Answer { form, content_type, content_length, upstream: upstream.to_owned(), body: AnswerBody::made(chunks) }
+    Answer {
+        form,
+        content_type,
+        content_length,
+        upstream: upstream.to_owned(),
+        model: String::new(),
+        body: AnswerBody::made(chunks),
+    }
 }
 
 /// The messages of a request; a text alone is one of the user's.

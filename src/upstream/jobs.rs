@@ -369,7 +369,14 @@ fn passing(
 ) -> Answer {
     let length = head.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
     let body = AnswerBody::http(body, length, deadline);
-    Answer { form: Goods::Media(task), content_type, content_length: length, upstream: job.upstream().to_owned(), body }
+    Answer {
+        form: Goods::Media(task),
+        content_type,
+        content_length: length,
+        upstream: job.upstream().to_owned(),
+        model: job.upstream_model().to_owned(),
+        body,
+    }
 }
 
 fn unusable(head: &ResponseHead) -> Error {

@@ -182,7 +182,7 @@ impl Upstreams {
                 Ok(answer) => {
                     visit.went(Word::Well, None);
                     fault::point("upstream.headers");
-                    return Ok(answer);
+                    return Ok(Answer { model: (*model).to_owned(), ..answer });
                 }
                 Err(Failure { error, then, word, rest }) => {
                     visit.went(word, rest);

@@ -273,11 +273,19 @@ mod tests {
         for status in [401, 402, 403] {
             let failure = failed(status, None, false);
             assert_eq!((failure.error.code, failure.error.status()), (Code::UpstreamAuth, 502));
-            assert_eq!((failure.then, failure.word), (Then::Next, Word::Down), "{status}");
+            let word = if status == 403 { Word::Nothing } else { Word::Down };
+            assert_eq!((failure.then, failure.word), (Then::Next, word), "{status}");
         }
         let body = br#"{"type":"error","error":{"type":"invalid_request_error","message":"Your credit balance is too low"}}"#;
         let failure = rejected(400, body, &Scrubber::new("http://x", None));
         assert_eq!((failure.error.code, failure.then), (Code::UpstreamAuth, Then::Next));
+        let echoed = br#"{"error":{"message":"Invalid value: 'Your credit balance is too low'"}}"#;
+        let failure = rejected(400, echoed, &Scrubber::new("http://x", None));
+        assert_eq!(
+            (failure.then, failure.word),
+            (Then::Final, Word::Nothing),
+            "what a caller wrote says nothing of the upstream"
+        );
     }
 
     #[test]

@@ -50,7 +50,7 @@ const JSON: &str = "application/json";
 pub const TOKENS: &str = "<<fake in=20 out=300>> a cat";
 /// What these cost at 5 and 40 dollars per million.
 const BY_TOKENS: u64 = 20 * 5 + 300 * 40;
-/// Bytes that nobody can read a length from: two seconds of them at a usual rate.
+/// Bytes that nobody can read a length from: 32 seconds at most.
 const SOUND: usize = 32_000;
 
 fn call(name: &'static str, path: &'static str, body: Value, charge: u64, content_type: &'static str) -> Call {
@@ -129,7 +129,7 @@ fn sounds() -> Vec<Call> {
         call("speech as a stream", "/audio/speech", events, 12 * 15, "text/event-stream"),
         heard("the seconds that are reported", "whisper-1", "json", 300, JSON),
         heard("the same with more words", "whisper-1", "verbose_json", 300, JSON),
-        heard("seconds by the length of the file", "whisper-1", "text", 200, "text/plain"),
+        heard("what was quoted for the file, where nobody says how long it was", "whisper-1", "text", 3200, "text/plain"),
         heard("tokens that are reported", "gpt-4o-transcribe", "json", 14 * 6 + 7 * 10, JSON),
         call(
             "a video by the call",

@@ -41,8 +41,8 @@ fn steps() -> Vec<(Value, u64)> {
         (json!({ "do": "speak", "params": speech }), 12 * 15),
         (hears("whisper-1", "json"), 300),
         (hears("whisper-1", "verbose_json"), 300),
-        (hears("whisper-1", "text"), 200),
-        (hears("whisper-1", "srt"), 200),
+        (hears("whisper-1", "text"), 3200),
+        (hears("whisper-1", "srt"), 3200),
         (hears("gpt-4o-transcribe", "json"), 14 * 6 + 7 * 10),
     ]
 }
@@ -105,7 +105,7 @@ fn the_wallet_client_buys_media_by_signing_in() {
         (json!({ "do": "images", "method": "backgroundRemove", "params": {}, "file": "image" }), 60_000),
         (json!({ "do": "speech", "params": { "model": "tts-1", "input": "twelve chars", "voice": "alloy" } }), 180),
         (json!({ "do": "transcribe", "params": { "model": "whisper-1" } }), 300),
-        (json!({ "do": "transcribe", "params": { "model": "whisper-1", "response_format": "text" } }), 200),
+        (json!({ "do": "transcribe", "params": { "model": "whisper-1", "response_format": "text" } }), 3200),
         (json!({ "do": "videoTranscribe", "params": { "model": "watcher", "url": "https://x.example/v" } }), 50_000),
     ];
     let (steps, charges): (Vec<_>, Vec<u64>) = steps.into_iter().unzip();

@@ -156,6 +156,9 @@ base_url = "{upstream}"
 api_key = "env:TEST_UPSTREAM_KEY"
 speaks = ["embeddings", "images", "image", "audio", "video"]
 
+[failover]
+failures = 0
+
 [limits]
 per_ip_per_second = 100000
 per_ip_burst = 100000

@@ -46,7 +46,7 @@ async fn what_one_worker_finds_out_is_known_to_all_and_one_call_alone_finds_out_
     let fake = FakeUpstream::start();
     let (workers, servings) = workers(&[&fake.url()], 2);
     let sent = call(Dialect::Chat, false, "hi");
-    fake.configure(&json!({ "status": 403 }));
+    fake.configure(&json!({ "status": 401 }));
     for worker in &workers {
         assert_eq!(sent.through(worker, &servings).await.unwrap_err().code, Code::UpstreamAuth);
     }

@@ -141,8 +141,16 @@ fn named<'a>(task: Task, field: impl Fn(&str) -> Option<Value<'a>>) -> Result<Ve
         Task::ImageUpscale => {
             named.push(format!("{}x", count("scale", field("scale"), MOST_SCALE)?.unwrap_or(USUAL_SCALE)));
         }
-        Task::VideoQueue | Task::VideosGenerations if field("audio").is_some_and(|value| value.plain() == Some("true")) => {
-            named.push("audio".into());
+        Task::VideoQueue | Task::VideosGenerations => {
+            let said = field("audio");
+            let sound = match said.as_ref().map(Value::plain) {
+                Some(Some("true")) => true,
+                Some(Some("false")) => false,
+                // The wallet clients' videos have sound unless they are told not to.
+                None | Some(Some("null")) => task == Task::VideoQueue,
+                Some(_) => return Err(refused("audio", "audio must be true or false")),
+            };
+            named.extend(sound.then(|| "audio".to_owned()));
         }
         _ => {}
     }

@@ -15,7 +15,7 @@ use crate::money::UnitPrice;
 use crate::tariff::Usage;
 
 /// A transcription up to this length is read for its duration.
-const MAX_TRANSCRIPT: usize = 256 * 1024;
+const MAX_TRANSCRIPT: usize = 4 * 1024 * 1024;
 
 /// Measures one answer.
 #[derive(Debug)]
@@ -242,7 +242,8 @@ impl Gauge {
             (Body::Events { ended, .. }, Task::ImageGenerations | Task::ImageEdits) => *ended,
             (Body::Json { scanner, .. }, _) if self.counts_pictures() => scanner.listed().min(self.most),
             (Body::Bytes { .. }, Task::ImageGenerate) => 1,
-            (_, Task::Transcriptions) => reports.seconds.or_else(|| self.duration()).unwrap_or(self.pieces).min(self.most),
+            // What nobody says is what was quoted: how little a file is for how long it lasts is its caller's choice.
+            (_, Task::Transcriptions) => reports.seconds.or_else(|| self.duration()).unwrap_or(self.most).min(self.most),
             _ => self.pieces,
         }
     }

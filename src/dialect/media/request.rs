@@ -14,7 +14,7 @@ use crate::dialect::fields::refused;
 use crate::dialect::weigh::Weight;
 use crate::error::{Code, Error};
 use crate::money::UnitPrice;
-use crate::tariff::{Bound, Ceiling, Unit};
+use crate::tariff::{Bound, Unit};
 
 /// A model's name in bytes.
 const MAX_MODEL_BYTES: usize = 256;
@@ -75,14 +75,28 @@ impl<'a> Request<'a> {
             }
             _ => Body::Json(json(row, body)?),
         };
-        let mut request = Request { row, model: None, stream: false, body, facts: Facts::default(), text: 0, files: 0 };
-        request.check_form()?;
-        request.model = request.named_model()?;
-        request.needs()?;
-        request.check_inputs()?;
-        request.stream = request.asks_stream()?;
-        request.measure()?;
-        Ok(request)
+        Request { row, model: None, stream: false, body, facts: Facts::default(), text: 0, files: 0 }.checked(row.needs)
+    }
+
+    /// Reads a body of which only the price is asked for: its prompt may be left out.
+    ///
+    /// # Errors
+    /// As [`Request::read`].
+    pub fn read_to_quote(task: Task, body: &'a [u8]) -> Result<Request<'a>, Error> {
+        let row = task.row();
+        let body = Body::Json(json(row, body)?);
+        let needs: Vec<_> = row.needs.iter().copied().filter(|need| *need != "prompt").collect();
+        Request { row, model: None, stream: false, body, facts: Facts::default(), text: 0, files: 0 }.checked(&needs)
+    }
+
+    fn checked(mut self, needs: &[&'static str]) -> Result<Request<'a>, Error> {
+        self.check_form()?;
+        self.model = self.named_model()?;
+        self.needs(needs)?;
+        self.check_inputs()?;
+        self.stream = self.asks_stream()?;
+        self.measure()?;
+        Ok(self)
     }
 
     /// A field that is there twice, comes as a file where a text is meant, or is no UTF-8, could be read differently by the
@@ -137,8 +151,8 @@ impl<'a> Request<'a> {
         }
     }
 
-    fn needs(&self) -> Result<(), Error> {
-        let missing = self.row.needs.iter().find(|need| !need.split('|').any(|name| self.has(name)));
+    fn needs(&self, needs: &[&'static str]) -> Result<(), Error> {
+        let missing = needs.iter().find(|need| !need.split('|').any(|name| self.has(name)));
         match missing {
             None => Ok(()),
             Some(need) => {
@@ -235,9 +249,7 @@ impl<'a> Request<'a> {
 
     /// Whether what it asks for can be bounded by the model's prices: of what lies at an address nothing is known.
     fn is_priced(&self, model: &Model) -> bool {
-        self.row.task != Task::VideoTranscriptions
-            || matches!(model.ceiling, Ceiling::Flat(_))
-            || (model.pieces.is_none() && model.tariff.call > UnitPrice::default())
+        self.row.task != Task::VideoTranscriptions || (model.pieces.is_none() && model.tariff.call > UnitPrice::default())
     }
 
     /// Whether the answer is asked for as an event stream.

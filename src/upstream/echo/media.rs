@@ -41,6 +41,7 @@ pub(in crate::upstream) fn made(upstream: &str, task: Task, body: &Bytes) -> Ans
         content_type,
         content_length: length,
         upstream: upstream.to_owned(),
+        model: String::new(),
         body: AnswerBody::made([answer]),
     }
 }

@@ -206,3 +206,14 @@ fn what_is_stored_or_runs_elsewhere_is_refused_by_name() {
         );
     }
 }
+
+/// As many calls as a body may have, all in one turn: a look at each of them for each would take minutes.
+#[test]
+fn a_hundred_thousand_calls_in_a_row_are_read_in_one_go() {
+    let call = json!({"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"});
+    let mut items = vec![json!({"role": "user", "content": "go"})];
+    items.extend(std::iter::repeat_n(call, 100_000));
+    let body = json!({"model": "m", "input": items}).to_string();
+    let refused = request(Dialect::Responses, Dialect::Chat, body.as_bytes(), &terms(false)).unwrap_err();
+    assert!(refused.message.contains("never says what it gave back"), "{}", refused.message);
+}
