@@ -154,8 +154,10 @@ fn a_translated_stream_that_breaks_never_looks_complete() {
         let key = shop.buyer_with_key();
         let answer = shop.server.send(&Request::post(path, body.to_string()).header("x-api-key", &key.text));
         assert_eq!(answer.status, 200);
-        assert!(!answer.complete, "the connection was cut: {}", answer.text());
         let text = answer.text();
+        // Responses have an end of their own for what failed, which their clients go by.
+        let failed = path == RESPONSES && text.contains("event: response.failed");
+        assert!(failed || !answer.complete, "the connection was cut: {text}");
         assert!(text.contains("w0") && text.contains("upstream_error"), "{dialect} {path}: {text}");
         for end in ["[DONE]", "message_stop", "response.completed"] {
             assert!(!text.contains(end), "{dialect} {path}: {text}");
