@@ -3,7 +3,7 @@
 mod pieces;
 
 use crate::money::{Bill, Micros, UnitPrice};
-pub use pieces::{Pieces, Unit};
+pub use pieces::{Pieces, SOUND, Unit};
 
 /// What one call used. Tokens are counted once: `input` holds only what was neither read from nor written to a cache.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use super::Task;
 use crate::dialect::fields::refused;
 use crate::error::Error;
+use crate::tariff::SOUND;
 
 /// Pictures that one request may ask for.
 const MOST_IMAGES: u64 = 10;
@@ -150,7 +151,7 @@ fn named<'a>(task: Task, field: impl Fn(&str) -> Option<Value<'a>>) -> Result<Ve
                 None | Some(Some("null")) => task == Task::VideoQueue,
                 Some(_) => return Err(refused("audio", "audio must be true or false")),
             };
-            named.extend(sound.then(|| "audio".to_owned()));
+            named.extend(sound.then(|| SOUND.to_owned()));
         }
         _ => {}
     }
