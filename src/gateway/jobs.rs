@@ -236,7 +236,7 @@ impl Looked {
         let answer = worker.upstreams.open((&self.job, self.task), found, deadline).await?.ok_or_else(gone)?;
         let then = then_forget.then(|| (Rc::clone(worker), self.id, self.task, self.job.clone()));
         let Answer { content_type, content_length, body, .. } = answer;
-        let body = MediaBody { body: Some(body), then, _turn: turn };
+        let body = MediaBody { body: Some(body), then, breaking: false, _turn: turn };
         Ok(Ok(Media { content_type, content_length, body }))
     }
 
@@ -413,6 +413,8 @@ pub struct MediaBody {
     body: Option<AnswerBody>,
     /// The job that is completed when all has passed.
     then: Option<(Rc<Worker>, JobId, Task, Job)>,
+    /// It broke off, which is said at the next turn.
+    breaking: bool,
     _turn: Look,
 }
 
@@ -420,29 +422,30 @@ impl Stream for MediaBody {
     type Item = Piece;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Piece>> {
+        if std::mem::take(&mut self.breaking) {
+            return Poll::Ready(Some(Err(Incomplete)));
+        }
         let Some(body) = &mut self.body else { return Poll::Ready(None) };
         let next = ready!(Pin::new(&mut *body).poll_next(cx));
-        Poll::Ready(match next {
-            Some(Ok(piece)) => Some(Ok(piece)),
-            Some(Err(broken)) => {
-                tracing::warn!(cause = %broken, "what a job made broke off");
-                self.body = None;
-                Some(Err(Incomplete))
+        // A cut connection ends a body as its end does, unless its framing tells.
+        let well = body.ended_well();
+        match next {
+            Some(Ok(piece)) => return Poll::Ready(Some(Ok(piece))),
+            None if well => {}
+            broken => {
+                let cause = broken.and_then(Result::err).map(|broken| broken.to_string()).unwrap_or_default();
+                tracing::warn!(cause, "what a job made broke off");
+                // The server drops what it has not written when a body fails: one idle turn lets that out first.
+                (self.body, self.breaking) = (None, true);
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
             }
-            // A cut connection ends a body as its end does, unless its framing tells.
-            None if !body.ended_well() => {
-                tracing::warn!("what a job made broke off");
-                self.body = None;
-                Some(Err(Incomplete))
-            }
-            None => {
-                self.body = None;
-                if let Some((worker, id, task, job)) = self.then.take() {
-                    actix_web::rt::spawn(async move { forget(&worker, id, task, &job).await });
-                }
-                None
-            }
-        })
+        }
+        self.body = None;
+        if let Some((worker, id, task, job)) = self.then.take() {
+            actix_web::rt::spawn(async move { forget(&worker, id, task, &job).await });
+        }
+        Poll::Ready(None)
     }
 }
 
