@@ -7,7 +7,7 @@ use std::num::NonZeroU32;
 
 use crate::error::{Code, Error};
 use crate::money::Micros;
-use crate::tariff::{Bound, Ceiling, Pieces, Tariff};
+use crate::tariff::{Bound, Ceiling, Pieces, Tariff, Unit};
 
 pub use lists::{Page, WrongPage};
 
@@ -82,6 +82,10 @@ pub struct Catalogue {
 
 /// The prompt and answer for which the price list shows what a call reserves.
 const TYPICAL_INPUT: u64 = 1000;
+/// The same of what is sold by the second or the character.
+const TYPICAL_VIDEO_SECONDS: u64 = 4;
+const TYPICAL_SECONDS: u64 = 60;
+const TYPICAL_CHARACTERS: u64 = 1000;
 
 impl Catalogue {
     pub fn new(models: Vec<Model>) -> Self {
@@ -126,12 +130,18 @@ impl Model {
     }
 
     /// What an ordinary call is quoted, as the price list shows it: a prompt of a thousand tokens and the usual answer, or
-    /// one image, second or character of the cheapest class.
+    /// one image, a minute of sound, four seconds of video or a thousand characters, of the cheapest class.
     pub fn typical_quote(&self) -> Micros {
         let Some(pieces) = &self.pieces else {
             return self.quote(&Bound { input: TYPICAL_INPUT, output: u64::from(self.default_output), ..Bound::default() });
         };
         let unit = pieces.cheapest().unwrap_or_default();
-        Tariff { unit, ..self.tariff }.quote(self.ceiling, &Bound { units: 1, ..Bound::default() })
+        let units = match pieces.unit {
+            Unit::Image => 1,
+            Unit::Second if self.kind == Kind::Video => TYPICAL_VIDEO_SECONDS,
+            Unit::Second => TYPICAL_SECONDS,
+            Unit::Character => TYPICAL_CHARACTERS,
+        };
+        Tariff { unit, ..self.tariff }.quote(self.ceiling, &Bound { units, ..Bound::default() })
     }
 }

@@ -17,6 +17,7 @@ use std::time::Duration;
 use crate::catalogue::Catalogue;
 use crate::dialect::LimitField;
 use crate::money::Micros;
+use crate::x402::names::Family;
 
 pub use failover::Failover;
 pub use file::Speaks;
@@ -73,6 +74,10 @@ pub struct Limits {
     /// How often one wallet may ask for its balance, and for a page of its statement.
     pub balance_reads_per_minute: u32,
     pub statement_reads_per_minute: u32,
+    /// How often one wallet's jobs may be asked for.
+    pub job_polls_per_minute: u32,
+    /// How long a job can be asked for.
+    pub jobs_kept: Duration,
     pub streams: usize,
     /// Prepaid calls of one wallet at the same time.
     pub streams_per_account: usize,
@@ -85,6 +90,10 @@ pub struct Limits {
     pub wall_clock: Duration,
 }
 
+/// So long the upstream may take to refuse where payments end with their blockhash: of the 40 blocks that one must have left when
+/// it is presented, 20 are for settling it, and a block takes 0.4 s.
+const LONGEST_ON_SOLANA: Duration = Duration::from_millis(8000);
+
 /// How pay-per-call sales are made.
 #[derive(Debug, Clone)]
 pub struct Payments {
@@ -95,9 +104,11 @@ pub struct Payments {
     pub settle_wait: Duration,
     pub remainder: Remainder,
     pub max_timeout_seconds: u64,
-    /// Failed settlements of all wallets together per day before every sale settles first; and so many that failed in their
-    /// blocks, at our expense, before only wallets with a balance are settled for.
+    /// Failed settlements of all wallets together per day before every sale settles first.
     pub failed_settlements_per_day: u32,
+    /// Transfers on one network that failed in their blocks, at our expense, per day before only wallets that have money here, or
+    /// have brought some, are settled for there.
+    pub failed_transfers_per_day: u32,
     /// Prepaid holds above this wait for their durable record before the upstream is called.
     pub hold_durable_above: Micros,
 }
@@ -166,6 +177,7 @@ impl Config {
             failover: failover::failover(&file.failover)?,
         };
         config.check_networks()?;
+        config.check_head_start()?;
         Ok(config)
     }
 
@@ -196,6 +208,21 @@ impl Config {
     /// Whether all networks are test networks; they never stand together with main ones.
     pub fn is_test(&self) -> bool {
         self.networks.iter().all(|network| is_test_network(&network.id))
+    }
+
+    /// A payment on Solana lives for a minute, whatever it says.
+    fn check_head_start(&self) -> Result<(), ConfigError> {
+        let is_real = |network: &Network| !matches!(network.settlement, Settlement::Simulated);
+        let counts_blocks = |network: &&Network| is_real(network) && Family::of_network(&network.id) == Some(Family::Solana);
+        match self.networks.iter().find(counts_blocks) {
+            Some(network) if self.payments.order == Order::Overlap && self.payments.settle_after > LONGEST_ON_SOLANA => {
+                let most = LONGEST_ON_SOLANA.as_millis();
+                let problem =
+                    format!("at most {most} where {} is sold on: a payment there must be settled within a minute", network.id);
+                Err(bad("payments.settle_after_ms", problem))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn check_networks(&self) -> Result<(), ConfigError> {
@@ -303,9 +330,13 @@ fn limits(row: &file::Limits) -> Result<Limits, ConfigError> {
         row.top_ups_per_ip_per_minute,
         row.balance_reads_per_minute,
         row.statement_reads_per_minute,
+        row.job_polls_per_minute,
     ];
     if buckets.contains(&0) {
         return Err(bad("limits", "a bucket of zero would refuse everybody"));
+    }
+    if !(1..=3650).contains(&row.jobs_kept_days) {
+        return Err(bad("limits.jobs_kept_days", "between 1 and 3650"));
     }
     // A quarter for one address, and a body is in memory twice.
     if row.max_bodies_mb < row.max_body_mb.saturating_mul(8) {
@@ -319,6 +350,8 @@ fn limits(row: &file::Limits) -> Result<Limits, ConfigError> {
         top_ups_per_ip_per_minute: row.top_ups_per_ip_per_minute,
         balance_reads_per_minute: row.balance_reads_per_minute,
         statement_reads_per_minute: row.statement_reads_per_minute,
+        job_polls_per_minute: row.job_polls_per_minute,
+        jobs_kept: Duration::from_secs(row.jobs_kept_days * 24 * 3600),
         streams: row.streams,
         streams_per_account: row.streams_per_account.max(1),
         max_body: row.max_body_mb.saturating_mul(1024 * 1024),
@@ -349,6 +382,7 @@ fn payments(row: &file::Payments) -> Result<Payments, ConfigError> {
         },
         max_timeout_seconds: row.max_timeout_seconds,
         failed_settlements_per_day: row.failed_settlements_per_day,
+        failed_transfers_per_day: row.failed_transfers_per_day,
         hold_durable_above: Micros::parse_usd(&row.hold_durable_above).map_err(|why| bad("payments.hold_durable_above", why))?,
     })
 }

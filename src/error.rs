@@ -33,6 +33,9 @@ pub enum Code {
     KeyNotEnough,
     NotFound,
     ModelNotFound,
+    RequestIdNotFound,
+    JobNotFound,
+    MediaNotFound,
     MethodNotAllowed,
     RequestTimeout,
     PaymentInProgress,
@@ -71,7 +74,7 @@ pub struct Row {
 }
 
 impl Code {
-    pub const ALL: [Code; 52] = {
+    pub const ALL: [Code; 55] = {
         use Code::*;
         [
             InvalidJson,
@@ -102,6 +105,9 @@ impl Code {
             KeyNotEnough,
             NotFound,
             ModelNotFound,
+            RequestIdNotFound,
+            JobNotFound,
+            MediaNotFound,
             MethodNotAllowed,
             RequestTimeout,
             PaymentInProgress,
@@ -160,6 +166,9 @@ impl Code {
             Code::KeyNotEnough         => (403, "key_not_enough",         "permission_error",      "permission_error",      "KEY_NOT_ENOUGH"),
             Code::NotFound             => (404, "not_found",              "invalid_request_error", "not_found_error",       "NOT_FOUND"),
             Code::ModelNotFound        => (404, "model_not_found",        "invalid_request_error", "not_found_error",       "MODEL_NOT_FOUND"),
+            Code::RequestIdNotFound    => (400, "request_id_not_found",   "invalid_request_error", "invalid_request_error", "REQUEST_ID_NOT_FOUND"),
+            Code::JobNotFound          => (404, "job_not_found",          "invalid_request_error", "not_found_error",       "JOB_NOT_FOUND"),
+            Code::MediaNotFound        => (404, "media_not_found",        "invalid_request_error", "not_found_error",       "MEDIA_NOT_FOUND"),
             Code::MethodNotAllowed     => (405, "method_not_allowed",     "invalid_request_error", "invalid_request_error", "METHOD_NOT_ALLOWED"),
             Code::RequestTimeout       => (408, "request_timeout",        "invalid_request_error", "timeout_error",         "REQUEST_TIMEOUT"),
             Code::PaymentInProgress    => (409, "payment_in_progress",    "invalid_request_error", "invalid_request_error", "PAYMENT_IN_PROGRESS"),

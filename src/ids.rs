@@ -104,6 +104,35 @@ impl fmt::Debug for KeyId {
     }
 }
 
+/// The name of one job by which its buyer asks for it: 48 bits of time and 80 random bits, so that names sort by arrival and
+/// nobody guesses one.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct JobId(pub u128);
+
+impl JobId {
+    /// `random` must be fresh for each id and told to nobody; the caller at the edge draws it.
+    pub fn new(now: Timestamp, random: [u8; 10]) -> Self {
+        JobId(RequestId::new(now, random).0)
+    }
+
+    /// Reads the form that [`fmt::Display`] writes, and no other.
+    pub fn parse(text: &str) -> Option<JobId> {
+        thirty_two_digits(text.strip_prefix("job_")?).map(JobId)
+    }
+}
+
+impl fmt::Display for JobId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "job_{:032x}", self.0)
+    }
+}
+
+impl fmt::Debug for JobId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
 /// Ids stand in JSON as they are printed.
 macro_rules! in_json_as_printed {
     ($($id:ident),*) => {$(
@@ -131,6 +160,17 @@ pub trait Funds {
     fn request(&self) -> RequestId;
     /// The most it may cost.
     fn ceiling(&self) -> Micros;
+}
+
+/// Proof that a job was charged. Only the ledger's `Job` implements it (`tests/tidy.rs` holds that), and an upstream asks for
+/// one before it is asked what became of a job: looking after a job is free because the job was paid for.
+pub trait Bought {
+    /// The call that was charged for it.
+    fn request(&self) -> RequestId;
+    /// Who has it, and what its model and the job are called there.
+    fn upstream(&self) -> &str;
+    fn upstream_model(&self) -> &str;
+    fn upstream_job(&self) -> &str;
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 mod pieces;
 
 use crate::money::{Bill, Micros, UnitPrice};
-pub use pieces::{Pieces, Unit};
+pub use pieces::{Pieces, SOUND, Unit};
 
 /// What one call used. Tokens are counted once: `input` holds only what was neither read from nor written to a cache.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -91,6 +91,12 @@ impl Tariff {
             }
         };
         amount.max(Micros::new(1))
+    }
+
+    /// The same rule with an amount that is added once per call.
+    #[must_use]
+    pub fn and_once(self, amount: Micros) -> Tariff {
+        Tariff { call: self.call.plus(UnitPrice::of(amount)), ..self }
     }
 
     /// What `tokens` of output cost at most, beside the input of `bound`.
@@ -204,6 +210,14 @@ mod tests {
         assert_eq!(quote, Micros::new(120_000));
         assert_eq!(tariff.charge(&Usage { units: 2, ..Usage::default() }, quote), Micros::new(80_000));
         assert_eq!(tariff.charge(&Usage { units: 9, ..Usage::default() }, quote), quote, "never above the quote");
+    }
+
+    #[test]
+    fn what_is_added_once_is_charged_whatever_was_used() {
+        let (more, all) = (Micros::new(2000), Micros::ONE);
+        assert_eq!(sonnet().and_once(more).charge(&Usage::default(), all), more);
+        let usage = Usage { output: 100, ..Usage::default() };
+        assert_eq!(sonnet().and_once(more).charge(&usage, all), Micros::new(3500));
     }
 
     #[test]

@@ -217,15 +217,29 @@ fn nothing_is_unsafe_unfinished_or_silenced() {
 }
 
 fn funds_outside_the_ledger(sources: &[Source]) -> Vec<String> {
+    implemented_outside_the_ledger(sources, "Funds for", "only the ledger's reservation stands for a call")
+}
+
+fn jobs_outside_the_ledger(sources: &[Source]) -> Vec<String> {
+    implemented_outside_the_ledger(sources, "Bought for", "only the ledger's job says that a job was charged")
+}
+
+/// Traits that are proofs: one type of the ledger has each.
+fn implemented_outside_the_ledger(sources: &[Source], proof: &str, rule: &str) -> Vec<String> {
     let mut places = Vec::new();
     for (source, module, code) in product(sources) {
-        places.extend(words(&code, "Funds for").map(|(line, _)| (module.to_owned(), format!("{}:{line}", source.path))));
+        places.extend(words(&code, proof).map(|(line, _)| (module.to_owned(), format!("{}:{line}", source.path))));
     }
     match places.as_slice() {
         [(module, _)] if module == "ledger" => Vec::new(),
-        [] => vec!["nothing implements Funds: the ledger's reservation must".into()],
-        _ => places.into_iter().map(|(_, place)| format!("{place}: only the ledger's reservation stands for a call")).collect(),
+        [] => vec![format!("nothing implements `{proof}`: {rule}")],
+        _ => places.into_iter().map(|(_, place)| format!("{place}: {rule}")).collect(),
     }
+}
+
+#[test]
+fn only_the_ledgers_job_says_that_a_job_was_charged() {
+    hold(jobs_outside_the_ledger);
 }
 
 #[test]
@@ -370,7 +384,7 @@ fn each_rule_catches_what_it_is_for() {
     let map =
         "//! ```text\n//! money     counted\n//! config    typed\n//! ledger chain   strangers\n//! http     edge\n//! ```\n";
     let long_body = "x();\n".repeat(80);
-    let cases: [(Rule, &str, &str); 24] = [
+    let cases: [(Rule, &str, &str); 25] = [
         (upward_imports, "src/money.rs", "use crate::config::Config;"),
         (upward_imports, "src/chain/evm/abi.rs", "use crate::{money::{Micros}, http};"),
         (upward_imports, "src/chain/evm.rs", "fn f() { super::super::http::go() }"),
@@ -385,6 +399,7 @@ fn each_rule_catches_what_it_is_for() {
         (shortcuts, "src/http/mod.rs", "#[allow(dead_code)] fn f() {}"),
         (shortcuts, "src/http/mod.rs", "#[cfg(test)] mod tests { fn f() {} } fn g() { todo!() }"),
         (funds_outside_the_ledger, "src/money.rs", ""),
+        (jobs_outside_the_ledger, "src/upstream/mod.rs", "impl Bought for Anything {}"),
         (funds_outside_the_ledger, "src/chain/evm.rs", "impl Funds for Anything {}"),
         (funds_outside_the_ledger, "src/ledger/mod.rs", "impl Funds for A {} impl<'a> Funds for B<'a> {}"),
         (named_statuses, "src/http/mod.rs", "fn f() { HttpResponse::BadRequest() }"),

@@ -133,7 +133,7 @@ impl Sent {
             servings,
             goods: Goods::Words(self.dialect),
             content_type: "application/json".into(),
-            body: &|model, field| request.forward(model, 100, field),
+            body: &|_form, model, field| Ok(request.forward(model, 100, field)),
             headers: &self.headers,
             query: Some("beta=true"),
             stream: self.stream,

@@ -3,18 +3,16 @@
 use bytes::Bytes;
 use farebox::dialect::{Dialect, Event, MAX_EVENT_BYTES, Meter, Pass, Splitter};
 
-const DIALECTS: [Dialect; 2] = [Dialect::Chat, Dialect::Messages];
-
 /// A streamed answer. The first byte says how it is cut.
 pub fn check_stream(data: &[u8]) {
     let Some((seed, answer)) = data.split_first() else { return };
     if answer.len() > MAX_EVENT_BYTES {
         return;
     }
-    let whole = events(std::iter::once(answer));
-    let cut = events(pieces(answer, *seed).into_iter());
-    assert_eq!(whole, cut, "the events depend on how the bytes are cut");
-    for dialect in DIALECTS {
+    for dialect in Dialect::ALL {
+        let whole = events(dialect, std::iter::once(answer));
+        let cut = events(dialect, pieces(answer, *seed).into_iter());
+        assert_eq!(whole, cut, "the events depend on how the bytes are cut");
         let mut meter = Meter::new(dialect, true, seed & 1 == 1, 10);
         let mut used = meter.usage().usage.output;
         for event in &whole {
@@ -25,14 +23,14 @@ pub fn check_stream(data: &[u8]) {
         }
         // What passes is normal: it is read again as what it is.
         for event in &whole {
-            let again = events(std::iter::once(&event.bytes[..]));
+            let again = events(dialect, std::iter::once(&event.bytes[..]));
             assert_eq!(again, std::slice::from_ref(event), "an event that passed is not read as itself");
         }
     }
 }
 
-fn events<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> Vec<Event> {
-    let mut splitter = Splitter::new();
+fn events<'a>(dialect: Dialect, pieces: impl Iterator<Item = &'a [u8]>) -> Vec<Event> {
+    let mut splitter = Splitter::of(dialect);
     let mut events = Vec::new();
     for piece in pieces {
         events.extend(splitter.push(Bytes::copy_from_slice(piece)).map(|event| event.expect("shorter than the longest event")));
@@ -44,7 +42,7 @@ fn events<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> Vec<Event> {
 /// An answer that is one JSON text. The first byte says how it is cut.
 pub fn check_unstreamed(data: &[u8]) {
     let Some((seed, answer)) = data.split_first() else { return };
-    for dialect in DIALECTS {
+    for dialect in Dialect::ALL {
         let read = |pieces: &[&[u8]]| {
             let mut meter = Meter::new(dialect, false, false, 10);
             pieces.iter().for_each(|piece| meter.chunk(piece));

@@ -11,18 +11,20 @@ pub mod payment;
 pub mod request;
 pub mod sign_in;
 pub mod solana;
+pub mod translate;
 
 /// A promise about any bytes.
 pub type Check = fn(&[u8]);
 
 /// Every target by its name, which is also the name of its folder in `corpus/`.
-pub const TARGETS: [(&str, Check); 10] = [
+pub const TARGETS: [(&str, Check); 11] = [
     ("payment", payment::check),
     ("sign_in", sign_in::check),
     ("amount", amount::check),
     ("stream", answer::check_stream),
     ("unstreamed", answer::check_unstreamed),
     ("request", request::check),
+    ("translate", translate::check),
     ("transaction", chain::check_transaction),
     ("solana", solana::check),
     ("node", chain::check_answers),

@@ -8,14 +8,17 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 /// Fields that are written anew.
-const OURS: [&str; 4] = ["model", "max_tokens", "max_completion_tokens", "stream_options"];
+const OURS: [&str; 6] = ["model", "max_tokens", "max_completion_tokens", "max_output_tokens", "stream_options", "store"];
+/// Fields of responses of which a part may be left out.
+const LISTS: [&str; 2] = ["tools", "include"];
 
-/// Reads the bytes as a request in both dialects.
+/// Reads the bytes as a request in every dialect.
 pub fn check(data: &[u8]) {
     let is_json = serde_json::from_slice::<&RawValue>(data).is_ok();
     // Fails for numbers beyond an f64 as well, which are JSON all the same.
     let value = serde_json::from_slice::<Value>(data);
-    for dialect in [Dialect::Chat, Dialect::Messages] {
+    let _ = Request::read_to_count(data);
+    for dialect in Dialect::ALL {
         match Request::read(dialect, data) {
             Ok(request) => {
                 assert!(is_json, "what is sold is no JSON");
@@ -46,17 +49,33 @@ fn taken(request: &Request, dialect: Dialect, value: Option<&Value>, length: usi
         let Some(value) = value else { continue };
         let forwarded: Value = serde_json::from_slice(&forwarded).expect("its numbers are those that came");
         assert_eq!(forwarded["model"], "up/\"m");
-        let (limits, field) = match (dialect, field) {
-            (Dialect::Messages | Dialect::Responses, _) | (_, LimitField::MaxTokens) => (&forwarded["max_tokens"], "max_tokens"),
-            (Dialect::Chat, LimitField::MaxCompletionTokens) => (&forwarded["max_completion_tokens"], "max_completion_tokens"),
+        let field = match (dialect, field) {
+            (Dialect::Responses, _) => "max_output_tokens",
+            (Dialect::Messages, _) | (_, LimitField::MaxTokens) => "max_tokens",
+            (Dialect::Chat, LimitField::MaxCompletionTokens) => "max_completion_tokens",
         };
-        assert_eq!(limits, &Value::from(limit), "{field}");
+        assert_eq!(forwarded[field], Value::from(limit), "{field}");
+        assert_eq!(forwarded.get("store"), (dialect == Dialect::Responses).then_some(&Value::Bool(false)));
         for (name, member) in forwarded.as_object().expect("an object is forwarded") {
-            if !OURS.contains(&name.as_str()) {
+            if dialect == Dialect::Responses && LISTS.contains(&name.as_str()) {
+                assert_part(name, member, &value[name]);
+            } else if !OURS.contains(&name.as_str()) {
                 assert_eq!(Some(member), value.get(name), "{name} was changed");
             }
         }
     }
+}
+
+/// Of a list everything is forwarded in its order but what is not sold, which is never added.
+fn assert_part(name: &str, sent: &Value, came: &Value) {
+    let (Some(sent), Some(came)) = (sent.as_array(), came.as_array()) else {
+        assert_eq!(sent, came, "{name} was changed");
+        return;
+    };
+    let kept: Vec<_> = came.iter().filter(|tool| sent.contains(tool)).collect();
+    assert!(sent.iter().all(|tool| came.contains(tool)) && sent.len() <= kept.len(), "{name} was changed");
+    let is_hosted = |tool: &Value| tool["type"].as_str().is_some_and(|kind| kind.starts_with("web_search"));
+    assert!(!sent.iter().any(is_hosted), "a tool that costs extra is forwarded");
 }
 
 /// What pictures may count, of which no two fit into fewer bytes than this.

@@ -158,6 +158,11 @@ fn a_request_is_json_to_everybody_or_refused() {
 }
 
 #[test]
+fn a_translated_request_is_sold_as_it_was_quoted() {
+    keep("translate", &corpus("translate"), MUTATIONS);
+}
+
+#[test]
 fn a_stored_transaction_is_ours_or_nothing() {
     keep("transaction", &corpus("transaction"), MUTATIONS);
 }

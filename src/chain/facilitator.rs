@@ -177,8 +177,9 @@ impl Facilitator {
                 error!(
                     payment = %id, payer = %payment.payer_address(), micros = payment.amount().get(),
                     "nobody knows whether the facilitator settled this payment; it stays open: look it up on the chain, and \
-                     name the network's rpc_urls"
+                     name the network's rpc_urls, or close it with farebox give-up if it did not arrive"
                 );
+                self.journal.forgotten(id);
                 return Ok(None);
             }
             sleep(pause).await;

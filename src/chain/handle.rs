@@ -239,6 +239,13 @@ impl Chains {
         offered.collect()
     }
 
+    /// What offers of `amount` have in common, one per sellable network: for lists that nobody signs from. What is fresh in each
+    /// offer is not in them.
+    pub fn templates(&self, amount: Micros, max_timeout_seconds: u64) -> Vec<Requirements> {
+        let sellable = self.networks.iter().filter(|entry| entry.sellable().is_ok());
+        sellable.map(|entry| entry.requirement(amount, max_timeout_seconds)).collect()
+    }
+
     /// What a payment of `amount` for `subject` must look like on its network, whether or not it can be sold on right now;
     /// `None` for a network that is not configured. A copy of a known payment must be known while its network has trouble, too.
     pub fn requirement(

@@ -106,16 +106,30 @@ pub type JournalFuture = Pin<Box<dyn Future<Output = Result<(), JournalClosed>> 
 
 /// The durable record of settlements. It is told before anybody outside is.
 pub trait Journal: Send + Sync {
+    /// Whether the fee of this payment's transfer would be risked now, or only when others are in their blocks: a transfer that
+    /// fails in its block costs us its fee. Asked before the chain is.
+    fn may_sign(&self, _: PaymentId) -> Result<bool, JournalClosed> {
+        Ok(true)
+    }
+    /// The same, right before [`Journal::signed`]; if so, the fee is at risk from now on.
+    fn risk(&self, _: PaymentId) -> Result<bool, JournalClosed> {
+        Ok(true)
+    }
     /// `Ok` means that the bytes and the hash are durable. `Err` means that the claim was voided, or that the ledger is
     /// down: the bytes are never sent then.
     fn signed(&self, id: PaymentId, attempt: Attempt) -> JournalFuture;
     /// The bytes have left us, or may have. A note; nothing waits for it.
     fn sent(&self, id: PaymentId);
+    /// A transaction of ours is in a block and moved the money, if only so far: its fee is not at risk any more. A note.
+    fn landed(&self, _: PaymentId) {}
     /// A transaction of ours is in a block and moved nothing: we paid for it, and its payment has failed, if only so far. Once
     /// per payment and run, before whoever waits hears of the failure. A note; nothing waits for it.
     fn wasted(&self, id: PaymentId);
     /// Durable and applied to the books before the caller hears of it. After [`Journal::unconfirmed`] it is called again.
     fn settled(&self, id: PaymentId, outcome: Settlement) -> JournalFuture;
+    /// Nobody may remember whether the transfer arrived: nobody waits for its money any more. A note, once per payment and run;
+    /// the outcome may still turn up.
+    fn forgotten(&self, id: PaymentId);
     /// A confirmed transfer vanished in a reorganisation; it is being sent again.
     fn unconfirmed(&self, id: PaymentId);
     /// The transfer cannot vanish any more; this payment is never looked at again.

@@ -8,7 +8,7 @@ use tokio::time::{Duration, Instant};
 
 use super::client::JsonClient;
 
-/// A provider that refused an array may take one again after this long.
+/// A provider that refused a list of calls may take one again after this long.
 const RELENT: Duration = Duration::from_secs(600);
 
 /// One call.
@@ -107,8 +107,8 @@ pub struct Rpc {
     preferred: Cell<usize>,
     /// How often a node was passed over.
     passes: Cell<u64>,
-    /// Some providers refuse arrays of calls; until then none is tried again.
-    no_arrays_before: Cell<Option<Instant>>,
+    /// Some providers refuse lists of calls; until then none is tried again at that node.
+    no_lists_before: Vec<Cell<Option<Instant>>>,
 }
 
 #[derive(Deserialize)]
@@ -129,7 +129,8 @@ struct ReplyError {
 
 impl Rpc {
     pub fn new(client: JsonClient, urls: Vec<String>) -> Rpc {
-        Rpc { client, urls, preferred: Cell::new(0), passes: Cell::new(0), no_arrays_before: Cell::new(None) }
+        let no_lists_before = urls.iter().map(|_| Cell::new(None)).collect();
+        Rpc { client, urls, preferred: Cell::new(0), passes: Cell::new(0), no_lists_before }
     }
 
     /// Taken before a question whose answer may show that its node is of no use.
@@ -184,66 +185,113 @@ impl Rpc {
     /// # Errors
     /// Why none of them could be asked.
     pub async fn batch_of(&self, whom: Whom, calls: Vec<Call>) -> Result<Answers, RpcError> {
-        if self.no_arrays_before.get().is_some_and(|time| Instant::now() < time) {
-            return Ok(self.one_by_one(whom, calls).await);
+        let list: Vec<_> = calls.iter().enumerate().map(|(id, call)| request(id, call)).collect();
+        let list = Value::from(list).to_string().into_bytes();
+        let (mut why, mut refused) = (NOBODY_ELSE.to_owned(), Vec::new());
+        for (turn, node) in self.turns(whom) {
+            let answered = match self.takes_lists(node) {
+                false => self.one_by_one(node, whom, &calls).await,
+                true => match self.post::<Vec<Reply>>(node, list.clone()).await.map(|replies| in_order(replies, calls.len())) {
+                    Ok(Some(answers)) => Some((answers, Some(Source(node)))),
+                    Ok(None) => {
+                        refused.push(node);
+                        why = format!("node {} left calls unanswered", node + 1);
+                        None
+                    }
+                    Err(silence) => {
+                        refused.extend(silence.spoke.then_some(node));
+                        why = silence.why;
+                        None
+                    }
+                },
+            };
+            if let Some(answers) = answered {
+                self.prefer(turn, node, whom);
+                return Ok(answers);
+            }
         }
-        let array: Vec<_> = calls.iter().enumerate().map(|(id, call)| request(id, call)).collect();
-        let refused = match self.ask::<Vec<Reply>>(whom, Value::from(array).to_string().into_bytes()).await {
-            Ok((replies, source)) => match in_order(replies, calls.len()) {
-                Some(answers) => return Ok((answers, Some(source))),
-                None => "the node left calls unanswered".to_owned(),
-            },
-            Err(silence) if !silence.spoke => return Err(silence.into()),
-            Err(silence) => silence.why,
-        };
-        // One error for the whole array, or for some of it: ask one by one for a while, unless that fails too.
-        let answers = self.one_by_one(whom, calls).await;
-        if answers.0.iter().all(|answer| matches!(answer, Err(RpcError::Unreachable(_)))) {
-            return Err(RpcError::Unreachable(refused));
+        // One error for the whole list, or for some of it: such a node is asked one by one for a while, unless that fails too.
+        for node in refused {
+            if let Some(answers) = self.one_by_one(node, whom, &calls).await {
+                if let Some(flag) = self.no_lists_before.get(node) {
+                    flag.set(Some(Instant::now() + RELENT));
+                }
+                return Ok(answers);
+            }
         }
-        self.no_arrays_before.set(Some(Instant::now() + RELENT));
-        Ok(answers)
+        Err(RpcError::Unreachable(why))
     }
 
-    async fn one_by_one(&self, whom: Whom, calls: Vec<Call>) -> Answers {
-        let asked = calls.iter().map(|call| self.ask::<Reply>(whom, request(0, call).to_string().into_bytes()));
-        let asked = futures_util::future::join_all(asked).await;
+    fn takes_lists(&self, node: usize) -> bool {
+        self.no_lists_before.get(node).and_then(Cell::get).is_none_or(|time| Instant::now() >= time)
+    }
+
+    /// Each call of its own, at this node and where it fails at any other. `None` when nothing was answered.
+    async fn one_by_one(&self, node: usize, whom: Whom, calls: &[Call]) -> Option<Answers> {
+        let ask = |call| async move {
+            let body = request(0, call).to_string().into_bytes();
+            match self.post::<Reply>(node, body.clone()).await {
+                Ok(reply) => Ok((reply, Source(node))),
+                Err(_) => self.ask::<Reply>(whom, body).await,
+            }
+        };
+        let asked = futures_util::future::join_all(calls.iter().map(ask)).await;
         let mut sources = asked.iter().map(|one| one.as_ref().ok().map(|(_, source)| *source));
         let first = sources.next().flatten();
         let source = first.filter(|_| sources.all(|source| source == first));
         let read = |one: Result<(Reply, Source), Silence>| outcome(one?.0);
-        (asked.into_iter().map(read).collect(), source)
+        let answers: Vec<_> = asked.into_iter().map(read).collect();
+        let silent = answers.iter().all(|answer| matches!(answer, Err(RpcError::Unreachable(_))));
+        (!silent).then_some((answers, source))
+    }
+
+    /// The nodes to ask, one after the other. With a single node, a connection that was closed while idle deserves a second try.
+    fn turns(&self, whom: Whom) -> impl Iterator<Item = (usize, usize)> + use<> {
+        let (first, count) = (self.preferred.get(), self.urls.len());
+        (0..count.max(2)).map(move |turn| (turn, (first + turn) % count.max(1))).filter(move |(_, node)| whom.may(*node))
+    }
+
+    /// A first answer changes nothing: its node may have been passed over meanwhile.
+    fn prefer(&self, turn: usize, node: usize, whom: Whom) {
+        if turn > 0 && whom == Whom::Any {
+            self.preferred.set(node);
+        }
     }
 
     /// Posts to one node after the other until one answers JSON of the expected shape. Sending the same bytes twice is
     /// harmless for every method we use: a transaction's hash is its identity.
     async fn ask<T: for<'a> Deserialize<'a>>(&self, whom: Whom, body: Vec<u8>) -> Result<(T, Source), Silence> {
-        let first = self.preferred.get();
-        let (mut why, mut spoke) = ("there is no other node".to_owned(), false);
-        // With a single node, a connection that was closed while idle deserves a second try.
-        let turns = (0..self.urls.len().max(2)).map(|turn| (turn, (first + turn) % self.urls.len()));
-        for (turn, node) in turns.filter(|(_, node)| whom.may(*node)) {
-            match self.client.post(&self.urls[node], None, body.clone()).await {
-                Ok(answer) if limited(answer.status.as_u16(), &answer.body) => why = format!("node {} limits our rate", node + 1),
-                Ok(answer) => match serde_json::from_slice(&answer.body) {
-                    Ok(reply) => {
-                        // A first answer changes nothing: its node may have been passed over meanwhile.
-                        if turn > 0 && whom == Whom::Any {
-                            self.preferred.set(node);
-                        }
-                        return Ok((reply, Source(node)));
-                    }
-                    Err(_) => {
-                        why = format!("node {} answered {} and no JSON-RPC", node + 1, answer.status);
-                        spoke = true;
-                    }
-                },
-                Err(error) => why = format!("node {}: {error}", node + 1),
+        let mut last = Silence { why: NOBODY_ELSE.to_owned(), spoke: false };
+        for (turn, node) in self.turns(whom) {
+            match self.post(node, body.clone()).await {
+                Ok(reply) => {
+                    self.prefer(turn, node, whom);
+                    return Ok((reply, Source(node)));
+                }
+                Err(silence) => last = silence,
             }
         }
-        Err(Silence { why, spoke })
+        Err(last)
+    }
+
+    async fn post<T: for<'a> Deserialize<'a>>(&self, node: usize, body: Vec<u8>) -> Result<T, Silence> {
+        let silence = |why, spoke| Err(Silence { why, spoke });
+        let Some(url) = self.urls.get(node) else { return silence(NOBODY_ELSE.to_owned(), false) };
+        match self.client.post(url, None, body).await {
+            Ok(answer) if limited(answer.status.as_u16(), &answer.body) => {
+                silence(format!("node {} limits our rate", node + 1), false)
+            }
+            Ok(answer) => match serde_json::from_slice(&answer.body) {
+                Ok(reply) => Ok(reply),
+                Err(_) => silence(format!("node {} answered {} and no JSON-RPC", node + 1, answer.status), true),
+            },
+            Err(error) => silence(format!("node {}: {error}", node + 1), false),
+        }
     }
 }
+
+/// Said where nobody was asked.
+const NOBODY_ELSE: &str = "there is no other node";
 
 fn request(id: usize, call: &Call) -> Value {
     json!({"jsonrpc": "2.0", "id": id, "method": call.method, "params": call.params})

@@ -78,6 +78,14 @@ enum Command {
         /// How much in all, what was given back before included; all that can be, if left out.
         usd: Option<String>,
     },
+    /// Close a payment of which no node can tell whether it arrived, once you have looked it up and know that it did not.
+    GiveUp {
+        /// `pay_…`, as its buyer and `farebox verify` were told.
+        payment: String,
+        /// How you know, for the books.
+        #[arg(long)]
+        reason: String,
+    },
     /// Check the books and the keys, and with --chain every payment against its chain.
     Verify(verify::Arguments),
 }
@@ -95,6 +103,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Account { address } => by_hand(&arguments.config, Ok(Order::ShowAccount { account: address })),
         Command::Allowance { what } => by_hand(&arguments.config, Ok(what.command())),
         Command::Refund { request, usd } => by_hand(&arguments.config, Ok(Order::Refund { request, usd })),
+        Command::GiveUp { payment, reason } => by_hand(&arguments.config, Ok(Order::GiveUp { payment, reason })),
         Command::Verify(verify) => with_config(&arguments.config, |config| verify::run(&verify, config)),
     }
 }

@@ -34,6 +34,9 @@ pub struct Arguments {
     /// Ask in Anthropic's dialect, on /v1/messages.
     #[arg(long)]
     messages: bool,
+    /// Ask for one of OpenAI's responses, on /v1/responses.
+    #[arg(long, conflicts_with = "messages")]
+    responses: bool,
     /// Tokens the answer may have.
     #[arg(long, default_value_t = 1024)]
     max_tokens: u32,
@@ -44,7 +47,7 @@ pub struct Arguments {
     #[arg(long, default_value = "1.00")]
     max_usd: String,
     /// Buy no call: pay this much, in USD, into the balance of the wallet that pays.
-    #[arg(long, value_name = "USD", conflicts_with_all = ["sign", "model", "messages", "max_tokens", "max_usd", "prompt"])]
+    #[arg(long, value_name = "USD", conflicts_with_all = ["sign", "model", "messages", "responses", "max_tokens", "max_usd", "prompt"])]
     top_up: Option<String>,
 }
 
@@ -108,12 +111,15 @@ impl Buyer<'_> {
                 list["data"][0]["id"].as_str().ok_or("the gateway sells no models")?.to_owned()
             }
         };
-        Ok(json!({
-            "model": model,
-            "max_tokens": arguments.max_tokens,
-            "stream": true,
-            "messages": [{ "role": "user", "content": arguments.prompt }],
-        }))
+        let mut body = json!({ "model": model, "stream": true });
+        if self.dialect() == Dialect::Responses {
+            body["max_output_tokens"] = arguments.max_tokens.into();
+            body["input"] = arguments.prompt.as_str().into();
+        } else {
+            body["max_tokens"] = arguments.max_tokens.into();
+            body["messages"] = json!([{ "role": "user", "content": arguments.prompt }]);
+        }
+        Ok(body)
     }
 
     /// Asks without paying; the answer is the offer.
@@ -194,7 +200,11 @@ impl Buyer<'_> {
     }
 
     fn dialect(&self) -> Dialect {
-        if self.arguments.messages { Dialect::Messages } else { Dialect::Chat }
+        match self.arguments {
+            Arguments { messages: true, .. } => Dialect::Messages,
+            Arguments { responses: true, .. } => Dialect::Responses,
+            _ => Dialect::Chat,
+        }
     }
 
     fn post(&self, path: &str) -> awc::ClientRequest {

@@ -9,11 +9,13 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{BAD_CONFIGURATION, FAIL_STOP, code_of, code_of_keys, machine_clock, say, socket};
+use crate::catalogue::Serving;
 use crate::config::{Config, Remainder};
 use crate::gateway::Gateway;
 use crate::http;
 use crate::keys::{self, Keys};
 use crate::ledger::{Ledger, Money, Options};
+use crate::money::Micros;
 use crate::upstream::Upstreams;
 
 /// How often the books are checked while the gateway runs.
@@ -161,8 +163,7 @@ fn introduce(config: &Config, gateway: &Gateway, address: SocketAddr) {
     let tell = |line: std::fmt::Arguments<'_>| drop(say::out(line));
     tell(format_args!("farebox {}", env!("CARGO_PKG_VERSION")));
     for model in gateway.catalogue.models() {
-        let upstreams: Vec<_> = model.upstreams.iter().map(|serving| serving.upstream.as_str()).collect();
-        tell(format_args!("  sells     {} (from {})", model.id, upstreams.join(", then ")));
+        tell(format_args!("  sells     {} (from {})", model.id, in_order(&model.upstreams)));
     }
     for network in gateway.chains.networks() {
         let state = match &network.sellable {
@@ -186,15 +187,35 @@ fn introduce(config: &Config, gateway: &Gateway, address: SocketAddr) {
     tell(format_args!("listening on http://{address}"));
 }
 
+/// Who is asked for a model: `a, then b`; those that weights choose between are `a or b`.
+fn in_order(servings: &[Serving]) -> String {
+    let mut order = String::new();
+    for (place, serving) in servings.iter().enumerate() {
+        let before = place.checked_sub(1).and_then(|before| servings.get(before));
+        order.push_str(match before {
+            None => "",
+            Some(before) if before.weight.is_some() && serving.weight.is_some() => " or ",
+            Some(_) => ", then ",
+        });
+        order.push_str(&serving.upstream);
+    }
+    order
+}
+
 /// Tells of calls whose quote does not pay for the gas of their settlement.
 fn warn_of_gas(gateway: &Gateway) {
     for network in gateway.chains.networks() {
         let Some(gas) = network.gas else { continue };
-        for model in gateway.catalogue.models().iter().filter(|model| model.typical_quote() < gas) {
-            let (model, quote, network) = (&model.id, model.typical_quote(), &network.id);
+        let surcharge = gateway.surcharge(&network.id).get();
+        for model in gateway.catalogue.models() {
+            let (quote, network) = (Micros::new(model.typical_quote().get().saturating_add(surcharge)), &network.id);
+            if quote >= gas {
+                continue;
+            }
+            let model = &model.id;
             tracing::warn!(
                 model, network, %quote, %gas,
-                "an ordinary call of {model} is quoted {quote} USDC, less than its settlement on {network} costs in gas ({gas} USDC)"
+                "an ordinary call of {model} is quoted {quote} USDC, less than its settlement on {network} costs in gas ({gas} USDC); surcharge of its [[network]] adds that"
             );
         }
     }
@@ -270,5 +291,22 @@ async fn check_the_books(ledger: Ledger) {
             Ok(Err(error)) => tracing::error!(%error, "the books could not be checked"),
             Err(error) => tracing::error!(%error, "the books could not be checked"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_start_says_who_is_asked_first_and_who_shares() {
+        let serving = |(upstream, weight): &(&str, u32)| {
+            let weight = std::num::NonZeroU32::new(*weight);
+            Serving { upstream: (*upstream).to_owned(), model: "m".to_owned(), weight }
+        };
+        let said = |servings: &[(&str, u32)]| in_order(&servings.iter().map(serving).collect::<Vec<_>>());
+        assert_eq!(said(&[("a", 0), ("b", 0)]), "a, then b");
+        assert_eq!(said(&[("a", 3), ("b", 1), ("c", 0)]), "a or b, then c");
+        assert_eq!(said(&[("a", 0), ("b", 1), ("c", 1)]), "a, then b or c");
     }
 }

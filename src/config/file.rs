@@ -111,6 +111,7 @@ pub(super) struct Network {
     #[serde(default = "default_safe_above")]
     pub safe_above: String,
     pub coin_usd: Option<String>,
+    pub surcharge: Option<String>,
     pub max_fee_gwei: Option<u32>,
     pub ca_file: Option<PathBuf>,
 }
@@ -194,8 +195,7 @@ pub(super) struct Model {
     pub _cost: Option<Price>,
     #[serde(default = "default_output")]
     pub default_output: u32,
-    #[serde(default = "default_max_output")]
-    pub max_output: u32,
+    pub max_output: Option<u32>,
     #[serde(default = "default_image_tokens")]
     pub image_tokens: u32,
     #[serde(default)]
@@ -206,10 +206,6 @@ pub(super) struct Model {
 
 fn default_output() -> u32 {
     4096
-}
-
-fn default_max_output() -> u32 {
-    64_000
 }
 
 fn default_image_tokens() -> u32 {
@@ -290,6 +286,8 @@ pub(super) struct Limits {
     pub top_ups_per_ip_per_minute: u32,
     pub balance_reads_per_minute: u32,
     pub statement_reads_per_minute: u32,
+    pub job_polls_per_minute: u32,
+    pub jobs_kept_days: u64,
     pub streams: usize,
     pub streams_per_account: usize,
     pub max_body_mb: usize,
@@ -308,6 +306,8 @@ impl Default for Limits {
             top_ups_per_ip_per_minute: 10,
             balance_reads_per_minute: 30,
             statement_reads_per_minute: 20,
+            job_polls_per_minute: 600,
+            jobs_kept_days: 30,
             streams: 4096,
             streams_per_account: 16,
             max_body_mb: 32,
@@ -327,6 +327,7 @@ pub(super) struct Payments {
     pub payg_remainder: PaygRemainder,
     pub max_timeout_seconds: u64,
     pub failed_settlements_per_day: u32,
+    pub failed_transfers_per_day: u32,
     pub hold_durable_above: String,
 }
 
@@ -339,6 +340,7 @@ impl Default for Payments {
             payg_remainder: PaygRemainder::Credit,
             max_timeout_seconds: 300,
             failed_settlements_per_day: 100,
+            failed_transfers_per_day: 100,
             hold_durable_above: "0.25".into(),
         }
     }

@@ -37,7 +37,8 @@ fn model(row: &file::Model, upstreams: &[Upstream], remainder: Remainder) -> Res
             Micros::parse_usd(amount).map_err(|why| bad(key("ceiling"), format!("\"computed\", or USD per call: {why}")))?,
         ),
     };
-    if row.max_output == 0 || row.default_output == 0 {
+    let max_output = row.max_output.unwrap_or(usual_output(kind));
+    if max_output == 0 || row.default_output == 0 {
         return Err(bad(key("max_output"), "an answer has at least one token"));
     }
     Ok(Model {
@@ -47,8 +48,8 @@ fn model(row: &file::Model, upstreams: &[Upstream], remainder: Remainder) -> Res
         tariff,
         pieces,
         ceiling,
-        default_output: row.default_output.min(row.max_output),
-        max_output: row.max_output,
+        default_output: row.default_output.min(max_output),
+        max_output,
         image_tokens: row.image_tokens,
         hidden_output: row.hidden_output,
     })
@@ -69,6 +70,16 @@ fn kind(kind: ModelKind) -> Kind {
         ModelKind::Transcription => Kind::Transcription,
         ModelKind::Video => Kind::Video,
         ModelKind::Music => Kind::Music,
+    }
+}
+
+/// Tokens that an answer may have where the operator does not say: of a picture those of the finest ones, of sound those of
+/// an hour.
+const fn usual_output(kind: Kind) -> u32 {
+    match kind {
+        Kind::Chat => 64_000,
+        Kind::Image | Kind::Edit | Kind::Upscale => 8192,
+        Kind::Embedding | Kind::Speech | Kind::Transcription | Kind::Video | Kind::Music => 16_384,
     }
 }
 
@@ -110,7 +121,7 @@ fn tariff(row: &file::Model, kind: Kind, has_pieces: bool, remainder: Remainder)
             Kind::Chat => "name input and output (\"0\" gives them away), or a price per call",
             Kind::Embedding => "name input (\"0\" gives it away), or a price per call",
             Kind::Image | Kind::Edit | Kind::Upscale => "name a price per image or per call, or of input and output tokens",
-            Kind::Speech => "name a price per character, second or call, or of input and output tokens",
+            Kind::Speech => "name a price per character or per call, or of input and output tokens",
             Kind::Transcription => "name a price per second or per call, or of input and output tokens",
             Kind::Video | Kind::Music => "name a price per second or per call",
         };

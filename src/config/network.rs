@@ -25,6 +25,8 @@ pub struct Network {
     pub safe_above: Micros,
     /// What one coin of the chain (ETH on Base, SOL on Solana) costs, for the warning about quotes below the gas; `None` when not told.
     pub coin_usd: Option<Micros>,
+    /// Added to the price of every call that is paid for on this network by itself, for the gas; zero for none.
+    pub surcharge: Micros,
     /// The most a settlement transaction may offer per gas, in wei. On EVM networks, as `confirmations` is.
     pub max_fee_per_gas: u128,
     /// Certificates that are believed beside the web's, for nodes and facilitators on a private network.
@@ -113,6 +115,11 @@ fn network(row: &file::Network, folder: &Path, env: &dyn Fn(&str) -> Option<Stri
         confirmations: row.confirmations.max(1),
         safe_above: Micros::parse_usd(&row.safe_above).map_err(|why| bad(key("safe_above"), why))?,
         coin_usd: row.coin_usd.as_deref().map(Micros::parse_usd).transpose().map_err(|why| bad(key("coin_usd"), why))?,
+        surcharge: row
+            .surcharge
+            .as_deref()
+            .map_or(Ok(Micros::ZERO), Micros::parse_usd)
+            .map_err(|why| bad(key("surcharge"), why))?,
         max_fee_per_gas: u128::from(row.max_fee_gwei.unwrap_or(MAX_FEE_GWEI)) * 1_000_000_000,
         ca_file: row.ca_file.as_ref().map(|path| folder.join(path)),
     })

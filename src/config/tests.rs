@@ -1,6 +1,7 @@
 //! Whole configurations, good and bad: what is refused, and that the shipped one explains itself.
 
 use super::*;
+use crate::catalogue::Kind;
 
 fn simulated(bind: &str, public_url: &str, network: &str) -> Result<Config, ConfigError> {
     let text = format!(
@@ -75,5 +76,65 @@ fn a_pause_of_upstreams_has_a_length_and_an_end() {
         ("longest_pause_ms = 3600001", "failover.longest_pause_ms"),
     ] {
         assert_eq!(parse(text).unwrap_err().key, key, "{text}");
+    }
+}
+
+#[test]
+fn where_payments_live_for_a_minute_the_upstream_has_no_longer_head_start_than_that_leaves() {
+    let parse = |network: &str, payments: &str| {
+        let settlement = "settlement = \"facilitator\"\nfacilitator_url = \"https://your.facilitator\"";
+        let text = format!("[server]\n[payments]\n{payments}\n[[network]]\n{network}\n{settlement}\n");
+        Config::parse(&text, Path::new("."), &|_| None).map(|_| ()).map_err(|error| error.key)
+    };
+    let solana = "id = \"solana\"\npay_to = \"2gGZhPPrPq96D8m3nLGnr2CE5rfymjwbihY6cmRhnGFy\"";
+    let base = "id = \"base\"\npay_to = \"0x209693Bc6afc0C5328bA36FaF03C514EF312287C\"";
+    let too_long = Err("payments.settle_after_ms".to_owned());
+    assert_eq!(parse(solana, "settle_after_ms = 8001"), too_long);
+    assert_eq!(parse(solana, "settle_after_ms = 8000"), Ok(()));
+    assert_eq!(parse(solana, "settle_after_ms = 8001\npayg_order = \"settle-first\""), Ok(()));
+    assert_eq!(parse(base, "settle_after_ms = 8001"), Ok(()));
+}
+
+/// The example of a catalogue as an operator copies it, with a key for every account.
+fn example() -> Config {
+    let catalogue = include_str!("../../examples/catalogue.toml");
+    let keys = |name: &str| name.ends_with("_API_KEY").then(|| "sk-example".to_owned());
+    Config::parse(&format!("[server]\n{catalogue}"), Path::new("."), &keys).unwrap()
+}
+
+#[test]
+fn the_example_of_a_catalogue_sells_what_it_says_at_a_price() {
+    let config = example();
+    let sold = |id: &str| config.catalogue.find(id).unwrap_or_else(|| panic!("{id} is not sold"));
+    let kinds = [
+        (
+            Kind::Chat,
+            &["claude-opus-4-7", "claude-sonnet-4-6", "claude-haiku-4-5", "gpt-5.5-pro", "llama-3.3-70b", "qwen3:8b"][..],
+        ),
+        (Kind::Chat, &["gemini-3.1-pro-preview", "grok-4.20-beta"]),
+        (Kind::Image, &["nano-banana-pro"]),
+        (Kind::Video, &["veo-3.1-generate-preview", "kling-video-v3"]),
+        (Kind::Embedding, &["nomic-embed-text"]),
+    ];
+    let mut count = 0;
+    for (kind, id) in kinds.into_iter().flat_map(|(kind, ids)| ids.iter().map(move |id| (kind, *id))) {
+        assert_eq!(sold(id).kind, kind, "{id}");
+        // Stock clients sign for a dollar at most; a film costs more, and is bought from a balance.
+        let quote = sold(id).typical_quote();
+        assert!(quote > Micros::new(1) && (quote < Micros::ONE || kind == Kind::Video), "{id} is quoted {quote}");
+        count += 1;
+    }
+    assert_eq!(config.catalogue.models().len(), count, "each of them is named here");
+    assert!(config.catalogue.models().iter().all(|model| !model.upstreams.is_empty()));
+    let weights: Vec<_> = sold("llama-3.3-70b").upstreams.iter().map(|serving| serving.weight.map(u32::from)).collect();
+    assert_eq!(weights, [Some(2), Some(1), None]);
+}
+
+#[test]
+fn every_upstream_of_the_example_serves_something() {
+    let config = example();
+    for upstream in &config.upstreams {
+        let serves = |model: &crate::catalogue::Model| model.upstreams.iter().any(|serving| serving.upstream == upstream.name);
+        assert!(config.catalogue.models().iter().any(serves), "{} stands there for nothing", upstream.name);
     }
 }

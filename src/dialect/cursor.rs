@@ -12,6 +12,7 @@ pub(super) struct Cursor<'a> {
     text: &'a str,
     at: usize,
     depth: u8,
+    entered: usize,
 }
 
 /// A JSON string as it stands in the text.
@@ -53,7 +54,17 @@ fn lone_surrogate() -> Error {
 
 impl<'a> Cursor<'a> {
     pub fn new(text: &'a str) -> Self {
-        Cursor { text, at: 0, depth: 0 }
+        Cursor { text, at: 0, depth: 0, entered: 0 }
+    }
+
+    /// Over text that will stand this many levels deep in another.
+    pub fn inside(text: &'a str, levels: u8) -> Self {
+        Cursor { text, at: 0, depth: levels, entered: 0 }
+    }
+
+    /// How many objects and arrays it has been in.
+    pub fn entered(&self) -> usize {
+        self.entered
     }
 
     /// The first byte of what comes next, without white space.
@@ -169,6 +180,7 @@ impl<'a> Cursor<'a> {
     fn enter(&mut self, bracket: u8) -> Result<(), Error> {
         self.take(bracket)?;
         self.depth += 1;
+        self.entered += 1;
         if self.depth > MAX_DEPTH {
             return Err(too_deep());
         }

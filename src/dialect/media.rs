@@ -68,7 +68,7 @@ pub struct Row {
     pub needs: &'static [&'static str],
     /// What is forwarded beside the model and what is needed. Everything else is left out: it may cost what is in no tariff.
     pub fields: &'static [&'static str],
-    /// The field that an upstream has the model in.
+    /// The field that an upstream has the model in; none where it is empty.
     pub model_field: &'static str,
 }
 
@@ -141,6 +141,7 @@ const ROWS: [Row; 14] = [
         "style_preset",
         "format",
         "variants",
+        "n",
         "return_binary",
         "safe_mode",
         "aspect_ratio",
@@ -149,14 +150,10 @@ const ROWS: [Row; 14] = [
         "hide_watermark",
         "embed_exif_metadata",
     ]),
-    row(Task::ImageUpscale, "/image/upscale", &[Kind::Upscale], Either, JsonOrBytes).needs(&["image"]).takes(&[
-        "scale",
-        "creativity",
-        "enhance",
-        "enhanceCreativity",
-        "enhancePrompt",
-        "replication",
-    ]),
+    row(Task::ImageUpscale, "/image/upscale", &[Kind::Upscale], Either, JsonOrBytes)
+        .needs(&["image"])
+        .takes(&["scale", "creativity", "enhance", "enhanceCreativity", "enhancePrompt", "replication"])
+        .named_in(""),
     row(Task::ImageEdit, "/image/edit", EDITS, Either, JsonOrBytes).needs(&["prompt", "image"]).takes(&[
         "aspect_ratio",
         "resolution",
@@ -168,7 +165,9 @@ const ROWS: [Row; 14] = [
         .needs(&["prompt", "images|images[]|image"])
         .takes(&["aspect_ratio", "resolution", "quality", "output_format", "safe_mode"])
         .named_in("modelId"),
-    row(Task::ImageBackgroundRemove, "/image/background-remove", &[Kind::Edit], Either, JsonOrBytes).needs(&["image|image_url"]),
+    row(Task::ImageBackgroundRemove, "/image/background-remove", &[Kind::Edit], Either, JsonOrBytes)
+        .needs(&["image|image_url"])
+        .named_in(""),
     row(Task::Speech, "/audio/speech", &[Kind::Speech], Json, Bytes).needs(&["input"]).takes(&[
         "voice",
         "instructions",

@@ -8,16 +8,18 @@ mod purchase;
 mod render;
 mod request;
 mod sse;
+pub mod translate;
 mod unstreamed;
 mod usage;
 mod weigh;
 
-pub use media::{Answers, Task};
+pub use media::{Answers, Form, Task};
 pub use meter::{Meter, Pass};
-pub use purchase::{Gauge, Goods, Purchase};
+pub use purchase::{Gauge, Goods, Purchase, Translation};
 pub use render::{ErrorShape, broken_stream, error_body};
 pub use request::Request;
-pub use sse::{Event, EventTooLong, Events, MAX_EVENT_BYTES, Splitter};
+pub use sse::{Event, EventTooLong, Events, MAX_EVENT_BYTES, MAX_RESPONSES_EVENT_BYTES, Splitter};
+pub use translate::translates;
 pub use usage::Metered;
 
 /// A language of requests, answers, events and errors.

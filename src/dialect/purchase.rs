@@ -2,15 +2,18 @@
 
 use std::borrow::Cow;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use super::media::{self, Task};
 use super::meter::{Meter, Pass};
 use super::sse::Event;
+use super::translate::{self, Asked, Terms, Wishes};
 use super::usage::Metered;
 use super::{Dialect, LimitField, Request};
 use crate::catalogue::{Catalogue, Kind, Model};
+use crate::clock::Timestamp;
 use crate::error::{Code, Error};
+use crate::ids::RequestId;
 use crate::tariff::Bound;
 
 /// What a paid route sells.
@@ -21,19 +24,19 @@ pub enum Goods {
 }
 
 impl Goods {
-    /// Whether models of this kind are sold on its route.
-    pub fn sells(self, kind: Kind) -> bool {
-        match self {
-            Goods::Words(_) => kind == Kind::Chat,
-            Goods::Media(task) => task.row().kinds.contains(&kind),
-        }
-    }
-
     /// Below the prefix under which it is sold, and below `/v1` at an upstream.
     pub fn path(self) -> &'static str {
         match self {
             Goods::Words(dialect) => dialect.path().trim_start_matches("/v1"),
             Goods::Media(task) => task.row().path,
+        }
+    }
+
+    /// Whether a model of this kind is sold on its route.
+    pub fn sells(self, kind: Kind) -> bool {
+        match self {
+            Goods::Words(_) => kind == Kind::Chat,
+            Goods::Media(task) => task.row().kinds.contains(&kind),
         }
     }
 
@@ -45,6 +48,11 @@ impl Goods {
         }
     }
 
+    /// Whether its answer only names a job.
+    pub fn is_job(self) -> bool {
+        matches!(self, Goods::Media(task) if task.is_job())
+    }
+
     /// Whether a body may come as a form.
     pub fn takes_forms(self) -> bool {
         matches!(self, Goods::Media(task) if task.row().form != media::Form::Json)
@@ -53,7 +61,8 @@ impl Goods {
 
 /// A request that was read and found sellable. It borrows the body.
 pub enum Purchase<'a> {
-    Words(Request<'a>),
+    /// Beside what was read of it, the body itself, which another dialect may have to be made of.
+    Words(Request<'a>, &'a [u8]),
     Media(media::Request<'a>),
 }
 
@@ -64,18 +73,27 @@ impl<'a> Purchase<'a> {
     /// As [`Request::read`] and [`media::Request::read`].
     pub fn read(goods: Goods, content_type: &str, body: &'a [u8]) -> Result<Purchase<'a>, Error> {
         match goods {
-            Goods::Words(dialect) => Request::read(dialect, body).map(Purchase::Words),
+            Goods::Words(dialect) => Request::read(dialect, body).map(|request| Purchase::Words(request, body)),
             Goods::Media(task) => media::Request::read(task, content_type, body).map(Purchase::Media),
         }
     }
 
-    /// The model of the catalogue that is meant, with its prices for this request.
+    /// Reads a body of which only the price is asked for.
+    ///
+    /// # Errors
+    /// As [`media::Request::read_to_quote`].
+    pub fn read_to_quote(task: Task, body: &'a [u8]) -> Result<Purchase<'a>, Error> {
+        media::Request::read_to_quote(task, body).map(Purchase::Media)
+    }
+
+    /// The model of the catalogue that is meant, with its prices for this request. One that the request does not name is
+    /// one that is `served`.
     ///
     /// # Errors
     /// [`Code::ModelNotFound`]; [`Code::InvalidRequest`] for a model that is sold on another route, or not in this size.
-    pub fn find<'c>(&self, catalogue: &'c Catalogue) -> Result<Cow<'c, Model>, Error> {
+    pub fn find<'c>(&self, catalogue: &'c Catalogue, served: impl Fn(&Model) -> bool) -> Result<Cow<'c, Model>, Error> {
         match self {
-            Purchase::Words(request) => {
+            Purchase::Words(request, _) => {
                 let model = catalogue.sold(request.model())?;
                 match model.kind {
                     Kind::Chat => Ok(Cow::Borrowed(model)),
@@ -85,7 +103,7 @@ impl<'a> Purchase<'a> {
                     }
                 }
             }
-            Purchase::Media(request) => self.priced(request.find(catalogue)?),
+            Purchase::Media(request) => self.priced(request.find(catalogue, served)?),
         }
     }
 
@@ -95,6 +113,10 @@ impl<'a> Purchase<'a> {
     /// [`Code::InvalidRequest`] where it is not sold in the size or quality that is asked for.
     pub fn priced<'c>(&self, model: &'c Model) -> Result<Cow<'c, Model>, Error> {
         let Purchase::Media(request) = self else { return Ok(Cow::Borrowed(model)) };
+        if request.lacks_length(model) {
+            let message = format!("{} is sold by the second; say how long it shall be", model.id);
+            return Err(Error::new(Code::InvalidRequest, message).param("duration_seconds"));
+        }
         model.priced(request.named()).map_err(|sold| {
             let message = format!("{} is not sold in {}; it is sold in {sold}", model.id, request.named().join(" "));
             Error::new(Code::InvalidRequest, message).param("size")
@@ -104,7 +126,7 @@ impl<'a> Purchase<'a> {
     /// Whether the answer is asked for as an event stream.
     pub fn stream(&self) -> bool {
         match self {
-            Purchase::Words(request) => request.stream(),
+            Purchase::Words(request, _) => request.stream(),
             Purchase::Media(request) => request.stream(),
         }
     }
@@ -112,20 +134,20 @@ impl<'a> Purchase<'a> {
     /// The most it can use.
     pub fn bound(&self, model: &Model) -> Bound {
         match self {
-            Purchase::Words(request) => request.bound(model),
+            Purchase::Words(request, _) => request.bound(model),
             Purchase::Media(request) => request.bound(model),
         }
     }
 
     /// Whether its hold may be smaller than its quote at first, because its output passes in steps.
     pub fn grows(&self) -> bool {
-        matches!(self, Purchase::Words(request) if request.stream())
+        matches!(self, Purchase::Words(request, _) if request.stream())
     }
 
     /// Of the output that it is bound by, the tokens that may be used before anybody sees any.
     pub fn hidden_output(&self, model: &Model) -> u64 {
         match self {
-            Purchase::Words(request) => request.hidden_output(model),
+            Purchase::Words(request, _) => request.hidden_output(model),
             Purchase::Media(request) => request.bound(model).output,
         }
     }
@@ -133,7 +155,7 @@ impl<'a> Purchase<'a> {
     /// Tokens each answer may have.
     pub fn output_limit(&self, model: &Model) -> u32 {
         match self {
-            Purchase::Words(request) => request.output_limit(model),
+            Purchase::Words(request, _) => request.output_limit(model),
             Purchase::Media(_) => model.max_output,
         }
     }
@@ -141,36 +163,131 @@ impl<'a> Purchase<'a> {
     /// How many answers it asks for.
     pub fn choices(&self) -> u32 {
         match self {
-            Purchase::Words(request) => request.choices(),
+            Purchase::Words(request, _) => request.choices(),
             Purchase::Media(_) => 1,
         }
     }
 
-    /// The body for an upstream.
-    pub fn forward(&self, upstream_model: &str, output_limit: u32, field: LimitField) -> Bytes {
-        match self {
-            Purchase::Words(request) => request.forward(upstream_model, output_limit, field),
-            Purchase::Media(request) => request.forward(upstream_model),
+    /// The body for an upstream, as it was asked for or in another dialect.
+    ///
+    /// # Errors
+    /// [`Code::InvalidRequest`], naming the field, for what cannot be said in that dialect.
+    pub fn forward(&self, form: Goods, model: &str, output_limit: u32, field: LimitField) -> Result<Bytes, Error> {
+        match (self, form) {
+            (Purchase::Words(request, body), Goods::Words(dialect)) if dialect != request.dialect() => {
+                let terms = Terms { model, output_limit, limit_field: field, stream: request.stream() };
+                translate::request(request.dialect(), dialect, body, &terms)
+            }
+            (Purchase::Words(request, _), _) => Ok(request.forward(model, output_limit, field)),
+            (Purchase::Media(request), _) => Ok(request.forward(model)),
         }
+    }
+
+    /// Whether it can be said in one of these forms; to be asked before a price is named.
+    ///
+    /// # Errors
+    /// As [`Purchase::forward`], for the first of them.
+    pub fn check(&self, goods: Goods, forms: &[Goods], model: &Model) -> Result<(), Error> {
+        if forms.contains(&goods) {
+            return Ok(());
+        }
+        let said = forms.iter().map(|form| self.forward(*form, &model.id, self.output_limit(model), LimitField::default()));
+        let mut refused = None;
+        for said in said {
+            match said {
+                Ok(_) => return Ok(()),
+                Err(error) => _ = refused.get_or_insert(error),
+            }
+        }
+        refused.map_or(Ok(()), Err)
     }
 
     /// The `Content-Type` of what is forwarded.
     pub fn content_type(&self) -> Cow<'static, str> {
         match self {
-            Purchase::Words(_) => Cow::Borrowed("application/json"),
+            Purchase::Words(..) => Cow::Borrowed("application/json"),
             Purchase::Media(request) => request.content_type(),
         }
     }
 
-    /// Measures the answer, of this `Content-Type`.
-    pub fn gauge(&self, model: &Model, content_type: &str) -> Gauge {
+    /// Measures the answer in the form and of the `Content-Type` that it has.
+    pub fn gauge(&self, model: &Model, form: Goods, content_type: &str) -> Gauge {
         match self {
-            Purchase::Words(request) => {
-                let (stream, wants_usage) = (request.stream(), request.wants_usage());
-                Gauge::Words(Meter::new(request.dialect(), stream, wants_usage, request.estimate(model)))
+            Purchase::Words(request, _) => {
+                let dialect = form.dialect();
+                // What translates an answer has to see its usage.
+                let wants_usage = request.wants_usage() || dialect != request.dialect();
+                Gauge::Words(Meter::new(dialect, request.stream(), wants_usage, request.estimate(model)))
             }
             Purchase::Media(request) => Gauge::Media(media::Gauge::new(request, model, content_type)),
         }
+    }
+}
+
+impl Purchase<'_> {
+    /// Puts the answer into the dialect of the caller, if it has another form.
+    pub fn translation(&self, model: &Model, form: Goods, id: RequestId, created: Timestamp) -> Option<Translation> {
+        let (Purchase::Words(request, body), Goods::Words(upstream)) = (self, form) else { return None };
+        let caller = request.dialect();
+        if upstream == caller {
+            return None;
+        }
+        let asked = Asked {
+            model: model.id.clone(),
+            wants_usage: request.wants_usage(),
+            input_estimate: request.estimate(model),
+            created,
+            id,
+            wishes: Wishes::read(caller, body),
+        };
+        if request.stream() {
+            return translate::Answer::new(upstream, caller, asked).map(|answer| Translation::Events(Box::new(answer)));
+        }
+        Some(Translation::Whole { upstream, caller, asked: Box::new(asked), body: BytesMut::new() })
+    }
+}
+
+/// Bytes of a plain answer that is translated, at most.
+const MAX_WHOLE: usize = 32 * 1024 * 1024;
+
+/// An answer on its way into another dialect.
+#[derive(Debug)]
+pub enum Translation {
+    /// Event by event.
+    Events(Box<translate::Answer>),
+    /// When all of it is there.
+    Whole { upstream: Dialect, caller: Dialect, asked: Box<Asked>, body: BytesMut },
+}
+
+impl Translation {
+    /// What goes to the caller for one event.
+    pub fn event(&mut self, event: &Event) -> Bytes {
+        match self {
+            Translation::Events(answer) => answer.event(event),
+            Translation::Whole { .. } => Bytes::new(),
+        }
+    }
+
+    /// What completes a stream.
+    pub fn end(&mut self) -> Bytes {
+        match self {
+            Translation::Events(answer) => answer.end(),
+            Translation::Whole { .. } => Bytes::new(),
+        }
+    }
+
+    /// Keeps a part of a plain answer; `false` when it is too long.
+    pub fn chunk(&mut self, chunk: &[u8]) -> bool {
+        let Translation::Whole { body, .. } = self else { return true };
+        let fits = body.len() + chunk.len() <= MAX_WHOLE;
+        body.extend_from_slice(if fits { chunk } else { &[] });
+        fits
+    }
+
+    /// The whole of a plain answer; `None` if it is no answer.
+    pub fn whole(&self) -> Option<Bytes> {
+        let Translation::Whole { upstream, caller, asked, body } = self else { return None };
+        translate::Answer::plain(*upstream, *caller, body, asked).ok()
     }
 }
 
@@ -218,6 +335,21 @@ impl Gauge {
         match self {
             Gauge::Words(meter) => meter.usage(),
             Gauge::Media(gauge) => gauge.usage(),
+        }
+    }
+
+    /// Whoever asked for it has left and takes no more of it.
+    pub fn abandoned(&mut self) {
+        if let Gauge::Media(gauge) = self {
+            gauge.abandoned();
+        }
+    }
+
+    /// Whether what has passed of a stream is of use, and owed, without the rest.
+    pub fn has_parts(&self) -> bool {
+        match self {
+            Gauge::Words(_) => self.has_output(),
+            Gauge::Media(gauge) => gauge.has_parts(),
         }
     }
 

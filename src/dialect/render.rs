@@ -88,8 +88,8 @@ fn flat_code(error: &Error) -> &'static str {
     }
 }
 
-/// The last event of a stream that breaks. After it the connection is aborted, never ended cleanly: several clients
-/// take a clean end for a complete answer.
+/// The last event of a stream that breaks. After it the connection is aborted, not ended cleanly, because several clients take
+/// a clean end for a complete answer. Only to clients of responses the event itself is an end.
 pub fn broken_stream(dialect: Dialect, error: &Error, request: RequestId) -> Bytes {
     let mut body = error_body(dialect.into(), error, request);
     let event = match dialect {
@@ -176,5 +176,22 @@ mod tests {
         assert!(chat.starts_with(b"data: {") && chat.ends_with(b"}\n\n"));
         assert!(messages.starts_with(b"event: error\ndata: {") && messages.ends_with(b"}\n\n"));
         assert_eq!(chat.iter().filter(|byte| **byte == b'\n').count(), 2);
+    }
+
+    #[test]
+    fn a_broken_response_says_so_where_codex_and_where_the_sdks_look() {
+        let error = Error::new(Code::UpstreamRejected, "too\nlong").reason("context_length_exceeded").because("secret cause");
+        for (error, code) in
+            [(&error, "context_length_exceeded"), (&Error { reason: None, ..error.clone() }, "upstream_rejected")]
+        {
+            let bytes = broken_stream(Dialect::Responses, error, RequestId(7));
+            let text = std::str::from_utf8(&bytes).unwrap();
+            let data = text.strip_prefix("event: response.failed\ndata: ").and_then(|rest| rest.strip_suffix("\n\n")).unwrap();
+            let event: Value = serde_json::from_str(data).unwrap();
+            assert_eq!((&event["type"], &event["response"]["status"]), (&json!("response.failed"), &json!("failed")));
+            assert_eq!(event["response"]["error"], json!({ "code": code, "message": "too\nlong" }));
+            assert_eq!(event["error"]["message"], "too\nlong");
+            assert!(!text.contains("secret cause") && text.lines().count() == 3, "{text}");
+        }
     }
 }

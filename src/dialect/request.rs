@@ -7,7 +7,6 @@ use serde_json::value::RawValue;
 
 use super::cursor::Cursor;
 use super::fields::{self, Fate, StreamOptions, refused};
-use super::sse::MAX_EVENT_BYTES;
 use super::weigh::Weight;
 use super::{Dialect, LimitField, estimate_tokens};
 use crate::catalogue::Model;
@@ -23,9 +22,9 @@ const TOKENS_PER_MESSAGE: u64 = 16;
 /// What an upstream adds around the whole: its own preamble, and instructions on how to call tools.
 const TOKENS_AROUND: u64 = 32;
 const TOKENS_FOR_TOOLS: u64 = 1024;
-/// Bytes of a request of responses beside its input. An event that repeats them, with every character escaped, still has room
-/// for the answer.
-const MAX_ECHOED_BYTES: usize = MAX_EVENT_BYTES / 4;
+/// Bytes of a streamed request of responses beside its input: several events repeat them, each of which is held while its caller
+/// reads slowly.
+const MAX_ECHOED_BYTES: usize = 256 * 1024;
 
 /// A request that was read and found sellable. It borrows the body, which is never copied or rebuilt until [`Request::forward`].
 pub struct Request<'a> {
@@ -213,10 +212,17 @@ impl<'a> Request<'a> {
         Ok(self)
     }
 
-    /// An upstream of responses says in several events what it was asked, all but the input: no event may become too long.
+    /// An upstream of responses says in several events what it was asked, all but the input, and in the last ones all that it has
+    /// said: none of them may become too long.
     fn check_echoed(&self) -> Result<(), Error> {
         if self.dialect != Dialect::Responses || !self.stream {
             return Ok(());
+        }
+        if self.field("top_logprobs").is_some_and(|raw| !matches!(raw, "0" | "null")) {
+            return Err(refused(
+                "top_logprobs",
+                "top_logprobs is not sold on streams, whose last events repeat them all; leave out stream",
+            ));
         }
         let echoed = || self.fields.iter().filter(|(name, _)| *name != "input");
         let bytes: usize = echoed().map(|(_, raw)| raw.len()).sum();

@@ -10,6 +10,9 @@ use super::Dialect;
 
 /// An event longer than this is an error: nothing is held without bound.
 pub const MAX_EVENT_BYTES: usize = 1024 * 1024;
+/// The same of responses, whose last event repeats the whole answer, with all that was thought in a form that only the upstream
+/// can read. Nobody makes one long without paying for its tokens.
+pub const MAX_RESPONSES_EVENT_BYTES: usize = 32 * 1024 * 1024;
 
 const BOM: &[u8] = b"\xef\xbb\xbf";
 
@@ -70,10 +73,10 @@ impl Event {
     }
 }
 
-/// The upstream sent more than [`MAX_EVENT_BYTES`] without ending an event.
+/// The upstream sent more than so many bytes without ending an event: [`MAX_EVENT_BYTES`], or [`MAX_RESPONSES_EVENT_BYTES`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("an event of the upstream is longer than {MAX_EVENT_BYTES} bytes")]
-pub struct EventTooLong;
+#[error("an event of the upstream is longer than {0} bytes")]
+pub struct EventTooLong(pub usize);
 
 /// Cuts a stream of bytes into events (WHATWG HTML, section 9.2.6), however the bytes are chunked. Lines may end in
 /// LF, CR or CRLF; a byte order mark, comments, `id:` and `retry:` are left out.
@@ -138,6 +141,10 @@ impl Splitter {
         }
     }
 
+    fn longest(&self) -> usize {
+        if self.by_type { MAX_RESPONSES_EVENT_BYTES } else { MAX_EVENT_BYTES }
+    }
+
     /// Takes the next bytes; the iterator gives the events that they complete. What is not taken from it now comes
     /// first from the next.
     pub fn push(&mut self, chunk: Bytes) -> Events<'_> {
@@ -178,8 +185,8 @@ impl Splitter {
                 }
             }
             let Some(end) = self.scan.end(held) else { return self.keep() };
-            if end > MAX_EVENT_BYTES {
-                return Some(Err(EventTooLong));
+            if end > self.longest() {
+                return Some(Err(EventTooLong(self.longest())));
             }
             self.ready = self.rest();
             let block = self.ready.split_to(end);
@@ -199,7 +206,7 @@ impl Splitter {
     fn keep(&mut self) -> Option<Result<Event, EventTooLong>> {
         let ready = self.ready.split_off(0);
         self.carry.extend_from_slice(&ready);
-        (self.carry.len() > MAX_EVENT_BYTES).then_some(Err(EventTooLong))
+        (self.carry.len() > self.longest()).then_some(Err(EventTooLong(self.longest())))
     }
 }
 
@@ -312,11 +319,59 @@ mod tests {
     }
 
     #[test]
+    fn an_event_gets_the_name_that_its_data_say_where_events_are_named_so() {
+        let named = |written: &str, by_type: bool| {
+            let mut splitter = if by_type { Splitter::named_by_type() } else { Splitter::new() };
+            let mut events: Vec<_> = splitter.push(Bytes::copy_from_slice(written.as_bytes())).map(Result::unwrap).collect();
+            events.extend(splitter.finish());
+            for event in &events {
+                assert_eq!(event.bytes.starts_with(b"event: "), !event.name().is_empty());
+            }
+            text(&events)
+        };
+        for (written, normal) in [
+            ("data: {\"type\":\"a.b\"}\n\n", "event: a.b\ndata: {\"type\":\"a.b\"}\n\n"),
+            ("data:{\"n\": 1, \"type\" : \"a.b\"}", "event: a.b\ndata: {\"n\": 1, \"type\" : \"a.b\"}\n\n"),
+            ("event: message\ndata: {\"type\":\"a.b\"}\n\n", "event: a.b\ndata: {\"type\":\"a.b\"}\n\n"),
+            ("event: a\ndata: {\"type\":\"a.b\"}\n\n", "event: a.b\ndata: {\"type\":\"a.b\"}\n\n"),
+            ("event: a.b\ndata: {\"type\":\"a.b\"}\n\n", "event: a.b\ndata: {\"type\":\"a.b\"}\n\n"),
+            ("data: {\"type\":\"a\\nb\"}\n\n", "data: {\"type\":\"a\\nb\"}\n\n"),
+            ("data: {\"type\":\"\"}\n\n", "data: {\"type\":\"\"}\n\n"),
+            ("data: {\"type\":7}\n\n", "data: {\"type\":7}\n\n"),
+            ("data: [DONE]\n\n", "data: [DONE]\n\n"),
+            ("event: error\ndata: no\n\n", "event: error\ndata: no\n\n"),
+        ] {
+            assert_eq!(named(written, true), normal);
+            assert_eq!(
+                named(&normal.replace("event: a.b\n", ""), false),
+                normal.replace("event: a.b\n", ""),
+                "elsewhere as it came"
+            );
+        }
+    }
+
+    #[test]
     fn an_endless_event_is_an_error_before_it_is_a_memory_leak() {
         let mut splitter = Splitter::new();
         let chunk = Bytes::from(vec![b'x'; 64 * 1024]);
         let failed = (0..17).find(|_| splitter.push(chunk.clone()).any(|event| event.is_err()));
         assert_eq!(failed, Some(16));
+    }
+
+    #[test]
+    fn the_last_event_of_a_response_may_repeat_a_long_answer_and_not_go_on_for_ever() {
+        let mut splitter = Splitter::named_by_type();
+        let text = "x".repeat(8 << 20);
+        let written = format!("data: {{\"type\":\"a\",\"text\":\"{text}\"}}\n\n");
+        let events: Vec<_> = written
+            .as_bytes()
+            .chunks(65_536)
+            .flat_map(|part| splitter.push(Bytes::copy_from_slice(part)).collect::<Vec<_>>())
+            .collect();
+        assert!(events.len() == 1 && events[0].as_ref().is_ok_and(|event| event.data().len() > 8 << 20));
+        let chunk = Bytes::from(vec![b'x'; 1 << 20]);
+        let failed = (0..40).find(|_| splitter.push(chunk.clone()).any(|event| event.is_err()));
+        assert_eq!(failed, Some(32));
     }
 
     proptest! {

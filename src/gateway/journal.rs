@@ -2,47 +2,87 @@
 
 use std::sync::Arc;
 
-use super::trust::Trust;
+use super::settle;
+use super::waste::{Asking, Waste};
 use crate::chain::{Attempt, Journal, JournalClosed, JournalFuture, Settlement};
-use crate::clock::Clock;
+use crate::clock::{Clock, Timestamp};
 use crate::ids::PaymentId;
-use crate::ledger::{self, Denied, Durable, Ledger};
+use crate::ledger::{self, Denied, Durable, Ledger, Payment, State};
 
 pub(super) struct LedgerJournal {
     ledger: Ledger,
-    trust: Arc<Trust>,
+    waste: Arc<Waste>,
     clock: Clock,
 }
 
 impl LedgerJournal {
     /// `clock` must not jump.
-    pub fn new(ledger: Ledger, trust: Arc<Trust>, clock: Clock) -> Self {
-        LedgerJournal { ledger, trust, clock }
+    pub fn new(ledger: Ledger, waste: Arc<Waste>, clock: Clock) -> Self {
+        LedgerJournal { ledger, waste, clock }
+    }
+
+    /// Does something with what is known of a payment. Without its row the ledger has stopped, and nothing is sold.
+    fn with<T>(&self, id: PaymentId, act: impl FnOnce(&Waste, &Payment, Timestamp) -> T) -> Result<T, JournalClosed> {
+        let row = self.ledger.payment(id).ok().flatten().ok_or(JournalClosed)?;
+        Ok(act(&self.waste, &row, self.clock.now()))
+    }
+
+    fn asking<'a>(&self, row: &'a Payment, now: Timestamp) -> Result<Asking<'a>, JournalClosed> {
+        match row.state {
+            State::Claimed | State::Signed | State::Sent | State::Confirmed => {
+                Ok(settle::asking(&self.ledger, &row.network, row.payer, now))
+            }
+            State::Voided | State::Failed | State::Final => Err(JournalClosed),
+        }
     }
 }
 
 impl Journal for LedgerJournal {
+    fn may_sign(&self, id: PaymentId) -> Result<bool, JournalClosed> {
+        self.with(id, |waste, row, now| Ok(waste.has_room(id, self.asking(row, now)?)))?
+    }
+
+    fn risk(&self, id: PaymentId) -> Result<bool, JournalClosed> {
+        self.with(id, |waste, row, now| Ok(waste.risk(id, self.asking(row, now)?)))?
+    }
+
     fn signed(&self, id: PaymentId, attempt: Attempt) -> JournalFuture {
         let attempt = ledger::Attempt { tx: attempt.tx, raw: attempt.raw, bound_to: attempt.bound_to };
-        durable(self.ledger.signed(id, attempt))
+        let signed = self.ledger.signed(id, attempt);
+        if signed.is_err() {
+            // It is never sent.
+            self.landed(id);
+        }
+        durable(signed)
     }
 
     fn sent(&self, id: PaymentId) {
         note(id, "sent", self.ledger.sent(id));
     }
 
+    fn landed(&self, id: PaymentId) {
+        // Without its row nothing is sold any more, and nothing counts.
+        let _ = self.with(id, |waste, row, _| waste.over(&row.network, id));
+    }
+
     fn wasted(&self, id: PaymentId) {
-        // Without its row the ledger has stopped, and nothing is sold.
-        if let Ok(Some(row)) = self.ledger.payment(id) {
-            self.trust.note_waste(row.payer, self.clock.now());
-        }
+        let _ = self.with(id, |waste, row, now| waste.note_failure(&row.network, id, row.payer, now));
     }
 
     fn settled(&self, id: PaymentId, outcome: Settlement) -> JournalFuture {
+        let _ = self.with(id, |waste, row, now| match outcome {
+            Settlement::Confirmed(_) => waste.note_arrival(&row.network, id, row.payer, row.amount(), now),
+            Settlement::Failed { .. } => waste.note_silence(&row.network, id, now),
+        });
         match outcome {
             Settlement::Confirmed(at) => durable(self.ledger.confirmed(id, &at.tx, at.block)),
             Settlement::Failed { reason, .. } => durable(self.ledger.failed(id, reason)),
         }
+    }
+
+    fn forgotten(&self, id: PaymentId) {
+        self.landed(id);
+        note(id, "forgotten", self.ledger.forgotten(id));
     }
 
     fn unconfirmed(&self, id: PaymentId) {

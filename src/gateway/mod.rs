@@ -2,6 +2,7 @@
 
 pub mod account;
 mod early;
+pub mod jobs;
 mod journal;
 mod keyring;
 pub mod operator;
@@ -15,6 +16,7 @@ mod sessions;
 mod settle;
 mod topup;
 mod trust;
+mod waste;
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -24,7 +26,7 @@ use std::time::Duration;
 use crate::catalogue::Catalogue;
 use crate::chain::{ChainError, Chains};
 use crate::clock::Clock;
-use crate::config::{Config, ConfigError, Limits, Payments, Prepaid};
+use crate::config::{self, Config, ConfigError, Limits, Payments, Prepaid};
 use crate::error::{Code, Error};
 use crate::keys::Keys;
 use crate::ledger::Ledger;
@@ -55,6 +57,8 @@ pub struct Gateway {
     pub payments: Payments,
     pub prepaid: Prepaid,
     pub public_url: String,
+    /// What each network, as CAIP-2 names it, adds to the price of a call that is paid for on it by itself.
+    surcharges: Vec<(String, Micros)>,
     sign_in_rules: SignInRules,
     early: early::Early,
     keyring: Keyring,
@@ -62,9 +66,11 @@ pub struct Gateway {
     /// Never jumps: what lasts a day or some minutes lasts as long, whatever happens to the machine's clock.
     steady: Clock,
     running: settle::Running,
-    trust: Arc<trust::Trust>,
+    trust: trust::Trust,
+    waste: Arc<waste::Waste>,
     earlier: prices::Earlier,
     calls: AtomicUsize,
+    looks: jobs::Looks,
 }
 
 /// One worker thread's view: the shared gateway and its own connections to upstreams.
@@ -122,13 +128,23 @@ impl From<Error> for Refusal {
     }
 }
 
+impl Refusal {
+    /// The same, whose cause is another error.
+    fn because(self, error: Error) -> Refusal {
+        Refusal { error: self.error.because(error.cause.unwrap_or(error.message)), ..self }
+    }
+}
+
 impl Gateway {
     /// Starts settlement on every network and takes up what an earlier run left unsettled.
     pub fn start(config: &Config, ledger: Ledger, keys: Keys, clock: Clock) -> Result<Gateway, CannotStart> {
         let sign_in_rules = payer::sign_in_rules(config)?;
-        let trust = Arc::new(trust::Trust::new(config.payments.failed_settlements_per_day));
+        let trust = trust::Trust::new(config.payments.failed_settlements_per_day);
         let steady = steady(&clock);
-        let journal = Arc::new(journal::LedgerJournal::new(ledger.clone(), Arc::clone(&trust), steady.clone()));
+        let fees_are_ours = |network: &&config::Network| matches!(network.settlement, config::Settlement::Rpc { .. });
+        let risky = config.networks.iter().filter(fees_are_ours).map(|network| network.id.as_str());
+        let waste = Arc::new(waste::Waste::new(risky, config.payments.failed_transfers_per_day));
+        let journal = Arc::new(journal::LedgerJournal::new(ledger.clone(), Arc::clone(&waste), steady.clone()));
         let chains = Chains::start(&config.networks, journal, clock.clone())?;
         settle::resume(&ledger, &chains);
         let honour = Duration::from_secs(config.payments.max_timeout_seconds);
@@ -150,19 +166,27 @@ impl Gateway {
             payments: config.payments.clone(),
             prepaid: config.prepaid.clone(),
             public_url: config.public_url.clone(),
+            surcharges: config.networks.iter().map(|network| (network.id.clone(), network.surcharge)).collect(),
             sign_in_rules,
             early: early::Early::default(),
             earlier,
             trust,
+            waste,
             clock,
             steady,
             running: settle::Running::default(),
             calls: AtomicUsize::new(0),
+            looks: jobs::Looks::default(),
         })
     }
 
     pub fn clock(&self) -> &Clock {
         &self.clock
+    }
+
+    /// What a call costs more that is paid for by itself on this network, for the gas.
+    pub fn surcharge(&self, network: &str) -> Micros {
+        self.surcharges.iter().find(|(id, _)| id == network).map_or(Micros::ZERO, |(_, surcharge)| *surcharge)
     }
 
     /// What a sign-in must say.

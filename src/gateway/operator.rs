@@ -1,6 +1,7 @@
-//! What the operator's own hand does: keys, allowances, refunds, a look at an account; the same on a running gateway and a stopped one.
+//! What the operator's own hand does: keys, allowances, refunds, payments given up, a look at an account; the same on a running gateway and a stopped one.
 
 use std::fmt;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -12,11 +13,13 @@ use crate::account::AccountId;
 use crate::chain::typed_account;
 use crate::clock::Timestamp;
 use crate::error::{Code, Error};
-use crate::ids::{KeyId, RequestId};
-use crate::ledger::{Denied, Grant, MOST_A_DAY, Refused, Stopped};
+use crate::ids::{KeyId, PaymentId, RequestId};
+use crate::ledger::{Denied, Grant, MOST_A_DAY, Refused, State, Stopped};
 use crate::money::Micros;
 
-/// Characters of the note of an allowance, at most.
+/// So long after it was brought any payment may still arrive: the longest lives for a day, and has another to be looked for.
+const MAY_ARRIVE: Duration = Duration::from_secs(2 * 24 * 60 * 60);
+/// Characters of a note of the operator, at most.
 const NOTE: usize = 200;
 /// Lines of an account's statement that the operator is shown.
 const LINES: usize = 20;
@@ -62,6 +65,10 @@ pub enum Command {
         request: String,
         usd: Option<String>,
     },
+    GiveUp {
+        payment: String,
+        reason: String,
+    },
 }
 
 impl fmt::Debug for Command {
@@ -84,6 +91,7 @@ impl Command {
             Command::ListAllowances => "list allowances",
             Command::RemoveAllowance { .. } => "remove an allowance",
             Command::Refund { .. } => "refund a call",
+            Command::GiveUp { .. } => "give a payment up",
         }
     }
 }
@@ -136,6 +144,7 @@ pub async fn perform(keyring: &Keyring, command: Command, fresh: Fresh) -> Resul
         }
         Command::RemoveAllowance { account } => remove(keyring, wallet(&account)?).await,
         Command::Refund { request, usd } => refund(keyring, &request, usd.as_deref()).await,
+        Command::GiveUp { payment, reason } => give_up(keyring, &payment, &reason).await,
     }
 }
 
@@ -192,6 +201,40 @@ async fn refund(keyring: &Keyring, request: &str, usd: Option<&str>) -> Result<V
     Ok(shown)
 }
 
+async fn give_up(keyring: &Keyring, payment: &str, reason: &str) -> Result<Value, Error> {
+    let id = PaymentId::parse(payment)
+        .ok_or_else(|| wrong("a payment's id is pay_ and 64 digits of hex, as its buyer and `farebox verify` were told"))?;
+    let reason = note(reason)?;
+    if reason.trim().is_empty() {
+        return Err(wrong("say how you know that it did not arrive"));
+    }
+    let row = keyring.ledger.payment(id).map_err(|denied| stopped(&denied))?;
+    let row = row.ok_or_else(|| Error::new(Code::NotFound, format!("there is no payment {id}")))?;
+    let decided = || wrong("only a payment that was signed and whose outcome is not known can be given up; nothing was changed");
+    if !matches!(row.state, State::Signed | State::Sent) {
+        return Err(decided());
+    }
+    if Timestamp::from_millis(row.claimed_at).plus(MAY_ARRIVE) > keyring.clock.now() {
+        return Err(wrong("this payment may still arrive; it can be given up two days after it was brought"));
+    }
+    let closed = keyring.ledger.failed(id, &format!("given up: {reason}")).map_err(|denied| match denied {
+        Denied::Refused(_) => decided(),
+        denied => stopped(&denied),
+    })?;
+    closed.wait().await.map_err(gone)?;
+    tracing::warn!(payment = %id, account = %row.payer, micros = row.amount, reason, "a payment was given up");
+    let (account, usd) = (row.payer.to_string(), row.amount().as_usd());
+    Ok(json!({ "payment": id.to_string(), "account": account, "amount_usd": usd, "outcome": "failed", "reason": reason }))
+}
+
+/// What an operator writes down.
+fn note(text: &str) -> Result<&str, Error> {
+    match text.chars().count() > NOTE || text.chars().any(char::is_control) {
+        true => Err(wrong(format!("the note is one line of at most {NOTE} characters"))),
+        false => Ok(text),
+    }
+}
+
 fn grant(usd_per_day: &str, from: Option<&str>, until: Option<&str>, note: String) -> Result<Grant, Error> {
     let per_day = Micros::parse_usd(usd_per_day).map_err(|why| wrong(why.to_string()))?;
     let time = |text: &str| {
@@ -204,9 +247,7 @@ fn grant(usd_per_day: &str, from: Option<&str>, until: Option<&str>, note: Strin
     if from.zip(until).is_some_and(|(from, until)| until <= from) {
         return Err(wrong("it would end before it begins"));
     }
-    if note.chars().count() > NOTE || note.chars().any(char::is_control) {
-        return Err(wrong(format!("the note is one line of at most {NOTE} characters")));
-    }
+    self::note(&note)?;
     Ok(Grant { per_day: per_day.get(), from, until, note })
 }
 

@@ -12,7 +12,7 @@ use super::payer::{key_ended, nonce_used};
 use super::quote::Quote;
 use super::relay::{Growth, Sale, Tab, Told, relay};
 use super::settle::ledger_unavailable;
-use super::{Call, Gateway, Payer, Refusal, Remedy, Served, Shortage, Worker, serve};
+use super::{Call, Gateway, Payer, Refusal, Remedy, Served, Shortage, Worker, jobs, serve};
 use crate::account::AccountId;
 use crate::catalogue::Model;
 use crate::clock::{Period, Timestamp};
@@ -69,24 +69,34 @@ pub(super) async fn sell(
         Some(_) => payable_output(gateway, request, model, &price, (account, key.as_deref()))?,
         None => request.output_limit(model),
     };
-    let mut ended = until_ended(key.clone());
-    let answer = tokio::select! {
+    // What an upstream has begun to make is charged, whatever becomes of the key.
+    let mut ended = until_ended(key.clone().filter(|_| call.job.is_none()));
+    let mut answer = tokio::select! {
         biased;
         error = &mut ended => return Err(error.into()),
         answer = serve::open(worker, call, request, (model, limit), &reservation) => answer?,
     };
+    let accepted = jobs::accepted(call, &mut answer).await?;
     let Ok(paid) = reservation.paid() else { return Err(ledger_unavailable("a hold is gone").into()) };
-    let standing = gateway.ledger.standing(account).map_err(|denied| ledger_unavailable(&denied.to_string()))?;
+    let standing = || gateway.ledger.standing(account).map_err(|denied| ledger_unavailable(&denied.to_string()));
+    if let Some(accepted) = accepted {
+        let order = jobs::Order { request, model, tariff: model.tariff, account, by_payment: false, flat: price.flat };
+        let told = jobs::book(gateway, order, accepted, paid).await?;
+        return Ok(Served::whole(told, None, Some(standing()?)));
+    }
+    let standing = standing()?;
     let stream = request.stream();
     let (content_type, content_length) = (answer.content_type, answer.content_length.filter(|_| !stream));
-    let gauge = request.gauge(model, content_type);
+    let (gauge, heard) = (request.gauge(model, answer.form, content_type), answer.form.dialect());
+    let translation = request.translation(model, answer.form, call.request, gateway.clock.now());
+    let content_length = content_length.filter(|_| translation.is_none());
     tracing::debug!(request.id = %call.request, "serving a prepaid call");
     let key = key.map(|key| key.record.id);
     // One line a call: a log of many calls costs as much as their holds and charges.
     let told = Told { account, key, model: model.id.clone(), upstream: answer.upstream };
     let tab = Tab { paid, tariff: model.tariff, growth: price.growth, flat: price.flat, told: Some(told) };
     let (length, deadline) = (content_length, call.deadline);
-    let sale = Sale { tab, gauge, dialect: call.goods.dialect(), stream, length, deadline, ended };
+    let sale = Sale { tab, gauge, translation, heard, dialect: call.goods.dialect(), stream, length, deadline, ended };
     let body = relay(answer.body, sale, &worker.shelf, place).await;
     Ok(Served { stream, content_type, content_length, receipt: None, standing: Some(standing), body })
 }

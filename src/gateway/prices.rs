@@ -122,7 +122,10 @@ impl Price {
         let classes = self.pieces.iter().map(|(class, price)| Ok((class.clone(), UnitPrice::each(price)?)));
         let classes = classes.collect::<Result<Vec<_>, _>>()?;
         let default = self.other_pieces.as_deref().map(UnitPrice::each).transpose()?;
-        // What a model is counted in does not change with its price.
+        // What a model was counted in is not written down: a price for another unit cannot be honoured.
+        if model.pieces.is_none() != (self.pieces.is_empty() && self.other_pieces.is_none()) {
+            return Err(BadAmount("counted in another unit".into()));
+        }
         let pieces = model.pieces.as_ref().map(|pieces| Pieces { unit: pieces.unit, classes, default });
         let ceiling = self.flat.map_or(Ceiling::Computed, |amount| Ceiling::Flat(Micros::new(amount)));
         let (default_output, max_output, image_tokens) = (self.default_output, self.max_output, self.image_tokens);

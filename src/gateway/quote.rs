@@ -10,6 +10,7 @@ use crate::x402::{Offer, Payment, Requirements, Resource};
 
 /// The ceiling promised for one request, or the least that a top-up brings, with every way to pay it.
 pub(super) struct Quote {
+    /// Without what a network adds to it.
     pub amount: Micros,
     /// Whether a payment may bring more.
     pub amounts: Amounts,
@@ -37,7 +38,10 @@ impl Quote {
         let subject = format!("{path} {description}");
         let url = format!("{}{path}", gateway.public_url);
         let resource = Resource { url, description: ascii(description), mime_type: "application/json".into() };
-        let accepts = gateway.chains.offer(amount, gateway.payments.max_timeout_seconds, &subject);
+        let mut accepts = gateway.chains.offer(amount, gateway.payments.max_timeout_seconds, &subject);
+        for entry in &mut accepts {
+            entry.amount = asked(gateway, (amount, amounts), &entry.network).get().to_string();
+        }
         Quote { amount, amounts, offer: Offer { resource, accepts }, subject }
     }
 
@@ -45,7 +49,8 @@ impl Quote {
     /// the same.
     pub fn wanted(&self, gateway: &Gateway, payment: &Payment) -> Result<Requirements, Error> {
         let (network, timeout) = (&payment.network, gateway.payments.max_timeout_seconds);
-        gateway.chains.requirement(payment, self.amount, timeout, &self.subject).ok_or_else(|| {
+        let amount = asked(gateway, (self.amount, self.amounts), network);
+        gateway.chains.requirement(payment, amount, timeout, &self.subject).ok_or_else(|| {
             let offered: Vec<_> = self.offer.accepts.iter().map(|entry| entry.network.as_str()).collect();
             let message = format!("payments on {network:?} are not taken here; pay on {}", offered.join(" or "));
             Error::new(Code::PaymentInvalid, message).reason(reason::network(network))
@@ -55,8 +60,13 @@ impl Quote {
     /// The 402 for a caller that brought nothing.
     pub fn required(self) -> Refusal {
         let amount = self.amount;
+        let asked = amount.get().to_string();
+        let more = match self.offer.accepts.iter().any(|entry| entry.amount != asked) {
+            true => ", and paid for by itself what the offer adds to that for the gas of its network",
+            false => "",
+        };
         let message = format!(
-            "Payment required: this call costs at most {amount} USDC. Sign the offer in PAYMENT-REQUIRED and send the same \
+            "Payment required: this call costs at most {amount} USDC{more}. Sign the offer in PAYMENT-REQUIRED and send the same \
              request again with PAYMENT-SIGNATURE, or send it with an API key, as Authorization: Bearer sk-x402-…, of a wallet that \
              has a balance."
         );
@@ -79,6 +89,14 @@ impl Quote {
             400 | 402 => self.refuse(error),
             _ => error.into(),
         }
+    }
+}
+
+/// What is to be paid on a network: the price of a call with the network's surcharge, or a top-up, which has none.
+fn asked(gateway: &Gateway, (amount, amounts): (Micros, Amounts), network: &str) -> Micros {
+    match amounts {
+        Amounts::Exact => Micros::new(amount.get().saturating_add(gateway.surcharge(network).get())),
+        Amounts::UpTo(_) => amount,
     }
 }
 

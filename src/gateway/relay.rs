@@ -20,7 +20,7 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 use super::Place;
-use crate::dialect::{Dialect, Event, Gauge, Pass, Splitter, broken_stream};
+use crate::dialect::{Dialect, Event, Gauge, Pass, Splitter, Translation, broken_stream};
 use crate::error::{Code, Error};
 use crate::fault;
 use crate::money::Micros;
@@ -42,15 +42,26 @@ pub struct Incomplete;
 
 /// The body of a served call; dropping it (the client went away) cancels the upstream and ends the call.
 ///
-/// It ends cleanly only when the pump has said that the answer is complete. A pump that stopped for any other reason, and
-/// whatever of the answer is still waiting here, ends with [`Incomplete`].
+/// It ends cleanly only when the pump has said that the answer is complete, or where [`RelayBody::end_with_its_words`] was asked
+/// for. A pump that stopped for any other reason, and whatever of the answer is still waiting here, ends with [`Incomplete`].
 pub struct RelayBody(Source);
 
 enum Source {
     /// On its way through a pump.
-    Pumped { pieces: mpsc::Receiver<Bytes>, complete: Rc<Cell<bool>>, breaking: bool },
+    Pumped { pieces: mpsc::Receiver<Bytes>, close: Rc<Cell<Close>>, words_end_it: bool, breaking: bool },
     /// All of a plain answer, which was there when its head was.
     Whole(Whole),
+    /// All of an answer whose call has ended in the books.
+    Charged(Option<Bytes>),
+}
+
+/// How an answer ended when there is nothing more to take.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Close {
+    Broken,
+    /// It broke off, and its last piece says so.
+    Explained,
+    Complete,
 }
 
 impl Stream for RelayBody {
@@ -66,13 +77,27 @@ impl Stream for RelayBody {
 }
 
 impl RelayBody {
+    /// Has a broken answer end cleanly after the words that say why. For clients to which these words are an end of their own,
+    /// and which believe them only if the stream ends after them.
+    pub fn end_with_its_words(&mut self) {
+        if let Source::Pumped { words_end_it, .. } = &mut self.0 {
+            *words_end_it = true;
+        }
+    }
+
+    /// An answer that was charged before.
+    pub(super) fn charged(answer: Bytes) -> RelayBody {
+        RelayBody(Source::Charged(Some(answer)))
+    }
+
     fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Piece>> {
         match &mut self.0 {
             Source::Pumped { breaking: true, .. } => Poll::Ready(Some(Err(Incomplete))),
-            Source::Pumped { pieces, complete, breaking } => match ready!(pieces.poll_recv(cx)) {
-                Some(piece) => Poll::Ready(Some(Ok(piece))),
-                None if complete.get() => Poll::Ready(None),
-                None => {
+            Source::Pumped { pieces, close, words_end_it, breaking } => match (ready!(pieces.poll_recv(cx)), close.get()) {
+                (Some(piece), _) => Poll::Ready(Some(Ok(piece))),
+                (None, Close::Complete) => Poll::Ready(None),
+                (None, Close::Explained) if *words_end_it => Poll::Ready(None),
+                (None, _) => {
                     // The server drops what it has not written when a body fails: one idle turn lets the last words out first.
                     *breaking = true;
                     cx.waker().wake_by_ref();
@@ -80,6 +105,7 @@ impl RelayBody {
                 }
             },
             Source::Whole(whole) => whole.poll(cx),
+            Source::Charged(answer) => Poll::Ready(answer.take().map(Ok)),
         }
     }
 }
@@ -115,6 +141,13 @@ impl Together {
         }
     }
 
+    /// Adds what may be nothing.
+    fn add_some(&mut self, event: Bytes) {
+        if !event.is_empty() {
+            self.add(event);
+        }
+    }
+
     /// All of them as one piece; `None` when there are none. A single event, the usual case, is not copied.
     fn piece(self) -> Option<Bytes> {
         let first = self.first?;
@@ -132,6 +165,10 @@ impl Together {
 pub(super) struct Sale {
     pub tab: Tab,
     pub gauge: Gauge,
+    /// Of an answer that does not come in the caller's dialect.
+    pub translation: Option<Translation>,
+    /// What the upstream speaks, and what the caller does.
+    pub heard: Dialect,
     pub dialect: Dialect,
     pub stream: bool,
     /// Bytes of the body that the client was promised; `None` for one that ends where it ends.
@@ -176,6 +213,8 @@ fn shelve(mut sale: Sale, answer: Bytes, shelf: &Rc<Shelf>, place: Option<Place>
 
 struct Pump {
     till: Till,
+    translation: Option<Translation>,
+    heard: Dialect,
     dialect: Dialect,
     stream: bool,
     length: Option<u64>,
@@ -183,7 +222,7 @@ struct Pump {
     ended: Ended,
     out: mpsc::Sender<Bytes>,
     /// What the body goes by when there is nothing more to take.
-    complete: Rc<Cell<bool>>,
+    close: Rc<Cell<Close>>,
     /// When a checkpoint was noted last.
     noted: Option<Instant>,
     /// What was owed when a piece was handed over after which a checkpoint is due, and how many pieces followed it.
@@ -193,11 +232,11 @@ struct Pump {
 impl Pump {
     fn new(sale: Sale) -> (Pump, RelayBody) {
         let (out, pieces) = mpsc::channel(AHEAD);
-        let Sale { tab, gauge, dialect, stream, length, deadline, ended } = sale;
-        let complete = Rc::new(Cell::new(false));
-        let relayed = Source::Pumped { pieces, complete: Rc::clone(&complete), breaking: false };
+        let Sale { tab, gauge, translation, heard, dialect, stream, length, deadline, ended } = sale;
+        let close = Rc::new(Cell::new(Close::Broken));
+        let relayed = Source::Pumped { pieces, close: Rc::clone(&close), words_end_it: false, breaking: false };
         let (till, until) = (Till::new(tab, gauge, stream), Box::pin(sleep_until(deadline)));
-        let pump = Pump { till, dialect, stream, length, until, ended, out, complete, noted: None, owed: None };
+        let pump = Pump { till, translation, heard, dialect, stream, length, until, ended, out, close, noted: None, owed: None };
         (pump, RelayBody(relayed))
     }
 
@@ -212,7 +251,9 @@ impl Pump {
         }
         // Otherwise this closes the upstream connection, before the books are closed.
         drop(body);
-        self.complete.set(matches!(end, End::Complete));
+        if let End::Complete = end {
+            self.close.set(Close::Complete);
+        }
         let last_words = match &end {
             End::PayerEnded(error) | End::Broken(error) | End::Spent { error, .. } if self.stream => {
                 Some(broken_stream(self.dialect, error, self.till.request()))
@@ -220,20 +261,24 @@ impl Pump {
             _ => None,
         };
         let is_waiting = matches!(end, End::Complete | End::Broken(_) | End::Spent { .. });
-        self.till.end = Some(end);
+        // Of a plain answer that was still to be translated nobody has had anything.
+        let untaken = !self.stream && self.translation.is_some() && matches!(end, End::PayerEnded(_));
+        self.till.end = Some(if untaken { End::Untaken } else { end });
         if is_waiting {
             self.taken().await;
         }
         self.till.finish();
         if let Some(words) = last_words {
             // A client that does not take its last words has left: the connection breaks either way.
-            let _ = tokio::time::timeout(KEEP_ALIVE, self.out.send(words)).await;
+            if let Ok(Ok(())) = tokio::time::timeout(KEEP_ALIVE, self.out.send(words)).await {
+                self.close.set(Close::Explained);
+            }
         }
     }
 
     /// An event stream: whole events, each flushed as it comes.
     async fn events(&mut self, body: &mut AnswerBody) -> End {
-        let mut splitter = Splitter::of(self.dialect);
+        let mut splitter = Splitter::of(self.heard);
         // Both are asked before every wait, and neither is set anew for every event.
         let out = self.out.clone();
         let mut gone = pin!(out.closed());
@@ -257,7 +302,6 @@ impl Pump {
                     continue;
                 }
             };
-            heard = Instant::now();
             let mut together = Together::default();
             let mut end = self.read(chunk, &mut splitter, &mut together);
             // Events that are here already leave together, in one write; nothing is waited for.
@@ -265,10 +309,12 @@ impl Pump {
                 let Some(chunk) = poll_immediate(body.next()).await else { break };
                 end = self.read(chunk, &mut splitter, &mut together);
             }
-            if let Some(piece) = together.piece()
-                && let Some(gone) = self.send(piece).await
-            {
-                return gone;
+            if let Some(piece) = together.piece() {
+                // What is heard and not passed on, as thinking that nobody asked to see, is silence to the client.
+                heard = Instant::now();
+                if let Some(gone) = self.send(piece).await {
+                    return gone;
+                }
             }
             if let Some(end) = end {
                 return end;
@@ -303,6 +349,13 @@ impl Pump {
         if let Some(spent) = self.till.cover() {
             return Some(spent);
         }
+        if let Some(translation) = &mut self.translation {
+            together.add_some(translation.event(&event));
+            if end.is_some() {
+                together.add_some(translation.end());
+            }
+            return end;
+        }
         if let (Some(End::Complete), Some(usage)) = (&end, self.till.gauge.owed_usage()) {
             // The caller asked for usage and the upstream never reported any: it gets our count, before the terminator.
             together.add(usage);
@@ -319,29 +372,43 @@ impl Pump {
             let chunk = tokio::select! {
                 biased;
                 () = self.out.closed() => return End::ClientGone,
-                () = &mut self.until => return if whole { End::Complete } else { End::Broken(too_long()) },
-                error = &mut self.ended => return if whole { End::Complete } else { End::PayerEnded(error) },
+                () = &mut self.until => return if whole { self.complete().await } else { End::Broken(too_long()) },
+                error = &mut self.ended => return if whole { self.complete().await } else { End::PayerEnded(error) },
                 chunk = body.next() => chunk,
                 // An upstream that keeps the connection open without a word on the end may never say more.
-                () = sleep(LAST_BYTES), if whole => return End::Complete,
+                () = sleep(LAST_BYTES), if whole => return self.complete().await,
             };
             match chunk {
                 Some(Ok(bytes)) => {
                     self.till.gauge.chunk(&bytes);
-                    if let Some(end) = self.send(bytes).await {
+                    if let Some(translation) = &mut self.translation {
+                        if !translation.chunk(&bytes) {
+                            return End::Broken(cut("the answer is too long to be translated"));
+                        }
+                    } else if let Some(end) = self.send(bytes).await {
                         return end;
                     }
                 }
                 None => {
-                    self.till.gauge.ended();
-                    let complete = self.till.gauge.complete();
-                    return if complete { End::Complete } else { End::Broken(cut_short()) };
+                    if body.ended_well() {
+                        self.till.gauge.ended();
+                    }
+                    return if self.till.gauge.complete() { self.complete().await } else { End::Broken(cut_short()) };
                 }
                 // It may also end without a farewell.
-                Some(Err(_)) if whole => return End::Complete,
+                Some(Err(_)) if whole => return self.complete().await,
                 Some(Err(broken)) => return End::Broken(cut(&broken.to_string())),
             }
         }
+    }
+
+    /// All of a plain answer is there. One that was to be translated goes to the client now.
+    async fn complete(&mut self) -> End {
+        let Some(translation) = self.translation.take() else { return End::Complete };
+        let Some(answer) = translation.whole() else {
+            return End::Broken(cut("the upstream's answer is none in its dialect"));
+        };
+        self.send(answer).await.unwrap_or(End::Complete)
     }
 
     /// Hands one piece to the client; a client that does not take it for long, or before the deadline, is given up.
@@ -370,7 +437,7 @@ impl Pump {
         }
         // Half a plain answer is none, so only a stream owes for a part.
         let is_due = self.stream && self.noted.is_none_or(|noted| noted.elapsed() >= CHECKPOINT);
-        if is_due && self.owed.is_none() && self.till.gauge.has_output() {
+        if is_due && self.owed.is_none() && self.till.gauge.has_parts() {
             self.owed = self.till.owed().map(|owed| (owed, 0));
         }
         None

@@ -10,14 +10,14 @@ use super::quote::Quote;
 use super::relay::{RelayBody, Sale, Tab, relay};
 use super::settle::{self, Waited};
 use super::trust::Watch;
-use super::{Credentials, Gateway, Refusal, Worker, prepaid};
+use super::{Credentials, Gateway, Refusal, Worker, jobs, prepaid};
 use crate::catalogue::Model;
 use crate::chain::reason::{About, about};
 use crate::chain::{Confirmation, VerifiedPayment};
 use crate::config::Order;
 use crate::dialect::{Goods, Purchase};
 use crate::error::{Code, Error};
-use crate::ids::RequestId;
+use crate::ids::{JobId, RequestId};
 use crate::ledger::{Reservation, Standing};
 use crate::upstream::{self, Answer};
 use crate::x402::{Payment, Receipt, Version};
@@ -35,6 +35,8 @@ pub struct Call {
     pub credentials: Credentials,
     /// Request headers that the upstream may see.
     pub headers: Vec<(String, String)>,
+    /// The name of the job that it orders, on a route that sells jobs.
+    pub job: Option<JobId>,
     /// When the call must have ended.
     pub deadline: Instant,
 }
@@ -51,12 +53,22 @@ pub struct Served {
     pub body: RelayBody,
 }
 
+impl Served {
+    /// An answer in JSON that is here and has been charged.
+    pub(super) fn whole(answer: Bytes, receipt: Option<(Receipt, Version)>, standing: Option<Standing>) -> Served {
+        let content_length = Some(answer.len() as u64);
+        let body = RelayBody::charged(answer);
+        Served { stream: false, content_type: "application/json", content_length, receipt, standing, body }
+    }
+}
+
 /// Serves one call. Bad requests are refused before a price is asked for, and nothing is charged for any refusal.
 pub async fn serve(worker: &Worker, call: Call) -> Result<Served, Refusal> {
     let gateway = &worker.gateway;
     let request = Purchase::read(call.goods, &call.content_type, &call.body)?;
-    let model = &*request.find(&gateway.catalogue)?;
-    worker.upstreams.check(&model.upstreams, call.goods)?;
+    let served = |model: &Model| worker.upstreams.forms(&model.upstreams, call.goods).is_ok();
+    let model = &*request.find(&gateway.catalogue, served)?;
+    request.check(call.goods, &worker.upstreams.forms(&model.upstreams, call.goods)?, model)?;
     let quote = || Quote::new(gateway, &call.path, model, model.quote(&request.bound(model)));
     match call.credentials.payer(gateway) {
         Ok(Via::Nobody) => {
@@ -106,22 +118,35 @@ async fn sell(
     }
     let reservation = settle::claim(gateway, &verified, call.request, &call.path, &model.id).await?;
     let opened = open_and_settle(worker, call, request, model, &verified, &reservation).await;
-    let Opened { answer, confirmation, settled_in } = match opened {
+    let Opened { mut answer, confirmation, settled_in } = match opened {
         Ok(opened) => opened,
         Err(unserved) => return Err(unserved.end(gateway, quote, &verified, reservation)),
     };
+    let accepted = match jobs::accepted(call, &mut answer).await {
+        Ok(accepted) => accepted,
+        Err(error) => return Err(Unserved::Late(confirmation, error).end(gateway, quote, &verified, reservation)),
+    };
     // The one door through which bytes leave: the money has arrived.
     let Ok(paid) = reservation.paid() else { return Err(settle::not_in_the_books(&verified, &confirmation)) };
+    let receipt = Some(settle::receipt(&verified, &confirmation));
+    let tariff = model.tariff.and_once(gateway.surcharge(verified.network()));
+    if let Some(accepted) = accepted {
+        let order = jobs::Order { request, model, tariff, account: verified.payer(), by_payment: true, flat: None };
+        let booked = jobs::book(gateway, order, accepted, paid).await;
+        let told = booked.map_err(|error| settle::not_in_the_books(&verified, &confirmation).because(error))?;
+        return Ok(Served::whole(told, receipt, None));
+    }
     let (stream, content_type) = (request.stream(), answer.content_type);
     let content_length = answer.content_length.filter(|_| !stream);
-    let gauge = request.gauge(model, content_type);
+    let (gauge, heard) = (request.gauge(model, answer.form, content_type), answer.form.dialect());
+    let translation = request.translation(model, answer.form, call.request, gateway.clock.now());
+    let content_length = content_length.filter(|_| translation.is_none());
     tracing::info!(request.id = %call.request, account = %verified.payer(), model = model.id, upstream = answer.upstream, tx = confirmation.tx, settled_in_us = settled_in.as_micros(), "serving a paid call");
     let (length, deadline) = (content_length, call.deadline);
-    let tab = Tab { paid, tariff: model.tariff, growth: None, flat: None, told: None };
+    let tab = Tab { paid, tariff, growth: None, flat: None, told: None };
     let ended = Box::pin(std::future::pending());
-    let sale = Sale { tab, gauge, dialect: call.goods.dialect(), stream, length, deadline, ended };
+    let sale = Sale { tab, gauge, translation, heard, dialect: call.goods.dialect(), stream, length, deadline, ended };
     let body = relay(answer.body, sale, &worker.shelf, place).await;
-    let receipt = Some(settle::receipt(&verified, &confirmation));
     Ok(Served { stream, content_type, content_length, receipt, standing: None, body })
 }
 
@@ -167,7 +192,7 @@ pub(super) async fn open(
         servings: &model.upstreams,
         goods: call.goods,
         content_type: request.content_type(),
-        body: &|upstream_model: &str, field| request.forward(upstream_model, limit, field),
+        body: &|form, upstream_model: &str, field| request.forward(form, upstream_model, limit, field),
         headers: &call.headers,
         query: call.query.as_deref(),
         stream: request.stream(),
@@ -199,7 +224,10 @@ async fn open_and_settle(
     // With a head start the upstream may work for money that never comes, also when this future is dropped.
     let mut watch = match gateway.payments.order {
         // What takes minutes to be believed is waited for before anybody works for it.
-        Order::Overlap if gateway.chains.is_quick(payment) => gateway.trust.head_start(payment.payer(), &gateway.steady),
+        // Nor is a job ordered that cannot be called back.
+        Order::Overlap if call.job.is_none() && gateway.chains.is_quick(payment) => {
+            gateway.trust.head_start(payment.payer(), &gateway.steady)
+        }
         Order::Overlap | Order::SettleFirst => None,
     };
     let settle_first = watch.is_none();

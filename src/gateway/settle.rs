@@ -9,7 +9,9 @@ use tokio::sync::oneshot;
 
 use super::payer::malformed;
 use super::quote::Quote;
+use super::waste::Asking;
 use super::{Gateway, LEDGER_STOPPED, Refusal};
+use crate::account::AccountId;
 use crate::chain::reason::{About, about};
 use crate::chain::{self, Chains, Confirmation, Refused, Settlement, VerifiedPayment};
 use crate::clock::Timestamp;
@@ -98,8 +100,8 @@ pub(super) fn verify(
 /// wallet would fare no better.
 pub(super) fn check_waste(gateway: &Gateway, payment: &VerifiedPayment) -> Result<(), Error> {
     let wallet = payment.payer();
-    let has_balance = || gateway.ledger.standing(wallet).is_ok_and(|standing| standing.posted > Micros::ZERO);
-    let Err(wait) = gateway.trust.pays_for(wallet, has_balance, gateway.steady.now()) else { return Ok(()) };
+    let asking = asking(&gateway.ledger, payment.network(), wallet, gateway.steady.now());
+    let Err(wait) = gateway.waste.pays_for(asking) else { return Ok(()) };
     let seconds = u32::try_from(wait.as_secs()).unwrap_or(u32::MAX).max(1);
     let message = format!(
         "too many payments failed in their blocks today, each at the cost of this gateway, so that it settles no other of {} for {seconds} \
@@ -107,6 +109,12 @@ pub(super) fn check_waste(gateway: &Gateway, payment: &VerifiedPayment) -> Resul
         payment.payer_address()
     );
     Err(Error::new(Code::RateLimited, message).retry_after(seconds))
+}
+
+/// What a wallet is judged by that asks for the fee of a transfer.
+pub(super) fn asking<'a>(ledger: &Ledger, network: &'a str, wallet: AccountId, now: Timestamp) -> Asking<'a> {
+    let balance = ledger.standing(wallet).map_or(Micros::ZERO, |standing| standing.posted);
+    Asking { network, wallet, balance, now }
 }
 
 fn lifetime(gateway: &Gateway, end: Timestamp, now: Timestamp, what: &str) -> String {

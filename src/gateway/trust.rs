@@ -1,8 +1,8 @@
-//! Who has to settle before the upstream is opened, and whose transfers we pay no fees for any more: wallets that cost us upstream
-//! calls or fees for nothing, for a day, and others on a day with too many of them.
+//! Who has to settle before the upstream is opened: wallets that cost us upstream calls for nothing, for a day, and all others on a
+//! day with too many of them.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use crate::account::AccountId;
@@ -10,24 +10,10 @@ use crate::clock::{Clock, Timestamp};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// So many transfers of one wallet may fail in their blocks in a day, each at our expense.
-const WASTE_OF_A_WALLET: usize = 3;
-
-/// Unsettled upstream calls of the last day, and fees that bought nothing. A restart forgets them: they cost upstream calls and
-/// fees, not money of payers.
+/// Unsettled upstream calls of the last day. A restart forgets them: they cost upstream calls, not money of payers.
 pub(super) struct Trust {
     budget: usize,
     failures: Mutex<Failures>,
-    waste: Mutex<Waste>,
-}
-
-/// Transfers that we paid the fee of and that moved nothing.
-#[derive(Default)]
-struct Waste {
-    /// When each wallet's latest failed, the oldest first.
-    wallets: HashMap<AccountId, VecDeque<Timestamp>>,
-    /// When anybody's failed, as many as the budget has.
-    latest: VecDeque<Timestamp>,
 }
 
 #[derive(Default)]
@@ -42,11 +28,7 @@ struct Failures {
 
 impl Trust {
     pub fn new(failures_per_day: u32) -> Self {
-        Trust {
-            budget: usize::try_from(failures_per_day).unwrap_or(usize::MAX),
-            failures: Mutex::default(),
-            waste: Mutex::default(),
-        }
+        Trust { budget: usize::try_from(failures_per_day).unwrap_or(usize::MAX), failures: Mutex::default() }
     }
 
     /// Lets the upstream be opened before this wallet's payment has settled, and watches that call; `None` when it has to
@@ -60,37 +42,6 @@ impl Trust {
             return None;
         }
         Some(Watch { trust: self, wallet, clock: clock.clone(), verdict: Verdict::Nothing })
-    }
-
-    /// A transfer of this wallet failed in its block, and we have paid the fee.
-    pub fn note_waste(&self, wallet: AccountId, now: Timestamp) {
-        let mut waste = self.waste.lock().unwrap_or_else(PoisonError::into_inner);
-        if waste.wallets.len() > self.budget.max(WALLETS) {
-            waste.wallets.retain(|_, times| times.back().is_some_and(|time| time.plus(DAY) > now));
-        }
-        push(waste.wallets.entry(wallet).or_default(), WASTE_OF_A_WALLET, now);
-        push(&mut waste.latest, self.budget, now);
-        if let Some(left) = spent_for(&waste.latest, self.budget, now) {
-            tracing::warn!(
-                failed = waste.latest.len(),
-                seconds = left.as_secs(),
-                "so many transfers failed in their blocks within a day, each at our expense, that only wallets with a balance are \
-                 settled for until then (failed_settlements_per_day)"
-            );
-        }
-    }
-
-    /// Whether we pay the fee of another transfer of this wallet, on a bad day only of one that `has_balance` here. `Err` says
-    /// for how long not.
-    pub fn pays_for(&self, wallet: AccountId, has_balance: impl FnOnce() -> bool, now: Timestamp) -> Result<(), Duration> {
-        let waste = self.waste.lock().unwrap_or_else(PoisonError::into_inner);
-        let own = waste.wallets.get(&wallet).and_then(|times| spent_for(times, WASTE_OF_A_WALLET, now));
-        let all = spent_for(&waste.latest, self.budget, now);
-        drop(waste);
-        match own.or_else(|| all.filter(|_| !has_balance())) {
-            Some(wait) => Err(wait),
-            None => Ok(()),
-        }
     }
 
     fn end(&self, wallet: AccountId, verdict: Verdict, now: Timestamp) {
@@ -110,21 +61,6 @@ impl Trust {
             }
         }
     }
-}
-
-/// Keeps the latest of these times, at least one.
-fn push(times: &mut VecDeque<Timestamp>, most: usize, now: Timestamp) {
-    times.push_back(now);
-    if times.len() > most.max(1) {
-        times.pop_front();
-    }
-}
-
-/// For how long a budget is still spent of which these were the latest costs.
-fn spent_for(times: &VecDeque<Timestamp>, budget: usize, now: Timestamp) -> Option<Duration> {
-    let first = times.front().filter(|_| times.len() >= budget)?;
-    let left = first.plus(DAY).millis().saturating_sub(now.millis());
-    (left > 0).then(|| Duration::from_millis(left))
 }
 
 /// Wallets that are remembered before old ones are forgotten.
@@ -201,38 +137,6 @@ mod tests {
         let trust = Trust::new(3);
         trust.head_start(wallet(1), &clock(0)).unwrap().was_fine();
         assert!(trust.head_start(wallet(1), &clock(0)).is_some());
-    }
-
-    #[test]
-    fn a_wallet_whose_transfers_failed_at_our_expense_is_not_paid_for_until_a_day_has_passed() {
-        let trust = Trust::new(100);
-        let at = |secs| clock(secs).now();
-        let pays = |n, secs| trust.pays_for(wallet(n), || true, at(secs));
-        for secs in 0..3 {
-            assert_eq!(pays(1, secs), Ok(()), "a transfer may fail by accident");
-            trust.note_waste(wallet(1), at(secs));
-        }
-        assert_eq!(pays(1, 10), Err(Duration::from_secs(A_DAY - 10)));
-        assert_eq!(pays(2, 10), Ok(()), "others have nothing to do with it");
-        assert_eq!((pays(1, A_DAY - 1), pays(1, A_DAY)), (Err(Duration::from_secs(1)), Ok(())));
-        trust.note_waste(wallet(1), at(A_DAY));
-        assert!(pays(1, A_DAY).is_err(), "the second and third of yesterday are not a day old");
-    }
-
-    #[test]
-    fn too_many_failures_at_our_expense_leave_only_wallets_with_a_balance() {
-        for (budget, failures) in [(3, 3), (1, 1), (0, 1)] {
-            let trust = Trust::new(budget);
-            let at = |secs| clock(secs).now();
-            let pays = |has_balance, secs| trust.pays_for(wallet(99), || has_balance, at(secs));
-            assert_eq!(pays(false, 0), Ok(()));
-            for n in 0..failures {
-                assert_eq!(pays(false, 0), Ok(()));
-                trust.note_waste(wallet(n), at(0));
-            }
-            assert_eq!((pays(false, 9), pays(true, 9)), (Err(Duration::from_secs(A_DAY - 9)), Ok(())), "{budget}");
-            assert_eq!(pays(false, A_DAY), Ok(()));
-        }
     }
 
     #[test]

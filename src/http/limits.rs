@@ -24,6 +24,7 @@ pub struct RateLimits {
     key_changes: Bucket<IpAddr>,
     balances: Bucket<AccountId>,
     statements: Bucket<AccountId>,
+    jobs: Bucket<AccountId>,
     trusted: Vec<Cidr>,
 }
 
@@ -57,6 +58,7 @@ impl RateLimits {
             key_changes: Bucket::new(limits.key_changes_per_ip_per_minute),
             balances: Bucket::new(limits.balance_reads_per_minute),
             statements: Bucket::new(limits.statement_reads_per_minute),
+            jobs: Bucket::new(limits.job_polls_per_minute),
             trusted,
         }
     }
@@ -91,6 +93,11 @@ impl RateLimits {
         self.statements.take(&wallet)
     }
 
+    /// Takes one look at a job of a wallet, by somebody who may have it.
+    pub fn job(&self, wallet: AccountId) -> Result<(), u32> {
+        self.jobs.take(&wallet)
+    }
+
     /// Forgets addresses that have been quiet, so that memory does not grow with the number of callers ever seen.
     pub fn forget_quiet(&self) {
         self.requests.retain_recent();
@@ -99,6 +106,7 @@ impl RateLimits {
         self.key_changes.limiter.retain_recent();
         self.balances.limiter.retain_recent();
         self.statements.limiter.retain_recent();
+        self.jobs.limiter.retain_recent();
     }
 
     /// Who sent a request: the peer, or, behind trusted proxies, the last address that none of them is. A proxy may add a
@@ -212,6 +220,8 @@ mod tests {
             key_changes_per_ip_per_minute: 1,
             balance_reads_per_minute: 1,
             statement_reads_per_minute: 1,
+            job_polls_per_minute: 1,
+            jobs_kept: Duration::from_secs(1),
             streams: 1,
             streams_per_account: 1,
             max_body: 1,

@@ -3,13 +3,17 @@
 mod accounts;
 mod count;
 mod credentials;
+mod discovery;
+mod jobs;
 mod limits;
+mod openapi;
 mod pages;
 mod paid;
 mod payment_required;
 mod public;
 mod respond;
 mod routes;
+mod table;
 mod topup;
 mod wallet;
 
@@ -29,6 +33,7 @@ use crate::config::{self, Config};
 use crate::gateway::{Gateway, Shelf, Worker};
 use crate::upstream::{Health, Upstreams};
 
+use discovery::Documents;
 use limits::{BodyMemory, RateLimits};
 use pages::Pages;
 
@@ -70,6 +75,7 @@ pub fn start(config: &Config, gateway: Arc<Gateway>, listener: TcpListener) -> s
             turns: Arc::clone(&turns),
             pages: Arc::clone(&pages),
             lots: RefCell::default(),
+            documents: Documents::default(),
         });
         let wrap = Rc::clone(&edge);
         App::new()

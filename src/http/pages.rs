@@ -109,7 +109,7 @@ impl Pages {
 /// The model that costs least for an ordinary call among those that are sold on a route.
 fn cheapest<'a>(catalogue: &'a Catalogue, upstreams: &Upstreams, dialect: Dialect) -> Option<&'a Model> {
     let sold = catalogue.models().iter().filter(|model| Goods::Words(dialect).sells(model.kind));
-    let sold = sold.filter(|model| upstreams.check(&model.upstreams, Goods::Words(dialect)).is_ok());
+    let sold = sold.filter(|model| upstreams.forms(&model.upstreams, Goods::Words(dialect)).is_ok());
     sold.min_by_key(|model| model.typical_quote())
 }
 

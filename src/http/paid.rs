@@ -11,17 +11,30 @@ use tokio::time::Instant;
 
 use super::credentials::credentials;
 use super::respond::{self, Edge};
-use super::routes::Route;
+use super::routes::{Route, error_shape};
 use crate::config::Limits;
+use crate::dialect::{Dialect, ErrorShape, Goods};
 use crate::error::{Code, Error};
-use crate::gateway::{Call, Refusal, Worker, serve};
+use crate::gateway::{Call, Gateway, Refusal, Worker, serve};
+use crate::ids::JobId;
 use crate::upstream::forwardable;
 
 pub async fn paid(route: Route, request: HttpRequest, payload: web::Payload) -> HttpResponse {
     match sell(route, &request, payload).await {
-        Ok(served) => respond::served(served),
+        Ok(mut served) => {
+            if knows_failed_responses(route, &request) {
+                served.body.end_with_its_words();
+            }
+            respond::served(served)
+        }
         Err(refusal) => respond::refuse(&request, refusal),
     }
+}
+
+/// OpenAI ends a response that failed like any other, after an event that says so, and Codex reads that event only then. Wallet
+/// clients, which have a prefix of their own, do not know it and need a connection that breaks, as those of other dialects do.
+fn knows_failed_responses(route: Route, request: &HttpRequest) -> bool {
+    route.goods == Goods::Words(Dialect::Responses) && error_shape(request.path()) == ErrorShape::OpenAi
 }
 
 async fn sell(route: Route, request: &HttpRequest, payload: web::Payload) -> Result<crate::gateway::Served, Refusal> {
@@ -48,11 +61,40 @@ async fn sell(route: Route, request: &HttpRequest, payload: web::Payload) -> Res
         body,
         credentials,
         headers: forwarded(request.headers()),
+        job: if route.goods.is_job() { Some(fresh_job(&edge.gateway)?) } else { None },
         deadline,
     };
-    let served = serve(worker, call).await;
-    drop(memory);
-    served
+    if call.job.is_none() {
+        let served = serve(worker, call).await;
+        drop(memory);
+        return served;
+    }
+    // What an upstream was asked to make it makes, whether its buyer waits for the answer or not: the order goes on without it,
+    // and the job is found in the list of its wallet.
+    let worker = Rc::clone(worker);
+    let ordered = actix_web::rt::spawn(async move {
+        let served = serve(&worker, call).await;
+        drop(memory);
+        served
+    });
+    match ordered.await {
+        Ok(served) => served,
+        Err(error) => {
+            let error =
+                Error::new(Code::Internal, "the order was given up; ask for the jobs of your wallet").because(error.to_string());
+            Err(error.into())
+        }
+    }
+}
+
+/// A name for a job, which nobody may guess.
+fn fresh_job(gateway: &Gateway) -> Result<JobId, Error> {
+    let mut random = [0; 10];
+    getrandom::fill(&mut random).map_err(|error| {
+        let message = "there is no randomness for the name of a job; nothing was charged";
+        Error::new(Code::Internal, message).because(error.to_string())
+    })?;
+    Ok(JobId::new(gateway.clock().now(), random))
 }
 
 /// The part of its time for which a body may make no progress.
@@ -78,9 +120,7 @@ pub async fn body(
         let seconds = limits.body_time.as_secs();
         Error::new(Code::RequestTimeout, format!("the body did not arrive within {seconds} s; send the request again"))
     })??;
-    if !may_be_form {
-        check_media_type(headers, &body)?;
-    }
+    check_media_type(headers, &body, may_be_form)?;
     Ok(body)
 }
 
@@ -96,12 +136,16 @@ fn check_encoding(headers: &HeaderMap) -> Result<(), Error> {
 }
 
 /// JSON is read whatever it is called, because retrying clients lose the header and `curl -d` calls it a form; a form is
-/// refused as one.
-fn check_media_type(headers: &HeaderMap, body: &[u8]) -> Result<(), Error> {
+/// refused as one, where none with files is taken.
+fn check_media_type(headers: &HeaderMap, body: &[u8], may_be_form: bool) -> Result<(), Error> {
     let media_type = lower_case(headers, header::CONTENT_TYPE);
-    let form = ["multipart/", "application/x-www-form-urlencoded"].iter().any(|kind| media_type.starts_with(kind));
-    if form && !body.trim_ascii_start().starts_with(b"{") {
-        let message = format!("the body is {:?}; send one JSON object, with Content-Type: application/json", shown(&media_type));
+    let forms = ["multipart/", "application/x-www-form-urlencoded"];
+    let is_form = forms.iter().any(|kind| media_type.starts_with(kind));
+    let is_taken = may_be_form && media_type.starts_with("multipart/form-data");
+    if is_form && !is_taken && !body.trim_ascii_start().starts_with(b"{") {
+        let or = if may_be_form { ", or multipart/form-data" } else { "" };
+        let message =
+            format!("the body is {:?}; send one JSON object, with Content-Type: application/json{or}", shown(&media_type));
         return Err(Error::new(Code::UnsupportedMediaType, message));
     }
     Ok(())

@@ -115,7 +115,7 @@ pub async fn pricing(request: HttpRequest) -> HttpResponse {
 }
 
 fn routes_of(upstreams: &Upstreams, model: &Model) -> Vec<String> {
-    let sold = |goods: &Goods| goods.sells(model.kind) && upstreams.check(&model.upstreams, *goods).is_ok();
+    let sold = |goods: &Goods| goods.sells(model.kind) && upstreams.forms(&model.upstreams, *goods).is_ok();
     routes::paid_routes().map(|route| route.goods).filter(sold).map(|goods| format!("/v1{}", goods.path())).collect()
 }
 
@@ -171,21 +171,16 @@ pub async fn no_websocket(request: HttpRequest) -> HttpResponse {
     response
 }
 
-pub async fn post_only(request: HttpRequest) -> HttpResponse {
-    wrong_method(&request, "POST, OPTIONS")
-}
-
-pub async fn get_only(request: HttpRequest) -> HttpResponse {
-    wrong_method(&request, "GET, HEAD, OPTIONS")
-}
-
-pub(super) fn wrong_method(request: &HttpRequest, allowed: &'static str) -> HttpResponse {
+/// The answer to every method but those that are `allowed`.
+pub fn wrong_method(request: &HttpRequest, allowed: &str) -> HttpResponse {
     let error = Error::new(
         Code::MethodNotAllowed,
         format!("{} is not possible at this address; use {}", shown_method(request), allowed.trim_end_matches(", OPTIONS")),
     );
     let mut response = respond::refuse(request, error.into());
-    response.headers_mut().insert(header::ALLOW, header::HeaderValue::from_static(allowed));
+    if let Ok(allowed) = header::HeaderValue::from_str(allowed) {
+        response.headers_mut().insert(header::ALLOW, allowed);
+    }
     response
 }
 

@@ -11,6 +11,7 @@ use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpMessage as _, HttpRequest, HttpResponse, HttpResponseBuilder};
 use tokio::sync::Semaphore;
 
+use super::discovery::Documents;
 use super::pages::Pages;
 use super::payment_required::PaymentRequired;
 use super::routes::error_shape;
@@ -34,6 +35,7 @@ pub struct Edge {
     /// What people open in a browser.
     pub pages: Arc<Pages>,
     pub lots: RefCell<Lots>,
+    pub documents: Documents,
 }
 
 /// Request headers a browser may send; the last two come from x402 clients, which send them on the paid retry.

@@ -1,13 +1,14 @@
 //! The route table: every paid route is one row, served under `/v1` and under `/api/v1`.
 
 use actix_web::dev::ServiceRequest;
+use actix_web::guard;
 use actix_web::http::Uri;
 use actix_web::http::header;
 use actix_web::http::uri::PathAndQuery;
 use actix_web::web::{self, ServiceConfig};
-use actix_web::{FromRequest, Handler, HttpRequest, HttpResponse, Resource, guard};
 
-use super::{accounts, count, pages, paid, public, topup, wallet};
+use super::table::{Access, At, Row};
+use super::{accounts, count, discovery, jobs, pages, paid, public, topup, wallet};
 use crate::dialect::{Dialect, ErrorShape, Goods, Task};
 
 /// One paid route.
@@ -19,43 +20,109 @@ pub struct Route {
 /// What is sold, each on the path that it has below the prefixes.
 pub fn paid_routes() -> impl Iterator<Item = Route> {
     let words = Dialect::ALL.into_iter().map(Goods::Words);
-    let media = Task::ALL.into_iter().filter(|task| !task.is_job()).map(Goods::Media);
+    let media = Task::ALL.into_iter().map(Goods::Media);
     words.chain(media).map(|goods| Route { goods })
 }
 
 const PREFIXES: [&str; 2] = ["/v1", "/api/v1"];
 
-/// Routes are tried in this order, and no request fits two: those of calls come first.
+/// Makes every route known to the server.
 pub fn configure(app: &mut ServiceConfig) {
+    lay(&mut |at| _ = app.service(at.resource()));
+}
+
+/// Every route, for the documents.
+pub fn rows() -> Vec<Row> {
+    let mut rows = Vec::new();
+    lay(&mut |at| rows.push(at.row()));
+    rows
+}
+
+/// The table. Routes are tried in this order, and no request fits two: those of calls come first.
+fn lay(add: &mut dyn FnMut(At)) {
     for prefix in PREFIXES {
         for route in paid_routes() {
             let handler = move |request, payload| paid::paid(route, request, payload);
-            let resource = web::resource(format!("{prefix}{}", route.goods.path())).route(web::post().to(handler));
-            let resource = match route.goods {
-                Goods::Words(Dialect::Responses) => resource.route(web::get().guard(websocket()).to(public::no_websocket)),
-                _ => resource,
-            };
-            app.service(resource.default_service(web::to(public::post_only)));
+            let at = At::new(format!("{prefix}{}", route.goods.path()));
+            let at = at.post(what_is_sold(route.goods), Access::Buyer(route.goods), handler);
+            add(match route.goods {
+                Goods::Words(Dialect::Responses) => at.quietly(web::get().guard(websocket()).to(public::no_websocket)),
+                _ => at,
+            });
         }
     }
-    app.service(reads("/healthz", public::healthz));
+    add(At::new("/healthz").get("Says whether calls are sold at the moment", Access::Anybody, public::healthz));
+    add(At::new("/openapi.json").get("This document", Access::Anybody, discovery::openapi));
+    let listed = "Lists the paid routes and the ways to pay, for crawlers";
+    add(At::new("/.well-known/x402").get(listed, Access::Anybody, discovery::discovery));
     for path in pages::paths() {
-        app.service(reads(path, pages::page));
+        add(At::new(path).page(pages::page));
     }
-    owners(app);
+    owners(add);
     for prefix in PREFIXES {
-        let count = web::resource(format!("{prefix}/messages/count_tokens"));
-        app.service(count.route(web::post().to(count::count_tokens)).default_service(web::to(public::post_only)));
-        app.service(web::resource(format!("{prefix}/responses/{{tail:.*}}")).route(web::to(public::nothing_stored)));
-        let top_up = web::resource(format!("{prefix}/x402/top-up"));
-        app.service(top_up.route(web::post().to(topup::top_up)).default_service(web::to(public::post_only)));
-        app.service(reads(&format!("{prefix}/x402/balance/{{wallet}}"), wallet::balance));
-        app.service(reads(&format!("{prefix}/x402/transactions/{{wallet}}"), wallet::transactions));
-        app.service(reads(&format!("{prefix}/models"), public::models));
-        app.service(reads(&format!("{prefix}/models/{{id:.+}}"), public::model));
-        app.service(reads(&format!("{prefix}/pricing"), public::pricing));
-        app.service(reads(&format!("{prefix}/key"), accounts::own_key));
+        below(prefix, add);
+        bought(prefix, add);
     }
+}
+
+/// What is the same below each prefix.
+fn below(prefix: &str, add: &mut dyn FnMut(At)) {
+    let at = |path: &str| At::new(format!("{prefix}{path}"));
+    let counted = "Counts the tokens of a prompt, for free";
+    add(at("/messages/count_tokens").post(counted, Access::Anybody, count::count_tokens));
+    add(at("/responses/{tail:.*}").quietly(web::route().to(public::nothing_stored)));
+    add(at("/x402/top-up").post("Makes a payment the balance of its payer", Access::TopUp, topup::top_up));
+    add(at("/x402/balance/{wallet}").get("Says what a wallet can spend", Access::WalletOrKey, wallet::balance));
+    let statement = at("/x402/transactions/{wallet}").get("The statement of a wallet", Access::Wallet, wallet::transactions);
+    add(statement.asking(&["limit", "offset"]));
+    let models =
+        at("/models").get("Lists the models on sale, as each kind of client knows them", Access::Anybody, public::models);
+    add(models.asking(&["type", "limit", "after_id", "before_id"]));
+    add(at("/models/{id:.+}").get("One model on sale", Access::Anybody, public::model));
+    add(at("/pricing").get("What everything costs", Access::Anybody, public::pricing));
+    add(at("/key").get("What a key may still spend, and on what", Access::Key, accounts::own_key));
+}
+
+/// A few words for each paid route.
+fn what_is_sold(goods: Goods) -> &'static str {
+    match goods {
+        Goods::Words(Dialect::Chat) => "Chat completions, as OpenAI has them",
+        Goods::Words(Dialect::Messages) => "Messages, as Anthropic has them",
+        Goods::Words(Dialect::Responses) => "Responses, as OpenAI has them; nothing is stored",
+        Goods::Media(task) => match task {
+            Task::Embeddings => "Embeddings, as OpenAI has them",
+            Task::ImageGenerations => "Makes images, as OpenAI does",
+            Task::ImageEdits => "Changes images, as OpenAI does",
+            Task::ImageGenerate => "Makes images",
+            Task::ImageUpscale => "Makes an image larger",
+            Task::ImageEdit => "Changes an image",
+            Task::ImageMultiEdit => "Makes one image of several",
+            Task::ImageBackgroundRemove => "Takes the background from an image",
+            Task::Speech => "Speaks a text",
+            Task::Transcriptions => "Writes down what is said in a recording",
+            Task::VideoTranscriptions => "Writes down what is said in a video",
+            Task::AudioQueue => "Begins to make music",
+            Task::VideoQueue => "Begins to make a video",
+            Task::VideosGenerations => "Begins to make a video, as OpenAI does",
+        },
+    }
+}
+
+/// What a buyer may ask of the jobs it bought, and what one would cost.
+fn bought(prefix: &str, add: &mut dyn FnMut(At)) {
+    let at = |path: &str| At::new(format!("{prefix}{path}"));
+    for (family, task) in [("audio", Task::AudioQueue), ("video", Task::VideoQueue)] {
+        let at = |name: &str| at(&format!("/{family}/{name}"));
+        let retrieve = move |request, payload| jobs::retrieve(task, request, payload);
+        add(at("retrieve").post("Says how far a job is, or gives what it made", Access::WalletOrKey, retrieve));
+        let complete = move |request, payload| jobs::complete(task, request, payload);
+        add(at("complete").post("Says that a job is needed no more", Access::WalletOrKey, complete));
+        let quote = move |request, payload| jobs::quote(task, request, payload);
+        add(at("quote").post("What a job would cost at most", Access::Anybody, quote));
+    }
+    add(at("/videos/{id}").get("Says how far a video is", Access::WalletOrKey, jobs::video));
+    add(at("/videos/{id}/content").get("The video itself", Access::WalletOrKey, jobs::content));
+    add(at("/jobs").get("Lists the jobs of a wallet", Access::WalletOrKey, jobs::list));
 }
 
 /// Makes `//api/v1/…` the `/api/v1/…` that is meant: so it is asked for by clients that were given an address with a slash at
@@ -74,23 +141,21 @@ pub fn collapse_leading_slashes(request: &mut ServiceRequest) {
 }
 
 /// What an account's owner may do, signed in.
-fn owners(app: &mut ServiceConfig) {
-    let only =
-        |allowed: &'static str| web::to(move |request: HttpRequest| async move { public::wrong_method(&request, allowed) });
-    let session = web::resource("/api/session").route(web::post().to(accounts::open_session));
-    app.service(session.route(web::delete().to(accounts::close_session)).default_service(only("POST, DELETE, OPTIONS")));
-    let keys = web::resource("/api/keys").route(web::route().guard(reading()).to(accounts::list_keys));
-    app.service(keys.route(web::post().to(accounts::mint_key)).default_service(only("GET, HEAD, POST, OPTIONS")));
-    let key = web::resource("/api/keys/{id}").route(web::patch().to(accounts::change_key));
-    app.service(key.default_service(only("PATCH, OPTIONS")));
-    let revoke = web::resource("/api/keys/{id}/revoke").route(web::post().to(accounts::revoke_key));
-    app.service(revoke.default_service(web::to(public::post_only)));
-    let rotate = web::resource("/api/keys/{id}/rotate").route(web::post().to(accounts::rotate_key));
-    app.service(rotate.default_service(web::to(public::post_only)));
-    app.service(reads("/api/account", accounts::show_account));
-    app.service(reads("/api/usage", accounts::usage));
-    app.service(reads("/api/transactions", accounts::transactions));
-    app.service(reads("/api/receipts/{id}", accounts::receipt));
+fn owners(add: &mut dyn FnMut(At)) {
+    let session =
+        At::new("/api/session").post("Opens a session for the wallet that signed in", Access::Wallet, accounts::open_session);
+    add(session.delete("Ends the session", Access::Session, accounts::close_session));
+    let keys = At::new("/api/keys").get("Lists the keys of the wallet", Access::Owner, accounts::list_keys);
+    add(keys.post("Mints a key, which is shown this once", Access::Owner, accounts::mint_key));
+    add(At::new("/api/keys/{id}").patch("Changes what a key may do", Access::Owner, accounts::change_key));
+    add(At::new("/api/keys/{id}/revoke").post("Ends a key for good", Access::Owner, accounts::revoke_key));
+    add(At::new("/api/keys/{id}/rotate").post("Gives a key another text", Access::Owner, accounts::rotate_key));
+    add(At::new("/api/account").get("The balance of the wallet", Access::Owner, accounts::show_account));
+    let usage = At::new("/api/usage").get("What was used and charged, day by day", Access::Owner, accounts::usage);
+    add(usage.asking(&["days"]));
+    let statement = At::new("/api/transactions").get("The statement of the wallet", Access::Owner, accounts::transactions);
+    add(statement.asking(&["limit", "offset"]));
+    add(At::new("/api/receipts/{id}").get("What one call was charged", Access::Owner, accounts::receipt));
 }
 
 /// Asked to go on as a WebSocket.
@@ -99,20 +164,6 @@ fn websocket() -> impl guard::Guard {
         let upgrade = context.head().headers().get(header::UPGRADE).and_then(|value| value.to_str().ok());
         upgrade.is_some_and(|protocols| protocols.split(',').any(|name| name.trim().eq_ignore_ascii_case("websocket")))
     })
-}
-
-fn reading() -> impl guard::Guard {
-    guard::Any(guard::Get()).or(guard::Head())
-}
-
-/// A route that is only read. `HEAD` is answered as `GET` is, without the body.
-fn reads<H, A>(path: &str, handler: H) -> Resource
-where
-    H: Handler<A, Output = HttpResponse>,
-    A: FromRequest + 'static,
-{
-    let route = web::route().guard(reading());
-    web::resource(path).route(route.to(handler)).default_service(web::to(public::get_only))
 }
 
 /// The shape of errors on a path: the wallet clients' on theirs, Anthropic's on messages, OpenAI's elsewhere.

@@ -3,13 +3,14 @@
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use super::calls::{Held, Nonces};
+use super::jobs::Job;
 use super::rows::{
     Account, Attempt, Balance, Fund, Grant, Hold, Kind, Line, Outcome, Payment, Receipt, Reference, State, Transfer,
 };
 use super::spending::Days;
 use crate::account::AccountId;
 use crate::clock::{Day, Timestamp};
-use crate::ids::{KeyId, PaymentId, RequestId};
+use crate::ids::{JobId, KeyId, PaymentId, RequestId};
 use crate::money::Micros;
 
 /// One row to write. A command's rows go to disk together or not at all.
@@ -32,6 +33,8 @@ pub enum Write {
     Grant(AccountId, Option<Grant>),
     Nonce([u8; 16], Timestamp),
     ForgetNonce([u8; 16], Timestamp),
+    Job(JobId, Job),
+    ForgetJob(JobId, AccountId),
     KeyEvent(u64, Vec<u8>),
 }
 
@@ -117,6 +120,8 @@ pub struct Book {
     pub(super) unsettled: BTreeSet<(AccountId, PaymentId)>,
     /// Receipts of which something was given back and that are not durable yet, with the batch that wrote each.
     pub(super) refunding: HashMap<RequestId, (Receipt, u64)>,
+    /// Jobs that are new or have changed and are not durable yet, with the batch that wrote each.
+    pub(super) jobs: HashMap<JobId, (Job, u64)>,
     /// Closed payments in the order in which they were written, to be forgotten once that is durable.
     pub(super) closed: VecDeque<(u64, PaymentId)>,
     pub(super) next_seq: u64,
@@ -322,6 +327,13 @@ impl Book {
         Ok(rows)
     }
 
+    /// Nobody may remember whether this payment arrived: it is not expected any more. If it arrives after all, it is counted.
+    pub fn forgotten(&mut self, id: PaymentId) {
+        if let Some(kept) = self.payments.get(&id) {
+            self.unsettled.remove(&(kept.row.payer, id));
+        }
+    }
+
     pub fn reorged(&mut self, id: PaymentId) -> Result<Rows, Refused> {
         let mut row = self.payment_in(id, &[State::Confirmed])?;
         row.reorged = true;
@@ -393,6 +405,7 @@ impl Book {
     /// Forgets what is over and durable up to batch `ticket`: from then on the disk answers for it.
     pub(super) fn forget_closed(&mut self, ticket: u64) {
         self.refunding.retain(|_, (_, written)| *written > ticket);
+        self.jobs.retain(|_, (_, written)| *written > ticket);
         while let Some((_, id)) = self.closed.front().copied().filter(|(written, _)| *written <= ticket) {
             self.closed.pop_front();
             if self.payments.get(&id).is_some_and(|payment| payment.ticket <= ticket && !payment.row.is_open()) {

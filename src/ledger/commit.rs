@@ -5,14 +5,15 @@ use std::collections::{BTreeMap, HashMap};
 use redb::{ReadableTable as _, WriteTransaction};
 
 use super::book::Write;
+use super::jobs::Job;
 use super::rows::{Account, Balance, Grant, Hold, Payment, Receipt};
 use super::tables::{
-    ALLOWANCES, BALANCES, GRANTS, HOLDS, KEY_EVENTS, KEY_SPENDING, NONCES, PAY_OPEN, PAYMENTS, RECEIPTS, TRANSFERS, USAGE,
-    UsageSums,
+    ALLOWANCES, BALANCES, GRANTS, HOLDS, JOBS, JOBS_OF, KEY_EVENTS, KEY_SPENDING, NONCES, PAY_OPEN, PAYMENTS, RECEIPTS,
+    TRANSFERS, USAGE, UsageSums,
 };
 use crate::account::AccountId;
 use crate::clock::{Day, Timestamp};
-use crate::ids::{PaymentId, RequestId};
+use crate::ids::{JobId, PaymentId, RequestId};
 
 /// Writes them; nothing is there before the transaction commits.
 pub fn apply<'a>(tx: &WriteTransaction, writes: impl Iterator<Item = &'a Write>) -> Result<(), redb::Error> {
@@ -42,10 +43,13 @@ pub fn apply<'a>(tx: &WriteTransaction, writes: impl Iterator<Item = &'a Write>)
             Write::Grant(wallet, grant) => _ = last.grants.insert(wallet, grant),
             Write::Nonce(id, forget_at) => _ = last.nonces.insert((forget_at.millis(), id), true),
             Write::ForgetNonce(id, forget_at) => _ = last.nonces.insert((forget_at.millis(), id), false),
+            Write::Job(id, job) => _ = last.jobs.insert(id, (&job.account, Some(job))),
+            Write::ForgetJob(id, account) => _ = last.jobs.insert(id, (account, None)),
             Write::KeyEvent(seq, event) => _ = tx.open_table(KEY_EVENTS)?.insert(*seq, event.as_slice())?,
         }
     }
     last.write_money(tx)?;
+    last.write_jobs(tx)?;
     last.write_limits(tx)
 }
 
@@ -63,6 +67,8 @@ struct Last<'a> {
     allowances: HashMap<(AccountId, Day), u64>,
     grants: HashMap<&'a AccountId, &'a Option<Grant>>,
     nonces: BTreeMap<(u64, &'a [u8; 16]), bool>,
+    /// Whose each is, and nothing when it is forgotten.
+    jobs: BTreeMap<&'a JobId, (&'a AccountId, Option<&'a Job>)>,
 }
 
 impl<'a> Last<'a> {
@@ -122,6 +128,27 @@ impl<'a> Last<'a> {
                 true if !is_listed => _ = pay_open.insert(&id.0, ())?,
                 false if is_listed => _ = pay_open.remove(&id.0)?,
                 _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn write_jobs(&self, tx: &WriteTransaction) -> Result<(), redb::Error> {
+        if self.jobs.is_empty() {
+            return Ok(());
+        }
+        let (mut jobs, mut owned) = (tx.open_table(JOBS)?, tx.open_table(JOBS_OF)?);
+        for (id, (account, job)) in &self.jobs {
+            let owner = account.to_bytes();
+            match job {
+                Some(job) => {
+                    jobs.insert(id.0, to_json(job).as_slice())?;
+                    owned.insert((owner.as_slice(), id.0), ())?;
+                }
+                None => {
+                    jobs.remove(id.0)?;
+                    owned.remove((owner.as_slice(), id.0))?;
+                }
             }
         }
         Ok(())

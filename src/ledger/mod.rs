@@ -13,6 +13,7 @@ mod derived;
 mod failure;
 #[cfg(feature = "fault-points")]
 pub mod faulty;
+mod jobs;
 mod queue;
 mod rebuild;
 mod reconcile;
@@ -46,6 +47,7 @@ use crate::tariff::Usage;
 pub use book::{Claim, Close, Expected, Refused};
 pub use calls::{Draw, KeyDraw, MOST_A_DAY, Nonce, Standing};
 pub use failure::{Broken, Denied, Remedy, Stopped};
+pub use jobs::{Job, JobState, NewJob};
 pub use recover::Recovered;
 pub use reservation::{Deposit, Paid, Reservation};
 pub use rows::{Account, Attempt, Grant, Outcome, Payment, Receipt, State};
@@ -299,15 +301,7 @@ impl Ledger {
         fault::point("refund.before");
         let mut done = None;
         let durable = self.run(|ledger, book| {
-            let receipt = ledger.receipt(book, request)?.ok_or(Refused::WrongState)?;
-            let paid_by = receipt.payment.map(|id| ledger.known_or_remembered(book, id)).transpose()?.flatten();
-            // The money of this call vanished from its chain: there is nothing to give back.
-            if paid_by.is_some_and(|payment| payment.state == State::Failed) {
-                return Err(Refused::WrongState.into());
-            }
-            let before = receipt.refunded;
-            let (rows, after) = book.refund(request, receipt, total, ledger.clock.now())?;
-            let given_back = Micros::new(after.refunded.saturating_sub(before));
+            let (rows, after, given_back) = ledger.refunded(book, request, total)?;
             done = Some((after, given_back));
             Ok(rows)
         })?;
@@ -342,6 +336,12 @@ impl Ledger {
             let refunded = receipt.filter(|receipt| receipt.payment == Some(id)).map_or(0, |receipt| receipt.refunded);
             Ok(book.failed(id, reason.to_owned(), Micros::new(refunded), ledger.clock.now())?)
         })
+    }
+
+    /// Nobody may remember whether a payment arrived: its payer is no longer told to wait for it. Known until a restart.
+    pub fn forgotten(&self, id: PaymentId) -> Result<(), Denied> {
+        self.inner.lock()?.forgotten(id);
+        Ok(())
     }
 
     /// A confirmed transfer vanished from the chain and is being sent again.
@@ -481,6 +481,25 @@ impl Inner {
     fn receipt(&self, book: &Book, request: RequestId) -> Result<Option<Receipt>, Denied> {
         let remembered = book.refunding.get(&request).map(|(receipt, _)| receipt.clone());
         if remembered.is_some() { Ok(remembered) } else { self.on_disk(|disk| disk.receipt(request)) }
+    }
+
+    /// Gives back of a call as [`Ledger::refund`] says: its rows, the receipt after it, and what was given back just now.
+    fn refunded(
+        &self,
+        book: &mut Book,
+        request: RequestId,
+        total: Option<Micros>,
+    ) -> Result<(Vec<Write>, Receipt, Micros), Denied> {
+        let receipt = self.receipt(book, request)?.ok_or(Refused::WrongState)?;
+        let paid_by = receipt.payment.map(|id| self.known_or_remembered(book, id)).transpose()?.flatten();
+        // The money of this call vanished from its chain: there is nothing to give back.
+        if paid_by.is_some_and(|payment| payment.state == State::Failed) {
+            return Err(Refused::WrongState.into());
+        }
+        let before = receipt.refunded;
+        let (rows, after) = book.refund(request, receipt, total, self.clock.now())?;
+        let given_back = Micros::new(after.refunded.saturating_sub(before));
+        Ok((rows, after, given_back))
     }
 
     /// Reads what is durable. A read that fails stops the ledger.

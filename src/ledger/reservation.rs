@@ -65,6 +65,15 @@ impl Paid {
         self.0.request
     }
 
+    pub(super) fn ledger(&self) -> Ledger {
+        self.0.ledger.clone()
+    }
+
+    /// Another command has ended the call in the books.
+    pub(super) fn has_ended(&mut self) {
+        self.0.open = false;
+    }
+
     pub fn ceiling(&self) -> Micros {
         self.0.ceiling
     }

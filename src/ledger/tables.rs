@@ -21,6 +21,10 @@ pub const ALLOWANCES: TableDefinition<(&[u8], u32), u64> = TableDefinition::new(
 pub const GRANTS: TableDefinition<&[u8], &[u8]> = TableDefinition::new("grants");
 /// Sign-ins that were used, by when they are forgotten.
 pub const NONCES: TableDefinition<(u64, &[u8; 16]), ()> = TableDefinition::new("nonces");
+/// Jobs that were charged, by their names, which sort by time.
+pub const JOBS: TableDefinition<u128, &[u8]> = TableDefinition::new("jobs");
+/// (wallet, job): which jobs a wallet has.
+pub const JOBS_OF: TableDefinition<(&[u8], u128), ()> = TableDefinition::new("jobs_of");
 /// The keys' journal, which is replayed into their store.
 pub const KEY_EVENTS: TableDefinition<u64, &[u8]> = TableDefinition::new("key_events");
 
@@ -43,6 +47,8 @@ pub fn prepare(tx: &WriteTransaction) -> Result<(), redb::Error> {
     tx.open_table(ALLOWANCES)?;
     tx.open_table(GRANTS)?;
     tx.open_table(NONCES)?;
+    tx.open_table(JOBS)?;
+    tx.open_table(JOBS_OF)?;
     tx.open_table(KEY_EVENTS)?;
     let mut meta = tx.open_table(META)?;
     let boot = meta.get("boot")?.map_or(0, |boot| boot.value()) + 1;
@@ -65,6 +71,8 @@ pub fn copy(read: &ReadTransaction, write: &WriteTransaction) -> Result<(), redb
     copy_table(read, write, ALLOWANCES)?;
     copy_table(read, write, GRANTS)?;
     copy_table(read, write, NONCES)?;
+    copy_table(read, write, JOBS)?;
+    copy_table(read, write, JOBS_OF)?;
     copy_table(read, write, KEY_EVENTS)
 }
 

@@ -11,6 +11,9 @@ pub enum Unit {
     Character,
 }
 
+/// The class of videos with sound, which comes beside their size.
+pub const SOUND: &str = "audio";
+
 /// Prices of one unit. An entry is for one class, such as `1024x1024` or `high`, or for several at once, such as
 /// `1024x1536/high`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,7 +32,7 @@ impl Pieces {
 
     /// What a unit costs in a request that names these classes: the entry that fits most of them, and of two that fit
     /// equally the dearer. A request that names none, where nothing is said of those, may get any class, and so costs as
-    /// much as the dearest. `None` is not sold.
+    /// much as the dearest; that it has sound ([`SOUND`]) names no size. `None` is not sold.
     pub fn price(&self, named: &[String]) -> Option<UnitPrice> {
         let fitting = self.classes.iter().filter_map(|(entry, price)| {
             let parts: Vec<_> = entry.split('/').collect();
@@ -37,7 +40,7 @@ impl Pieces {
             fits.then_some((parts.len(), *price))
         });
         let best = fitting.max().map(|(_, price)| price).or(self.default);
-        best.or_else(|| self.dearest().filter(|_| named.is_empty()))
+        best.or_else(|| self.dearest().filter(|_| named.iter().all(|name| name == SOUND)))
     }
 
     /// The most that a unit costs.
@@ -80,6 +83,19 @@ mod tests {
         assert_eq!(price(&["4K"]), Some(each("0.24")), "4K is 4k");
         assert_eq!(price(&["512x512"]), None, "what has no price is not sold");
         assert_eq!(price(&[]), Some(each("0.25")), "whatever the upstream chooses is covered");
+    }
+
+    #[test]
+    fn sound_is_priced_where_a_table_names_it_and_refuses_nobody_where_it_does_not() {
+        let classes =
+            [("720p", "0.05"), ("720p/audio", "0.10"), ("1080p", "0.20")].map(|(entry, price)| (entry.to_owned(), each(price)));
+        let table = Pieces { unit: Unit::Second, classes: classes.to_vec(), default: None };
+        let price = |named: &[&str]| table.price(&named.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());
+        assert_eq!(price(&["720p"]), Some(each("0.05")));
+        assert_eq!(price(&["720p", SOUND]), Some(each("0.10")));
+        assert_eq!(price(&["1080p", SOUND]), Some(each("0.20")));
+        assert_eq!(price(&[SOUND]), Some(each("0.20")), "no size is named, so any may come");
+        assert_eq!(price(&["480p", SOUND]), None);
     }
 
     #[test]

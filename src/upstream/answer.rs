@@ -10,17 +10,21 @@ use futures_core::Stream;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::connection::Body;
+use crate::dialect::Goods;
 
 /// An answer that an upstream has begun. Nothing of its head goes to the caller but what stands here: the other headers
 /// describe the operator's account.
 #[derive(Debug)]
 pub struct Answer {
+    /// What it is an answer to: what was asked, or the same in another dialect.
+    pub form: Goods,
     /// `text/event-stream` or `application/json`, as was asked.
     pub content_type: &'static str,
     /// Bytes of the body, if the upstream said so. A stream's length changes when its events are normalised.
     pub content_length: Option<u64>,
-    /// Which upstream it was.
+    /// Which upstream it was, and what it calls the model.
     pub upstream: String,
+    pub model: String,
     pub body: AnswerBody,
 }
 
@@ -38,13 +42,14 @@ pub enum Broken {
 /// The bytes of an answer. Dropping it closes the connection to the upstream; one that was read to its end is kept for
 /// the next call.
 ///
-/// The end of a chunked body may be a cut connection: whether the answer is whole, only the [`crate::dialect::Meter`] knows.
+/// The end of a body whose length was not said may be a cut connection. Whether an answer of words is whole, only the
+/// [`crate::dialect::Meter`] knows; of a file it is [`AnswerBody::ended_well`].
 pub struct AnswerBody(Source);
 
 enum Source {
     Http(Box<HttpBody>),
     Made(VecDeque<Bytes>),
-    Ended,
+    Ended { well: bool },
 }
 
 struct HttpBody {
@@ -72,6 +77,12 @@ impl AnswerBody {
     pub async fn whole(&mut self) -> Option<Bytes> {
         let Source::Http(body) = &mut self.0 else { return None };
         poll_fn(|cx| Poll::Ready(body.whole(cx))).await
+    }
+
+    /// Whether the body is over and its framing said so: its length was reached, or its last chunk came. The end of a
+    /// connection says nothing.
+    pub fn ended_well(&self) -> bool {
+        matches!(self.0, Source::Ended { well: true })
     }
 
     pub(super) fn made(chunks: impl IntoIterator<Item = Bytes>) -> Self {
@@ -122,13 +133,17 @@ impl Stream for AnswerBody {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let next = match &mut self.0 {
-            Source::Ended => Poll::Ready(None),
+            Source::Ended { .. } => return Poll::Ready(None),
             Source::Made(chunks) => Poll::Ready(chunks.pop_front().map(Ok)),
             Source::Http(body) => body.poll(cx),
         };
         if matches!(next, Poll::Ready(None | Some(Err(_)))) {
             // Closes a broken connection at once, and never polls past the end.
-            self.0 = Source::Ended;
+            let well = match &self.0 {
+                Source::Http(body) => body.body.ended_well(),
+                Source::Made(_) | Source::Ended { .. } => true,
+            };
+            self.0 = Source::Ended { well: well && matches!(next, Poll::Ready(None)) };
         }
         next
     }

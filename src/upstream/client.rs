@@ -48,14 +48,14 @@ pub(super) struct Attempt {
 }
 
 pub(super) struct HttpUpstream {
-    connections: Connections,
-    base_url: String,
+    pub(super) connections: Connections,
+    pub(super) base_url: String,
     /// The operator's key as each dialect sends it.
     bearer: Option<HeaderValue>,
     api_key: Option<HeaderValue>,
     /// The heads of the requests that most callers make, ready to be sent, by dialect and whether a stream is asked for.
     heads: [[Rc<RequestHead>; 2]; Dialect::ALL.len()],
-    scrubber: Scrubber,
+    pub(super) scrubber: Scrubber,
 }
 
 impl HttpUpstream {
@@ -91,9 +91,15 @@ impl HttpUpstream {
     }
 
     /// One attempt, up to the head of an answer that fits what was asked; a second one goes over a new connection.
-    pub async fn send(&self, name: &str, call: &Call<'_>, body: Bytes, attempt: Attempt) -> Result<Answer, Failure> {
+    pub async fn send(
+        &self,
+        name: &str,
+        call: &Call<'_>,
+        (form, body): (Goods, Bytes),
+        attempt: Attempt,
+    ) -> Result<Answer, Failure> {
         let length = body.len();
-        let head = self.request(call, attempt).map_err(|why| {
+        let head = self.request(call, form, attempt).map_err(|why| {
             let error = Error::new(Code::Internal, "the request could not be sent on; nothing was charged").because(why);
             Failure::new(Then::Final, error)
         })?;
@@ -111,20 +117,23 @@ impl HttpUpstream {
             Ok(Err(error)) => return Err(unsent(&error, length)),
             Ok(Ok(answer)) => answer,
         };
-        self.judge(name, call, &head, body).await
+        self.judge(name, call, form, (&head, body)).await
     }
 
-    fn request(&self, call: &Call<'_>, attempt: Attempt) -> Result<RequestHeadType, String> {
+    fn request(&self, call: &Call<'_>, form: Goods, attempt: Attempt) -> Result<RequestHeadType, String> {
         // The one parameter that known clients send; whatever else a caller writes there is no business of the upstream.
-        let query = call.query.filter(|query| query.split('&').any(|pair| pair == "beta=true")).map(|_| "?beta=true");
-        if let Goods::Words(dialect) = call.goods
-            && call.headers.is_empty()
+        let query = call.query.filter(|query| form == call.goods && query.split('&').any(|pair| pair == "beta=true"));
+        let query = query.map(|_| "?beta=true");
+        if let Goods::Words(dialect) = form
+            && (call.headers.is_empty() || form != call.goods)
             && query.is_none()
             && !attempt.again
         {
             return Ok(RequestHeadType::Rc(Rc::clone(&self.heads[place(dialect)][usize::from(call.stream)]), None));
         }
-        let mut head = self.head(call.goods, call.stream, &call.content_type, (call.headers, query))?;
+        // What a caller says of one dialect means nothing in another.
+        let headers = if form == call.goods { call.headers } else { &[] };
+        let mut head = self.head(form, call.stream, &call.content_type, (headers, query))?;
         if attempt.again {
             head.set_connection_type(ConnectionType::Close);
         }
@@ -167,7 +176,7 @@ impl HttpUpstream {
     }
 
     /// Puts the operator's key where the dialect has it.
-    fn identify(&self, headers: &mut HeaderMap, dialect: Dialect) {
+    pub(super) fn identify(&self, headers: &mut HeaderMap, dialect: Dialect) {
         match dialect {
             Dialect::Chat | Dialect::Responses => {
                 self.bearer.iter().for_each(|bearer| _ = headers.insert(header::AUTHORIZATION, bearer.clone()));
@@ -183,7 +192,13 @@ impl HttpUpstream {
     }
 
     /// Accepts a head, or says what is to be done about it.
-    async fn judge(&self, name: &str, call: &Call<'_>, head: &ResponseHead, body: Body) -> Result<Answer, Failure> {
+    async fn judge(
+        &self,
+        name: &str,
+        call: &Call<'_>,
+        form: Goods,
+        (head, body): (&ResponseHead, Body),
+    ) -> Result<Answer, Failure> {
         let status = head.status.as_u16();
         if refusal::is_about_the_request(status) {
             let patience = call.deadline.min(Instant::now() + REASON_PATIENCE);
@@ -198,7 +213,7 @@ impl HttpUpstream {
         let content_type = header(header::CONTENT_TYPE).unwrap_or_default();
         let plain = header(header::CONTENT_ENCODING).is_none_or(|encoding| encoding.eq_ignore_ascii_case("identity"));
         let found = content_type.split(';').next().unwrap_or_default().trim();
-        let expected = if call.stream { Some("text/event-stream") } else { answered(call.goods, found) };
+        let expected = if call.stream { Some("text/event-stream") } else { answered(form, found) };
         let Some(expected) =
             expected.filter(|expected| status == 200 && plain && (!call.stream || found.eq_ignore_ascii_case(expected)))
         else {
@@ -208,8 +223,12 @@ impl HttpUpstream {
         if content_length == Some(0) {
             return Err(refusal::empty(status));
         }
+        let is_chunked = head.headers.get(header::TRANSFER_ENCODING).is_some();
+        if !call.stream && content_length.is_none() && !is_chunked && expected != "application/json" {
+            return Err(refusal::endless(status));
+        }
         let body = AnswerBody::http(body, content_length, call.deadline);
-        Ok(Answer { content_type: expected, content_length, upstream: name.to_owned(), body })
+        Ok(Answer { form, content_type: expected, content_length, upstream: name.to_owned(), model: String::new(), body })
     }
 }
 
@@ -231,7 +250,10 @@ fn accepted(goods: Goods) -> &'static str {
 }
 
 /// Files and texts that are passed on. None of them is run by a browser.
-const FILES: [&str; 17] = [
+const FILES: [&str; 20] = [
+    "audio/mp3",
+    "audio/x-flac",
+    "audio/l16",
     "image/png",
     "image/jpeg",
     "image/webp",
@@ -273,7 +295,7 @@ fn place(dialect: Dialect) -> usize {
 }
 
 /// The words of a refusal; nothing, where they are too many or do not come whole.
-async fn words(body: Body) -> Bytes {
+pub(super) async fn words(body: Body) -> Bytes {
     let mut body = Pin::new(Box::new(body));
     let mut words = Vec::new();
     while let Some(Ok(piece)) = body.next().await {
@@ -286,7 +308,7 @@ async fn words(body: Body) -> Bytes {
 }
 
 /// An attempt that got no head.
-fn unsent(error: &Unheard, length: usize) -> Failure {
+pub(super) fn unsent(error: &Unheard, length: usize) -> Failure {
     let gone = |error: &io::Error| {
         matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted)
     };

@@ -89,7 +89,7 @@ impl Connections {
         send(&mut framed, head, body).await.map_err(Unheard::Send)?;
         let answer = poll_fn(|cx| Pin::new(&mut framed).next_item(cx)).await;
         let head = answer.ok_or(Unheard::Closed)?.map_err(Unheard::Answer)?;
-        let mut body = Body { framed: None, home: Rc::clone(&self.0) };
+        let mut body = Body { framed: None, home: Rc::clone(&self.0), ended_well: false };
         let has_body = !matches!(framed.codec_ref().message_type(), MessageType::None);
         let framed = framed.into_map_codec(ClientCodec::into_payload_codec);
         if has_body {
@@ -161,6 +161,14 @@ fn is_silent(wire: &mut Wire, cx: &mut Context<'_>) -> bool {
 pub(super) struct Body {
     framed: Option<Framed<Wire, ClientPayloadCodec>>,
     home: Rc<Kept>,
+    ended_well: bool,
+}
+
+impl Body {
+    /// Whether it was read to an end that its framing had said.
+    pub fn ended_well(&self) -> bool {
+        self.ended_well
+    }
 }
 
 impl Stream for Body {
@@ -172,6 +180,7 @@ impl Stream for Body {
         match ready!(Pin::new(framed).next_item(cx)) {
             Some(Ok(Some(piece))) => return Poll::Ready(Some(Ok(piece))),
             Some(Ok(None)) => {
+                self.ended_well = true;
                 if let Some(framed) = self.framed.take() {
                     self.home.keep(framed);
                 }

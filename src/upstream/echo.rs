@@ -2,11 +2,15 @@
 
 mod response;
 
+mod media;
+
 use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::answer::{Answer, AnswerBody};
-use crate::dialect::Dialect;
+use crate::dialect::{Dialect, Goods};
+
+pub(super) use media::{made, makes};
 
 /// A moment that is always the same: echoes are reproducible.
 const CREATED: u64 = 1_767_225_600;
@@ -25,7 +29,8 @@ struct Reply {
 }
 
 /// Answers a body that [`crate::dialect::Request::forward`] wrote.
-pub(super) fn answer(upstream: &str, dialect: Dialect, body: &Bytes) -> Answer {
+pub(super) fn answer(upstream: &str, form: Goods, body: &Bytes) -> Answer {
+    let dialect = form.dialect();
     let request: Value = serde_json::from_slice(body).unwrap_or_default();
     let reply = Reply::to(dialect, &request);
     let stream = request["stream"] == true;
@@ -39,7 +44,14 @@ pub(super) fn answer(upstream: &str, dialect: Dialect, body: &Bytes) -> Answer {
     };
     let content_length = (!stream).then(|| chunks.iter().map(|chunk| chunk.len() as u64).sum());
     let content_type = if stream { "text/event-stream" } else { "application/json" };
-    Answer { content_type, content_length, upstream: upstream.to_owned(), body: AnswerBody::made(chunks) }
+    Answer {
+        form,
+        content_type,
+        content_length,
+        upstream: upstream.to_owned(),
+        model: String::new(),
+        body: AnswerBody::made(chunks),
+    }
 }
 
 /// The messages of a request; a text alone is one of the user's.
@@ -213,7 +225,7 @@ mod tests {
         let body = body.to_string();
         let forwarded =
             Request::read(dialect, body.as_bytes()).unwrap().forward("echo", 100, crate::dialect::LimitField::MaxTokens);
-        let answer = answer("e", dialect, &forwarded);
+        let answer = answer("e", Goods::Words(dialect), &forwarded);
         let chunks = answer.body.collect::<Vec<_>>().now_or_never().expect("made at once");
         let whole: Vec<u8> = chunks.into_iter().flat_map(Result::unwrap).collect();
         assert!(answer.content_length.is_none_or(|length| length == whole.len() as u64));

@@ -62,7 +62,7 @@ enum State {
     Open { failures: u32 },
     /// Nobody may, for now.
     Paused { until: Instant, pause: Duration },
-    /// One call finds out. Who has not said a word by then is not waited for any longer.
+    /// One call finds out. If it has not said a word by then, as with a long answer, a second one may.
     Trying { until: Instant, pause: Duration },
 }
 
@@ -89,8 +89,11 @@ impl Gate {
         if let Some(wait) = self.wait(model, now) {
             return Err(wait);
         }
-        if let State::Paused { pause, .. } | State::Trying { pause, .. } = self.state {
-            self.change(State::Trying { until: now + self.rules.longest_pause, pause });
+        match self.state {
+            State::Open { .. } => {}
+            State::Paused { pause, .. } => self.change(State::Trying { until: now + pause, pause }),
+            // No change: the word of the one before counts still, however long its answer takes.
+            State::Trying { pause, .. } => self.state = State::Trying { until: now + pause, pause },
         }
         Ok(Pass(self.changes))
     }
@@ -116,8 +119,8 @@ impl Gate {
             (State::Trying { pause, .. }, Word::Down) => {
                 return Some(self.pause(pause.saturating_mul(2).min(self.rules.longest_pause), now));
             }
-            // The next call finds out.
-            (State::Trying { pause, .. }, Word::Nothing) => self.change(State::Paused { until: now, pause }),
+            // The next call finds out, unless one that is still on its way does.
+            (State::Trying { pause, .. }, Word::Nothing) => self.state = State::Trying { until: now, pause },
             (State::Open { .. } | State::Paused { .. }, Word::Nothing) | (State::Paused { .. }, _) => {}
         }
         None
@@ -200,6 +203,19 @@ mod tests {
         assert_eq!(gate.tell(probe, Word::Nothing, later), None);
         let probe = gate.enter(MODEL, later).expect("the next call finds out");
         assert_eq!(gate.tell(probe, Word::Well, later), Some(Change::Resumed));
+    }
+
+    #[test]
+    fn a_call_that_takes_its_time_to_find_out_is_joined_by_another_and_its_word_counts_all_the_same() {
+        let (mut gate, now) = (Gate::new(RULES), Instant::now());
+        (0..3).for_each(|_| _ = failed(&mut gate, now));
+        let slow = gate.enter(MODEL, now + PAUSE).unwrap();
+        assert!(gate.enter(MODEL, now + PAUSE + SOON).is_err());
+        let second = gate.enter(MODEL, now + PAUSE * 2).expect("it is not waited for longer than the pause was");
+        assert!(gate.enter(MODEL, now + PAUSE * 2).is_err(), "one more, and not all of them");
+        assert_eq!(gate.tell(slow, Word::Well, now + PAUSE * 2), Some(Change::Resumed));
+        assert_eq!(gate.tell(second, Word::Down, now + PAUSE * 3), None, "which is no news any more");
+        assert!(gate.enter(MODEL, now + PAUSE * 3).is_ok());
     }
 
     #[test]
@@ -301,7 +317,7 @@ mod tests {
                     }
                     Step::Pass(millis) => {
                         now += Duration::from_millis(millis);
-                        // A call that finds out and says nothing for so long is not waited for; the story has no more of it.
+                        // A call that finds out and says nothing for so long is not alone any longer.
                         if let State::Trying { until, .. } = gate.state && now >= until {
                             probes = 0;
                         }

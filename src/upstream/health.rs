@@ -61,7 +61,7 @@ impl Door {
 impl Visit<'_> {
     /// How it went, and how long the upstream wants to be left alone, if it said so.
     pub fn went(mut self, word: Word, rest: Option<Rest>) {
-        if let Some(rest) = rest {
+        if let Some(rest) = rest.filter(|rest| !rest.time.is_zero()) {
             self.door.gate().rest(self.model, rest, Instant::now());
             let (upstream, model, seconds) = (&self.door.name, self.model, rest.time.as_secs());
             tracing::info!(upstream, model, seconds, "upstream {upstream} wants to be left alone for {seconds} s");

@@ -6,6 +6,7 @@ mod connection;
 mod echo;
 mod gate;
 mod health;
+mod jobs;
 mod order;
 mod refusal;
 mod wire;
@@ -17,7 +18,7 @@ use tokio::time::Instant;
 
 use crate::catalogue::Serving;
 use crate::config::{self, Failover, Speaks, UpstreamKind};
-use crate::dialect::{Dialect, Goods, LimitField, Task};
+use crate::dialect::{Dialect, Goods, LimitField, Task, translates};
 use crate::error::{Code, Error};
 use crate::fault;
 use crate::ids::{Funds, RequestId};
@@ -27,6 +28,7 @@ use client::{Attempt, HttpUpstream};
 use gate::Word;
 use health::Door;
 pub use health::Health;
+pub use jobs::{Found, Report, named};
 use refusal::{Failure, Then};
 
 /// The configuration of an upstream that cannot work.
@@ -58,6 +60,9 @@ enum Kind {
     Http(Box<HttpUpstream>),
 }
 
+/// An upstream that serves a call, the form in which it does, its door, and what it calls the model.
+type Able<'a> = (&'a Upstream, Goods, &'a Door, &'a str);
+
 /// What is sent, and to whom.
 pub struct Call<'a> {
     /// Who may serve it, in order of preference; those with a weight share their place.
@@ -65,8 +70,9 @@ pub struct Call<'a> {
     pub goods: Goods,
     /// What the body is.
     pub content_type: Cow<'static, str>,
-    /// Makes the body for an upstream that knows the model by the given name and takes the output limit in the given field.
-    pub body: &'a dyn Fn(&str, LimitField) -> Bytes,
+    /// Makes the body in one of its [forms](Upstreams::forms), for an upstream that knows the model by the given name and takes
+    /// the output limit in the given field. An error says why it cannot be said so.
+    pub body: &'a dyn Fn(Goods, &str, LimitField) -> Result<Bytes, Error>,
     /// The caller's headers. Only those that are [`forwardable`] are sent on.
     pub headers: &'a [(String, String)],
     /// The query string of the request, without its question mark.
@@ -118,15 +124,19 @@ impl Upstreams {
         self.upstreams.iter().find(|upstream| upstream.name == name)
     }
 
-    /// Whether anybody serves this model on this route; to be asked before a price is named.
+    /// The forms in which somebody serves this model on this route: as it is asked for, or in a dialect that it can be put
+    /// into; to be asked before a price is named.
     ///
     /// # Errors
     /// [`Code::InvalidRequest`] naming the route on which the model is sold.
-    pub fn check(&self, servings: &[Serving], goods: Goods) -> Result<(), Error> {
-        match servings.iter().any(|serving| self.speaks(&serving.upstream, goods)) {
-            true => Ok(()),
-            false => Err(self.nobody_speaks(servings)),
+    pub fn forms(&self, servings: &[Serving], goods: Goods) -> Result<Vec<Goods>, Error> {
+        let mut forms: Vec<Goods> = Vec::new();
+        for form in servings.iter().filter_map(|serving| self.find(&serving.upstream)?.form(goods)) {
+            if !forms.contains(&form) {
+                forms.push(form);
+            }
         }
+        if forms.is_empty() { Err(self.nobody_speaks(servings)) } else { Ok(forms) }
     }
 
     /// Whether anybody who serves this model on this route would be asked now; to be asked before money moves.
@@ -134,14 +144,11 @@ impl Upstreams {
     /// # Errors
     /// [`Code::UpstreamUnavailable`] with the shortest time after which somebody may be asked again.
     pub fn ready(&self, servings: &[Serving], goods: Goods) -> Result<(), Error> {
-        let able = servings.iter().filter(|serving| self.speaks(&serving.upstream, goods));
+        let speaks = |serving: &&Serving| self.find(&serving.upstream).is_some_and(|upstream| upstream.form(goods).is_some());
+        let able = servings.iter().filter(speaks);
         let waits = able.map(|serving| self.health.door(&serving.upstream)?.wait(&serving.model));
         let shortest = waits.min().flatten();
         shortest.map_or(Ok(()), |wait| Err(refusal::paused(wait)))
-    }
-
-    fn speaks(&self, upstream: &str, goods: Goods) -> bool {
-        self.find(upstream).is_some_and(|upstream| upstream.speaks(goods))
     }
 
     /// Sends a call that `funds` stand for, and waits for the head of a good answer (200, of the right type).
@@ -162,7 +169,7 @@ impl Upstreams {
     pub async fn send(&self, funds: &impl Funds, call: Call<'_>) -> Result<Answer, Error> {
         let mut failed: Option<Error> = None;
         let able = self.able(call.servings, call.goods, funds.request());
-        for (place, (upstream, door, model)) in able.iter().enumerate() {
+        for (place, (upstream, form, door, model)) in able.iter().enumerate() {
             let visit = match door.enter(model) {
                 Ok(visit) => visit,
                 Err(wait) => {
@@ -170,16 +177,16 @@ impl Upstreams {
                     continue;
                 }
             };
-            let is_last = able[place + 1..].iter().all(|(_, door, model)| door.wait(model).is_some());
-            match upstream.serve(funds.request(), model, &call, is_last).await {
+            let is_last = able[place + 1..].iter().all(|(_, _, door, model)| door.wait(model).is_some());
+            match upstream.serve(funds.request(), (*form, model), &call, is_last).await {
                 Ok(answer) => {
                     visit.went(Word::Well, None);
                     fault::point("upstream.headers");
-                    return Ok(answer);
+                    return Ok(Answer { model: (*model).to_owned(), ..answer });
                 }
                 Err(Failure { error, then, word, rest }) => {
                     visit.went(word, rest);
-                    if then == Then::Final {
+                    if then == Then::Final || (is_order(call.goods) && !has_refused(&error)) {
                         return Err(error);
                     }
                     failed = Some(refusal::more_hopeful(failed, error));
@@ -190,20 +197,21 @@ impl Upstreams {
     }
 
     /// Who serves a model on this route, in the order in which this call asks them, and what it is called there.
-    fn able<'a>(&'a self, servings: &'a [Serving], goods: Goods, request: RequestId) -> Vec<(&'a Upstream, &'a Door, &'a str)> {
+    fn able<'a>(&'a self, servings: &'a [Serving], goods: Goods, request: RequestId) -> Vec<Able<'a>> {
         let mut able = Vec::with_capacity(servings.len());
         for Serving { upstream, model, .. } in order::arranged(servings, request.lot()) {
             if let (Some(upstream), Some(door)) = (self.find(upstream), self.health.door(upstream))
-                && upstream.speaks(goods)
+                && let Some(form) = upstream.form(goods)
             {
-                able.push((upstream, door, model.as_str()));
+                able.push((upstream, form, door, model.as_str()));
             }
         }
         able
     }
 
     fn nobody_speaks(&self, servings: &[Serving]) -> Error {
-        let spoken = |other: &Goods| servings.iter().any(|serving| self.speaks(&serving.upstream, *other));
+        let speaks = |name: &str, goods| self.find(name).is_some_and(|upstream| upstream.speaks(goods));
+        let spoken = |other: &Goods| servings.iter().any(|serving| speaks(&serving.upstream, *other));
         let all = Dialect::ALL.into_iter().map(Goods::Words).chain(Task::ALL.into_iter().map(Goods::Media));
         if let Some(other) = all.into_iter().find(spoken) {
             let message = format!("this model is not sold on this route; call it on /v1{}", other.path());
@@ -216,6 +224,9 @@ impl Upstreams {
 
 impl Upstream {
     fn speaks(&self, goods: Goods) -> bool {
+        if matches!((&self.kind, goods), (Kind::Echo, Goods::Media(task)) if !echo::makes(task)) {
+            return false;
+        }
         self.speaks.contains(&match goods {
             Goods::Words(Dialect::Chat) => Speaks::Chat,
             Goods::Words(Dialect::Messages) => Speaks::Messages,
@@ -233,17 +244,40 @@ impl Upstream {
         })
     }
 
+    /// The form in which it serves these goods, if it does: as they are, or in a dialect that they can be put into.
+    fn form(&self, goods: Goods) -> Option<Goods> {
+        if self.speaks(goods) {
+            return Some(goods);
+        }
+        let Goods::Words(asked) = goods else { return None };
+        let other = |other: &Dialect| translates(asked, *other) && self.speaks(Goods::Words(*other));
+        Dialect::ALL.into_iter().find(other).map(Goods::Words)
+    }
+
     /// One call to this upstream, and a second one if the first failed in a way that may pass.
-    async fn serve(&self, request: RequestId, model: &str, call: &Call<'_>, is_last: bool) -> Result<Answer, Failure> {
-        let body = (call.body)(model, self.field);
+    async fn serve(
+        &self,
+        request: RequestId,
+        (form, model): (Goods, &str),
+        call: &Call<'_>,
+        is_last: bool,
+    ) -> Result<Answer, Failure> {
+        let body = (call.body)(form, model, self.field).map_err(|error| Failure::new(Then::Next, error))?;
         let http = match &self.kind {
-            Kind::Echo => return Ok(echo::answer(&self.name, call.goods.dialect(), &body)),
+            Kind::Echo => {
+                return Ok(match form {
+                    Goods::Words(_) => echo::answer(&self.name, form, &body),
+                    Goods::Media(task) => echo::made(&self.name, task, &body),
+                });
+            }
             Kind::Http(http) => http,
         };
-        let mut outcome = http.send(&self.name, call, body.clone(), Attempt { is_last, again: false }).await;
-        if let Err(Failure { error, then: Then::Again, .. }) = &outcome {
+        let mut outcome = http.send(&self.name, call, (form, body.clone()), Attempt { is_last, again: false }).await;
+        if let Err(Failure { error, then: Then::Again, .. }) = &outcome
+            && !is_order(form)
+        {
             self.log(request, error);
-            outcome = http.send(&self.name, call, body, Attempt { is_last, again: true }).await;
+            outcome = http.send(&self.name, call, (form, body), Attempt { is_last, again: true }).await;
         }
         if let Err(Failure { error, .. }) = &outcome {
             self.log(request, error);
@@ -256,6 +290,16 @@ impl Upstream {
         let (code, cause) = (error.code.row().code, error.cause.as_deref().unwrap_or_default());
         tracing::warn!(%request, upstream = %self.name, code, "upstream {} failed: {cause}", self.name);
     }
+}
+
+/// An order cannot be called back: one whose answer was lost may be at work already.
+fn is_order(goods: Goods) -> bool {
+    matches!(goods, Goods::Media(task) if task.is_job())
+}
+
+/// Whether an upstream has said that it does not do it.
+fn has_refused(error: &Error) -> bool {
+    matches!(error.code, Code::UpstreamAuth | Code::UpstreamUnavailable | Code::UpstreamOverloaded)
 }
 
 #[cfg(test)]
@@ -292,8 +336,8 @@ mod tests {
         let echo = config::Upstream { name: "e".into(), kind: UpstreamKind::Echo, speaks: vec![Speaks::Messages] };
         let upstreams = Upstreams::new(&[echo]).unwrap();
         let servings = [Serving { upstream: "e".into(), model: "m".into(), weight: None }];
-        let error = upstreams.check(&servings, Goods::Words(Dialect::Chat)).unwrap_err();
-        assert!(upstreams.check(&servings, Goods::Words(Dialect::Messages)).is_ok());
+        let error = upstreams.forms(&servings, Goods::Media(Task::Speech)).unwrap_err();
+        assert!(upstreams.forms(&servings, Goods::Words(Dialect::Messages)).is_ok());
         assert_eq!(error.code, Code::InvalidRequest);
         assert!(error.message.contains("/v1/messages"));
     }

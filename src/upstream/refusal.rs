@@ -60,8 +60,8 @@ pub(super) fn is_about_the_request(status: u16) -> bool {
 /// A refusal that is about the request, in the upstream's words as far as they may be seen.
 pub(super) fn rejected(status: u16, body: &[u8], scrubber: &Scrubber) -> Failure {
     let said = said(body);
-    // Anthropic says so with status 400, and only in prose.
-    if said.as_deref().is_some_and(|said| said.to_ascii_lowercase().contains("credit balance")) {
+    // Anthropic says so with status 400, and only in prose. A caller's words may be repeated, but not as the first.
+    if status == 400 && said.as_deref().is_some_and(|said| said.starts_with("Your credit balance is too low")) {
         return failed(402, None, true);
     }
     let said = said.map(|said| scrubber.scrub(&said)).filter(|said| !said.is_empty());
@@ -85,7 +85,8 @@ pub(super) fn failed(status: u16, retry_after: Option<Duration>, stream: bool) -
                 Code::UpstreamAuth,
                 "the upstream of this model is not available, which only the operator can change; try another model",
             ),
-            true,
+            // 403 is also said of one prompt that a provider will not have.
+            status != 403,
         ),
         429 => (Then::Next, later(Code::UpstreamUnavailable, "the upstream is at its limit", wait), false),
         529 => (Then::Next, later(Code::UpstreamOverloaded, "the upstream is overloaded", wait), true),
@@ -141,6 +142,14 @@ pub(super) fn unusable(status: u16, content_type: &str) -> Failure {
 /// An accepted call whose answer is announced to be empty: there is nothing to sell in it.
 pub(super) fn empty(status: u16) -> Failure {
     Failure::new(Then::Next, astray().because(format!("status {status} with an empty body")))
+}
+
+/// A file whose end nobody could tell from a connection that was cut.
+pub(super) fn endless(status: u16) -> Failure {
+    Failure::new(
+        Then::Next,
+        astray().because(format!("status {status} with a file whose length is not said, and which is not chunked")),
+    )
 }
 
 fn broken() -> Error {
@@ -201,7 +210,7 @@ impl Scrubber {
 
     /// The text on one line and not too long, where every word that holds the operator's key, the upstream's address,
     /// or what looks like a key or an account of anybody is taken out.
-    fn scrub(&self, text: &str) -> String {
+    pub(super) fn scrub(&self, text: &str) -> String {
         let mut after_bearer = false;
         let mut words = Vec::new();
         for word in text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty()) {
@@ -264,11 +273,19 @@ mod tests {
         for status in [401, 402, 403] {
             let failure = failed(status, None, false);
             assert_eq!((failure.error.code, failure.error.status()), (Code::UpstreamAuth, 502));
-            assert_eq!((failure.then, failure.word), (Then::Next, Word::Down), "{status}");
+            let word = if status == 403 { Word::Nothing } else { Word::Down };
+            assert_eq!((failure.then, failure.word), (Then::Next, word), "{status}");
         }
         let body = br#"{"type":"error","error":{"type":"invalid_request_error","message":"Your credit balance is too low"}}"#;
         let failure = rejected(400, body, &Scrubber::new("http://x", None));
         assert_eq!((failure.error.code, failure.then), (Code::UpstreamAuth, Then::Next));
+        let echoed = br#"{"error":{"message":"Invalid value: 'Your credit balance is too low'"}}"#;
+        let failure = rejected(400, echoed, &Scrubber::new("http://x", None));
+        assert_eq!(
+            (failure.then, failure.word),
+            (Then::Final, Word::Nothing),
+            "what a caller wrote says nothing of the upstream"
+        );
     }
 
     #[test]

@@ -23,6 +23,9 @@ const DEAR_MODEL: &str = "dear-model";
 const HUGE_HEADER_MODEL: &str = "huge-header-model";
 /// Its upstream streams 50 MB and reports no usage.
 const FAST_MODEL: &str = "fast-model";
+const EMBEDDING_MODEL: &str = "embedding-model";
+const IMAGE_MODEL: &str = "image-model";
+const AUDIO_MODEL: &str = "audio-model";
 /// The text of the configuration's `public_url`, which is not the address that is called.
 pub const PUBLIC_URL: &str = "https://shop.example";
 
@@ -76,6 +79,9 @@ impl Shop {
             ("EXPENSIVE_MODEL", DEAR_MODEL),
             ("MOCK_BIGHDR", HUGE_HEADER_MODEL),
             ("MOCK_FAST", FAST_MODEL),
+            ("EMB", EMBEDDING_MODEL),
+            ("IMAGE_MODEL", IMAGE_MODEL),
+            ("AUDIO", AUDIO_MODEL),
         ] {
             names.set(name, value);
         }
@@ -180,7 +186,7 @@ settler_key = "env:TEST_SETTLER_KEY"
 name = "fake"
 base_url = "{fake}"
 api_key = "env:TEST_UPSTREAM_KEY"
-speaks = ["chat", "messages"]
+speaks = ["chat", "messages", "responses", "embeddings", "images", "audio"]
 
 [[upstream]]
 name = "huge-header"
@@ -196,6 +202,8 @@ speaks = ["chat"]
 id = "{FAST_MODEL}"
 upstreams = [{{ name = "fast", model = "m" }}]
 price = {{ input = "3", output = "15" }}
+
+{media}
 
 [[model]]
 id = "{MODEL}"
@@ -218,6 +226,7 @@ price = {{ input = "3", output = "15" }}
 [payments]
 {payments}
 "#,
+        media = media(),
         network = chain.network(),
         pay_to = PAY_TO.address,
         fake = upstream.url(),
@@ -225,6 +234,29 @@ price = {{ input = "3", output = "15" }}
         fast = raw_upstream(fifty_megabytes),
         limits = limits.join("\n"),
         payments = payments.join("\n"),
+    )
+}
+
+/// One model of each kind beside chat that is sold at once.
+fn media() -> String {
+    format!(
+        r#"[[model]]
+id = "{EMBEDDING_MODEL}"
+kind = "embedding"
+upstreams = [{{ name = "fake", model = "{UPSTREAM_MODEL}" }}]
+price = {{ input = "3" }}
+
+[[model]]
+id = "{IMAGE_MODEL}"
+kind = "image"
+upstreams = [{{ name = "fake", model = "{UPSTREAM_MODEL}" }}]
+price = {{ image = {{ "1024x1024" = "0.04" }} }}
+
+[[model]]
+id = "{AUDIO_MODEL}"
+kind = "transcription"
+upstreams = [{{ name = "fake", model = "{UPSTREAM_MODEL}" }}]
+price = {{ second = "0.0001" }}"#
     )
 }
 

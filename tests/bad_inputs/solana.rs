@@ -21,7 +21,7 @@ use crate::messages::Messages;
 use crate::shop::{CHAT, Moved};
 use crate::topup::{self, TOP_UP};
 use crate::wire::{self, Answer};
-use crate::{PATIENT, WIDE, judge};
+use crate::{WIDE, judge};
 
 /// Positions of the keys in what the buyer writes, and of its instructions.
 const PAYER: u8 = 1;
@@ -50,7 +50,7 @@ impl Stall {
         let (chain, upstream) = (Solana::start(), Upstream::start());
         let settings = Settings {
             limits: WIDE.map(str::to_owned).to_vec(),
-            payments: vec![PATIENT.to_owned()],
+            payments: vec!["settle_after_ms = 8000".to_owned()],
             prepaid: vec!["top_up_minimum = \"0.0001\"".to_owned()],
             ..Settings::default()
         };

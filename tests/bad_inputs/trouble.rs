@@ -91,7 +91,7 @@ fn too_many(told: &mut Messages) {
 }
 
 fn bad_upstreams(told: &mut Messages) {
-    let mut shop = open(told, &WIDE, &["settle_after_ms = 20000"]);
+    // A shop for each: one that was asked to wait does not ask again.
     for (behaviour, code) in [
         (json!({ "status": 429, "retry_after": 2 }), "upstream_unavailable"),
         (json!({ "status": 529, "retry_after": 3 }), "upstream_overloaded"),
@@ -99,11 +99,13 @@ fn bad_upstreams(told: &mut Messages) {
         (json!({ "status": 401 }), "upstream_auth"),
         (json!({ "status": 400, "emsg": "temperature is too high" }), "upstream_rejected"),
     ] {
-        shop.shop.well();
+        let mut shop = open(told, &WIDE, &["settle_after_ms = 20000"]);
         shop.shop.upstream.configure(&behaviour);
         let payment = shop.pay();
         shop.send(&payment, code);
+        assert_eq!(shop.earned_and_left(), (0, 0));
     }
+    let mut shop = open(told, &WIDE, &["settle_after_ms = 20000"]);
     // A body that ends before it should: whoever sent it hung up, or only its sending side.
     let short = shop.shop.names.fill("POST /v1/chat/completions HTTP/1.1\r\nHost: {{HOST}}\r\nContent-Length: 100\r\n\r\n{\"mod");
     let mut stream = shop.leave(short.as_bytes());

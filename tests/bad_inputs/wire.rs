@@ -204,6 +204,13 @@ fn generated(generator: &str, fields: &Map<String, Value>, names: &Names) -> Vec
             let deep = format!("{}{}", "[".repeat(count(fields)), "]".repeat(count(fields)));
             format!("{},\"response_format\":{deep}}}", ok_chat().strip_suffix('}').expect("an object")).into_bytes()
         }
+        "multipart_parts" => {
+            let part = "--x\r\nContent-Disposition: form-data; name=\"language\"\r\n\r\nde\r\n";
+            format!("{}--x--\r\n", part.repeat(count(fields))).into_bytes()
+        }
+        "emb_many" => {
+            names.fill_value(&json!({ "model": "{{EMB}}", "input": vec!["x"; count(fields)] })).to_string().into_bytes()
+        }
         "utf16" => ok_chat().encode_utf16().flat_map(u16::to_le_bytes).collect(),
         "gzip" => {
             let times = fields["times"].as_u64().expect("times is a number");

@@ -64,6 +64,8 @@ impl Journal for Memory {
         Box::pin(async { Ok(()) })
     }
 
+    fn forgotten(&self, _: PaymentId) {}
+
     fn unconfirmed(&self, _: PaymentId) {}
 
     fn finalized(&self, id: PaymentId) {
@@ -99,6 +101,7 @@ pub fn open_at(clock: Clock, change: impl FnOnce(&Anvil, &mut Network)) -> Shop 
         confirmations: 1,
         safe_above: Micros::new(5_000_000),
         coin_usd: None,
+        surcharge: Micros::ZERO,
         max_fee_per_gas: 500_000_000_000,
         ca_file: None,
     };

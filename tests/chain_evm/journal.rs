@@ -12,6 +12,7 @@ pub enum Told {
     Signed(PaymentId, Attempt),
     Sent(PaymentId),
     Settled(PaymentId, Settlement),
+    Forgotten(PaymentId),
     Unconfirmed(PaymentId),
     Finalized(PaymentId),
 }
@@ -72,6 +73,10 @@ impl Journal for Memory {
             self.tell(Told::Settled(id, outcome));
         }
         self.answer(&[AFTER_SETTLED])
+    }
+
+    fn forgotten(&self, id: PaymentId) {
+        self.tell(Told::Forgotten(id));
     }
 
     fn unconfirmed(&self, id: PaymentId) {

@@ -48,6 +48,7 @@ fn network(node: &Anvil) -> Network {
         confirmations: 1,
         safe_above: Micros::new(5_000_000),
         coin_usd: None,
+        surcharge: Micros::ZERO,
         max_fee_per_gas: 500_000_000_000,
         ca_file: None,
     }

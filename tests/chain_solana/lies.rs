@@ -1,17 +1,18 @@
 //! Nodes that are down, behind, or lie: what one of them says is not yet money, and not yet a loss.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 
+use farebox::chain::solana::reason;
 use farebox::config;
 use farebox_rig::process::eventually;
 use farebox_rig::solana::{BUYER, SETTLER, Solana};
-use farebox_rig::stub::Stub;
+use farebox_rig::stub::{self, Stub};
 use serde_json::{Value, json};
 use tokio::sync::oneshot::error::TryRecvError;
 
-use crate::shop::{PRICE, Shop, confirmed, open, open_with, wait};
+use crate::shop::{PRICE, Shop, confirmed, failed, open, open_with, wait};
 
 /// A shop whose first node lies; the honest one comes second, if there is one.
 fn behind(liar: &Stub, node: Solana, honest: bool) -> Shop {
@@ -96,8 +97,10 @@ fn a_node_that_hides_a_transfer_is_not_believed_against_another() {
     // Where it is asked about a transaction it is ahead of everybody, and has never seen any.
     let liar = Stub::before_node(node.address(), |call, ask| match call["method"].as_str() {
         Some("getSignatureStatuses") => answer(call, json!({ "context": { "slot": 9 }, "value": [null] })),
-        Some("getBlockHeight") if call["params"][0]["commitment"] != "processed" => answer(call, json!(9_000)),
-        Some("getEpochInfo") => answer(call, json!({ "absoluteSlot": 9, "blockHeight": 9_000 })),
+        Some("getBlockHeight") => answer(call, json!(9_000)),
+        Some("getEpochInfo") if call["params"][0]["commitment"] == "finalized" => {
+            answer(call, json!({ "absoluteSlot": 9, "blockHeight": 9_000 }))
+        }
         _ => ask(call),
     });
     let shop = behind(&liar, node, true);
@@ -141,4 +144,41 @@ fn a_node_whose_clock_is_an_hour_away_closes_the_network() {
     });
     let why = shop.chains.networks()[0].sellable.clone().unwrap_err();
     assert!(why.starts_with("clock: this machine's clock is") && why.contains("ahead of that of solana:"), "{why}");
+}
+
+#[test]
+fn a_node_that_takes_no_lists_of_calls_does_not_have_another_asked_one_by_one() {
+    let node = Solana::start();
+    let (behind, refusing) = (node.address().to_owned(), node.address().to_owned());
+    let (down, singles) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicUsize::new(0)));
+    let (gone, count) = (down.clone(), singles.clone());
+    let second = Stub::start(move |request| {
+        if gone.load(SeqCst) {
+            return None;
+        }
+        if request.contains(r#""getSignatureStatuses""#) && !request.contains("[{") {
+            count.fetch_add(1, SeqCst);
+        }
+        Some((200, stub::forward(&behind, request)))
+    });
+    let first = Stub::start(move |request| {
+        let list = request.split("\r\n\r\n").nth(1)?.starts_with('[');
+        let refusal = json!({ "jsonrpc": "2.0", "id": null, "error": { "code": -32600, "message": "no lists" } });
+        Some((200, if list { refusal.to_string() } else { stub::forward(&refusing, request) }))
+    });
+    let urls = vec![first.url(), second.url()];
+    let shop = open_with(node, Arc::default(), |network| {
+        network.settlement = config::Settlement::Rpc { urls: urls.clone(), key: SETTLER.key.to_owned().into() };
+    });
+    assert_eq!(shop.chains.networks()[0].sellable, Ok(()), "the first alone can be asked");
+    confirmed(shop.settle(&shop.pay(BUYER, PRICE)));
+    down.store(false, SeqCst);
+    // Nobody has it in a block, so both are asked before it is over.
+    shop.node.drop_sends(1000);
+    let sent = shop.node.sends();
+    let outcome = shop.chains.settle(shop.pay(BUYER, PRICE));
+    eventually("it is sent", || shop.node.sends() > sent);
+    shop.node.expire();
+    assert_eq!(failed(wait(outcome)), reason::EXPIRED);
+    assert_eq!((singles.load(SeqCst), shop.received()), (0, PRICE), "the second takes lists");
 }

@@ -43,6 +43,7 @@ pub fn network(node: &Solana) -> Network {
         confirmations: 1,
         safe_above: Micros::new(5_000_000),
         coin_usd: None,
+        surcharge: Micros::ZERO,
         max_fee_per_gas: 1,
         ca_file: None,
     }

@@ -25,9 +25,11 @@ function answerText(contentType, body) {
   return data.filter((line) => line !== "[DONE]").map((line) => textOf(JSON.parse(line))).join("");
 }
 
-/** The text in an answer, a chunk or an event of either dialect. */
+/** The text in an answer, a chunk or an event of any dialect. */
 function textOf(part) {
+  if (part.type === "response.output_text.delta") return part.delta;
   const choice = part.choices?.[0];
-  const blocks = (part.content ?? []).map((block) => block.text ?? "").join("");
+  const contents = [part, ...(part.output ?? [])].flatMap((item) => item.content ?? []);
+  const blocks = contents.map((block) => block.text ?? "").join("");
   return choice?.message?.content ?? choice?.delta?.content ?? part.delta?.text ?? blocks;
 }

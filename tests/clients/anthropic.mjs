@@ -50,6 +50,7 @@ const actions = {
     const [request_id, balance_remaining] = ["x-request-id", "x-balance-remaining"].map((name) => response.headers.get(name));
     return { ...outcome, request_id, balance_remaining };
   },
+  count: async (step) => (await anthropic(step).messages.countTokens(step.params)).input_tokens,
   /** The SDK's own way of putting a stream together. */
   helper: async (step) => seen(await anthropic(step).messages.stream(step.params).finalMessage()),
 };

@@ -68,4 +68,8 @@ def pages(step):
     return {"ids": ids, "single": single, "first": first.model_dump(mode="json", exclude_none=True)}
 
 
-perform({"models": models, "pages": pages, "create": create, "helper": helper})
+def count(step):
+    return anthropic(step).messages.count_tokens(**step["params"]).input_tokens
+
+
+perform({"models": models, "pages": pages, "create": create, "helper": helper, "count": count})

@@ -1,6 +1,7 @@
 // Does what a test orders with npm openai 6.49. Environment: BASE_URL, API_KEY, ORDER (see steps.mjs); a step may have a key and
 // a number of retries of its own.
 import OpenAI from "openai";
+import { media } from "./media.mjs";
 import { perform } from "./steps.mjs";
 
 const { BASE_URL, API_KEY } = process.env;
@@ -70,4 +71,4 @@ const actions = {
   /** The SDK's own way of putting a stream together. */
   helper: async (step) => seen(await openai(step).chat.completions.stream(step.params).finalChatCompletion()),
 };
-await perform(actions);
+await perform({ ...actions, ...media(openai) });

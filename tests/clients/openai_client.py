@@ -2,6 +2,7 @@
 
 import os
 
+import media_steps
 from openai import OpenAI
 from steps import client, headers, perform
 
@@ -97,4 +98,4 @@ def models(step):
 
 
 actions = {"models": models, "create": create, "helper": helper, "respond": respond, "respond_helper": respond_helper}
-perform(actions)
+perform(actions | media_steps.actions(openai))

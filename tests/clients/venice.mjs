@@ -16,6 +16,24 @@ async function whole(response) {
   return { status: response.status, body, request_id: response.headers.get("x-request-id") };
 }
 
+const blob = () => new Blob(["s".repeat(32000)], { type: "audio/mpeg" });
+
+/** The fields as a form, with a picture in the field `file`. */
+function form(params, file) {
+  const data = new FormData();
+  for (const [name, value] of Object.entries(params)) data.append(name, String(value));
+  data.append(file, blob(), "cat.png");
+  return data;
+}
+
+/** Files as their type and length, all else as it is. */
+const seen = (answer) => (answer instanceof Blob ? { type: answer.type, bytes: answer.size } : answer);
+
+/** Bytes are told by their type and number, anything else as it is. */
+async function told(answer) {
+  return answer instanceof Blob ? { type: answer.type, bytes: (await answer.arrayBuffer()).byteLength } : answer;
+}
+
 const actions = {
   models: () => client.models(),
   topUp: ({ usd }) => client.topUp(usd),
@@ -24,10 +42,37 @@ const actions = {
   chat: ({ params }) => client.chat(params),
   /** Many calls of one client at the same moment. */
   chatsAtOnce: ({ params, count }) => Promise.all(Array.from({ length: count }, () => client.chat(params))),
+  embeddings: ({ params }) => client.embeddings(params),
+  /** The library's own names of what draws: generate, generations, upscale, edit, multiEdit, backgroundRemove. */
+  images: async ({ method, params, file }) => seen(await client.images[method](file ? form(params, file) : params)),
+  speech: async ({ params }) => seen(await client.audio.speech(params)),
+  transcribe: async ({ params }) => seen(await client.audio.transcribe({ ...params, file: blob() })),
+  videoTranscribe: async ({ params }) => seen(await client.video.transcribe(params)),
   chatStream: async ({ params }) => {
     const pieces = [];
     for await (const piece of client.chatStream(params)) pieces.push(piece);
     return pieces;
+  },
+  respond: ({ params }) => client.responses.create(params),
+  respondStream: async ({ params }) => {
+    const pieces = [];
+    for await (const piece of client.responses.stream(params)) pieces.push(piece);
+    return pieces;
+  },
+  /** Queues a video and polls until it is there, or the library gives up. */
+  videoGenerate: async ({ params, every = 20, within = 20000 }) => told(await client.video.generate(params, every, within)),
+  /** One call of the library that is about a job, such as `audio.retrieve`. */
+  job: async ({ about, params }) => {
+    const [family, verb] = about.split(".");
+    return told(await client[family][verb](params));
+  },
+  /** Queues, polls until there are bytes, and completes, as the library's users write it. */
+  audioJob: async ({ params }) => {
+    const { queue_id, model } = await client.audio.queue(params);
+    let made;
+    do made = await client.audio.retrieve({ queue_id, model });
+    while (made.status === "PROCESSING");
+    return { made: await told(made), completed: await client.audio.complete({ queue_id, model }) };
   },
   /** A plain fetch, with its body as JSON by a header of its own, as people write it. */
   authFetch: async ({ params, told = true }) => {

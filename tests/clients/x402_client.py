@@ -29,13 +29,15 @@ def order():
 
 
 def text_of(part):
-    """The text in an answer, a chunk or an event of either dialect."""
+    """The text in an answer, a chunk or an event of any dialect."""
+    if part.get("type") == "response.output_text.delta":
+        return part["delta"]
     for choice in part.get("choices") or []:
         return (choice.get("message") or choice.get("delta") or {}).get("content") or ""
-    if "delta" in part:
+    if isinstance(part.get("delta"), dict):
         return part["delta"].get("text", "")
-    content = part.get("content")
-    return "".join(block.get("text", "") for block in content) if isinstance(content, list) else ""
+    contents = [item.get("content") for item in [part, *(part.get("output") or [])]]
+    return "".join(block.get("text", "") for content in contents if isinstance(content, list) for block in content)
 
 
 def answer_text(content_type, body):

@@ -271,6 +271,22 @@ fn a_top_up_is_balance_once_the_chain_has_it_and_however_often_it_is_brought() {
 }
 
 #[test]
+fn a_payment_that_nobody_remembers_is_not_waited_for_and_counts_when_it_turns_up() {
+    let (ledger, _, _) = new();
+    let deposit = wait(ledger.deposit(claim(payment(1), wallet(1), 2_000, 1))).unwrap();
+    ledger.signed(payment(1), attempt()).unwrap().wait_blocking().unwrap();
+    drop(deposit);
+    let arriving = || ledger.expected(wallet(1)).unwrap().arriving.get();
+    assert_eq!(arriving(), 2_000);
+    ledger.forgotten(payment(1)).unwrap();
+    assert_eq!((arriving(), has(&ledger)), (0, (0, 0, 0)));
+    assert_eq!(ledger.open_payments().len(), 1, "it stays open");
+    ledger.confirmed(payment(1), "0xaa", 7).unwrap().wait_blocking().unwrap();
+    assert_eq!((arriving(), has(&ledger)), (0, (2_000, 0, 0)));
+    close(&ledger, 0);
+}
+
+#[test]
 fn a_top_up_that_nobody_signed_may_be_brought_again_also_after_a_crash() {
     let (ledger, disk, hands) = new();
     drop(wait(ledger.deposit(claim(payment(1), wallet(1), 2_000, 1))).unwrap());

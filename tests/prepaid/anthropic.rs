@@ -26,9 +26,9 @@ fn a_prompt_that_the_python_sdk_marks_is_cached_and_charged_at_the_prices_of_the
     caches(Sdk::AnthropicPython);
 }
 
-const CITY: &str = r#"{"city":"Llanfairpwllgwyngyll"}"#;
+pub const CITY: &str = r#"{"city":"Llanfairpwllgwyngyll"}"#;
 
-fn with_tool(fields: Value) -> Value {
+pub fn with_tool(fields: Value) -> Value {
     let schema = json!({ "type": "object", "properties": { "city": { "type": "string" } } });
     let mut params = params_with(&format!("<<fake in=20 out=7>> CALL:weather {CITY}"), fields);
     params["tools"] = json!([{ "name": "weather", "input_schema": schema }]);
@@ -36,7 +36,7 @@ fn with_tool(fields: Value) -> Value {
 }
 
 /// The second turn: the tool has answered.
-fn tool_answered() -> Value {
+pub fn tool_answered() -> Value {
     let mut params = with_tool(json!({}));
     let call = json!({ "type": "tool_use", "id": "toolu_1", "name": "weather", "input": { "city": "Llanfairpwllgwyngyll" } });
     let result = json!({ "type": "tool_result", "tool_use_id": "toolu_1", "content": "rain" });

@@ -6,7 +6,7 @@ use farebox_rig::http::Request;
 use farebox_rig::server::Settings;
 use serde_json::{Value, json};
 
-use crate::shop::{CHARGE, CHAT, FIVE, Shop, USAGE, now, params, params_with};
+use crate::shop::{CHARGE, CHAT, FIVE, RESPONSES, Shop, USAGE, now, params, params_on, params_with};
 
 const FLAT: &str = "/api/v1/chat/completions";
 
@@ -17,8 +17,9 @@ fn usd(value: &Value) -> f64 {
 #[test]
 fn who_brings_nothing_is_told_every_way_to_pay() {
     let shop = Shop::open();
-    let body = params(USAGE).to_string();
-    for (route, flat) in [(CHAT, false), ("/v1/messages", false), (FLAT, true), ("/api/v1/messages", true)] {
+    let routes = [(CHAT, false), ("/v1/messages", false), (RESPONSES, false)];
+    for (route, flat) in routes.into_iter().chain([(FLAT, true), ("/api/v1/messages", true), ("/api/v1/responses", true)]) {
+        let body = params_on(route, USAGE).to_string();
         let answer = shop.server.send(&Request::post(route, body.as_str()));
         assert_eq!(answer.status, 402, "{route}: {}", answer.text());
         let (json, offer) = (answer.json(), answer.decoded("payment-required").unwrap());

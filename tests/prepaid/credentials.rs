@@ -6,12 +6,12 @@ use farebox_rig::buyer::{Intent, sign};
 use farebox_rig::http::{Answer, Request};
 use serde_json::json;
 
-use crate::shop::{ANSWER, CHARGE, CHAT, FIVE, Shop, USAGE, now, params};
+use crate::shop::{ANSWER, CHARGE, CHAT, FIVE, RESPONSES, Shop, USAGE, now, params, params_on};
 
 const MESSAGES: &str = "/v1/messages";
 
 fn ask(route: &str) -> Request {
-    Request::post(route, params(USAGE).to_string())
+    Request::post(route, params_on(route, USAGE).to_string())
 }
 
 fn bearer(request: Request, key: &Key) -> Request {
@@ -24,11 +24,13 @@ fn assert_bought(answer: &Answer, what: &str) {
 }
 
 #[test]
-fn a_key_buys_in_either_header_on_either_route_under_either_prefix_and_the_answer_says_what_is_left() {
+fn a_key_buys_in_either_header_on_every_route_under_either_prefix_and_the_answer_says_what_is_left() {
     let mut shop = Shop::open();
     let key = shop.buyer_with_key();
     let mut spent = 0;
-    for route in [CHAT, MESSAGES, "/api/v1/chat/completions", "/api/v1/messages"] {
+    for route in
+        [CHAT, MESSAGES, RESPONSES].into_iter().chain(["/api/v1/chat/completions", "/api/v1/messages", "/api/v1/responses"])
+    {
         let shapes = [
             bearer(ask(route), &key),
             ask(route).header("authorization", &format!("bearer {}", key.text)),

@@ -13,7 +13,7 @@ use farebox_rig::provider::{After, Provider, Received, wait_gone};
 use farebox_rig::server::Settings;
 use serde_json::json;
 
-use crate::shop::{CHAT, Shop, params_with};
+use crate::shop::{CHAT, RESPONSES, Shop, asked_with, params_with};
 
 /// Far more than the milliseconds it takes, and far less than any timer that could end the call instead.
 const SOON: Duration = Duration::from_secs(1);
@@ -31,12 +31,24 @@ enum Usage {
     Running,
     /// The input at the beginning, as Anthropic does.
     InputFirst,
+    /// Nothing before the end, as OpenAI does on responses.
+    WithTheResponse,
 }
-use Usage::{AtTheEnd, InputFirst, Running};
+use Usage::{AtTheEnd, InputFirst, Running, WithTheResponse};
 
 impl Usage {
     fn route(self) -> &'static str {
-        if self == InputFirst { "/v1/messages" } else { CHAT }
+        match self {
+            AtTheEnd | Running => CHAT,
+            InputFirst => "/v1/messages",
+            WithTheResponse => RESPONSES,
+        }
+    }
+
+    fn body(self, directive: &str) -> String {
+        let stream = json!({ "stream": true });
+        let body = if self == WithTheResponse { asked_with(directive, stream) } else { params_with(directive, stream) };
+        body.to_string()
     }
 
     /// The event of this number, from 1; each but the first of [`InputFirst`] brings one word.
@@ -48,6 +60,7 @@ impl Usage {
                 "data: {{\"choices\":[{{\"delta\":{{\"content\":{word}}}}}],\"usage\":{{\"prompt_tokens\":20,\"completion_tokens\":{}}}}}\n\n",
                 10 * number
             ),
+            WithTheResponse => format!("data: {{\"type\":\"response.output_text.delta\",\"delta\":{word}}}\n\n"),
             InputFirst if number == 1 => "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"content\":[],\
                 \"usage\":{\"input_tokens\":20,\"output_tokens\":1}}}\n\n"
                 .to_owned(),
@@ -63,7 +76,7 @@ impl Usage {
         let passed = i64::try_from(passed).unwrap();
         match self {
             _ if passed == 0 => prompt,
-            AtTheEnd => prompt + passed * TOKEN,
+            AtTheEnd | WithTheResponse => prompt + passed * TOKEN,
             Running => REPORTED_INPUT + 10 * passed * TOKEN,
             InputFirst => REPORTED_INPUT + (passed - 1).max(1) * TOKEN,
         }
@@ -128,7 +141,7 @@ struct Left {
 
 /// Asks with a key, reads `events` events, hangs up, and waits until the upstream was let go.
 fn leave(shop: &Shop, key: &Key, usage: Usage, events: usize, gone: &Receiver<Gone>) -> Left {
-    let body = params_with(&format!("at={events:02}"), json!({ "stream": true })).to_string();
+    let body = usage.body(&format!("at={events:02}"));
     let request = Request::post(usage.route(), body).header("authorization", &format!("Bearer {}", key.text));
     let mut stream = http::open(shop.server.address(), &request).unwrap();
     assert_eq!(stream.status, 200, "{usage:?} at {events}");
@@ -175,6 +188,11 @@ fn without_any_usage_what_passed_is_counted_by_us() {
 }
 
 #[test]
+fn of_a_response_what_passed_is_counted_by_us() {
+    pays_for_what_passed(WithTheResponse);
+}
+
+#[test]
 fn running_usage_is_charged_as_it_was_last_reported() {
     pays_for_what_passed(Running);
 }
@@ -186,7 +204,7 @@ fn input_that_was_reported_at_the_beginning_is_charged_as_reported_and_the_words
 
 #[test]
 fn an_upstream_that_goes_on_talking_is_let_go_as_soon_and_at_most_what_it_said_is_charged() {
-    for usage in [AtTheEnd, InputFirst] {
+    for usage in [AtTheEnd, InputFirst, WithTheResponse] {
         let (shop, left) = leave_everywhere(usage, Then::Chatter);
         let statement = shop.account(BUYER).statement();
         let charges: Vec<_> = left.iter().map(|call| statement.charge(&call.request)).collect();

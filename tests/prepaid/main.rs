@@ -6,6 +6,7 @@ mod at_once;
 mod balance;
 #[cfg(feature = "fault-points")]
 mod broken_index;
+mod counting;
 mod credentials;
 mod curl;
 mod dashboard;
@@ -26,5 +27,6 @@ mod streams;
 mod topping;
 mod topup;
 mod topup_trouble;
+mod translated;
 mod venice;
 mod wallet_routes;

@@ -16,7 +16,7 @@ fn the_python_sdk_buys_with_a_key() {
     buys_everything(Sdk::OpenAiPython);
 }
 
-const CITY: &str = r#"{"city":"Llanfairpwllgwyngyll"}"#;
+pub const CITY: &str = r#"{"city":"Llanfairpwllgwyngyll"}"#;
 /// 200 tokens in, of which 100 were read from the cache and 50 written to it.
 const CACHED: &str = "<<fake in=200 out=7 cached=100 cw=50 text=hello+wallet>>";
 /// 50 x 3 + 100 x 0.3 + 50 x 3.75 + 7 x 15, rounded up once.
@@ -29,14 +29,14 @@ fn tool() -> Value {
     json!([{ "type": "function", "function": { "name": "weather", "strict": true, "parameters": schema } }])
 }
 
-fn with_tool(fields: Value) -> Value {
+pub fn with_tool(fields: Value) -> Value {
     let mut params = params_with(&format!("<<fake in=20 out=7>> CALL:weather {CITY}"), fields);
     params["tools"] = tool();
     params
 }
 
 /// The second turn: the tool has answered.
-fn tool_answered() -> Value {
+pub fn tool_answered() -> Value {
     let mut params = with_tool(json!({}));
     let call = json!({ "id": "call_1", "type": "function", "function": { "name": "weather", "arguments": CITY } });
     let turns = params["messages"].as_array_mut().unwrap();
@@ -98,7 +98,7 @@ fn under_the_prefix_of_wallet_clients_both_sdks_buy_and_hand_on_its_flat_refusal
 }
 
 /// Whole, streamed, and streamed with usage.
-fn assert_texts(values: &[&Value]) {
+pub fn assert_texts(values: &[&Value]) {
     for text in &values[1..4] {
         assert_eq!((&text["text"], &text["finish"]), (&ANSWER.into(), &"stop".into()), "{text}");
         assert!(text["request_id"].as_str().is_some_and(|id| id.starts_with("req_")), "{text}");
@@ -113,7 +113,7 @@ fn assert_texts(values: &[&Value]) {
 }
 
 /// A call of a tool whole, streamed, and put together by the SDK; then the answer to its result.
-fn assert_tools(values: &[&Value]) {
+pub fn assert_tools(values: &[&Value]) {
     for call in &values[4..7] {
         assert_eq!((&call["calls"], &call["finish"]), (&json!([["weather", CITY]]), &"tool_calls".into()), "{call}");
     }

@@ -12,6 +12,7 @@ use farebox_rig::upstream::{UPSTREAM_KEY, Upstream};
 use serde_json::{Value, json};
 
 pub const CHAT: &str = "/v1/chat/completions";
+pub const RESPONSES: &str = "/v1/responses";
 /// Stands in every prompt, and must never be found in a log or on the disk.
 pub const CANARY: &str = "canary-prompt-91d4";
 /// Makes the upstream say two words and report 20 tokens in and 7 out.
@@ -193,6 +194,11 @@ pub fn asked_with(directive: &str, fields: Value) -> Value {
     let mut params = asked(directive);
     params.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
     params
+}
+
+/// What is asked for on `route`, whatever its dialect.
+pub fn params_on(route: &str, directive: &str) -> Value {
+    if route.ends_with("/responses") { asked(directive) } else { params(directive) }
 }
 
 /// A step for [`farebox_rig::sdk::Sdk::perform`].

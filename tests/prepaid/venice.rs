@@ -7,7 +7,7 @@ use farebox_rig::sdk::Sdk;
 use farebox_rig::server::{MODEL, Settings};
 use serde_json::{Value, json};
 
-use crate::shop::{ANSWER, CHARGE, FIVE, Shop, USAGE, params, params_with, step, value, values};
+use crate::shop::{ANSWER, CHARGE, FIVE, Shop, USAGE, asked, params, params_with, step, value, values};
 
 /// Does `steps` as `wallet`.
 fn venice(shop: &Shop, wallet: Wallet, steps: &[Value]) -> Vec<Value> {
@@ -22,6 +22,27 @@ fn venice_that_pays(shop: &Shop, wallet: Wallet, usd: &str, steps: &[Value]) -> 
 
 fn do_(word: &str) -> Value {
     json!({ "do": word })
+}
+
+#[test]
+fn it_buys_responses_and_hears_a_failed_one_as_broken() {
+    let shop = Shop::open();
+    let failing = asked("<<fake words=40 errev=8>>");
+    let steps = [
+        json!({ "do": "topUp", "usd": 5 }),
+        step("respond", asked(USAGE)),
+        step("respondStream", asked(USAGE)),
+        step("respondStream", failing),
+    ];
+    let bought = venice(&shop, BUYER, &steps);
+    let whole = value(&bought[1]);
+    assert_eq!((&whole["output"][0]["content"][0]["text"], &whole["usage"]["output_tokens"]), (&ANSWER.into(), &7.into()));
+    assert_eq!(value(&bought[2]), &json!(["hello", " wallet"]), "each piece once");
+    assert!(bought[3]["error"].is_object(), "a part never looks like the whole: {}", bought[3]);
+    shop.wait_charged(3);
+    let charges = shop.account(BUYER).statement().of("CHARGE");
+    assert_eq!(&charges[..2], [-CHARGE, -CHARGE]);
+    shop.close(&[-charges[2]]);
 }
 
 #[test]

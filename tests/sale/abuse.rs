@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use farebox_rig::anvil::{BUYER, SETTLER};
 use farebox_rig::http::Request;
 use farebox_rig::process::eventually;
-use farebox_rig::server::{Server, Settings};
+use farebox_rig::server::{MODEL, Server, Settings};
 use serde_json::json;
 
 use crate::shop::{CHAT, MESSAGES, Shop, USAGE, body, paid};
@@ -92,14 +92,18 @@ fn no_answer_after_a_settlement_asks_a_tool_to_send_the_request_again() {
 
 #[test]
 fn a_model_that_does_not_speak_the_routes_dialect_is_refused_before_a_price_is_named() {
-    let settings = Settings { speaks: Some("messages".into()), ..Settings::default() };
+    // Chat and messages are translated into each other, and neither into responses.
+    let settings = Settings { speaks: Some("responses".into()), ..Settings::default() };
     let shop = Shop::with(84532, &settings);
     let body = body(USAGE, false);
-    let answer = shop.server.send(&Request::post(CHAT, body.as_str()));
-    assert_eq!((answer.status, answer.code().as_str()), (400, "invalid_request"));
-    assert!(answer.text().contains(MESSAGES), "it says where the model is sold: {}", answer.text());
-    assert_eq!(answer.header("payment-required"), None);
-    assert_eq!(shop.server.send(&Request::post(MESSAGES, body.as_str())).status, 402);
+    for route in [CHAT, MESSAGES] {
+        let answer = shop.server.send(&Request::post(route, body.as_str()));
+        assert_eq!((answer.status, answer.code().as_str()), (400, "invalid_request"));
+        assert!(answer.text().contains("/v1/responses"), "it says where the model is sold: {}", answer.text());
+        assert_eq!(answer.header("payment-required"), None);
+    }
+    let response = json!({ "model": MODEL, "input": "hi" }).to_string();
+    assert_eq!(shop.server.send(&Request::post("/v1/responses", response)).status, 402);
     shop.assert_untouched();
 }
 

@@ -156,7 +156,7 @@ fn drained_while_our_transaction_waits_fails_and_takes_nothing() {
 
 #[test]
 fn what_reverted_at_our_expense_counts_and_a_wallet_without_a_balance_is_settled_for_no_more() {
-    let mut shop = open(&["failed_settlements_per_day = 1"]);
+    let mut shop = open(&["failed_transfers_per_day = 1"]);
     let payment = shop.pay(CHAT, &body(USAGE, true));
     shop.chain.set_automine(false);
     let mut drained = 0;
@@ -177,6 +177,31 @@ fn what_reverted_at_our_expense_counts_and_a_wallet_without_a_balance_is_settled
     assert_eq!((answer.status, answer.code().as_str()), (429, "rate_limited"), "{}", answer.text());
     assert_eq!(answer.header("payment-required"), None, "another payment would not help");
     assert_eq!((shop.earned(), shop.chain.transactions_of(SETTLER.address)), (0, 1), "no more gas is spent on it");
+    shop.elsewhere = shop.chain.transfers().iter().map(|transfer| transfer.value).sum();
+    shop.close(0);
+}
+
+#[test]
+fn who_signs_many_payments_and_empties_the_wallet_costs_us_the_gas_of_four() {
+    let mut shop = open(&["settle_wait_ms = 4000"]);
+    let body = body(USAGE, false);
+    let payments: Vec<_> = (0..9).map(|_| shop.pay(CHAT, &body)).collect();
+    shop.chain.set_automine(false);
+    let address = shop.server.address().to_owned();
+    std::thread::scope(|scope| {
+        let send = |payment| {
+            let order = paid(CHAT, &body, payment);
+            let address = &address;
+            scope.spawn(move || http::send(address, &order).unwrap())
+        };
+        let calls: Vec<_> = payments.iter().map(send).collect();
+        eventually("some are sent", || shop.chain.pending_transactions() >= 4);
+        shop.chain.drain(BUYER, MINTER);
+        shop.chain.mine(1);
+        let answers: Vec<_> = calls.into_iter().map(|call| call.join().unwrap()).collect();
+        assert!(answers.iter().all(|answer| answer.status != 200), "nobody is served");
+    });
+    assert_eq!((shop.earned(), shop.chain.transactions_of(SETTLER.address)), (0, 4));
     shop.elsewhere = shop.chain.transfers().iter().map(|transfer| transfer.value).sum();
     shop.close(0);
 }

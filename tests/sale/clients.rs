@@ -1,4 +1,4 @@
-//! The clients people already have buy from us unmodified, on both chains, in both dialects, whole and streamed.
+//! The clients people already have buy from us unmodified, on both chains, in every dialect, whole and streamed.
 
 use std::thread;
 
@@ -8,7 +8,7 @@ use farebox_rig::http::Request;
 use farebox_rig::server::Settings;
 use serde_json::Value;
 
-use crate::shop::{ANSWER, CHARGE, CHAT, MESSAGES, Shop, USAGE, body};
+use crate::shop::{ANSWER, CHARGE, CHAT, MESSAGES, RESPONSES, Shop, USAGE, body_for};
 
 #[test]
 fn x402_fetch_of_version_1_buys_on_both_chains_and_pays_exactly_the_quote() {
@@ -30,13 +30,13 @@ fn buys_everything(client: Client) {
         for chain_id in [84532, 8453] {
             scope.spawn(move || {
                 let shop = Shop::with(chain_id, &Settings::default());
-                let calls = [(CHAT, false), (CHAT, true), (MESSAGES, false), (MESSAGES, true)];
+                let calls = [CHAT, MESSAGES, RESPONSES].map(|route| [(route, false), (route, true)]).concat();
                 for (number, (route, stream)) in calls.into_iter().enumerate() {
                     buys_once(&shop, client, route, stream);
                     assert_eq!(shop.served(), number + 1, "each purchase is one call upstream");
                 }
-                assert_eq!(shop.chain.transactions_of(SETTLER.address), 4, "each purchase is one transaction");
-                shop.close(4 * CHARGE);
+                assert_eq!(shop.chain.transactions_of(SETTLER.address), 6, "each purchase is one transaction");
+                shop.close(6 * CHARGE);
             });
         }
     });
@@ -44,7 +44,7 @@ fn buys_everything(client: Client) {
 
 /// Buys one call and holds everything that was promised against the chain and the upstream.
 fn buys_once(shop: &Shop, client: Client, route: &str, stream: bool) {
-    let body = body(USAGE, stream);
+    let body = body_for(route, USAGE, stream);
     let quote: u64 = shop.requirements(route, &body)["amount"].as_str().unwrap().parse().unwrap();
     let before = shop.earned();
     let order = Order { base_url: &shop.server.url(), route, body: &body, wallet: BUYER, max_value_usd: "0.5" };

@@ -10,6 +10,7 @@ mod clients;
 #[cfg(feature = "fault-points")]
 mod clock;
 mod crash;
+mod documents;
 mod facilitator;
 #[cfg(feature = "fault-points")]
 mod faults;

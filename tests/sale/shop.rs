@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 pub const CHAT: &str = "/v1/chat/completions";
 pub const MESSAGES: &str = "/v1/messages";
+pub const RESPONSES: &str = "/v1/responses";
 /// Stands in every prompt, and must never be found in a log or on the disk.
 pub const CANARY: &str = "canary-prompt-77c1";
 /// What [`USAGE`] costs.
@@ -185,11 +186,20 @@ pub fn paid(route: &str, body: &str, payment: &Payment) -> Request {
     Request::post(route, body).header("payment-signature", payment.v2())
 }
 
-/// A body that both dialects understand; `directive` steers the fake upstream.
+/// A body that chat and messages understand; `directive` steers the fake upstream.
 pub fn body(directive: &str, stream: bool) -> String {
     let content = format!("{CANARY} say it {directive}");
     json!({ "model": MODEL, "max_tokens": 256, "stream": stream, "messages": [{ "role": "user", "content": content }] })
         .to_string()
+}
+
+/// What [`body`] says, as it is asked for on `route`.
+pub fn body_for(route: &str, directive: &str, stream: bool) -> String {
+    if !route.ends_with("/responses") {
+        return body(directive, stream);
+    }
+    let input = format!("{CANARY} say it {directive}");
+    json!({ "model": MODEL, "max_output_tokens": 256, "stream": stream, "input": input }).to_string()
 }
 
 /// Seconds since 1970.

@@ -5,7 +5,10 @@ use farebox_rig::http;
 use farebox_rig::server::{OUTPUT_PRICE, Settings};
 use serde_json::json;
 
-use crate::shop::{ANSWER, CHARGE, CHAT, MESSAGES, Shop, USAGE, body, paid};
+use crate::shop::{ANSWER, CHARGE, CHAT, MESSAGES, RESPONSES, Shop, USAGE, body, body_for, paid};
+
+/// Responses as wallet clients buy them.
+const FLAT: &str = "/api/v1/responses";
 
 /// Settlement waits for the upstream's word, however busy the machine is.
 fn patient() -> Settings {
@@ -37,10 +40,10 @@ fn an_upstream_that_refuses_at_once_costs_nobody_anything_and_the_payment_can_be
 
 #[test]
 fn an_upstream_that_fails_after_settlement_leaves_the_whole_payment_as_the_payers_balance() {
-    for (route, stream) in [(CHAT, false), (MESSAGES, true)] {
+    for (route, stream) in [(CHAT, false), (MESSAGES, true), (RESPONSES, true)] {
         let settings = Settings { payments: vec!["settle_after_ms = 50".into()], ..Settings::default() };
         let mut shop = Shop::with(84532, &settings);
-        let body = body(USAGE, stream);
+        let body = body_for(route, USAGE, stream);
         let payment = shop.pay(route, &body);
         shop.upstream.configure(&json!({ "ttfb": 1500, "status": 500 }));
         let answer = shop.buy(route, &body, &payment);
@@ -78,24 +81,27 @@ fn settle_first_never_opens_the_upstream_for_money_that_did_not_come() {
 
 #[test]
 fn a_stream_that_breaks_is_charged_for_what_passed_and_never_looks_complete() {
-    let mut shop = Shop::open();
-    let body = body("<<fake words=40 cut=6>>", true);
-    let payment = shop.pay(CHAT, &body);
-    let answer = shop.buy(CHAT, &body, &payment);
-    assert_eq!(answer.status, 200);
-    assert!(!answer.complete, "the connection is aborted, so that no client takes it for the end");
-    assert!(!answer.text().contains("[DONE]"), "{}", answer.text());
-    assert!(answer.text().contains("\"error\""), "the reason stands in the stream: {}", answer.text());
-    let earned = shop.earned();
-    let mut server = shop.server;
-    let books = server.audit();
-    assert!(books.clean, "{:#}", books.json);
-    let charge = earned - books.balance(BUYER.address);
-    assert_eq!(earned, payment.amount);
-    assert!(
-        charge < payment.amount && charge <= 40 * OUTPUT_PRICE + 1000 * 3,
-        "charged {charge}, more than what can have passed"
-    );
+    let cases = [(CHAT, "[DONE]", false), (RESPONSES, "response.completed", true), (FLAT, "response.completed", false)];
+    for (route, end, knows_the_event) in cases {
+        let mut shop = Shop::open();
+        let body = body_for(route, "<<fake words=40 cut=6>>", true);
+        let payment = shop.pay(route, &body);
+        let answer = shop.buy(route, &body, &payment);
+        assert_eq!(answer.status, 200);
+        assert_eq!(answer.complete, knows_the_event, "else the connection is aborted, so that no client takes it for the end");
+        assert!(!answer.text().contains(end), "{}", answer.text());
+        assert!(answer.text().contains("\"error\""), "the reason stands in the stream: {}", answer.text());
+        let earned = shop.earned();
+        let mut server = shop.server;
+        let books = server.audit();
+        assert!(books.clean, "{:#}", books.json);
+        let charge = earned - books.balance(BUYER.address);
+        assert_eq!(earned, payment.amount);
+        assert!(
+            charge > 0 && charge < payment.amount && charge <= 40 * OUTPUT_PRICE + 1000 * 3,
+            "charged {charge}, which is not what can have passed"
+        );
+    }
 }
 
 #[test]

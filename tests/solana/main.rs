@@ -5,6 +5,7 @@ mod clients;
 #[cfg(feature = "fault-points")]
 mod deaths;
 mod facilitator;
+mod fees;
 mod offer;
 mod races;
 mod shop;

@@ -1,5 +1,10 @@
 //! Several upstreams for one model: weights, one call at a time that finds out, and what a caller who leaves says: nothing.
 
+use std::path::Path;
+
+use farebox::config::Config;
+use farebox::dialect::{Goods, Task};
+
 use super::*;
 
 const PAUSE: Duration = Duration::from_millis(300);
@@ -41,7 +46,7 @@ async fn what_one_worker_finds_out_is_known_to_all_and_one_call_alone_finds_out_
     let fake = FakeUpstream::start();
     let (workers, servings) = workers(&[&fake.url()], 2);
     let sent = call(Dialect::Chat, false, "hi");
-    fake.configure(&json!({ "status": 403 }));
+    fake.configure(&json!({ "status": 401 }));
     for worker in &workers {
         assert_eq!(sent.through(worker, &servings).await.unwrap_err().code, Code::UpstreamAuth);
     }
@@ -113,4 +118,20 @@ async fn of_many_times_to_wait_the_caller_is_told_the_shortest() {
     fakes.iter().for_each(|fake| fake.configure(&json!({})));
     let other: Vec<_> = servings.iter().map(|one| Serving { model: "another".into(), ..one.clone() }).collect();
     assert_eq!(sent.through(&worker, &other).await.unwrap().upstream, "up0", "a limit is that of one model");
+}
+
+#[test]
+fn every_model_of_the_example_catalogue_is_sold_on_a_route_by_each_of_its_upstreams() {
+    let catalogue = include_str!("../../examples/catalogue.toml");
+    let keys = |name: &str| name.ends_with("_API_KEY").then(|| "sk-example".to_owned());
+    let config = Config::parse(&format!("[server]\n{catalogue}"), Path::new("."), &keys).unwrap();
+    let upstreams = Upstreams::new(&config.upstreams).unwrap();
+    let routes = || Dialect::ALL.into_iter().map(Goods::Words).chain(Task::ALL.into_iter().map(Goods::Media));
+    for model in config.catalogue.models() {
+        for serving in &model.upstreams {
+            let is_sold =
+                |goods: &Goods| goods.sells(model.kind) && upstreams.forms(std::slice::from_ref(serving), *goods).is_ok();
+            assert!(routes().any(|goods| is_sold(&goods)), "{} from {}", model.id, serving.upstream);
+        }
+    }
 }

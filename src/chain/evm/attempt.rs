@@ -68,6 +68,8 @@ impl Fees {
 
 /// How far the last transaction of a payment got.
 pub struct Progress {
+    /// Whether it waits until other transfers are in their blocks, with nothing signed.
+    pub queued: bool,
     sent_at: Option<Instant>,
     taken: Taken,
     /// The latest block when the last transaction was signed.
@@ -102,6 +104,7 @@ enum Taken {
 impl Progress {
     pub fn new() -> Progress {
         Progress {
+            queued: false,
             sent_at: None,
             taken: Taken::Perhaps,
             signed_at: None,

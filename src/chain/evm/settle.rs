@@ -33,6 +33,8 @@ use crate::money::Micros;
 
 /// A transaction sent later than this before the end of its authorization would be mined too late.
 const SETTLE_MARGIN_SECONDS: u64 = 6;
+/// Between questions whether other transfers are in their blocks; nobody else is asked.
+const QUEUE: Duration = Duration::from_millis(200);
 /// Between two looks for a payment that nobody waits for and for which nothing is signed.
 const IDLE: Duration = Duration::from_secs(15);
 /// How soon somebody who asks again is noticed.
@@ -271,6 +273,9 @@ impl Settler {
                     pause = pause.max(Duration::from_secs(1));
                 }
             }
+            if progress.queued {
+                pause = QUEUE;
+            }
             if told.is_some() {
                 sleep(self.node.in_step(self.aftercare(payment, &mut progress))).await;
                 continue;
@@ -303,9 +308,14 @@ impl Settler {
 
     /// Signs and sends, if the transfer would succeed now. What would revert before anything is signed has failed.
     async fn begin(&self, payment: &Verified, tries: &mut Vec<Signed>, progress: &mut Progress) -> Result<Option<Ended>, Halt> {
+        progress.queued = false;
         if self.seconds_left(payment) < SETTLE_MARGIN_SECONDS {
             let latest = self.node.block("latest").await?;
             return self.after_expiry(payment, tries, &latest, progress).await;
+        }
+        progress.queued = !self.journal.may_sign(payment.id())?;
+        if progress.queued {
+            return Ok(None);
         }
         let mut data = match payment.proof {
             Proof::Recovered => abi::transfer_plain(&payment.authorization, &payment.signature),
@@ -352,6 +362,11 @@ impl Settler {
             data,
         };
         if !self.has_stake(payment, &balance?, &latest, progress)? {
+            return Ok(None);
+        }
+        progress.queued = !self.journal.risk(payment.id())?;
+        if progress.queued {
+            progress.stake = None;
             return Ok(None);
         }
         progress.explained();
@@ -461,6 +476,9 @@ impl Settler {
         progress.seen_in(receipt.block, latest);
         progress.clear = true;
         progress.reverted |= !receipt.succeeded;
+        if evidence::pays(receipt, payment) {
+            self.journal.landed(payment.id());
+        }
         let place = Confirmation { tx: hex::encode(&receipt.tx), block: receipt.block };
         let Some(deep) = self.deep(payment, place, latest).await? else { return Ok(None) };
         if evidence::pays(receipt, payment) {

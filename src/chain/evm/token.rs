@@ -132,6 +132,7 @@ mod tests {
             confirmations: 1,
             safe_above: crate::money::Micros::new(5_000_000),
             coin_usd: None,
+            surcharge: crate::money::Micros::ZERO,
             max_fee_per_gas: 1,
             ca_file: None,
         }

@@ -3,7 +3,7 @@
 use futures_util::future::join_all;
 
 use super::address::Pubkey;
-use super::node::{self, Account, Node};
+use super::node::{self, Account, Level, Node};
 use super::order::MOST_LAMPORTS;
 use super::settle::Settler;
 use super::status;
@@ -50,7 +50,8 @@ pub async fn check_token(node: &Node, token: &Token, also: Option<Pubkey>, now: 
     let keys = [token.mint, token.account, node::clock_key(), also.unwrap_or(token.pay_to)];
     let asking = node.asking();
     let text = |error: RpcError| error.to_string();
-    check_nodes(node, token).await?;
+    // Of our own transactions we know the names; a facilitator's are searched for.
+    check_nodes(node, token, also.is_none().then_some(token.account)).await?;
     let accounts = node.call(node::accounts(&keys)).await.and_then(|answer| node::read_accounts(&answer, keys.len()));
     let mut accounts = node.heed(asking, accounts).map_err(text)?;
     let ours = accounts.pop().flatten();
@@ -66,20 +67,29 @@ pub async fn check_token(node: &Node, token: &Token, also: Option<Pubkey>, now: 
 
 /// Whether every node that answers is of this chain and tells what became of transactions, however long ago: the silence of
 /// another one would look like a payment that never arrived.
-async fn check_nodes(node: &Node, token: &Token) -> Result<(), Closed> {
+async fn check_nodes(node: &Node, token: &Token, searched: Option<Pubkey>) -> Result<(), Closed> {
     let nobodys = status::name(&[0; 64]);
-    let questions = || [node::genesis(), node::statuses(std::slice::from_ref(&nobodys)), node::transaction(&nobodys)];
-    let asked = node.sources().map(|source| async move { (source, node.batch_at(source, questions()).await) });
+    let mut questions = vec![
+        node::genesis(),
+        node::statuses(std::slice::from_ref(&nobodys)),
+        node::transaction(&nobodys),
+        node::height(Level::Confirmed),
+        node::reach(Level::Finalized),
+    ];
+    questions.extend(searched.map(|account| node::history(account, None, 0, 1)));
+    let asked = node.sources().map(|source| (source, questions.clone()));
+    let asked = asked.map(|(source, questions)| async move { (source, node.batch_of(source, questions).await) });
     for (source, answers) in join_all(asked).await {
         // Who does not answer now says nothing false.
-        let Ok([genesis, statuses, transaction]) = answers else { continue };
-        for answer in [&genesis, &statuses, &transaction] {
+        let Ok(answers) = answers else { continue };
+        for answer in &answers {
             if let Err(RpcError::Answered { message, .. }) = answer {
                 return Err(format!("{source} cannot tell what became of a payment: it answered: {message}").into());
             }
         }
+        let genesis = answers.into_iter().next().and_then(Result::ok);
         match genesis.map(|genesis| node::read_genesis(&genesis)) {
-            Ok(theirs) if theirs != token.network => {
+            Some(theirs) if theirs != token.network => {
                 return Err(format!("{source} is of the chain {theirs}, not of {}", token.network).into());
             }
             _ => {}

@@ -1,10 +1,14 @@
 //! A Solana chain as a witness for payments that somebody else submits: did this transaction carry it, and what became of it?
 
-use tokio::time::{Duration, sleep};
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet, hash_map};
 
+use tokio::time::{Duration, Instant, sleep};
+
+use super::address::Pubkey;
 use super::check;
 use super::evidence;
-use super::node::{self, Entry, Landed, Level, Node, Shown};
+use super::node::{self, Entry, Landed, Level, Node, PAGE, Shown};
 use super::reason;
 use super::token::Token;
 use super::verified::Verified;
@@ -14,6 +18,7 @@ use crate::chain::rpc::{Rpc, RpcError, Whom};
 use crate::chain::witness::Stands;
 use crate::chain::{Confirmation, Settlement};
 use crate::clock::Timestamp;
+use crate::ids::PaymentId;
 use crate::money::Micros;
 
 /// A transaction is over for good so many seconds after it was verified, by the chain's own clock: 150 blocks take about one
@@ -28,15 +33,33 @@ const PAGES: usize = 50;
 /// So many seconds after it was verified a node may have forgotten a payment.
 const REMEMBERED: u64 = 7200;
 
+/// Between two searches for a payment that is not over: the first, and the longest.
+const FIRST_GAP: Duration = Duration::from_millis(500);
+const LONGEST_GAP: Duration = Duration::from_secs(60);
+/// A page of which no answer can be read is asked for by halves, down to so many lines: fewer are not too long for an answer.
+const SHORTEST_PAGE: u32 = 250;
+/// Searches that are remembered before old ones are forgotten.
+const SEARCHES: usize = 1000;
+
 /// A network's nodes, only ever asked.
 pub struct Ledger {
     node: Node,
     token: Token,
+    searches: RefCell<HashMap<PaymentId, Search>>,
+}
+
+/// What looking for a payment among its payer's transactions has led to.
+struct Search {
+    last: Instant,
+    /// Until the next, while the payment is not over.
+    gap: Duration,
+    /// Transactions that are not the payment's.
+    others: HashSet<String>,
 }
 
 impl Ledger {
     pub fn new(client: JsonClient, urls: Vec<String>, token: Token) -> Ledger {
-        Ledger { node: Node::new(Rpc::new(client, urls), &token.network), token }
+        Ledger { node: Node::new(Rpc::new(client, urls), &token.network), token, searches: RefCell::default() }
     }
 
     /// Where the transfer of exactly this payment stands: its transaction, of which it is the only transfer. `None` when the
@@ -104,7 +127,11 @@ impl Ledger {
     /// # Errors
     /// Why no node could say.
     pub async fn verdict(&self, payment: &Verified, tx: Option<&str>, safe_above: Micros) -> Result<Option<Settlement>, String> {
-        self.look(payment, tx, safe_above).await.map_err(|error| error.to_string())
+        let verdict = self.look(payment, tx, safe_above).await;
+        if let Ok(Some(_)) = verdict {
+            self.searches.borrow_mut().remove(&payment.id());
+        }
+        verdict.map_err(|error| error.to_string())
     }
 
     async fn look(&self, payment: &Verified, tx: Option<&str>, safe_above: Micros) -> Result<Option<Settlement>, RpcError> {
@@ -143,17 +170,39 @@ impl Ledger {
                 return Ok(None);
             }
         }
+        if !end.over && !self.is_due(payment) {
+            return Ok(None);
+        }
         self.search(payment, end).await
+    }
+
+    /// Whether it is time to search for a payment that is not over, ever more seldom.
+    fn is_due(&self, payment: &Verified) -> bool {
+        let (mut searches, now) = (self.searches.borrow_mut(), Instant::now());
+        if searches.len() >= SEARCHES {
+            searches.retain(|_, search| search.last.elapsed() < 2 * LONGEST_GAP);
+        }
+        match searches.entry(payment.id()) {
+            hash_map::Entry::Vacant(place) => {
+                place.insert(Search { last: now, gap: FIRST_GAP, others: HashSet::new() });
+                true
+            }
+            hash_map::Entry::Occupied(mut known) if known.get().last.elapsed() >= known.get().gap => {
+                let search = known.get_mut();
+                (search.last, search.gap) = (now, (search.gap * 2).min(LONGEST_GAP));
+                true
+            }
+            hash_map::Entry::Occupied(_) => false,
+        }
     }
 
     /// Reads the history of the payer's account back to before the payment. Only then it is not there.
     async fn search(&self, payment: &Verified, end: &End) -> Result<Option<Found>, RpcError> {
         let window = Window::of(payment);
-        let mut before: Option<String> = None;
+        let (mut before, mut limit) = (None, PAGE);
         for _ in 0..PAGES {
-            let page = self.node.call(node::history(payment.source(), before.as_deref(), end.slot)).await?;
-            let page = node::read_history(&page)?;
-            for tx in window.candidates(&page) {
+            let page = self.page(payment.source(), before.as_deref(), end.slot, &mut limit).await?;
+            for tx in window.candidates(&page).filter(|tx| !self.is_ruled_out(payment, tx)) {
                 match self.node.shown(tx).await? {
                     Shown::Landed(landed) => {
                         if let Some(found) = carries(&landed, payment, tx) {
@@ -165,6 +214,9 @@ impl Ledger {
                         self.node.pass_over(self.node.asking());
                         return Err(RpcError::Unreachable("the node names a transaction that it does not show".into()));
                     }
+                }
+                if let Some(search) = self.searches.borrow_mut().get_mut(&payment.id()) {
+                    search.others.insert(tx.to_owned());
                 }
             }
             if window.is_behind(&page) {
@@ -180,12 +232,31 @@ impl Ledger {
         Err(RpcError::Unreachable("the payer's account has too much of a history since to be read".into()))
     }
 
+    fn is_ruled_out(&self, payment: &Verified, tx: &str) -> bool {
+        self.searches.borrow().get(&payment.id()).is_some_and(|search| search.others.contains(tx))
+    }
+
+    /// One page of an account's history, a shorter one if that cannot be read.
+    async fn page(&self, account: Pubkey, before: Option<&str>, slot: u64, limit: &mut u32) -> Result<Vec<Entry>, RpcError> {
+        loop {
+            let asking = self.node.asking();
+            let asked = async {
+                let [page] = self.node.batch_here([node::history(account, before, slot, *limit)]).await?;
+                node::read_history(&page?)
+            };
+            match self.node.heed(asking, asked.await) {
+                Err(_) if *limit > SHORTEST_PAGE => *limit /= 2,
+                page => return page,
+            }
+        }
+    }
+
     /// Whether the transaction can land no more, wherever it is.
     async fn end(&self, payment: &Verified) -> Result<End, RpcError> {
         let asking = self.node.asking();
         let calls = [node::is_valid(&payment.recent_blockhash()), node::accounts(&[node::clock_key()])];
         let asked = async {
-            let [alive, clock] = self.node.batch(calls).await?;
+            let [alive, clock] = self.node.batch_here(calls).await?;
             let (alive, clock) = (node::read_flag(&alive?, "isBlockhashValid")?, clock?);
             let slot = node::read_number(&clock["context"]["slot"], "getMultipleAccounts")?;
             let seconds = node::read_clock(node::read_accounts(&clock, 1)?.pop().flatten().as_ref())?;
@@ -218,22 +289,25 @@ fn carries(landed: &Landed, payment: &Verified, tx: &str) -> Option<Found> {
     (carries && (pays || !landed.succeeded)).then(|| (tx.to_owned(), pays, landed.slot))
 }
 
-/// When a payment can have landed, by the chain's clock.
+/// Which transactions of a history may be the payment's.
 struct Window {
     /// UNIX seconds, by our clock.
     verified_at: u64,
+    /// What it says, if it says anything: our offers never say the same twice.
+    memo: Option<String>,
 }
 
 impl Window {
     fn of(payment: &Verified) -> Window {
-        Window { verified_at: payment.presented.verified_at.secs() }
+        Window { verified_at: payment.presented.verified_at.secs(), memo: payment.memo().map(str::to_owned) }
     }
 
-    /// Which transactions of a page may be the payment's.
-    fn candidates<'a>(&self, page: &'a [Entry]) -> impl Iterator<Item = &'a str> + use<'a> {
-        let (first, last) = (self.verified_at.saturating_sub(APART), self.verified_at.saturating_add(OVER_AFTER + APART));
-        let inside = move |entry: &&Entry| entry.time.is_none_or(|time| (first..=last).contains(&time));
-        page.iter().filter(inside).map(|entry| entry.tx.as_str())
+    /// A chain that stood still lands what it was given long after by its clock, so there is no end.
+    fn candidates<'a>(&self, page: &'a [Entry]) -> impl Iterator<Item = &'a str> {
+        let first = self.verified_at.saturating_sub(APART);
+        let says = |said: &String| self.memo.as_ref().is_some_and(|memo| said.contains(memo));
+        let may_be = move |entry: &&Entry| entry.time.is_none_or(|time| time >= first) && entry.memo.as_ref().is_none_or(says);
+        page.iter().filter(may_be).map(|entry| entry.tx.as_str())
     }
 
     /// Whether a page, and so every page behind it, reaches back to before the payment.
@@ -246,30 +320,39 @@ impl Window {
 mod tests {
     use super::*;
 
-    fn entry(tx: &str, time: impl Into<Option<u64>>) -> Entry {
-        Entry { tx: tx.into(), time: time.into() }
+    fn entry(tx: &str, time: impl Into<Option<u64>>, memo: Option<&str>) -> Entry {
+        Entry { tx: tx.into(), time: time.into(), memo: memo.map(str::to_owned) }
+    }
+
+    fn window() -> Window {
+        Window { verified_at: 10_000, memo: Some("ours".into()) }
     }
 
     #[test]
-    fn only_what_happened_at_the_time_of_a_payment_is_looked_at() {
-        let window = Window { verified_at: 10_000 };
+    fn only_what_happened_since_a_payment_and_may_say_what_it_says_is_looked_at() {
+        let (ours, window) = (Some("[4] ours"), window());
         let page = [
-            entry("later", 10_901),
-            entry("late", 10_900),
-            entry("at once", 10_000),
-            entry("nobody knows when", None),
-            entry("by a clock that is behind", 9_700),
-            entry("before", 9_699),
+            entry("by a chain that stood still", 90_000, ours),
+            entry("at once", 10_000, ours),
+            entry("for another offer", 10_000, Some("[5] other")),
+            entry("nobody knows what", 10_000, None),
+            entry("nobody knows when", None, Some("[5] other; [4] ours")),
+            entry("by a clock that is behind", 9_700, ours),
+            entry("before", 9_699, ours),
         ];
         let candidates: Vec<_> = window.candidates(&page).collect();
-        assert_eq!(candidates, ["late", "at once", "nobody knows when", "by a clock that is behind"]);
+        let expected =
+            ["by a chain that stood still", "at once", "nobody knows what", "nobody knows when", "by a clock that is behind"];
+        assert_eq!(candidates, expected);
+        let silent = Window { memo: None, ..window };
+        assert_eq!(silent.candidates(&page).collect::<Vec<_>>(), ["nobody knows what"]);
     }
 
     #[test]
     fn a_history_that_does_not_reach_back_to_before_a_payment_says_nothing_against_it() {
-        let window = Window { verified_at: 10_000 };
+        let window = window();
         assert!(!window.is_behind(&[]));
-        assert!(!window.is_behind(&[entry("a", 10_500), entry("b", 9_700), entry("c", None)]));
-        assert!(window.is_behind(&[entry("a", 10_500), entry("b", 9_699)]));
+        assert!(!window.is_behind(&[entry("a", 10_500, None), entry("b", 9_700, None), entry("c", None, None)]));
+        assert!(window.is_behind(&[entry("a", 10_500, None), entry("b", 9_699, None)]));
     }
 }

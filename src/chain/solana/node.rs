@@ -103,6 +103,8 @@ pub struct Entry {
     pub tx: String,
     /// UNIX seconds by the chain's clock, where the node knows them.
     pub time: Option<u64>,
+    /// All that its memos say, each behind its length, where the node knows that.
+    pub memo: Option<String>,
 }
 
 /// What a token account held, beside a transaction.
@@ -156,16 +158,34 @@ impl Node {
         self.highest.get()
     }
 
-    /// Several calls in one round trip; read each answer with the functions below.
-    pub async fn batch<const N: usize>(&self, calls: [Call; N]) -> Asked<[Asked<Value>; N]> {
-        let answers = self.rpc.batch(calls.into()).await?;
+    /// Several calls in one round trip; read each answer with the functions below. The node says in the same breath that it is of
+    /// our chain: another one knows nothing of what happens on ours.
+    pub async fn batch_here<const N: usize>(&self, calls: [Call; N]) -> Asked<[Asked<Value>; N]> {
+        let asking = self.asking();
+        let all = [genesis()].into_iter().chain(calls).collect();
+        let (mut answers, by) = self.rpc.batch_of(Whom::Any, all).await?;
+        let here = match by {
+            Some(_) => self.is_here(answers.remove(0)),
+            None => Err(RpcError::Unreachable("no node answered all that was asked".into())),
+        };
+        self.heed(asking, here)?;
         answers.try_into().map_err(|_| nonsense("a batch"))
     }
 
-    /// The same, asked of one node only.
-    pub async fn batch_at<const N: usize>(&self, source: Source, calls: [Call; N]) -> Asked<[Asked<Value>; N]> {
-        let (answers, _) = self.rpc.batch_of(Whom::Only(source), calls.into()).await?;
-        answers.try_into().map_err(|_| nonsense("a batch"))
+    fn is_here(&self, genesis: Asked<Value>) -> Asked<()> {
+        match read_genesis(&genesis?) {
+            theirs if theirs == self.network => Ok(()),
+            theirs => Err(RpcError::Unreachable(format!("the node is of the chain {theirs}, not of {}", self.network))),
+        }
+    }
+
+    /// Several calls in one round trip to one node, whatever its chain.
+    pub async fn batch_of(&self, source: Source, calls: Vec<Call>) -> Asked<Vec<Asked<Value>>> {
+        Ok(self.rpc.batch_of(Whom::Only(source), calls).await?.0)
+    }
+
+    async fn batch_at<const N: usize>(&self, source: Source, calls: [Call; N]) -> Asked<[Asked<Value>; N]> {
+        self.batch_of(source, calls.into()).await?.try_into().map_err(|_| nonsense("a batch"))
     }
 
     /// All nodes, in the order of the URLs.
@@ -179,6 +199,18 @@ impl Node {
             0 | 1 => Whom::Any,
             _ => Whom::But(source),
         }
+    }
+
+    /// Whether this node shows that it keeps what was on the chain at a moment (UNIX seconds) and since.
+    pub async fn remembers(&self, source: Source, moment: u64) -> bool {
+        let asked = async {
+            let [genesis, first] = self.batch_at(source, [genesis(), first_kept()]).await?;
+            self.is_here(genesis)?;
+            let first = read_number(&first?, "getFirstAvailableBlock")?;
+            let [time] = self.batch_at(source, [block_time(first)]).await?;
+            read_number(&time?, "getBlockTime")
+        };
+        asked.await.is_ok_and(|time| time < moment)
     }
 
     /// One call. A node that has no answer to it is passed over.
@@ -207,10 +239,20 @@ impl Node {
     /// The newest blockhash that two thirds of the stake have voted for; a moment old at most.
     pub async fn blockhash(&self) -> Asked<Blockhash> {
         let asking = self.asking();
-        let asked = self.newest.get(MOMENT, async { read_blockhash(&self.call(blockhash()).await?) }).await;
+        let ask = async {
+            let [blockhash] = self.batch_here([blockhash()]).await?;
+            read_blockhash(&blockhash?)
+        };
+        let asked = self.newest.get(MOMENT, ask).await;
         let blockhash = self.heed(asking, asked)?;
         self.note_height(blockhash.last_valid.saturating_sub(BLOCKHASH_LIFE));
         Ok(blockhash)
+    }
+
+    /// Whether a transaction may still name this blockhash.
+    pub async fn is_alive(&self, blockhash: &[u8; 32]) -> Asked<bool> {
+        let [alive] = self.batch_here([is_valid(blockhash)]).await?;
+        read_flag(&alive?, "isBlockhashValid")
     }
 
     /// A transaction that is confirmed, or `None`.
@@ -225,11 +267,14 @@ impl Node {
     /// What a node shows as a confirmed transaction of which we only know the name.
     pub async fn shown(&self, signature: &str) -> Asked<Shown> {
         let asking = self.asking();
-        let shown = match self.rpc.call(transaction(signature)).await {
-            Err(error) if error.says(&["version"]) && error.says(&["not supported"]) => Ok(Shown::Foreign),
-            answer => answer.and_then(|answer| read_shown(&answer)),
+        let ask = async {
+            let [answer] = self.batch_here([transaction(signature)]).await?;
+            match answer {
+                Err(error) if error.says(&["version"]) && error.says(&["not supported"]) => Ok(Shown::Foreign),
+                answer => read_shown(&answer?),
+            }
         };
-        self.heed(asking, shown)
+        self.heed(asking, ask.await)
     }
 
     /// Hands bytes over. An error is no verdict: the node may have passed them on all the same.
@@ -274,17 +319,27 @@ pub fn read_genesis(answer: &Value) -> String {
     format!("solana:{}", hash.unwrap_or_default())
 }
 
-/// The slot and the height up to which nothing can be replaced any more, counted at the same moment.
-pub fn finality() -> Call {
-    Call::new("getEpochInfo", json!([{ "commitment": Level::Finalized.name() }]))
+/// The slot and the height of the chain as sure as this, counted at the same moment.
+pub fn reach(level: Level) -> Call {
+    Call::new("getEpochInfo", json!([{ "commitment": level.name() }]))
 }
 
 /// Slot and height.
-pub fn read_finality(answer: &Value) -> Asked<(u64, u64)> {
+pub fn read_reach(answer: &Value) -> Asked<(u64, u64)> {
     match (answer["absoluteSlot"].as_u64(), answer["blockHeight"].as_u64()) {
         (Some(slot), Some(height)) => Ok((slot, height)),
         _ => Err(nonsense("getEpochInfo")),
     }
+}
+
+/// The slot of the oldest block that the node keeps.
+fn first_kept() -> Call {
+    Call::new("getFirstAvailableBlock", json!([]))
+}
+
+/// UNIX seconds of a block, by the chain's clock.
+fn block_time(slot: u64) -> Call {
+    Call::new("getBlockTime", json!([slot]))
 }
 
 /// What became of transactions, as far back as the node remembers.
@@ -326,8 +381,8 @@ pub fn transaction(signature: &str) -> Call {
 
 /// One page of the confirmed transactions that name an account, newest first: those older than `before`. A node that is not yet
 /// at this slot says so instead.
-pub fn history(account: Pubkey, before: Option<&str>, slot: u64) -> Call {
-    let mut options = json!({ "limit": PAGE, "commitment": Level::Confirmed.name(), "minContextSlot": slot });
+pub fn history(account: Pubkey, before: Option<&str>, slot: u64, limit: u32) -> Call {
+    let mut options = json!({ "limit": limit, "commitment": Level::Confirmed.name(), "minContextSlot": slot });
     if let Some(before) = before {
         options["before"] = before.into();
     }
@@ -408,7 +463,10 @@ pub fn read_shown(answer: &Value) -> Asked<Shown> {
 
 /// Newest first.
 pub fn read_history(answer: &Value) -> Asked<Vec<Entry>> {
-    let read = |entry: &Value| Some(Entry { tx: entry["signature"].as_str()?.to_owned(), time: entry["blockTime"].as_u64() });
+    let text = |entry: &Value, field: &str| entry[field].as_str().map(str::to_owned);
+    let read = |entry: &Value| {
+        Some(Entry { tx: text(entry, "signature")?, time: entry["blockTime"].as_u64(), memo: text(entry, "memo") })
+    };
     let found = answer.as_array().and_then(|list| list.iter().map(read).collect());
     found.ok_or_else(|| nonsense("getSignaturesForAddress"))
 }

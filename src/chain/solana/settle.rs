@@ -30,6 +30,8 @@ const RESEND: Duration = Duration::from_secs(2);
 /// Between looks at a transaction that waits to be confirmed: the first, and the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// Between questions whether other transfers are in their blocks; nobody else is asked.
+const QUEUE: Duration = Duration::from_millis(200);
 /// Between two looks for a payment that nobody waits for and for which nothing is signed.
 const IDLE: Duration = Duration::from_secs(15);
 /// How soon somebody who asks again is noticed.
@@ -39,8 +41,10 @@ const WATCH: Duration = Duration::from_secs(5);
 /// How often nodes must miss a confirmed transfer before it counts as gone: they may be apart for a moment.
 const MISSES: u32 = 2;
 /// For so many blocks (about two hours) after its last one a transaction that no node knows has never landed. Later it may have
-/// been forgotten: nodes keep as much of the past as they have room for.
+/// been forgotten, unless the node shows that it keeps what is older.
 const REMEMBERED: u64 = 18_000;
+/// How much older than a payment what a node keeps must be, in seconds: the clocks of the chain and ours may be apart.
+const MARGIN: u64 = 900;
 
 /// Everything that settles payments on one Solana network with one key.
 pub struct Settler {
@@ -99,12 +103,18 @@ impl From<RpcError> for Halt {
 #[derive(Default)]
 struct Progress {
     sent_at: Option<Instant>,
+    /// How often in a row a node said that its blockhash has ended.
+    ended: u32,
     /// Who did not know the transaction when the chain was past its last block, unless somebody knew it since.
     missed_by: Option<Source>,
+    /// Whether its end is so long ago that nobody is to wait for its money.
+    old: bool,
     /// Whether the operator was told that nobody may remember it any more.
     forgotten: bool,
     /// What the transfer takes from its payer's account, from before it is signed until it is seen in a block.
     stake: Option<Stake<Pubkey>>,
+    /// Whether it waits until other transfers are in their blocks, with nothing signed.
+    queued: bool,
     /// Whether the operator was told that a node contradicts itself.
     contradicted: bool,
 }
@@ -286,6 +296,9 @@ impl Settler {
                     pause = LONGEST_PAUSE;
                 }
             }
+            if progress.queued {
+                pause = QUEUE;
+            }
             if told.is_some() || progress.forgotten {
                 sleep(self.node.in_step(WATCH)).await;
             } else if cosigned.is_some() || hearing.is_waited() {
@@ -310,6 +323,10 @@ impl Settler {
             let message = format!("the fee payer is {}, who does not settle here any more", payment.fee_payer());
             return Ok(Some(failed(reason::FEE_PAYER, message)));
         }
+        progress.queued = !self.journal.may_sign(payment.id())?;
+        if progress.queued {
+            return Ok(None);
+        }
         let passed = match self.attempt(payment, trial::LEAST).await {
             Ok(passed) => passed,
             Err(Refused::Unavailable(why) | Refused::ClockSkew(why)) => return Err(Halt::Trouble(why)),
@@ -319,6 +336,11 @@ impl Settler {
         progress.stake = self.stakes.claim(payment.source(), payment.amount(), passed.balance, passed.slot);
         if progress.stake.is_none() {
             debug!(payment = %payment.id(), "waits: the wallet's other transfers under way may leave nothing for this one");
+            return Ok(None);
+        }
+        progress.queued = !self.journal.risk(payment.id())?;
+        if progress.queued {
+            progress.stake = None;
             return Ok(None);
         }
         let ours = Cosigned::sign(payment, &self.key, passed.last_height);
@@ -351,13 +373,16 @@ impl Settler {
         let look = self.node.look(ours.signature, missed_by.map_or(Whom::Any, |source| self.node.others(source))).await?;
         let Some(status) = look.status else {
             if look.finalized > ours.last_height {
-                return Ok(self.missing(payment, ours, &look, missed_by, progress, asking));
+                return Ok(self.missing(payment, ours, &look, missed_by, progress, asking).await);
             }
             self.silent(payment, ours, &look, progress, asking).await;
             return Ok(None);
         };
         if let Some(stake) = progress.stake.take_if(|_| status.level >= Level::Confirmed) {
             stake.mined(status.slot);
+            if status.succeeded {
+                self.journal.landed(payment.id());
+            }
         }
         if status.level < self.level(payment, &status) {
             return Ok(None);
@@ -398,8 +423,8 @@ impl Settler {
     }
 
     /// A node does not have the transaction in a block, and blocks that are final are past the last one in which it could have
-    /// landed. It has failed once that was seen twice, the second time by another node if there is one, and while nodes remember.
-    fn missing(
+    /// landed. It has failed once that was seen twice, the second time by another node if there is one, and where nodes remember.
+    async fn missing(
         &self,
         payment: &Verified,
         ours: &Cosigned,
@@ -410,7 +435,13 @@ impl Settler {
     ) -> Option<Ended> {
         self.node.pass_over(asking);
         let by = look.by.filter(|_| !look.is_behind())?;
-        if look.finalized - ours.last_height > REMEMBERED {
+        // It takes nothing from here on: whatever it took, balances know of by now.
+        progress.stake = None;
+        let long_ago = look.finalized - ours.last_height > REMEMBERED;
+        if long_ago && !std::mem::replace(&mut progress.old, true) {
+            self.journal.forgotten(payment.id());
+        }
+        if long_ago && !self.node.remembers(by, payment.presented.verified_at.secs().saturating_sub(MARGIN)).await {
             if !std::mem::replace(&mut progress.forgotten, true) {
                 error!(
                     payment = %payment.id(), payer = %payment.payer(), micros = payment.amount().get(),
@@ -434,11 +465,27 @@ impl Settler {
             // It takes a second where all is well: perhaps this node passes nothing on, or does not hear what others have.
             self.node.pass_over(asking);
         }
-        if due && look.confirmed <= ours.last_height {
-            fault::point("solana.resend.before");
-            self.send(payment, ours, progress).await;
-            fault::point("solana.resend.after");
+        if !due || look.confirmed > ours.last_height {
+            return;
         }
+        if progress.sent_at.is_some() && self.has_ended(payment, progress).await {
+            progress.sent_at = Some(Instant::now());
+            return;
+        }
+        fault::point("solana.resend.before");
+        self.send(payment, ours, progress).await;
+        fault::point("solana.resend.after");
+    }
+
+    /// Whether no block takes the transaction any more, though heights do not say so yet: nodes say twice in a row that its
+    /// blockhash has ended.
+    async fn has_ended(&self, payment: &Verified, progress: &mut Progress) -> bool {
+        match self.node.is_alive(&payment.recent_blockhash()).await {
+            Ok(false) => progress.ended += 1,
+            Ok(true) => progress.ended = 0,
+            Err(_) => {}
+        }
+        progress.ended >= MISSES
     }
 
     /// Returns when the transfer is final or gone.
@@ -470,8 +517,9 @@ impl Settler {
 }
 
 /// Said of a payment that nobody can vouch for, and nobody against.
-const REMEMBERS_NOTHING: &str = "this payment is so old that its node may have forgotten whether it arrived; it stays open: look \
-                                 its transaction up, and name in rpc_urls a node that keeps all of the past";
+const REMEMBERS_NOTHING: &str = "this payment is so old that its node may have forgotten whether it arrived; it stays open: name in \
+                                 rpc_urls a node that keeps all of the past, or look its transaction up, and close it with farebox \
+                                 give-up if it did not arrive";
 
 fn failed(reason: &'static str, message: String) -> Ended {
     Ended::Proven(Settlement::Failed { reason, message })

@@ -1,5 +1,6 @@
 //! What became of our transactions: asked for everybody's at once, with the heights by which silence is judged.
 
+use futures_util::future::join_all;
 use serde_json::Value;
 
 use super::node::{self, Asked, Level, nonsense};
@@ -50,15 +51,25 @@ pub struct Status {
 
 /// What became of one transaction, in the next round.
 pub async fn together(rounds: &Rounds, rpc: &Rpc, network: &str, question: Question) -> Asked<Look> {
-    let ask = |mut wanted: Vec<Wanted>| async move {
-        while let Some((_, whom)) = wanted.first().map(|one| one.question) {
-            let (mut these, mut rest): (Vec<_>, Vec<_>) = wanted.into_iter().partition(|one| one.question.1 == whom);
-            rest.extend(these.split_off(these.len().min(MOST)));
-            ask_for_all(rpc, network, whom, these).await;
-            wanted = rest;
-        }
+    let ask = |wanted: Vec<Wanted>| async move {
+        // Side by side: who has to wait for a node that does not answer does not hold up the others.
+        let groups = in_groups(wanted).into_iter();
+        join_all(groups.map(|(whom, these)| ask_for_all(rpc, network, whom, these))).await;
     };
     rounds.join(question, ask).await
+}
+
+/// Those that may be asked together, in the order in which they came.
+fn in_groups(wanted: Vec<Wanted>) -> Vec<(Whom, Vec<Wanted>)> {
+    let mut groups: Vec<(Whom, Vec<Wanted>)> = Vec::new();
+    for one in wanted {
+        let whom = one.question.1;
+        match groups.iter_mut().find(|(of, these)| *of == whom && these.len() < MOST) {
+            Some((_, these)) => these.push(one),
+            None => groups.push((whom, vec![one])),
+        }
+    }
+    groups
 }
 
 async fn ask_for_all(rpc: &Rpc, network: &str, whom: Whom, wanted: Vec<Wanted>) {
@@ -71,7 +82,7 @@ async fn ask_for_all(rpc: &Rpc, network: &str, whom: Whom, wanted: Vec<Wanted>) 
 
 async fn looks(rpc: &Rpc, network: &str, whom: Whom, names: &[String]) -> Asked<Vec<Look>> {
     // In this order: what is silent at these heights was looked for no earlier than they were counted.
-    let calls = vec![node::genesis(), node::height(Level::Confirmed), node::finality(), node::statuses(names)];
+    let calls = vec![node::genesis(), node::height(Level::Confirmed), node::reach(Level::Finalized), node::statuses(names)];
     let (answers, by) = rpc.batch_of(whom, calls).await?;
     let [genesis, confirmed, finality, statuses] = <[Asked<Value>; 4]>::try_from(answers).map_err(|_| nonsense("a batch"))?;
     let theirs = node::read_genesis(&genesis?);
@@ -80,7 +91,7 @@ async fn looks(rpc: &Rpc, network: &str, whom: Whom, names: &[String]) -> Asked<
         return Err(RpcError::Unreachable(format!("the node is of the chain {theirs}, not of {network}")));
     }
     let confirmed = node::read_number(&confirmed?, "getBlockHeight")?;
-    let (final_slot, finalized) = node::read_finality(&finality?)?;
+    let (final_slot, finalized) = node::read_reach(&finality?)?;
     let answer = statuses?;
     let slot = node::read_number(&answer["context"]["slot"], "getSignatureStatuses")?;
     let statuses = read_statuses(&answer, names.len())?;
@@ -116,6 +127,17 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn who_asks_the_same_nodes_is_asked_for_together_as_far_as_they_take_it() {
+        let wanted = |whom| Wanted { question: ([0; 64], whom), tell: tokio::sync::oneshot::channel().0 };
+        let mut all: Vec<_> = (0..300).map(|_| wanted(Whom::Any)).collect();
+        let client = crate::chain::client::JsonClient::new(crate::tls::client(None).unwrap());
+        let rpc = Rpc::new(client, vec![String::new(); 2]);
+        all.extend(rpc.sources().map(|source| wanted(Whom::But(source))));
+        let sizes: Vec<_> = in_groups(all).iter().map(|(_, these)| these.len()).collect();
+        assert_eq!(sizes, [256, 44, 1, 1]);
+    }
 
     #[test]
     fn only_an_answer_about_every_transaction_counts() {

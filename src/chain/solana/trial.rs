@@ -22,6 +22,9 @@ pub const ENOUGH: u64 = 40;
 /// And so many when it is signed.
 pub const LEAST: u64 = 20;
 
+/// How many blocks machines behind one address are apart at most, about ten minutes of them.
+const FAR: u64 = 1500;
+
 /// What is known of a payment that would succeed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Passed {
@@ -57,6 +60,8 @@ pub struct End {
 struct Answers {
     trial: Trial,
     accounts: [Option<Account>; 3],
+    /// The slot of the accounts.
+    slot: u64,
     /// Whether a transaction may still name the blockhash.
     alive: bool,
     height: u64,
@@ -70,15 +75,23 @@ async fn ask(node: &Node, fee_payer: Pubkey, payment: &Verified) -> Asked<Answer
         node::accounts(&keys),
         node::is_valid(&blockhash),
         // Last: a node that knows the blockhash has counted its block by now.
-        node::height(Level::Processed),
+        node::reach(Level::Processed),
     ];
-    let [trial, accounts, alive, height] = node.batch(calls).await?;
-    let accounts = node::read_accounts(&accounts?, keys.len())?;
+    let [trial, accounts, alive, reach] = node.batch_here(calls).await?;
+    let (trial, accounts) = (node::read_trial(&trial?)?, accounts?);
+    let slot = node::read_number(&accounts["context"]["slot"], "getMultipleAccounts")?;
+    let accounts = node::read_accounts(&accounts, keys.len())?;
+    let (reached, height) = node::read_reach(&reach?)?;
+    if reached < trial.slot {
+        // Several machines answer behind one address, and this one is behind the one that tried.
+        return Err(RpcError::Unreachable("the node that counts blocks is behind the one that tried the transaction".into()));
+    }
     Ok(Answers {
-        trial: node::read_trial(&trial?)?,
+        trial,
+        slot,
         accounts: accounts.try_into().map_err(|_| node::nonsense("getMultipleAccounts"))?,
         alive: node::read_flag(&alive?, "isBlockhashValid")?,
-        height: node::read_number(&height?, "getBlockHeight")?,
+        height,
     })
 }
 
@@ -86,8 +99,7 @@ async fn ask(node: &Node, fee_payer: Pubkey, payment: &Verified) -> Asked<Answer
 pub async fn attempt(node: &Node, token: &Token, fee_payer: Pubkey, payment: &Verified, end: End) -> Result<Passed, Trouble> {
     let asking = node.asking();
     let answers = node.heed(asking, ask(node, fee_payer, payment).await).map_err(unavailable)?;
-    let Answers { trial, accounts: [ours, destination, source], alive, height } = answers;
-    // A machine that is behind must not make us believe that the payment is over before it is.
+    let Answers { trial, accounts: [ours, destination, source], slot, alive, height } = answers;
     let highest = node.note_height(height);
     check::funded(fee_payer, ours.as_ref()).map_err(Trouble::Ours)?;
     check::receives(token, destination.as_ref()).map_err(Trouble::Ours)?;
@@ -106,7 +118,15 @@ pub async fn attempt(node: &Node, token: &Token, fee_payer: Pubkey, payment: &Ve
     }
     in_time(end, height).map_err(Trouble::Refused)?;
     let balance = balance.flatten().unwrap_or(0);
-    Ok(Passed { balance, slot: trial.slot, last_height: highest.saturating_add(BLOCKHASH_LIFE + SLACK) })
+    Ok(Passed { balance, slot: trial.slot.min(slot), last_height: last_height(end.last_valid, height, highest) })
+}
+
+/// Above this nothing can land. A machine that is behind must not make us believe that a payment is over before it is, and one that
+/// once told an absurd height must not keep it from ever being over.
+fn last_height(last_valid: Option<u64>, height: u64, highest: u64) -> u64 {
+    let far = height.saturating_add(FAR);
+    let last = last_valid.unwrap_or(highest.saturating_add(BLOCKHASH_LIFE));
+    last.clamp(height, far.saturating_add(BLOCKHASH_LIFE)).saturating_add(SLACK)
 }
 
 /// Whether it is the fee payer that a transaction fails for, whose account is the first.
@@ -213,6 +233,16 @@ mod tests {
         let last = Some(1150);
         assert_eq!([1000, 1110, 1111, 1150, 9000].map(|height| refused(last, height)), [false, false, true, true, true]);
         assert!(!refused(None, 9000), "of one that was not offered here the chain itself tells");
+    }
+
+    #[test]
+    fn an_absurd_height_does_not_keep_a_payment_from_ever_being_over() {
+        assert_eq!(last_height(Some(1150), 1000, 9000), 1166, "of an offered blockhash the end is known");
+        assert_eq!(last_height(None, 1000, 1000), 1166);
+        assert_eq!(last_height(None, 1000, 1200), 1366, "who said 1000 may be behind");
+        for absurd in [1_000_000, u64::MAX] {
+            assert_eq!([last_height(None, 1000, absurd), last_height(Some(absurd), 1000, 1000)], [2666, 2666]);
+        }
     }
 
     #[test]

@@ -11,10 +11,11 @@ use crate::dialect::meter::{Failure, Pass, failed};
 use crate::dialect::sse::Event;
 use crate::dialect::unstreamed::Unstreamed;
 use crate::dialect::usage::Metered;
+use crate::money::UnitPrice;
 use crate::tariff::Usage;
 
 /// A transcription up to this length is read for its duration.
-const MAX_TRANSCRIPT: usize = 256 * 1024;
+const MAX_TRANSCRIPT: usize = 4 * 1024 * 1024;
 
 /// Measures one answer.
 #[derive(Debug)]
@@ -24,6 +25,8 @@ pub struct Gauge {
     most: u64,
     pieces: u64,
     input_estimate: u64,
+    /// Tokens of output that a picture is taken for, or the whole of what is no picture; none where output costs nothing.
+    output_estimate: u64,
     reports: Reports,
     body: Body,
 }
@@ -33,6 +36,8 @@ enum Body {
     Events {
         /// Answers that have ended.
         ended: u64,
+        /// A draft of the next picture has passed.
+        begun: bool,
         bytes: u64,
         done: bool,
     },
@@ -57,10 +62,11 @@ struct Reports {
 
 #[derive(Deserialize, Default)]
 struct Report<'a> {
-    #[serde(alias = "prompt_tokens")]
     input_tokens: Option<u64>,
-    #[serde(alias = "completion_tokens")]
     output_tokens: Option<u64>,
+    /// As older routes and gateways call them.
+    prompt_tokens: Option<u64>,
+    completion_tokens: Option<u64>,
     #[serde(borrow)]
     seconds: Option<&'a RawValue>,
 }
@@ -91,8 +97,8 @@ fn seconds(raw: &str) -> Option<u64> {
 impl Reports {
     fn take(&mut self, raw: &str) {
         let Ok(report) = serde_json::from_str::<Report<'_>>(raw) else { return };
-        self.input = report.input_tokens.or(self.input);
-        self.output = report.output_tokens.or(self.output);
+        self.input = report.input_tokens.or(report.prompt_tokens).or(self.input);
+        self.output = report.output_tokens.or(report.completion_tokens).or(self.output);
         self.seconds = report.seconds.and_then(|raw| seconds(raw.get())).or(self.seconds);
     }
 }
@@ -102,20 +108,25 @@ impl Gauge {
     pub fn new(request: &Request<'_>, model: &Model, content_type: &str) -> Gauge {
         let task = request.task();
         let body = if request.stream() {
-            Body::Events { ended: 0, bytes: 0, done: false }
+            Body::Events { ended: 0, begun: false, bytes: 0, done: false }
         } else if content_type == "application/json" {
             Body::Json { scanner: Box::default(), transcript: (task == Task::Transcriptions).then(Vec::new) }
         } else {
             Body::Bytes { seen: 0, ended: false }
         };
         let (most, pieces) = (request.bound(model).units, request.pieces());
-        Gauge { task, most, pieces, input_estimate: request.estimate(model), reports: Reports::default(), body }
+        let output_estimate = match model.tariff.tokens.output > UnitPrice::default() {
+            true => request.output_estimate(model),
+            false => 0,
+        };
+        let input_estimate = request.estimate(model);
+        Gauge { task, most, pieces, input_estimate, output_estimate, reports: Reports::default(), body }
     }
 
     /// Reads one event of a streamed answer.
     pub fn event(&mut self, event: &Event) -> Pass {
         let (most, reports) = (self.most.max(1), &mut self.reports);
-        let Body::Events { ended, bytes, done } = &mut self.body else { return Pass::Forward };
+        let Body::Events { ended, begun, bytes, done } = &mut self.body else { return Pass::Forward };
         if *done {
             return Pass::Drop;
         }
@@ -134,8 +145,12 @@ impl Gauge {
         }
         said.usage.iter().for_each(|raw| reports.take(raw.get()));
         let last = match &*said.kind {
+            "image_generation.partial_image" | "image_edit.partial_image" => {
+                *begun = true;
+                false
+            }
             "image_generation.completed" | "image_edit.completed" => {
-                *ended += 1;
+                (*ended, *begun) = (*ended + 1, false);
                 *ended == most
             }
             "speech.audio.done" | "transcript.text.done" => {
@@ -172,6 +187,18 @@ impl Gauge {
         }
     }
 
+    /// Whoever asked for it has left: a picture of which drafts have passed is one that was taken.
+    pub fn abandoned(&mut self) {
+        if let Body::Events { ended, begun, .. } = &mut self.body {
+            *ended += u64::from(std::mem::take(begun));
+        }
+    }
+
+    /// Whether what has passed is of use without the rest: whole pictures are, half a recording is not.
+    pub fn has_parts(&self) -> bool {
+        self.counts_pictures() && matches!(&self.body, Body::Events { ended, .. } if *ended > 0)
+    }
+
     /// Whether the whole answer has passed: the last event, the end of the JSON value, or of a file the end that its framing
     /// promised.
     pub fn complete(&self) -> bool {
@@ -203,8 +230,10 @@ impl Gauge {
             scanner.usage().iter().for_each(|raw| reports.take(raw));
         }
         let reported = reports != Reports::default();
-        let input = reports.input.unwrap_or(if reported { 0 } else { self.input_estimate });
-        let usage = Usage { input, output: reports.output.unwrap_or(0), units: self.units(reports), ..Usage::default() };
+        let (input, units) = (reports.input.unwrap_or(self.input_estimate), self.units(reports));
+        let answers = if self.counts_pictures() { units } else { 1 };
+        let output = reports.output.unwrap_or_else(|| answers.saturating_mul(self.output_estimate));
+        let usage = Usage { input, output, units, ..Usage::default() };
         Metered { usage, estimated: !reported }
     }
 
@@ -213,7 +242,8 @@ impl Gauge {
             (Body::Events { ended, .. }, Task::ImageGenerations | Task::ImageEdits) => *ended,
             (Body::Json { scanner, .. }, _) if self.counts_pictures() => scanner.listed().min(self.most),
             (Body::Bytes { .. }, Task::ImageGenerate) => 1,
-            (_, Task::Transcriptions) => reports.seconds.or_else(|| self.duration()).unwrap_or(self.pieces).min(self.most),
+            // What nobody says is what was quoted: how little a file is for how long it lasts is its caller's choice.
+            (_, Task::Transcriptions) => reports.seconds.or_else(|| self.duration()).unwrap_or(self.most).min(self.most),
             _ => self.pieces,
         }
     }

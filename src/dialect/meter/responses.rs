@@ -82,6 +82,7 @@ impl Meter {
         }
         let event: ResponsesEvent<'_> = match serde_json::from_slice(data) {
             Ok(event) => event,
+            Err(_) if name == b"error" => return failed(Failure::default()),
             Err(error) => return self.unreadable(data, &error),
         };
         let kind = event.kind.as_deref().map_or(name, str::as_bytes);

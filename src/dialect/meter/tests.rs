@@ -1,5 +1,7 @@
 //! What is charged for answers as upstreams really send them, whole, cut and hostile.
 
+mod responses;
+
 use bytes::Bytes;
 use proptest::prelude::*;
 
@@ -43,7 +45,7 @@ struct Run {
 }
 
 fn run(dialect: Dialect, wants_usage: bool, chunks: impl IntoIterator<Item = Bytes>) -> Run {
-    let mut splitter = Splitter::new();
+    let mut splitter = Splitter::of(dialect);
     let mut run = Run { passed: String::new(), meter: Meter::new(dialect, true, wants_usage, 100), errors: 0 };
     for chunk in chunks {
         for event in splitter.push(chunk) {
@@ -231,10 +233,13 @@ fn an_unstreamed_answer_is_metered_in_passing() {
 proptest! {
     #[test]
     fn no_event_makes_it_panic_or_forget(events in prop::collection::vec(r#"[\[\]{}:,"a-z0-9 -]{0,40}"#, 0..6)) {
-        for dialect in [Dialect::Chat, Dialect::Messages] {
+        for dialect in Dialect::ALL {
             let junk: String = events.iter().map(|event| format!("data: {event}\n\n")).collect();
-            let stream = if dialect == Dialect::Chat { CHAT } else { MESSAGES };
-            let usage = if dialect == Dialect::Chat { chat_usage() } else { messages_usage() };
+            let (stream, usage) = match dialect {
+                Dialect::Chat => (CHAT, chat_usage()),
+                Dialect::Messages => (MESSAGES, messages_usage()),
+                Dialect::Responses => (responses::STREAM, responses::usage()),
+            };
             let run = whole(dialect, true, &format!("{junk}{stream}"));
             prop_assert_eq!(run.meter.usage(), usage);
         }
@@ -255,6 +260,12 @@ fn any_event() -> impl Strategy<Value = String> {
     let text = "[a-z é]{0,30}";
     prop_oneof![
         text.prop_map(|text| format!(r#"{{"choices":[{{"delta":{{"content":"{text}"}}}}]}}"#)),
+        text.prop_map(|text| format!(r#"{{"type":"response.output_text.delta","delta":"{text}"}}"#)),
+        text.prop_map(|text| format!(
+            r#"{{"type":"response.output_item.done","item":{{"name":"{text}","arguments":"{text}"}}}}"#
+        )),
+        usage.clone().prop_map(|usage| format!(r#"{{"type":"response.failed","response":{{"usage":{usage}}}}}"#)),
+        usage.clone().prop_map(|usage| format!(r#"{{"type":"response.completed","response":{{"usage":{usage}}}}}"#)),
         text.prop_map(|text| format!(r#"{{"type":"content_block_delta","delta":{{"type":"text_delta","text":"{text}"}}}}"#)),
         usage.clone().prop_map(|usage| format!(r#"{{"choices":[],"usage":{usage}}}"#)),
         usage.clone().prop_map(|usage| format!(r#"{{"type":"message_start","message":{{"usage":{usage}}}}}"#)),
@@ -279,7 +290,7 @@ proptest! {
             },
             ..Tariff::default()
         };
-        for dialect in [Dialect::Chat, Dialect::Messages] {
+        for dialect in Dialect::ALL {
             let mut meter = Meter::new(dialect, true, true, estimate);
             let mut splitter = Splitter::new();
             for event in &events {

@@ -1,5 +1,7 @@
 //! What is sold and what is refused, before anybody is asked for money.
 
+mod responses;
+
 use proptest::prelude::*;
 use serde_json::{Value, json};
 

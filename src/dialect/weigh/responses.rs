@@ -120,7 +120,7 @@ impl Weight {
     }
 
     fn stored(&self) -> Error {
-        self.wrong("refers to a stored item, and nothing is stored here; send the item itself, and store: false to your SDK")
+        self.wrong("refers to a stored item, and nothing is stored here; send the item itself, and tell your SDK store: false")
     }
 
     /// Adds a string and gives what it says.

@@ -53,7 +53,7 @@ async fn sell(ledger: &Ledger, words: usize, stream: bool, seconds: u64) -> (Sal
     let asked = serde_json::json!({ "model": "m", "stream": stream, "messages": [{ "role": "user", "content": content }] });
     let (dialect, deadline) = (Dialect::Chat, Instant::now() + Duration::from_secs(seconds));
     let servings = [Serving { upstream: text("e"), model: text("m"), weight: None }];
-    let body = |_: &str, _| Bytes::from(asked.to_string());
+    let body = |_, _: &str, _| Ok(Bytes::from(asked.to_string()));
     let (goods, content_type) = (Goods::Words(dialect), "application/json".into());
     let call = Call { servings: &servings, goods, content_type, body: &body, headers: &[], query: None, stream, deadline };
     let answer = Upstreams::new(&[echo]).unwrap().send(&reservation, call).await.unwrap();
@@ -67,7 +67,7 @@ async fn sell(ledger: &Ledger, words: usize, stream: bool, seconds: u64) -> (Sal
     let ended: Ended = Box::pin(std::future::pending());
     let tab = Tab { paid, tariff, growth: None, flat: None, told: None };
     let length = answer.content_length;
-    (Sale { tab, gauge, dialect, stream, length, deadline, ended }, answer.body)
+    (Sale { tab, gauge, translation: None, heard: dialect, dialect, stream, length, deadline, ended }, answer.body)
 }
 
 /// Lets the relay do all it can, and then takes so many pieces as a server does that writes each at once.

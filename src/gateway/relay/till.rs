@@ -115,6 +115,9 @@ impl Till {
     pub fn finish(&mut self) {
         let Some(mut paid) = self.paid.take() else { return };
         let end = self.end.take().unwrap_or(End::Stopped);
+        if let End::ClientGone | End::ClientStalled | End::PayerEnded(_) = end {
+            self.gauge.abandoned();
+        }
         let metered = match &end {
             End::Spent { passed, .. } => *passed,
             _ => self.gauge.usage(),
@@ -134,7 +137,7 @@ impl Till {
             // A client that leaves chose to, and a key ends by somebody's hand: a flat price applies to what was taken.
             End::ClientGone | End::ClientStalled | End::PayerEnded(_) if self.gauge.has_output() => paid.post(whole, usage),
             End::ClientGone | End::ClientStalled | End::PayerEnded(_) => paid.post_part(owed, usage),
-            End::Broken(_) | End::Stopped if self.stream && self.gauge.has_output() => paid.post_part(owed, usage),
+            End::Broken(_) | End::Stopped if self.stream && self.gauge.has_parts() => paid.post_part(owed, usage),
             End::Spent { .. } if self.passed.1 > 0 => paid.post_part(owed, usage),
             End::Complete | End::Broken(_) | End::Spent { .. } | End::Untaken | End::Stopped => {
                 paid.void();

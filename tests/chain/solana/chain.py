@@ -37,6 +37,7 @@ class Chain:
         # How old a blockhash may be, and that nothing lands twice, is checked here: slots are ours.
         self.svm = LiteSVM().with_blockhash_check(False).with_transaction_history(0)
         self.slot_ms, self.started, self.base, self.extra = slot_ms, time.monotonic(), 1000, 0
+        self.began = int(time.time())  # when the first block was made
         self.slot, self.hashes, self.by_hash = self.base - 1, deque(), {}
         self.landed = OrderedDict()  # signature -> record
         self.messages = set()  # those of the landed: a node knows them again whoever signed

@@ -19,6 +19,7 @@ WORDS = {
     "SignatureFailure": "Transaction did not pass signature verification",
     "SanitizeFailure": "Transaction failed to sanitize accounts offsets correctly",
 }
+MEMO = "MemoSq4gqABAXKb96qnH8TysNcWxMyWCqXgDLGmfcHr"
 TYPE = "solana_transaction::versioned::VersionedTransaction"
 NEWEST = ("processed", "confirmed")
 
@@ -63,6 +64,12 @@ class Methods:
     def getEpochInfo(self, params, options):
         slot = self.getSlot(params, options)
         return {"absoluteSlot": slot, "blockHeight": slot, "epoch": 0, "slotIndex": slot, "slotsInEpoch": 432_000, "transactionCount": None}
+
+    def getFirstAvailableBlock(self, params, options):
+        return self.chain.base
+
+    def getBlockTime(self, params, options):
+        return self.chain.began
 
     def getLatestBlockhash(self, params, options):
         back = 1 if options.get("commitment") in NEWEST else min(FINAL_DEPTH, len(self.chain.hashes))
@@ -161,7 +168,7 @@ class Methods:
             if not self._is_visible(record, options) or account not in [place for place, _ in record["accounts"]]:
                 continue
             level = self.chain.status(signature)["confirmationStatus"]
-            entry = {"signature": signature, "slot": record["slot"], "err": record["err"], "memo": None}
+            entry = {"signature": signature, "slot": record["slot"], "err": record["err"], "memo": memos(record["bytes"])}
             found.append({**entry, "blockTime": record["time"], "confirmationStatus": level})
         if options.get("before"):
             known = [entry["signature"] for entry in found]
@@ -261,6 +268,12 @@ def from_base58(text):
     for digit in text:
         number = number * 58 + "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz".index(digit)
     return bytes(len(text) - len(text.lstrip("1"))) + number.to_bytes((number.bit_length() + 7) // 8, "big")
+
+
+def memos(raw):
+    message = VersionedTransaction.from_bytes(raw).message
+    said = [one for one in message.instructions if str(message.account_keys[one.program_id_index]) == MEMO]
+    return "; ".join(f"[{len(bytes(one.data))}] {bytes(one.data).decode()}" for one in said) or None
 
 
 def fee(message):

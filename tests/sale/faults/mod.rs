@@ -34,7 +34,8 @@ fn for_each<T: Sync>(cases: &[T], work: impl Fn(&T) + Sync) {
 }
 
 /// Points that tests of other binaries die at, and where.
-const ELSEWHERE: [(&str, &[&str]); 3] = [
+const ELSEWHERE: [(&str, &[&str]); 4] = [
+    ("tests/media_jobs/deaths.rs", &["job.accepted", "job.before", "job.after", "job.fail.before", "job.fail.after"]),
     ("tests/prepaid/keyring/deaths.rs", &["key.before"]),
     ("tests/prepaid/operator/deaths.rs", &["refund.before", "refund.after"]),
     (

@@ -5,20 +5,22 @@ use std::net::TcpStream;
 
 use farebox_rig::provider::After;
 
-use crate::shop::{ANSWER, CHAT, MESSAGES};
+use crate::shop::{ANSWER, CHAT, MESSAGES, RESPONSES};
 
-/// In which of its four forms an answer is asked for.
+/// In which of its six forms an answer is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shape {
     pub route: &'static str,
     pub stream: bool,
 }
 
-pub const SHAPES: [Shape; 4] = [
+pub const SHAPES: [Shape; 6] = [
     Shape { route: CHAT, stream: false },
     Shape { route: CHAT, stream: true },
     Shape { route: MESSAGES, stream: false },
     Shape { route: MESSAGES, stream: true },
+    Shape { route: RESPONSES, stream: false },
+    Shape { route: RESPONSES, stream: true },
 ];
 
 /// The token counts that [`crate::shop::CHARGE`] is for.
@@ -32,7 +34,16 @@ impl Shape {
 
     /// The last thing of a whole stream.
     pub fn terminator(self) -> &'static str {
-        if self.is_chat() { "[DONE]" } else { "message_stop" }
+        match self.route {
+            CHAT => "[DONE]",
+            MESSAGES => "message_stop",
+            _ => "response.completed",
+        }
+    }
+
+    /// Whether a broken stream of this form ends like a whole one, after an event that says that it is none.
+    pub fn ends_with_its_words(self) -> bool {
+        self.stream && self.route == RESPONSES
     }
 
     pub fn content_type(self) -> &'static str {
@@ -63,15 +74,21 @@ impl Shape {
 
     fn json(self, usage: &str) -> String {
         let usage = if usage.is_empty() { String::new() } else { format!(r#","usage":{usage}"#) };
-        match self.is_chat() {
-            true => format!(r#"{{"choices":[{{"message":{{"role":"assistant","content":"{ANSWER}"}}}}]{usage}}}"#),
-            false => format!(r#"{{"type":"message","content":[{{"type":"text","text":"{ANSWER}"}}]{usage}}}"#),
+        let content = format!(r#"[{{"type":"text","text":"{ANSWER}"}}]"#);
+        match self.route {
+            CHAT => format!(r#"{{"choices":[{{"message":{{"role":"assistant","content":"{ANSWER}"}}}}]{usage}}}"#),
+            MESSAGES => format!(r#"{{"type":"message","content":{content}{usage}}}"#),
+            _ => format!(r#"{{"object":"response","output":[{{"type":"message","content":{content}}}]{usage}}}"#),
         }
     }
 
     /// The events of a stream, the terminator last.
     pub fn events(self, usage: &str) -> Vec<String> {
-        if self.is_chat() { chat_events(usage) } else { messages_events(usage) }
+        match self.route {
+            CHAT => chat_events(usage),
+            MESSAGES => messages_events(usage),
+            _ => responses_events(usage),
+        }
     }
 }
 
@@ -95,6 +112,17 @@ fn messages_events(usage: &str) -> Vec<String> {
     events.extend(ANSWER.split_inclusive(' ').map(|word| event("content_block_delta", &said(word))));
     events.push(event("message_delta", &format!(",\"delta\":{{\"stop_reason\":\"end_turn\"}}{usage}")));
     events.push(event("message_stop", ""));
+    events
+}
+
+/// Without their names, as some upstreams send them.
+fn responses_events(usage: &str) -> Vec<String> {
+    let event = |kind: &str, rest: &str| format!("data: {{\"type\":\"response.{kind}\",{rest}}}\n\n");
+    let usage = if usage.is_empty() { String::new() } else { format!(",\"usage\":{usage}") };
+    let mut events = vec![event("created", "\"response\":{\"output\":[],\"usage\":null}")];
+    let said = |word: &str| format!("\"output_index\":0,\"delta\":\"{word}\"");
+    events.extend(ANSWER.split_inclusive(' ').map(|word| event("output_text.delta", &said(word))));
+    events.push(event("completed", &format!("\"response\":{{\"output\":[]{usage}}}")));
     events
 }
 

@@ -176,7 +176,8 @@ def handle(method, path, query, H, raw, n):
         if st == "in_progress":
             return Reply(200, dumps({"status": "PROCESSING", "average_execution_time": 1000, "execution_duration": 1})), b, kind
         if st == "failed":
-            return error(kind, 500, {"emsg": "fake video failure"}, rid), b, kind
+            said = {"status": "FAILED", "error": "fake video failure", "code": "CONTENT_POLICY"}
+            return Reply(200, dumps(said)), b, kind
         return Reply(200, MP4 if p[1] == "v" else WAV, ctype="video/mp4" if p[1] == "v" else "audio/wav"), b, kind
     if p in ("/video/complete", "/audio/complete"):
         return Reply(200, b'{"success":true}'), b, kind

@@ -52,6 +52,13 @@ impl Sdk {
     }
 }
 
+/// What the schema of OpenAPI says of a document: `{valid, version, errors}`.
+pub fn judge_openapi(document: &str) -> Value {
+    let (code, stdout, stderr) = run(node("openapi.mjs", "@seriousme/openapi-schema-validator"), document);
+    let judged = serde_json::from_str(&stdout);
+    judged.unwrap_or_else(|error| panic!("no verdict ({error}, exit code {code}):\n{stdout}\n{stderr}"))
+}
+
 /// A script of `tests/clients` that needs `package`.
 pub(crate) fn node(script: &str, package: &str) -> Command {
     let clients = tests_dir().join("clients");

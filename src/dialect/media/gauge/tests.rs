@@ -4,6 +4,7 @@ use super::*;
 use crate::dialect::media::Request;
 use crate::dialect::media::request::tests::model;
 use crate::dialect::sse::Splitter;
+use crate::tariff::{Tariff, TokenPrices};
 
 const PICTURES: &[u8] = br#"{"model":"m","prompt":"a cat","n":3}"#;
 
@@ -64,6 +65,33 @@ fn a_stream_of_pictures_ends_with_the_last_of_them() {
     let passes: Vec<_> = events.iter().map(|event| gauge.event(event)).collect();
     assert!(matches!(passes[..], [Pass::Forward, Pass::Forward, Pass::Done, Pass::Drop]), "{passes:?}");
     assert_eq!((gauge.usage().usage.units, gauge.usage().usage.output), (2, 7));
+}
+
+#[test]
+fn a_picture_of_which_a_caller_took_drafts_is_paid_for_and_one_that_broke_off_is_not() {
+    let mut gauge = gauge(Task::ImageGenerations, br#"{"model":"m","prompt":"p","n":2,"stream":true}"#, "text/event-stream");
+    let text = "data: {\"type\":\"image_generation.partial_image\",\"b64_json\":\"aGk=\"}\n\n";
+    let event = Splitter::new().push(text.into()).next().unwrap().unwrap();
+    assert!(matches!(gauge.event(&event), Pass::Forward));
+    assert_eq!((gauge.usage().usage.units, gauge.has_parts()), (0, false));
+    gauge.abandoned();
+    gauge.abandoned();
+    assert_eq!(gauge.usage().usage.units, 1);
+}
+
+#[test]
+fn what_the_upstream_does_not_report_is_estimated_where_it_costs_something() {
+    let by_tokens = |price: &str| {
+        let tokens = TokenPrices { output: UnitPrice::per_million(price).unwrap(), ..TokenPrices::default() };
+        Model { tariff: Tariff { tokens, ..Tariff::default() }, ..model() }
+    };
+    for (price, output) in [("40", 200), ("0", 0)] {
+        let request = Request::read(Task::ImageGenerations, "", PICTURES).unwrap();
+        let mut gauge = Gauge::new(&request, &by_tokens(price), "application/json");
+        gauge.chunk(br#"{"data":[{"b64_json":"a"},{"b64_json":"b"}],"usage":{"prompt_tokens":9,"input_tokens":9}}"#);
+        let metered = gauge.usage();
+        assert_eq!((metered.usage.input, metered.usage.output, metered.estimated), (9, output, false), "two pictures");
+    }
 }
 
 #[test]

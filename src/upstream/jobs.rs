@@ -1,0 +1,398 @@
+//! Jobs at an upstream: what became of one, the bytes of what it made, and that it is needed no more. Never paid for again.
+//!
+//! A result that the upstream names by a URL is fetched from the upstream's own configured scheme, host and port, over its own
+//! connections: of the URL only the path is used, so that there is no way to anywhere else.
+
+use actix_http::{Method, RequestHead, ResponseHead};
+use awc::http::Uri;
+use awc::http::header::{self, HeaderName, HeaderValue};
+use bytes::Bytes;
+use serde_json::{Value, json};
+use tokio::time::{Instant, timeout_at};
+
+use super::answer::{Answer, AnswerBody};
+use super::client::{HttpUpstream, unsent, words};
+use super::connection::Body;
+use super::refusal::{self, Failure, Then};
+use super::{Kind, Upstreams};
+use crate::dialect::{Dialect, Goods, Task};
+use crate::error::{Code, Error};
+use crate::ids::Bought;
+
+/// Characters of an upstream's name for a job.
+const MAX_NAME_CHARS: usize = 256;
+
+/// What an upstream says of a job.
+#[derive(Debug)]
+pub enum Report {
+    /// It is at work, for so many milliseconds, of so many that it takes on average, where it says so; in percent.
+    Working { average: Option<u64>, running: Option<u64>, progress: Option<u64> },
+    /// It has made what was ordered.
+    Done(Found),
+    /// Nothing comes of it, in the upstream's words as far as they may be seen.
+    Failed { code: Option<String>, error: String },
+    /// It knows no such job, or has what it made no more.
+    Unknown,
+}
+
+/// Where what a job made is.
+#[derive(Debug)]
+pub enum Found {
+    /// It is on its way already.
+    Here(Answer),
+    /// At a URL that the upstream names.
+    At(String),
+    /// Where the upstream has all such things.
+    InItsPlace,
+}
+
+/// Media that are passed on. None of them is run by a browser.
+const MEDIA: [&str; 19] = [
+    "video/mp4",
+    "video/webm",
+    "video/quicktime",
+    "video/x-matroska",
+    "video/mpeg",
+    "video/ogg",
+    "audio/mpeg",
+    "audio/mp3",
+    "audio/wav",
+    "audio/x-wav",
+    "audio/wave",
+    "audio/ogg",
+    "audio/opus",
+    "audio/aac",
+    "audio/flac",
+    "audio/mp4",
+    "audio/webm",
+    "image/gif",
+    "application/octet-stream",
+];
+
+/// Fields in which upstreams name the URL of a result.
+const URLS: [&str; 9] = [
+    "/url",
+    "/download_url",
+    "/video_url",
+    "/audio_url",
+    "/video/url",
+    "/audio/url",
+    "/result/url",
+    "/output/url",
+    "/data/0/url",
+];
+
+/// Fields in which upstreams name a job.
+const NAMES: [&str; 4] = ["queue_id", "task_id", "id", "request_id"];
+
+/// The upstream's name for the job that its answer accepts.
+pub fn named(answer: &[u8]) -> Option<String> {
+    let answer: Value = serde_json::from_slice(answer).ok()?;
+    let name = NAMES.iter().find_map(|name| match answer.get(*name)? {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        _ => None,
+    })?;
+    let plain = !name.is_empty() && name.chars().count() <= MAX_NAME_CHARS && !name.chars().any(char::is_control);
+    plain.then_some(name)
+}
+
+impl Upstreams {
+    /// Asks what became of a job.
+    ///
+    /// # Errors
+    /// * [`Code::UpstreamUnavailable`]: the upstream stands in the configuration no more, or is at its limit;
+    /// * [`Code::UpstreamError`], [`Code::UpstreamAuth`], [`Code::UpstreamTimeout`]: it did not say. The job goes on.
+    pub async fn ask(&self, job: &impl Bought, task: Task, deadline: Instant) -> Result<Report, Error> {
+        let http = self.that_has(job)?;
+        let question = match family(task) {
+            Some(family) => Question::about(job, &format!("{family}/retrieve")),
+            None => Question::of(Method::GET, place(job.upstream_job())),
+        };
+        let (head, body) = http.exchange(question, deadline).await?;
+        let status = head.status.as_u16();
+        if matches!(status, 404 | 410) {
+            return Ok(Report::Unknown);
+        }
+        if let (200, Some(content_type)) = (status, media_type(&head)) {
+            return Ok(Report::Done(Found::Here(passing((job, task), &head, body, (content_type, deadline)))));
+        }
+        let text = timeout_at(deadline, words(body)).await.unwrap_or_default();
+        let said = serde_json::from_slice::<Value>(&text).unwrap_or_default();
+        match status {
+            200..300 if said.is_object() => Ok(http.read(&said)),
+            // So do some say that what they were asked to make is against their rules.
+            422 if said.is_object() => Ok(http.failure(&said)),
+            200..300 => Err(unusable(&head)),
+            _ => Err(http.refused(&head)),
+        }
+    }
+
+    /// Opens what a job made; `None` where there is nothing any more.
+    ///
+    /// # Errors
+    /// As [`Upstreams::ask`]; [`Code::UpstreamError`] also for a URL that is not at the upstream's own address, for a redirect,
+    /// and for what is no media.
+    pub async fn open(
+        &self,
+        (job, task): (&impl Bought, Task),
+        found: Found,
+        deadline: Instant,
+    ) -> Result<Option<Answer>, Error> {
+        let http = self.that_has(job)?;
+        let question = match found {
+            Found::Here(answer) => return Ok(Some(answer)),
+            Found::At(url) => {
+                Question { own: true, ..Question::of(Method::GET, http.own_path(&url).ok_or_else(|| elsewhere(&url))?) }
+            }
+            Found::InItsPlace => Question::of(Method::GET, format!("{}/content", place(job.upstream_job()))),
+        };
+        let (head, body) = http.exchange(question, deadline).await?;
+        match (head.status.as_u16(), media_type(&head)) {
+            (404 | 410, _) => Ok(None),
+            (200, Some(content_type)) => Ok(Some(passing((job, task), &head, body, (content_type, deadline)))),
+            (200, None) => Err(unusable(&head)),
+            _ => Err(http.refused(&head)),
+        }
+    }
+
+    /// Tells the upstream that what a job made is needed no more.
+    ///
+    /// # Errors
+    /// As [`Upstreams::ask`]; nothing follows from them.
+    pub async fn forget(&self, job: &impl Bought, task: Task, deadline: Instant) -> Result<(), Error> {
+        let http = self.that_has(job)?;
+        let question = match family(task) {
+            Some(family) => Question::about(job, &format!("{family}/complete")),
+            None => Question::of(Method::DELETE, place(job.upstream_job())),
+        };
+        let (head, body) = http.exchange(question, deadline).await?;
+        // Read to its end, so that the connection can be used again.
+        _ = timeout_at(deadline, words(body)).await;
+        match head.status.as_u16() {
+            200..300 | 404 | 410 => Ok(()),
+            _ => Err(http.refused(&head)),
+        }
+    }
+
+    /// The upstream that has a job.
+    fn that_has(&self, job: &impl Bought) -> Result<&HttpUpstream, Error> {
+        match self.find(job.upstream()).map(|upstream| &upstream.kind) {
+            Some(Kind::Http(http)) => Ok(http),
+            Some(Kind::Echo) | None => {
+                let message = "the upstream that has this job is not in use at the moment, which only the operator can change; ask again later";
+                let error = Error::new(Code::UpstreamUnavailable, message).retry_after(60);
+                Err(error.because(format!("no upstream {:?}", job.upstream())))
+            }
+        }
+    }
+}
+
+/// The family of routes on which a job is asked for by its name in the body; none where it has an address of its own.
+fn family(task: Task) -> Option<&'static str> {
+    match task {
+        Task::AudioQueue => Some("/audio"),
+        Task::VideoQueue => Some("/video"),
+        _ => None,
+    }
+}
+
+/// The address of the job of this name, below `/v1`.
+fn place(name: &str) -> String {
+    let mut place = "/videos/".to_owned();
+    for byte in name.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'~' => place.push(char::from(byte)),
+            // Also a dot: two of them would lead to another place.
+            other => place.push_str(&format!("%{other:02X}")),
+        }
+    }
+    place
+}
+
+/// One request about a job.
+struct Question {
+    method: Method,
+    path: String,
+    /// Whether the path is the upstream's own, and not below `/v1`.
+    own: bool,
+    body: Bytes,
+}
+
+impl Question {
+    fn of(method: Method, path: String) -> Question {
+        Question { method, path, own: false, body: Bytes::new() }
+    }
+
+    /// By the job's name in the body.
+    fn about(job: &impl Bought, path: &str) -> Question {
+        let body = json!({ "model": job.upstream_model(), "queue_id": job.upstream_job() });
+        Question { method: Method::POST, path: path.to_owned(), own: false, body: body.to_string().into() }
+    }
+}
+
+impl HttpUpstream {
+    /// Sends one request about a job and waits for the head of its answer. Asking twice changes nothing, so it is asked once more
+    /// over a new connection if the first one broke.
+    async fn exchange(&self, question: Question, deadline: Instant) -> Result<(ResponseHead, Body), Error> {
+        let mut again = false;
+        loop {
+            let head = self.question(&question).map_err(|why| {
+                Error::new(Code::UpstreamError, "the upstream cannot be asked about this job; ask again later").because(why)
+            })?;
+            match timeout_at(deadline, self.connections.exchange(head.into(), question.body.clone(), again)).await {
+                Err(_) => return Err(refusal::timed_out()),
+                Ok(Ok(answer)) => return Ok(answer),
+                Ok(Err(error)) => match unsent(&error, question.body.len()) {
+                    Failure { then: Then::Again, .. } if !again => again = true,
+                    Failure { error, .. } => return Err(error),
+                },
+            }
+        }
+    }
+
+    /// The head of a request. The error says why there can be none.
+    fn question(&self, question: &Question) -> Result<RequestHead, String> {
+        let base = match question.own {
+            true => self.origin().to_owned(),
+            false => format!("{}/v1", self.base_url),
+        };
+        let uri = format!("{base}{}", question.path).parse::<Uri>().map_err(|error| error.to_string())?;
+        let host = uri.authority().map(|authority| authority.as_str()).unwrap_or_default();
+        let host = HeaderValue::from_str(host).map_err(|error| error.to_string())?;
+        let mut head = RequestHead::default();
+        (head.method, head.uri) = (question.method.clone(), uri);
+        let headers = &mut head.headers;
+        headers.insert(header::HOST, host);
+        headers.insert(header::ACCEPT, HeaderValue::from_static("application/json, video/*, audio/*"));
+        headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        headers.insert(header::USER_AGENT, HeaderValue::from_static(concat!("farebox/", env!("CARGO_PKG_VERSION"))));
+        if !question.body.is_empty() {
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        }
+        self.identify(headers, Dialect::Chat);
+        Ok(head)
+    }
+
+    /// Scheme, host and port, as they are configured.
+    fn origin(&self) -> &str {
+        let host = self.base_url.find("://").map_or(0, |at| at + 3);
+        let end = self.base_url.get(host..).and_then(|rest| rest.find('/')).map_or(self.base_url.len(), |at| host + at);
+        self.base_url.get(..end).unwrap_or_default()
+    }
+
+    /// The path of a URL at the upstream's own address: the same scheme, host and port, nobody's name before the host. A URL
+    /// without an address is at this one.
+    fn own_path(&self, url: &str) -> Option<String> {
+        if !url.bytes().all(|byte| byte.is_ascii_graphic()) || url.contains('\\') {
+            return None;
+        }
+        if url.starts_with('/') && !url.starts_with("//") {
+            let path = url.split('#').next().unwrap_or_default();
+            return path.parse::<Uri>().ok().map(|_| path.to_owned());
+        }
+        let (theirs, ours) = (url.parse::<Uri>().ok()?, self.origin().parse::<Uri>().ok()?);
+        let at = |uri: &Uri| -> Option<(String, String, u16)> {
+            let (scheme, authority) = (uri.scheme_str()?.to_ascii_lowercase(), uri.authority()?);
+            let usual = match scheme.as_str() {
+                "http" => 80,
+                "https" => 443,
+                _ => return None,
+            };
+            let plain = !authority.as_str().contains('@');
+            let port = match authority.port() {
+                Some(_) => authority.port_u16()?,
+                None => usual,
+            };
+            plain.then(|| (scheme, authority.host().to_ascii_lowercase(), port))
+        };
+        (at(&theirs)? == at(&ours)?).then(|| theirs.path_and_query().map_or("/".to_owned(), |path| path.as_str().to_owned()))
+    }
+
+    /// What an upstream says of a job in JSON.
+    fn read(&self, said: &Value) -> Report {
+        let status = said.get("status").or_else(|| said.get("state")).and_then(Value::as_str).unwrap_or_default();
+        let url = || URLS.iter().find_map(|place| said.pointer(place)?.as_str()).map(str::to_owned);
+        match status.to_ascii_lowercase().as_str() {
+            "failed" | "failure" | "error" | "cancelled" | "canceled" | "rejected" => self.failure(said),
+            "completed" | "complete" | "succeeded" | "success" | "done" | "finished" => {
+                Report::Done(url().map_or(Found::InItsPlace, Found::At))
+            }
+            _ => {
+                let number = |name: &str| said.get(name).and_then(whole);
+                Report::Working {
+                    average: number("average_execution_time"),
+                    running: number("execution_duration"),
+                    progress: number("progress").map(|percent| percent.min(100)),
+                }
+            }
+        }
+    }
+
+    fn failure(&self, said: &Value) -> Report {
+        let error = said.get("error").unwrap_or(&Value::Null);
+        let text = error.as_str().or_else(|| error.get("message")?.as_str()).or_else(|| said.get("message")?.as_str());
+        let code = error.get("code").or_else(|| said.get("code")).and_then(Value::as_str);
+        let plain = |code: &&str| code.len() <= 64 && code.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+        let text = text.map(|text| self.scrubber.scrub(text)).filter(|text| !text.is_empty());
+        let error = text.unwrap_or_else(|| "the upstream says no more than that it failed".to_owned());
+        Report::Failed { code: code.filter(plain).map(str::to_owned), error }
+    }
+
+    /// A status with which an upstream says neither yes nor no.
+    fn refused(&self, head: &ResponseHead) -> Error {
+        let text = |name: HeaderName| head.headers.get(name).and_then(|value| value.to_str().ok());
+        let again = refusal::retry_after(text(header::RETRY_AFTER), text(header::DATE));
+        refusal::failed(head.status.as_u16(), again, false).error
+    }
+}
+
+/// A whole number, also one that is written as a fraction.
+fn whole(number: &Value) -> Option<u64> {
+    let text = number.to_string();
+    text.split(['.', 'e', 'E']).next()?.parse().ok()
+}
+
+/// The media type of an answer that may be passed on.
+fn media_type(head: &ResponseHead) -> Option<&'static str> {
+    let text = |name: HeaderName| head.headers.get(name).and_then(|value| value.to_str().ok());
+    let plain = text(header::CONTENT_ENCODING).is_none_or(|encoding| encoding.eq_ignore_ascii_case("identity"));
+    let found = text(header::CONTENT_TYPE)?.split(';').next().unwrap_or_default().trim().to_owned();
+    MEDIA.iter().copied().find(|known| plain && found.eq_ignore_ascii_case(known))
+}
+
+fn passing(
+    (job, task): (&impl Bought, Task),
+    head: &ResponseHead,
+    body: Body,
+    (content_type, deadline): (&'static str, Instant),
+) -> Answer {
+    let length = head.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    let body = AnswerBody::http(body, length, deadline);
+    Answer {
+        form: Goods::Media(task),
+        content_type,
+        content_length: length,
+        upstream: job.upstream().to_owned(),
+        model: job.upstream_model().to_owned(),
+        body,
+    }
+}
+
+fn unusable(head: &ResponseHead) -> Error {
+    let content_type = head.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let failure = refusal::unusable(head.status.as_u16(), content_type);
+    Error { message: "the upstream of this job gave no usable answer; ask again later".into(), ..failure.error }
+}
+
+/// A result that is not at the upstream's own address is not fetched: such a URL could lead into the operator's network.
+fn elsewhere(url: &str) -> Error {
+    let shown: String =
+        url.split(['?', '#']).next().unwrap_or_default().chars().filter(char::is_ascii_graphic).take(120).collect();
+    let message = "the upstream has put what this job made where it is not fetched from, which only the operator can change; \
+                   ask the operator for a refund";
+    Error::new(Code::UpstreamError, message).because(format!("a result at {shown:?}, which is not the upstream's own address"))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,197 @@
+//! Where results are fetched from: the upstream's own address, whatever it says, and nothing but media passes.
+
+use std::io::Write as _;
+use std::net::TcpStream;
+use std::sync::{Arc, Mutex};
+
+use farebox_rig::anvil::BUYER;
+use farebox_rig::http::{self, Request};
+use farebox_rig::process::eventually;
+use farebox_rig::provider::{After, Provider, Received};
+use serde_json::json;
+
+use crate::shop::{Kind, Shop};
+
+/// What the scripted upstream answers to a question about a job: the head's rest and the body.
+#[derive(Clone, Default)]
+struct Script(Arc<Mutex<String>>);
+
+impl Script {
+    fn says(&self, answer: impl Into<String>) {
+        *self.0.lock().unwrap() = answer.into();
+    }
+
+    /// JSON that says that the job is done, and where.
+    fn done_at(&self, url: &str) {
+        self.says(json_answer(&json!({ "status": "COMPLETED", "download_url": url }).to_string()));
+    }
+
+    fn answer(&self) -> String {
+        self.0.lock().unwrap().clone()
+    }
+}
+
+fn json_answer(body: &str) -> String {
+    format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}", body.len())
+}
+
+fn media_answer(body: &str) -> String {
+    format!("HTTP/1.1 200 OK\r\ncontent-type: video/mp4\r\ncontent-length: {}\r\n\r\n{body}", body.len())
+}
+
+/// An upstream that takes every order, has a film at `/files/film.mp4`, and else answers as scripted.
+fn upstream(script: &Script) -> Provider {
+    let script = script.clone();
+    Provider::start(move |received: &Received, stream: &mut TcpStream| {
+        let line = received.head().lines().next().unwrap_or_default().to_owned();
+        let answer = match () {
+            () if line.contains("/queue") => json_answer(r#"{"queue_id":"theirs-1","status":"QUEUED"}"#),
+            () if line.contains("/videos/generations") => json_answer(r#"{"id":"theirs-2","status":"queued"}"#),
+            () if line.contains(" /files/film.mp4") => media_answer("the film"),
+            () if line.contains(" /files/moved") => {
+                "HTTP/1.1 302 Found\r\nlocation: /files/film.mp4\r\ncontent-length: 0\r\n\r\n".into()
+            }
+            () if line.contains(" /files/page") => json_answer("{}").replace("application/json", "text/html"),
+            () => script.answer(),
+        };
+        _ = stream.write_all(answer.as_bytes());
+        After::Keep
+    })
+}
+
+#[test]
+fn a_result_is_fetched_from_the_upstreams_own_address_and_from_nowhere_else() {
+    let script = Script::default();
+    let trap = Provider::connections(|_, _| {});
+    let provider = upstream(&script);
+    let shop = Shop::before("", |_| provider.url());
+    let id = shop.order(Kind::Video, "");
+    let (own, trap_at) = (provider.url(), trap.url());
+    let (host, trap_host) = (own.trim_start_matches("http://"), trap_at.trim_start_matches("http://"));
+    let trap_port = trap_host.split_once(':').unwrap().1;
+    for url in [
+        format!("http://{trap_host}/files/film.mp4"),
+        format!("http://localhost:{trap_port}/files/film.mp4"),
+        format!("http://[::1]:{trap_port}/files/film.mp4"),
+        format!("http://[::ffff:127.0.0.1]:{trap_port}/files/film.mp4"),
+        format!("http://2130706433:{trap_port}/files/film.mp4"),
+        format!("http://{host}@{trap_host}/files/film.mp4"),
+        format!("http://user:pass@{host}/files/film.mp4"),
+        format!("//{trap_host}/files/film.mp4"),
+        format!("/\\{trap_host}/files/film.mp4"),
+        format!("https://{host}/files/film.mp4"),
+        format!("ftp://{host}/files/film.mp4"),
+        "http://127.0.0.1/files/film.mp4".into(),
+        "http://169.254.169.254/latest/meta-data".into(),
+        "file:///etc/passwd".into(),
+        "data:video/mp4;base64,AAAA".into(),
+        format!("{own}/files/film.mp4\r\nx-evil: 1"),
+    ] {
+        script.done_at(&url);
+        let asked = provider.requests().len();
+        let answer = shop.send_keyed(Kind::Video.fetch(&id));
+        assert_eq!((answer.status, answer.code().as_str()), (502, "upstream_error"), "{url}: {}", answer.text());
+        assert!(!answer.text().contains(trap_port), "{url} is not told: {}", answer.text());
+        assert_eq!(provider.requests().len(), asked + 1, "{url}: the upstream was asked for the job, and nothing was fetched");
+    }
+    assert_eq!(trap.connected(), 0, "nobody ever connected there");
+    for moved in ["/files/moved", "/files/page"] {
+        script.done_at(&format!("{own}{moved}"));
+        let answer = shop.send_keyed(Kind::Video.fetch(&id));
+        assert_eq!((answer.status, answer.code().as_str()), (502, "upstream_error"), "{moved}: {}", answer.text());
+    }
+    let fetched = provider.requests().iter().filter(|request| request.contains("/files/film.mp4 HTTP")).count();
+    assert_eq!(fetched, 0, "a redirect is not followed");
+    for url in [format!("{own}/files/film.mp4"), format!("HTTP://{host}/files/film.mp4?sig=1#here"), "/files/film.mp4".into()] {
+        script.done_at(&url);
+        let answer = shop.send_keyed(Kind::Video.fetch(&id));
+        assert_eq!((answer.status, answer.text().as_str()), (200, "the film"), "{url}");
+        assert_eq!(answer.header("content-type"), Some("video/mp4"));
+    }
+    shop.close(Kind::Video.charge());
+}
+
+#[test]
+fn a_film_that_breaks_off_is_not_taken_for_a_whole_one() {
+    let script = Script::default();
+    let provider = Provider::start({
+        let script = script.clone();
+        move |received, stream| {
+            let answer = match received.head().contains("/queue") {
+                true => json_answer(r#"{"queue_id":"theirs-1"}"#),
+                false => script.answer(),
+            };
+            _ = stream.write_all(answer.as_bytes());
+            After::Close
+        }
+    });
+    let shop = Shop::before("", |_| provider.url());
+    let id = shop.order(Kind::Video, "");
+    script.says(media_answer("half a film").replace("content-length: 11", "content-length: 22"));
+    let broken = shop.send_keyed(Kind::Video.fetch(&id));
+    assert_eq!((broken.status, broken.complete), (200, false), "the connection breaks as the upstream's did");
+    script.says(media_answer("a whole film"));
+    let whole = shop.send_keyed(Kind::Video.fetch(&id));
+    assert_eq!((whole.text().as_str(), whole.complete), ("a whole film", true), "and it can be fetched again");
+    shop.close(Kind::Video.charge());
+}
+
+#[test]
+fn bytes_pass_as_they_come_and_who_leaves_lets_the_upstream_go() {
+    let (more, gone) = (Arc::new(Mutex::new(())), Arc::new(Mutex::new(false)));
+    let provider = Provider::start({
+        let (more, gone) = (Arc::clone(&more), Arc::clone(&gone));
+        move |received, stream| {
+            if received.head().contains("/queue") {
+                _ = stream.write_all(json_answer(r#"{"queue_id":"theirs-1"}"#).as_bytes());
+                return After::Keep;
+            }
+            let length = 64 * 1024 * 1024;
+            let head = format!("HTTP/1.1 200 OK\r\ncontent-type: video/mp4\r\ncontent-length: {length}\r\n\r\nfirst");
+            _ = stream.write_all(head.as_bytes());
+            drop(more.lock());
+            farebox_rig::provider::wait_gone(stream);
+            *gone.lock().unwrap() = true;
+            After::Close
+        }
+    });
+    let shop = Shop::before("streams_per_account = 1", |_| provider.url());
+    let id = shop.order(Kind::Video, "");
+    let held = more.lock().unwrap();
+    let mut stream = http::open(shop.server.address(), &shop.keyed(Kind::Video.fetch(&id))).unwrap();
+    assert_eq!((stream.status, stream.next_chunk().as_deref()), (200, Some(&b"first"[..])), "the first bytes are here");
+    // A wallet has so many fetches at once; another wallet's are not counted.
+    let second = shop.send_keyed(Kind::Video.fetch(&id));
+    assert_eq!((second.status, second.code().as_str()), (429, "concurrency_limit"), "{}", second.text());
+    drop(stream);
+    drop(held);
+    eventually("the upstream is let go", || *gone.lock().unwrap());
+    shop.close(Kind::Video.charge());
+}
+
+#[test]
+fn an_upstream_that_left_the_configuration_is_missed_in_words_and_the_job_is_there_when_it_is_back() {
+    let mut shop = Shop::open();
+    let id = shop.order(Kind::Video, "<<fake video_polls=0>>");
+    shop.server.reconfigure(|text| text.replace("name = \"fake\"", "name = \"other\""));
+    shop.server.restart();
+    let missed = shop.send_keyed(Kind::Video.fetch(&id));
+    assert_eq!((missed.status, missed.code().as_str()), (503, "upstream_unavailable"), "{}", missed.text());
+    assert!(missed.header("retry-after").is_some());
+    shop.server.reconfigure(|text| text.replace("name = \"other\"", "name = \"fake\""));
+    shop.server.restart();
+    assert_eq!(shop.send_keyed(Kind::Video.fetch(&id)).header("content-type"), Some("video/mp4"));
+    assert_eq!(shop.account(BUYER).statement().of("REFUND"), [] as [i64; 0]);
+    shop.close(Kind::Video.charge());
+}
+
+#[test]
+fn asking_for_content_too_early_says_what_to_ask_instead() {
+    let shop = Shop::open();
+    let id = shop.order(Kind::Videos, "<<fake video_polls=1>>");
+    let early = shop.send_keyed(Kind::Videos.fetch(&id));
+    assert_eq!((early.status, early.code().as_str()), (404, "media_not_found"), "{}", early.text());
+    assert_eq!(shop.send_keyed(Request::get(&format!("/api/v1/videos/{id}"))).json()["status"], "completed");
+    assert_eq!(shop.send_keyed(Kind::Videos.fetch(&id)).header("content-type"), Some("video/mp4"));
+    shop.close(Kind::Videos.charge());
+}
