@@ -128,7 +128,8 @@ pub fn transactions(ledger: &Ledger, account: AccountId, limit: usize, offset: u
     catch_up(ledger)?;
     let (entries, more) = ledger.statement(account, limit, offset).map_err(|denied| stopped(&denied))?;
     let line = |entry: &Entry| {
-        json!({
+        let (network, transaction) = arrival(ledger, entry)?.unzip();
+        Ok::<_, Error>(json!({
             "id": entry.number.to_string(),
             "type": match entry.movement {
                 Movement::TopUp => "TOP_UP",
@@ -140,14 +141,23 @@ pub fn transactions(ledger: &Ledger, account: AccountId, limit: usize, offset: u
             "at": entry.at.to_rfc3339(),
             "request_id": entry.request.map(|request| request.to_string()),
             "model": entry.model,
-        })
+            "network": network,
+            "transaction": transaction,
+        }))
     };
-    let lines: Vec<_> = entries.iter().map(line).collect();
+    let lines: Vec<_> = entries.iter().map(line).collect::<Result<_, _>>()?;
     Ok(json!({
         "account": account.to_string(),
         "transactions": lines,
         "pagination": { "limit": limit, "offset": offset, "has_more": more },
     }))
+}
+
+/// The network and the transaction by which a line's payment arrived, if it is about one.
+fn arrival(ledger: &Ledger, entry: &Entry) -> Result<Option<(String, String)>, Error> {
+    let Some(id) = entry.payment else { return Ok(None) };
+    let payment = ledger.payment(id).map_err(|denied| stopped(&denied))?;
+    Ok(payment.and_then(|payment| Some((payment.network, payment.confirmed?.0))))
 }
 
 /// The receipt of one call of this account. It blocks.

@@ -7,6 +7,7 @@ mod discovery;
 mod jobs;
 mod limits;
 mod openapi;
+mod pages;
 mod paid;
 mod payment_required;
 mod public;
@@ -28,12 +29,13 @@ use actix_web::rt::net::TcpStream;
 use actix_web::{App, HttpServer, web};
 use tokio::sync::Semaphore;
 
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::gateway::{Gateway, Shelf, Worker};
 use crate::upstream::{Health, Upstreams};
 
 use discovery::Documents;
 use limits::{BodyMemory, RateLimits};
+use pages::Pages;
 
 /// Sockets per worker thread; beyond them new connections wait. There is no bound per address: behind a proxy all callers
 /// have the same one, and a socket that asks for nothing, or takes none of its answers, is closed after a while anyway.
@@ -60,9 +62,9 @@ pub fn start(config: &Config, gateway: Arc<Gateway>, listener: TcpListener) -> s
     let turns = Arc::new(Semaphore::new(CHANGES_AT_ONCE));
     let upstreams = config.upstreams.clone();
     let health = Health::new(&upstreams, config.failover);
+    let pages = Arc::new(pages(&gateway, &upstreams, &health));
     let server = HttpServer::new(move || {
-        let connections = Upstreams::sharing(&upstreams, health.clone());
-        let connections = connections.expect("the same list was checked before the server started");
+        let connections = connections(&upstreams, &health);
         let shelf = Rc::default();
         actix_web::rt::spawn(Shelf::look_after(Rc::downgrade(&shelf)));
         let worker = Rc::new(Worker { gateway: Arc::clone(&gateway), upstreams: connections, shelf });
@@ -71,6 +73,7 @@ pub fn start(config: &Config, gateway: Arc<Gateway>, listener: TcpListener) -> s
             limits: Arc::clone(&limits),
             bodies: Arc::clone(&bodies),
             turns: Arc::clone(&turns),
+            pages: Arc::clone(&pages),
             lots: RefCell::default(),
             documents: Documents::default(),
         });
@@ -99,6 +102,18 @@ pub fn start(config: &Config, gateway: Arc<Gateway>, listener: TcpListener) -> s
     .disable_signals()
     .listen(listener)?;
     Ok(server.run())
+}
+
+fn connections(upstreams: &[config::Upstream], health: &Health) -> Upstreams {
+    let connections = Upstreams::sharing(upstreams, health.clone());
+    connections.expect("the same list was checked before the server started")
+}
+
+fn pages(gateway: &Gateway, upstreams: &[config::Upstream], health: &Health) -> Pages {
+    let simulated = gateway.chains.networks().iter().any(|network| network.settlement == "simulated");
+    let Gateway { public_url, catalogue, prepaid, .. } = gateway;
+    let facts = pages::Facts { public_url, catalogue, prepaid, simulated };
+    Pages::new(&facts, &connections(upstreams, health))
 }
 
 /// Has the system cut a connection when the other side takes nothing of what was sent to it for this long. The server

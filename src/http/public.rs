@@ -7,8 +7,12 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use serde_json::{Value, json};
 
 use super::respond::{self, Edge};
-use crate::catalogue::{Catalogue, Kind, Page, WrongPage};
+use super::routes;
+use crate::catalogue::{Catalogue, Kind, Model, Page, WrongPage};
+use crate::dialect::Goods;
 use crate::error::{Code, Error};
+use crate::gateway::Worker;
+use crate::upstream::Upstreams;
 
 /// Whose clients a list of models is for.
 enum Audience {
@@ -96,8 +100,23 @@ fn bad_parameter(param: &'static str, why: &str) -> Error {
     Error::new(Code::InvalidRequest, format!("{param} in the query is {why}")).param(param)
 }
 
+/// The price list, and on which routes each model is sold.
 pub async fn pricing(request: HttpRequest) -> HttpResponse {
-    with_edge(&request, |edge| HttpResponse::Ok().json(edge.gateway.catalogue.pricing()))
+    with_edge(&request, |edge| {
+        let catalogue = &edge.gateway.catalogue;
+        let mut list = catalogue.pricing();
+        if let (Some(worker), Some(entries)) = (request.app_data::<Rc<Worker>>(), list["data"].as_array_mut()) {
+            for (entry, model) in entries.iter_mut().zip(catalogue.models()) {
+                entry["routes"] = routes_of(&worker.upstreams, model).into();
+            }
+        }
+        HttpResponse::Ok().json(list)
+    })
+}
+
+fn routes_of(upstreams: &Upstreams, model: &Model) -> Vec<String> {
+    let sold = |goods: &Goods| goods.sells(model.kind) && upstreams.forms(&model.upstreams, *goods).is_ok();
+    routes::paid_routes().map(|route| route.goods).filter(sold).map(|goods| format!("/v1{}", goods.path())).collect()
 }
 
 /// Health for a load balancer and an operator: 200 while calls can be sold, 503 once the ledger has stopped.

@@ -12,6 +12,7 @@ use actix_web::{HttpMessage as _, HttpRequest, HttpResponse, HttpResponseBuilder
 use tokio::sync::Semaphore;
 
 use super::discovery::Documents;
+use super::pages::Pages;
 use super::payment_required::PaymentRequired;
 use super::routes::error_shape;
 use super::{BodyMemory, RateLimits};
@@ -31,6 +32,8 @@ pub struct Edge {
     pub bodies: Arc<BodyMemory>,
     /// Turns of changes of keys, each of which waits for the disk.
     pub turns: Arc<Semaphore>,
+    /// What people open in a browser.
+    pub pages: Arc<Pages>,
     pub lots: RefCell<Lots>,
     pub documents: Documents,
 }

@@ -8,7 +8,7 @@ use actix_web::http::uri::PathAndQuery;
 use actix_web::web::{self, ServiceConfig};
 
 use super::table::{Access, At, Row};
-use super::{accounts, count, discovery, jobs, paid, public, topup, wallet};
+use super::{accounts, count, discovery, jobs, pages, paid, public, topup, wallet};
 use crate::dialect::{Dialect, ErrorShape, Goods, Task};
 
 /// One paid route.
@@ -18,7 +18,7 @@ pub struct Route {
 }
 
 /// What is sold, each on the path that it has below the prefixes.
-fn paid_routes() -> impl Iterator<Item = Route> {
+pub fn paid_routes() -> impl Iterator<Item = Route> {
     let words = Dialect::ALL.into_iter().map(Goods::Words);
     let media = Task::ALL.into_iter().map(Goods::Media);
     words.chain(media).map(|goods| Route { goods })
@@ -55,6 +55,9 @@ fn lay(add: &mut dyn FnMut(At)) {
     add(At::new("/openapi.json").get("This document", Access::Anybody, discovery::openapi));
     let listed = "Lists the paid routes and the ways to pay, for crawlers";
     add(At::new("/.well-known/x402").get(listed, Access::Anybody, discovery::discovery));
+    for path in pages::paths() {
+        add(At::new(path).page(pages::page));
+    }
     owners(add);
     for prefix in PREFIXES {
         below(prefix, add);

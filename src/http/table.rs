@@ -62,20 +62,12 @@ impl Method {
     }
 }
 
-impl Row {
-    /// The value of `Allow`.
-    fn allowed(&self) -> String {
-        let mut methods: Vec<_> = self.operations.iter().map(|operation| operation.method).collect();
-        methods.sort_unstable();
-        let names = methods.into_iter().map(|method| if method == Method::Get { "GET, HEAD" } else { method.name() });
-        names.chain(["OPTIONS"]).collect::<Vec<_>>().join(", ")
-    }
-}
-
 /// A row and those who answer, as it is put together.
 pub struct At {
     row: Row,
     resource: Resource,
+    /// Whether it is a page for people, which the documents for programs leave out.
+    is_page: bool,
 }
 
 impl At {
@@ -87,7 +79,7 @@ impl At {
             Some((before, _)) => format!("{before}}}"),
             None => path,
         };
-        At { row: Row { path, operations: Vec::new() }, resource }
+        At { row: Row { path, operations: Vec::new() }, resource, is_page: false }
     }
 
     /// Reading. `HEAD` is answered as `GET` is, without the body.
@@ -96,7 +88,16 @@ impl At {
         H: Handler<A, Output: Responder + 'static>,
         A: FromRequest + 'static,
     {
-        self.on(Method::Get, does, access, web::route().guard(guard::Any(guard::Get()).or(guard::Head())).to(handler))
+        self.on(Method::Get, does, access, reading().to(handler))
+    }
+
+    /// Reading, by people with a browser.
+    pub fn page<H, A>(self, handler: H) -> At
+    where
+        H: Handler<A, Output: Responder + 'static>,
+        A: FromRequest + 'static,
+    {
+        At { is_page: true, ..self.quietly(reading().to(handler)) }
     }
 
     pub fn post<H, A>(self, does: &'static str, access: Access, handler: H) -> At
@@ -148,10 +149,23 @@ impl At {
 
     /// What is served: every other method is told which there are.
     pub fn resource(self) -> Resource {
-        let allowed = self.row.allowed();
+        let allowed = self.allowed();
         self.resource.default_service(web::to(move |request: HttpRequest| {
             let answer = public::wrong_method(&request, &allowed);
             async move { answer }
         }))
     }
+    /// The value of `Allow`.
+    fn allowed(&self) -> String {
+        let mut methods: Vec<_> = self.row.operations.iter().map(|operation| operation.method).collect();
+        methods.extend(self.is_page.then_some(Method::Get));
+        methods.sort_unstable();
+        let names = methods.into_iter().map(|method| if method == Method::Get { "GET, HEAD" } else { method.name() });
+        names.chain(["OPTIONS"]).collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// `GET` or `HEAD`.
+fn reading() -> Route {
+    web::route().guard(guard::Any(guard::Get()).or(guard::Head()))
 }

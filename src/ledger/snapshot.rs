@@ -133,14 +133,14 @@ impl Snapshot<'_> {
     fn entry(&self, wallet: AccountId, number: u64, transfer: &Transfer, balance_after: i64) -> Result<Entry, Broken> {
         let own = |(account, _): &(&Account, i64)| **account == Account::Wallet(wallet);
         let amount = transfer.postings().into_iter().find(own).map_or(0, |(_, amount)| amount);
-        let request = match transfer.reference {
-            Reference::Request(request) => Some(request),
-            Reference::Payment(_) => None,
+        let (request, payment) = match transfer.reference {
+            Reference::Request(request) => (Some(request), None),
+            Reference::Payment(payment) => (None, Some(payment)),
         };
         let receipt = request.map(|request| self.receipt(request)).transpose()?.flatten();
         let movement = Movement::of(transfer.kind, transfer.reference);
         let model = receipt.map(|receipt| receipt.model);
-        Ok(Entry { number, amount, balance_after, movement, at: transfer.at, request, model })
+        Ok(Entry { number, amount, balance_after, movement, at: transfer.at, request, model, payment })
     }
 
     /// Sums of a wallet's receipts since a day.

@@ -6,7 +6,7 @@ use super::spending::Spending;
 use super::{Denied, Expected, Ledger};
 use crate::account::AccountId;
 use crate::clock::{Day, Period, Timestamp};
-use crate::ids::{KeyId, RequestId};
+use crate::ids::{KeyId, PaymentId, RequestId};
 use crate::money::Micros;
 
 /// Why a line of a statement is there.
@@ -30,6 +30,8 @@ pub struct Entry {
     /// The call it is about.
     pub request: Option<RequestId>,
     pub model: Option<String>,
+    /// The payment it is about.
+    pub payment: Option<PaymentId>,
 }
 
 /// What a wallet used of one model on one day, by one key or by none. Amounts in micros.

@@ -1,0 +1,315 @@
+// The dashboard: sign in with a wallet, see what it has and spends, and look after its keys.
+import { ask, encode, exchange, refusal } from "./api.js";
+import { chart, table } from "./chart.js";
+import { chainIdOf, explorer, familyOf } from "./networks.js";
+import { byId, copy, el, fill, home, isSimulated, micros, decimal, say, short, snippet, time, usd } from "./page.js";
+import { discover, walletButtons } from "./wallets.js";
+
+const LINES = 25;
+/** Lines in one question of the export, which is the most. */
+const LINES_AT_ONCE = 100;
+
+/** The session lives here and nowhere else: a reload signs out. */
+const state = { token: null, account: null, keys: [], models: [], simulated: new Set(), lines: 0, used: null, editing: null };
+
+const api = async (method, path, body) => {
+  try {
+    return await ask(method, path, { authorization: `Bearer ${state.token}` }, body);
+  } catch (error) {
+    if (error.status === 401) leave("Your session is over.", "Sign in again; nothing was changed.");
+    throw error;
+  }
+};
+
+/** The text that a wallet signs to say who it is (EIP-4361, and its twin for Solana). */
+function signInText({ info, address, chain, family }) {
+  const kind = family === "solana" ? "Solana" : "Ethereum";
+  const lines = [`URI: ${location.origin}/dashboard`, "Version: 1", `Chain ID: ${chain.split(":")[1]}`, `Nonce: ${info.nonce}`, `Issued At: ${info.issuedAt}`, `Expiration Time: ${info.expirationTime}`];
+  return `${location.host} wants you to sign in with your ${kind} account:\n${address}\n\n${info.statement}\n\n${lines.join("\n")}`;
+}
+
+async function signIn(wallet) {
+  say(byId("say"), "", null);
+  try {
+    const address = await wallet.connect();
+    const invited = await exchange("GET", `/api/v1/x402/balance/${address}`);
+    const challenge = invited.body.extensions?.["sign-in-with-x"];
+    if (!challenge) throw refusal(invited);
+    const { chainId: chain, type } = challenge.supportedChains.filter(({ chainId }) => familyOf(chainId) === wallet.family).at(-1);
+    const message = signInText({ info: challenge.info, address, chain, family: wallet.family });
+    say(byId("say"), "wait", "Your wallet asks you now.", `Look that it names ${location.host}, then sign or refuse there.`);
+    const signature = await wallet.signText(message);
+    const chainId = wallet.family === "evm" ? chainIdOf(chain) : chain;
+    const header = encode({ address, signature, message, timestamp: Date.parse(challenge.info.issuedAt), chainId, type });
+    const opened = await ask("POST", "/api/session", { "x-sign-in-with-x": header });
+    Object.assign(state, { token: opened.token, account: opened.account });
+    say(byId("say"), "", null);
+    await enter(address);
+  } catch (error) {
+    say(byId("say"), "bad", state.token ? "Something went wrong." : "You are not signed in.", error.message);
+  }
+}
+
+async function enter(address) {
+  byId("in").hidden = true;
+  byId("out").hidden = byId("account").hidden = false;
+  byId("who").textContent = address;
+  const [{ data }, { networks }] = await Promise.all([ask("GET", "/v1/models"), ask("GET", "/healthz")]);
+  state.models = data.map(({ id }) => id);
+  state.simulated = new Set(networks.filter(({ settlement }) => settlement === "simulated").map(({ id }) => id));
+  await refresh();
+}
+
+function leave(title, next) {
+  Object.assign(state, { token: null, account: null, keys: [], used: null, editing: null });
+  for (const dialog of document.querySelectorAll("dialog[open]")) dialog.close();
+  for (const id of ["fresh", "figures", "usage"]) fill(byId(id));
+  for (const id of ["keys", "lines"]) fill(byId(id).tBodies[0]);
+  byId("account").hidden = byId("out").hidden = true;
+  byId("in").hidden = false;
+  say(byId("say"), "", title, next);
+}
+
+async function signOut() {
+  await api("DELETE", "/api/session").catch(() => null);
+  leave("You are signed out.");
+}
+
+async function refresh() {
+  await Promise.all([showBalance(), showKeys().then(showUsage), showLines(true)]);
+}
+
+async function showBalance() {
+  const account = await api("GET", "/api/account");
+  const figure = (name, value, more) => el("div", {}, el("dt", {}, name), el("dd", {}, value, more ? el("small", {}, more) : null));
+  const { allowance, open_calls: calls } = account;
+  fill(
+    byId("figures"),
+    figure("Available", usd(account.available_usd)),
+    figure("Held by running calls", usd(account.held_usd), calls ? `${calls} running` : null),
+    figure("Balance", usd(account.balance_usd)),
+    allowance ? figure("Allowance today", usd(allowance.left_usd), `of ${usd(allowance.usd_per_day)}, anew at ${time(allowance.renews_at)} UTC`) : null,
+  );
+}
+
+const RESETS = { none: "", day: " per day", week: " per week", month: " per month" };
+
+function keyRow(key) {
+  const act = (name, what, more = "") => el("button", { type: "button", class: `small ${more}`, "aria-label": `${name} ${key.name}`, onclick: what }, name);
+  const live = key.state === "active";
+  const limit = key.spend_limit_usd === null ? "none" : `${usd(key.spend_limit_usd)}${RESETS[key.reset] ?? ""}`;
+  const ends = key.revoked_at ?? key.expires_at;
+  const previous = key.previous && el("div", { class: "hint" }, `…${key.previous.last4} until ${time(key.previous.valid_until)}`);
+  const buttons = key.revoked_at ? [] : [act("Change", () => edit(key)), act("Rotate", () => rotate(key)), act("Revoke", () => revoke(key), "danger")];
+  return el(
+    "tr",
+    { class: live ? "" : "over" },
+    el("th", { scope: "row" }, key.name),
+    el("td", { "data-is": "Key", class: "mono" }, el("span", {}, `…${key.last4}`, previous)),
+    el("td", { "data-is": "State" }, el("span", { class: `tag ${live ? "good" : "off"}` }, key.state)),
+    el("td", { "data-is": "Spent", class: "number" }, usd(key.spent_usd)),
+    el("td", { "data-is": "Limit" }, limit),
+    el("td", { "data-is": "Models" }, key.models.length ? key.models.join(", ") : "all"),
+    el("td", { "data-is": "Ends" }, ends ? time(ends) : "never"),
+    el("td", { class: "actions" }, ...buttons),
+  );
+}
+
+async function showKeys() {
+  const { keys } = await api("GET", "/api/keys");
+  state.keys = keys;
+  byId("no-keys").hidden = keys.length > 0;
+  byId("keys").hidden = keys.length === 0;
+  fill(byId("keys").tBodies[0], ...keys.map(keyRow));
+}
+
+/** The only time that a key is seen. */
+function showFresh(name, secret, models) {
+  const model = models[0] ?? state.models[0] ?? "MODEL";
+  const button = el("button", { type: "button", class: "main", onclick: () => copy(secret, button) }, "Copy key");
+  const claude = `export ANTHROPIC_BASE_URL="${home}"\nexport ANTHROPIC_AUTH_TOKEN="${secret}"\nexport ANTHROPIC_MODEL="${model}"\nclaude`;
+  const curl = `curl ${home}/v1/chat/completions \\\n  -H "Authorization: Bearer ${secret}" \\\n  -H "Content-Type: application/json" \\\n  -d '{"model":"${model}","max_tokens":256,"messages":[{"role":"user","content":"hi"}]}'`;
+  const done = el("button", { type: "button", onclick: () => fill(byId("fresh")) }, "I have saved it");
+  fill(
+    byId("fresh"),
+    el("section", { class: "say", role: "status" }, el("strong", {}, `Your key “${name}”`), el("p", {}, "Copy it now. It is not shown again: only a fingerprint of it is kept."),
+      el("p", { class: "secret mono", id: "secret" }, secret), el("div", { class: "row" }, button, done), el("h3", {}, "Claude Code"), snippet(claude, "Claude Code"), el("h3", {}, "curl"), snippet(curl, "curl")),
+  );
+  byId("fresh").scrollIntoView({ block: "nearest" });
+}
+
+function edit(key) {
+  state.editing = key;
+  byId("h-edit").textContent = key ? `Change “${key.name}”` : "New key";
+  byId("k-save").textContent = key ? "Save" : "Make key";
+  byId("k-name").value = key?.name ?? "";
+  byId("k-limit").value = key?.spend_limit_usd ?? "";
+  byId("k-reset").value = key?.reset ?? "none";
+  byId("k-end").value = key?.expires_at ? key.expires_at.slice(0, 16) : "";
+  const box = (id) => el("label", { class: "choice" }, el("input", { type: "checkbox", value: id, checked: key?.models.includes(id) }), el("span", { class: "mono" }, id));
+  fill(byId("k-models"), ...state.models.map(box));
+  say(byId("edit-say"), "", null);
+  byId("edit").showModal();
+}
+
+/** What the form says, as the API wants it; throws a sentence for what makes no sense. */
+function wish() {
+  const [name, limit, end] = [byId("k-name").value.trim(), byId("k-limit").value.trim(), byId("k-end").value];
+  if (!name) throw new Error("Give the key a name.");
+  const units = limit ? micros(limit) : null;
+  if (limit && units === null) throw new Error("Write the limit in dollars, such as 5 or 2.50, or leave it empty.");
+  const models = [...byId("k-models").querySelectorAll(":checked")].map(({ value }) => value);
+  return { name, spend_limit_usd: units === null ? null : decimal(units), reset: byId("k-reset").value, models, expires_at: end ? `${end}:00Z` : null };
+}
+
+async function save(event) {
+  event.preventDefault();
+  byId("k-save").disabled = true;
+  try {
+    const [wanted, key] = [wish(), state.editing];
+    const given = Object.fromEntries(Object.entries(wanted).filter(([, value]) => key || value !== null));
+    const saved = key ? await api("PATCH", `/api/keys/${key.id}`, given) : await api("POST", "/api/keys", given);
+    byId("edit").close();
+    if (!key) showFresh(wanted.name, saved.key, wanted.models);
+    await showKeys();
+  } catch (error) {
+    say(byId("edit-say"), "bad", "Not saved.", error.message);
+  } finally {
+    byId("k-save").disabled = false;
+  }
+}
+
+/** Asks before something that cannot be taken back; `act` is done on yes. */
+function confirm(title, yes, act, ...body) {
+  byId("h-ask").textContent = title;
+  byId("ask-yes").textContent = yes;
+  fill(byId("ask-body"), ...body);
+  say(byId("ask-say"), "", null);
+  byId("ask-yes").onclick = async () => {
+    try {
+      await act();
+      byId("ask").close();
+    } catch (error) {
+      say(byId("ask-say"), "bad", "Not done.", error.message);
+    }
+  };
+  byId("ask").showModal();
+}
+
+function revoke(key) {
+  const act = () => api("POST", `/api/keys/${key.id}/revoke`).then(showKeys);
+  confirm(`Revoke “${key.name}”?`, "Revoke", act, el("p", {}, "It stops at once, also for calls that are running, and cannot be brought back."));
+}
+
+function rotate(key) {
+  const hours = [[0, "at once"], [3600, "in an hour"], [86400, "in a day"], [604800, "in a week"]].map(([seconds, name]) => el("option", { value: seconds }, name));
+  const grace = el("select", { id: "grace" }, ...hours);
+  const act = async () => {
+    const rotated = await api("POST", `/api/keys/${key.id}/rotate`, { grace_seconds: Number(grace.value) });
+    showFresh(key.name, rotated.key, key.models);
+    await showKeys();
+  };
+  confirm(`Rotate “${key.name}”?`, "Rotate", act, el("p", {}, "You get a new key with the same limits."), el("div", { class: "field" }, el("label", { for: "grace" }, "The old one ends"), grace));
+}
+
+async function showUsage() {
+  state.used = await api("GET", `/api/usage?days=${byId("days").value}`);
+  drawUsage();
+}
+
+/** Again when the page changes its width, so that words keep their size. */
+function drawUsage() {
+  const { used } = state;
+  if (!used) return;
+  if (!used.rows.length) return fill(byId("usage"), el("p", { class: "hint" }, "No calls in this time."));
+  const names = new Map(state.keys.map(({ id, name }) => [id, name]));
+  const { total } = used;
+  const sum = el("p", {}, `${total.calls.toLocaleString("en")} calls, ${usd(total.charge_usd)}`, total.allowance_usd ? `, of which the allowance paid ${usd(total.allowance_usd)}` : "");
+  fill(byId("usage"), sum, ...chart(used, Math.max(byId("usage").clientWidth, 280)), el("details", {}, el("summary", {}, "The same as a table"), table(used.rows, names)));
+}
+
+const MOVEMENTS = { TOP_UP: "Top-up", CHARGE: "Call", REFUND: "Given back" };
+
+function lineRow(line) {
+  const { transaction, network } = line;
+  const url = transaction && explorer(network, transaction, state.simulated.has(network));
+  const proof = url ? el("a", { href: url, target: "_blank", rel: "noopener noreferrer", class: "mono" }, short(transaction)) : transaction && el("span", { class: "mono" }, short(transaction));
+  const receipt = line.request_id && el("button", { type: "button", class: "small", "aria-label": `Receipt of ${line.request_id}`, onclick: () => showReceipt(line.request_id) }, "Receipt");
+  return el(
+    "tr",
+    {},
+    el("td", { "data-is": "When" }, time(line.at)),
+    el("td", { "data-is": "What" }, el("span", {}, MOVEMENTS[line.type] ?? line.type, line.model ? el("div", { class: "hint mono" }, line.model) : null)),
+    el("td", { "data-is": "Amount", class: "number" }, usd(line.amount_usd)),
+    el("td", { "data-is": "Balance after", class: "number" }, usd(line.balance_after_usd)),
+    el("td", { "data-is": "Details" }, proof ?? receipt ?? "–"),
+  );
+}
+
+async function showLines(anew) {
+  if (anew) state.lines = 0;
+  const { transactions, pagination } = await api("GET", `/api/transactions?limit=${LINES}&offset=${state.lines}`);
+  const rows = transactions.map(lineRow);
+  if (anew) fill(byId("lines").tBodies[0], ...rows);
+  else byId("lines").tBodies[0].append(...rows);
+  state.lines += rows.length;
+  byId("more").hidden = !pagination.has_more;
+}
+
+async function showReceipt(id) {
+  try {
+    const receipt = await api("GET", `/api/receipts/${id}`);
+    const facts = [["Request", receipt.request_id], ["Model", receipt.model], ["Route", receipt.path], ["Ended", `${time(receipt.ended_at, 19)} UTC`], ["Answer", receipt.complete ? "complete" : "broken off"], ["Quote", usd(receipt.quote_usd)], ["Charged", usd(receipt.charge_usd)], ["Paid by allowance", usd(receipt.allowance_usd)], ["Given back", usd(receipt.refunded_usd)], ["Tokens in, out", `${receipt.input_tokens.toLocaleString("en")}, ${receipt.output_tokens.toLocaleString("en")}`], ["Transaction", receipt.transaction]];
+    fill(byId("receipt-facts"), ...facts.filter(([, value]) => value).flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, value)]));
+    byId("receipt").showModal();
+  } catch (error) {
+    say(byId("say"), "bad", "The receipt cannot be shown.", error.message);
+  }
+}
+
+/** A cell of CSV. A text that a spreadsheet would take for a formula is marked as a text. */
+const cell = (value) => {
+  const text = String(value ?? "");
+  const plain = typeof value === "string" && /^[=+\-@\t\r]/.test(text) && !/^-?[\d.]+$/.test(text) ? `'${text}` : text;
+  return /[",\n\r]/.test(plain) ? `"${plain.replace(/"/g, '""')}"` : plain;
+};
+
+async function exportCsv() {
+  const columns = ["id", "at", "type", "amount_usd", "balance_after_usd", "request_id", "model", "network", "transaction"];
+  const rows = [columns.join(",")];
+  try {
+    for (let offset = 0, more = true; more; offset += LINES_AT_ONCE) {
+      const { transactions, pagination } = await api("GET", `/api/transactions?limit=${LINES_AT_ONCE}&offset=${offset}`);
+      rows.push(...transactions.map((line) => columns.map((name) => cell(line[name])).join(",")));
+      more = pagination.has_more;
+    }
+    const link = el("a", { href: URL.createObjectURL(new Blob([rows.join("\r\n") + "\r\n"], { type: "text/csv" })), download: `farebox-${time(Date.now(), 10)}.csv` });
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+  } catch (error) {
+    say(byId("say"), "bad", "The export did not work.", error.message);
+  }
+}
+
+const shown = (work) => () => work().catch((error) => say(byId("say"), "bad", "That did not work.", error.message));
+
+function start() {
+  byId("out").onclick = signOut;
+  byId("new-key").onclick = () => edit(null);
+  byId("key-form").addEventListener("submit", save);
+  byId("k-cancel").onclick = () => byId("edit").close();
+  byId("ask-no").onclick = () => byId("ask").close();
+  byId("receipt-close").onclick = () => byId("receipt").close();
+  byId("days").onchange = shown(showUsage);
+  byId("more").onclick = shown(() => showLines(false));
+  byId("csv").onclick = exportCsv;
+  window.addEventListener("resize", drawUsage);
+  const missing = byId("no-wallet");
+  missing.textContent = "No wallet was found in this browser. Install one, such as MetaMask, Rabby, Phantom or Solflare, and reload this page.";
+  discover((wallets) => {
+    walletButtons(byId("wallets"), wallets.map((wallet) => (isSimulated && wallet.id.startsWith("practice") ? Object.assign(wallet, { name: wallet.family === "evm" ? "Practice wallet" : "Practice wallet (Solana)" }) : wallet)), signIn, null);
+    missing.hidden = wallets.length > 0;
+  });
+}
+
+start();

@@ -1,0 +1,167 @@
+//! The dashboard: who signs in makes a key, calls with it, ends it and takes the statement home; nobody else sees anything.
+
+use farebox_rig::anvil::{BUYER, Wallet};
+use farebox_rig::chain::Chain;
+use farebox_rig::server::MODEL;
+use farebox_rig::solana;
+use serde_json::{Value, json};
+
+use crate::browser::{click, fill, open, read, see, wallet};
+use crate::shop::{CHARGE, DOLLAR, Ledger, Shop, call};
+
+fn download() -> Value {
+    json!({ "do": "download", "role": "button", "name": "Export CSV" })
+}
+
+/// Everything that the browser keeps for this site.
+fn stored() -> Value {
+    json!({ "do": "evaluate", "script": "JSON.stringify([{...localStorage}, {...sessionStorage}, document.cookie])" })
+}
+
+/// Signs in, makes a key, calls, ends the key, calls in vain, and exports.
+fn a_day<C: Chain>(shop: &Shop<C>, wallet: Value, owner: Wallet) {
+    let steps = [
+        open("/dashboard"),
+        click("Test Wallet"),
+        see("No keys yet."),
+        click("New key"),
+        fill("Name", "laptop"),
+        fill("Spend limit (USD)", "1.25"),
+        json!({ "do": "select", "label": "The limit counts", "value": "day" }),
+        json!({ "do": "check", "label": MODEL }),
+        click("Make key"),
+        see("Copy it now."),
+        call(MODEL),
+        read("#fresh pre >> nth=0"),
+        click("I have saved it"),
+        read("#keys tbody"),
+        click("Revoke laptop"),
+        click("Revoke"),
+        json!({ "do": "see", "text": "revoked" }),
+        call(MODEL),
+        stored(),
+        json!({ "do": "reload" }),
+        see("Sign in with your wallet"),
+        click("Test Wallet"),
+        see("1 calls"),
+        read("#figures"),
+        read("#lines tbody"),
+        click("Receipt of"),
+        read("#receipt-facts"),
+        click("Close"),
+        download(),
+    ];
+    let steps: Vec<_> = steps
+        .into_iter()
+        .map(|step| if step["name"] == "Receipt of" { json!({ "do": "click", "css": "#lines button" }) } else { step })
+        .collect();
+    let seen = shop.browser().with(wallet).does(&steps);
+    assert_eq!((seen.value(10), seen.value(17)), (&json!(200), &json!(401)), "the key calls until it is revoked");
+    let set_up = seen.value(11).as_str().unwrap();
+    assert!(
+        set_up.contains(&format!("ANTHROPIC_BASE_URL=\"{}\"", shop.server.public_url())) && set_up.contains("sk-x402-"),
+        "{set_up}"
+    );
+    let key = seen.value(13).as_str().unwrap();
+    for part in ["laptop", "active", "$1.25 per day", MODEL, "never"] {
+        assert!(key.contains(part) && !key.contains("sk-x402-"), "{part}: {key}");
+    }
+    assert!(!seen.value(18).as_str().unwrap().contains("sk-"), "no secret is kept: {}", seen.value(18));
+    assert_eq!(seen.value(18), "[{},{},\"\"]", "no session either, so a reload signs out");
+    assert!(seen.value(23).as_str().unwrap().contains("$1.999835"), "{}", seen.value(23));
+    let lines = seen.value(24).as_str().unwrap();
+    assert!(lines.contains("Top-up") && lines.contains("Call") && lines.contains("−$0.000165"), "{lines}");
+    assert!(seen.value(26).as_str().unwrap().contains("$0.000165"), "{}", seen.value(26));
+    check_csv(seen.text(), owner);
+}
+
+fn check_csv(csv: &str, owner: Wallet) {
+    let lines: Vec<Vec<&str>> = csv.lines().map(|line| line.split(',').collect()).collect();
+    assert_eq!(lines.len(), 3, "{csv}");
+    assert_eq!(lines[0][..4], ["id", "at", "type", "amount_usd"]);
+    assert_eq!((lines[1][2], lines[1][3], lines[1][6]), ("CHARGE", "-0.000165", MODEL), "{csv}");
+    assert_eq!((lines[2][2], lines[2][3].parse()), ("TOP_UP", Ok(2.0_f32)), "{csv}");
+    let (network, transaction) = (lines[2][7], lines[2][8]);
+    let on_its_chain = if owner == BUYER { "eip155:84532" } else { "solana:EtWTRABZaYq6iMfeYKouRu166VU2xqa1" };
+    assert!(network == on_its_chain && transaction.len() > 60, "{csv}");
+}
+
+#[test]
+fn an_evm_wallet_makes_a_key_calls_with_it_ends_it_and_takes_the_statement_home() {
+    let shop = Shop::open();
+    assert_eq!(shop.server.account(BUYER).top_up(2 * DOLLAR).status, 200);
+    a_day(&shop, shop.wallet(BUYER), BUYER);
+    assert_eq!(shop.upstream.calls().len(), 1, "the revoked key reached nobody");
+    shop.close(&Ledger { paid: vec![(BUYER, 2 * DOLLAR)], charged: CHARGE });
+}
+
+#[test]
+fn a_solana_wallet_makes_a_key_calls_with_it_ends_it_and_takes_the_statement_home() {
+    let shop = Shop::open_on_solana();
+    assert_eq!(shop.server.account(solana::BUYER).top_up_on(&shop.chain, 2 * DOLLAR).status, 200);
+    a_day(&shop, shop.wallet(solana::BUYER), solana::BUYER);
+    assert_eq!(shop.upstream.calls().len(), 1, "the revoked key reached nobody");
+    shop.close(&Ledger { paid: vec![(solana::BUYER, 2 * DOLLAR)], charged: CHARGE });
+}
+
+#[test]
+fn who_refuses_to_sign_in_sees_nothing_and_an_ended_session_says_so() {
+    let shop = Shop::open();
+    assert_eq!(shop.server.account(BUYER).top_up(DOLLAR).status, 200);
+    let steps = [
+        open("/dashboard"),
+        wallet(&json!({ "refuse": true })),
+        click("Test Wallet"),
+        see("You are not signed in."),
+        json!({ "do": "missing", "text": "Signed in as" }),
+        wallet(&json!({ "refuse": false })),
+        click("Test Wallet"),
+        see("Signed in as"),
+        click("Sign out"),
+        see("You are signed out."),
+        json!({ "do": "missing", "text": "$1.00" }),
+    ];
+    shop.browser().with(shop.wallet(BUYER)).does(&steps);
+    shop.close(&Ledger { paid: vec![(BUYER, DOLLAR)], charged: 0 });
+}
+
+#[test]
+fn a_key_is_changed_and_rotated_and_a_wish_that_makes_no_sense_is_explained() {
+    let shop = Shop::open();
+    assert_eq!(shop.server.account(BUYER).top_up(2 * DOLLAR).status, 200);
+    let steps = [
+        open("/dashboard"),
+        click("Test Wallet"),
+        click("New key"),
+        click("Make key"),
+        see("Give the key a name."),
+        fill("Name", "agent"),
+        fill("Spend limit (USD)", "lots"),
+        click("Make key"),
+        see("Write the limit in dollars"),
+        fill("Spend limit (USD)", ""),
+        fill("Ends (UTC)", "2020-01-01T00:00"),
+        click("Make key"),
+        see("Not saved."),
+        fill("Ends (UTC)", ""),
+        click("Make key"),
+        see("Copy it now."),
+        read("#secret"),
+        click("Change agent"),
+        fill("Spend limit (USD)", "0.50"),
+        click("Save"),
+        see("$0.50"),
+        click("Rotate agent"),
+        json!({ "do": "select", "label": "The old one ends", "value": "3600" }),
+        click("Rotate"),
+        see("until 20"),
+        call(MODEL),
+        read("#secret"),
+        read("#keys tbody"),
+    ];
+    let seen = shop.browser().with(shop.wallet(BUYER)).does(&steps);
+    assert_ne!(seen.value(16), seen.value(26), "a rotated key is another one");
+    assert_eq!(seen.value(25), &json!(200));
+    assert_eq!(seen.text().matches("active").count(), 1, "{}", seen.text());
+    shop.close(&Ledger { paid: vec![(BUYER, 2 * DOLLAR)], charged: CHARGE });
+}

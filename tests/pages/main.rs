@@ -1,0 +1,10 @@
+//! The pages as people see them: Debian's Chromium, wallets that sign for real, real chains, and who holds the money afterwards.
+
+mod browser;
+mod dashboard;
+mod files;
+mod hostile;
+mod practice;
+mod shop;
+mod topup;
+mod views;

@@ -1,0 +1,191 @@
+//! Topping up in a browser: what is shown is what is signed, one payment moves once, and who refuses keeps the money.
+
+use farebox_rig::anvil::{BUYER, OTHER_BUYER, PAY_TO, POOR_BUYER};
+use farebox_rig::solana;
+use serde_json::{Value, json};
+
+use crate::browser::{click, fill, open, read, see, wallet};
+use crate::shop::{DOLLAR, Ledger, Shop};
+
+/// Base Sepolia's USDC.
+const USDC: &str = "0x036CbD53842c5426634e7929541eC2318f3dCF7e";
+
+fn sign(amount: &str) -> [Value; 5] {
+    [
+        open("/topup"),
+        click("Test Wallet"),
+        see("Connected:"),
+        fill("US dollars, paid in USDC", amount),
+        click(&format!("Sign and top up ${amount}")),
+    ]
+}
+
+/// The payment that the page keeps until it knows what became of it.
+fn kept() -> Value {
+    json!({ "do": "evaluate", "script": "localStorage.getItem('farebox-payment')" })
+}
+
+#[test]
+fn a_person_signs_what_the_page_showed_and_has_that_balance() {
+    let shop = Shop::open();
+    let mut steps = sign("7.50").to_vec();
+    steps.extend([see("New balance"), json!({ "do": "links", "css": "#transaction a" }), read("#balance"), kept()]);
+    steps.extend([read("main"), json!({ "do": "asked" })]);
+    let facts = json!({ "do": "read", "css": "#facts" });
+    steps.insert(4, facts);
+    let seen = shop.browser().with(shop.wallet(BUYER)).does(&steps);
+
+    let facts = seen.value(4).as_str().unwrap();
+    for fact in ["7.50 USDC", "Base Sepolia (test)", BUYER.address, PAY_TO.address, USDC, "5 minutes"] {
+        assert!(facts.contains(fact), "{fact} is missing: {facts}");
+    }
+    let asked = seen.last().as_array().unwrap();
+    let signed: Vec<_> = asked.iter().filter(|it| it["method"] == "eth_signTypedData_v4").collect();
+    assert_eq!(signed.len(), 1, "one message is signed: {asked:#?}");
+    let typed: Value = serde_json::from_str(signed[0]["params"][1].as_str().unwrap()).unwrap();
+    let (domain, message) = (&typed["domain"], &typed["message"]);
+    assert_eq!((&domain["chainId"], &domain["verifyingContract"]), (&json!(84532), &json!(USDC)));
+    assert_eq!((&message["from"], &message["to"]), (&json!(BUYER.address), &json!(PAY_TO.address)));
+    assert_eq!(message["value"], "7500000");
+
+    let transfers = shop.chain.transfers();
+    assert_eq!(transfers.len(), 1);
+    let link = format!("https://sepolia.basescan.org/tx/{}", transfers[0].transaction);
+    assert_eq!(seen.value(7), &json!([link]), "the transaction can be looked at");
+    assert_eq!((seen.value(8), seen.value(9)), (&json!("$7.50"), &Value::Null), "nothing is left to do");
+    shop.close(&Ledger { paid: vec![(BUYER, 7_500_000)], charged: 0 });
+}
+
+#[test]
+fn who_refuses_or_is_on_another_network_or_has_too_little_pays_nothing_and_is_told_what_to_do() {
+    let shop = Shop::open();
+    let button = || click("Sign and top up $5.00");
+    let mut steps =
+        vec![wallet(&json!({ "refuse": true })), open("/topup"), click("Test Wallet"), see("You refused in your wallet")];
+    steps.extend([wallet(&json!({ "refuse": false })), click("Test Wallet"), see("Connected:")]);
+    steps.extend([fill("US dollars, paid in USDC", "5"), wallet(&json!({ "refuse": true })), button()]);
+    steps.extend([see("Nothing was signed and nothing moved"), kept()]);
+    steps.extend([wallet(&json!({ "refuse": false, "chainId": 1, "knows": [1] })), button()]);
+    steps.extend([see("Your wallet does not know Base Sepolia (test) yet. Add that network in your wallet"), kept()]);
+    for (typed, words) in
+        [("0.5", "The least is $1.00."), ("10000.01", "The most at once is $10,000.00."), ("x", "Write an amount")]
+    {
+        steps.extend([fill("US dollars, paid in USDC", typed), see(words)]);
+        steps.push(json!({ "do": "disabled", "css": "#sign" }));
+    }
+    let seen = shop.browser().with(shop.wallet(BUYER)).does(&steps);
+    assert_eq!((seen.value(11), seen.value(15)), (&Value::Null, &Value::Null), "no payment exists");
+    assert_eq!([18, 21, 24].map(|step| seen.value(step)), [&json!(true), &json!(true), &json!(true)]);
+
+    let mut steps = sign("2.00").to_vec();
+    steps.push(see("Your wallet has 0.000000 USDC on Base Sepolia (test), and this needs 2.000000."));
+    steps.extend([kept(), json!({ "do": "asked" })]);
+    let seen = shop.browser().with(shop.wallet(POOR_BUYER)).does(&steps);
+    let asked = seen.last().as_array().unwrap();
+    assert!(asked.iter().all(|it| it["method"] != "eth_signTypedData_v4"), "it was not asked to sign: {asked:#?}");
+    assert_eq!(shop.available(BUYER) + shop.available(POOR_BUYER), 0);
+    shop.close(&Ledger { paid: vec![], charged: 0 });
+}
+
+#[test]
+fn a_wallet_on_another_network_is_brought_to_the_one_that_was_chosen() {
+    let shop = Shop::open();
+    let mut steps = vec![wallet(&json!({ "chainId": 1 }))];
+    steps.extend(sign("1.00"));
+    steps.extend([see("New balance"), json!({ "do": "asked" })]);
+    let seen = shop.browser().with(shop.wallet(BUYER)).does(&steps);
+    let switched = seen.last().as_array().unwrap().iter().filter(|it| it["method"] == "wallet_switchEthereumChain").count();
+    assert_eq!(switched, 1);
+    shop.close(&Ledger { paid: vec![(BUYER, DOLLAR)], charged: 0 });
+}
+
+#[test]
+fn what_was_signed_too_long_ago_is_said_to_be_over_and_moves_nothing() {
+    let shop = Shop::open();
+    // Chain and gateway agree that it is ten minutes later than the browser's machine thinks.
+    shop.chain.rpc("evm_increaseTime", json!([600]));
+    shop.chain.mine(1);
+    shop.server.move_clock(600);
+    let mut steps = sign("3.00").to_vec();
+    steps.extend([see("What you signed is no longer valid."), see("Press the button and sign again"), kept()]);
+    let seen = shop.browser().with(shop.wallet(BUYER)).does(&steps);
+    assert_eq!(seen.last(), &Value::Null, "it is not sent again");
+    assert_eq!(shop.chain.transfers(), []);
+    shop.close(&Ledger { paid: vec![], charged: 0 });
+}
+
+#[test]
+fn a_reload_while_the_chain_is_slow_loses_nothing_and_pays_once() {
+    let shop = Shop::open();
+    let chain =
+        |method: &str, params: Value| json!({ "do": "chain", "url": shop.chain.url(), "method": method, "params": params });
+    let mut steps = vec![chain("evm_setAutomine", json!([false]))];
+    steps.extend(sign("4.00"));
+    steps.extend([see("Verifying, then settling on Base Sepolia (test)"), json!({ "do": "until", "url": shop.chain.url() })]);
+    steps.extend([json!({ "do": "reload" }), see("the chain is slow at the moment"), kept()]);
+    steps.extend([chain("evm_setAutomine", json!([true])), chain("evm_mine", json!([]))]);
+    steps.extend([see("Topped up"), read(".progress + .facts, .facts"), kept()]);
+    let seen = shop.browser().with(shop.wallet(OTHER_BUYER)).does(&steps);
+    let step = steps.len() - 6;
+    assert!(seen.value(step).as_str().is_some_and(|kept| kept.contains("4000000")), "it is remembered: {}", seen.value(step));
+    assert_eq!(seen.last(), &Value::Null, "and forgotten when it is credited");
+    shop.close(&Ledger { paid: vec![(OTHER_BUYER, 4 * DOLLAR)], charged: 0 });
+}
+
+#[test]
+fn a_gateway_that_is_gone_or_behind_a_proxy_in_trouble_is_asked_again_with_the_same_payment() {
+    let shop = Shop::open();
+    for (status, words) in [(Value::Null, "The gateway cannot be reached"), (json!(403), "The gateway answered with status 403.")]
+    {
+        let path = "/api/v1/x402/top-up";
+        let [opened, connect, connected, amount, press] = sign("2.00");
+        let gone = json!({ "do": "failing", "path": path, "header": "payment-signature", "status": status });
+        let mut steps = vec![opened, connect, connected, amount, gone, press, see(words), kept()];
+        steps.extend([json!({ "do": "unblock", "path": path }), see("New balance"), kept()]);
+        let seen = shop.browser().with(shop.wallet(BUYER)).does(&steps);
+        assert!(seen.value(7).is_string() && seen.last().is_null(), "{status}: it is kept until the gateway itself has answered");
+    }
+    let transfers: Vec<_> = shop.chain.transfers().iter().map(|transfer| transfer.value).collect();
+    assert_eq!(transfers, [2 * DOLLAR, 2 * DOLLAR], "each payment moved once");
+    assert_eq!(shop.available(BUYER), 4 * DOLLAR);
+    let mut shop = shop;
+    assert!(shop.server.audit().clean);
+}
+
+#[test]
+fn a_solana_wallet_tops_up_by_one_signature_and_no_lamports() {
+    let shop = Shop::open_on_solana();
+    let mut steps = sign("6.00").to_vec();
+    steps.extend([
+        see("New balance"),
+        json!({ "do": "links", "css": "#transaction a" }),
+        read("#balance"),
+        json!({ "do": "asked" }),
+    ]);
+    steps.insert(4, read("#facts"));
+    let seen = shop.browser().with(shop.wallet(solana::BUYER)).does(&steps);
+    let facts = seen.value(4).as_str().unwrap();
+    for fact in ["6.00 USDC", "Solana Devnet (test)", solana::BUYER.address, solana::PAY_TO.address, "Memo", "about a minute"] {
+        assert!(facts.contains(fact), "{fact} is missing: {facts}");
+    }
+    let landed = shop.chain.landed();
+    assert_eq!(landed.len(), 1, "{landed:?}");
+    let link = format!("https://explorer.solana.com/tx/{}?cluster=devnet", landed[0].signature);
+    assert_eq!((seen.value(7), seen.value(8)), (&json!([link]), &json!("$6.00")));
+    assert_eq!(shop.chain.lamports(solana::BUYER), 0, "the fee is the operator's");
+    shop.close(&Ledger { paid: vec![(solana::BUYER, 6 * DOLLAR)], charged: 0 });
+}
+
+#[test]
+fn a_solana_wallet_that_refuses_or_has_too_little_pays_nothing() {
+    let shop = Shop::open_on_solana();
+    let mut steps = sign("6.00").to_vec();
+    steps.insert(4, wallet(&json!({ "refuse": true })));
+    steps.extend([see("You refused in your wallet."), kept()]);
+    assert_eq!(shop.browser().with(shop.wallet(solana::BUYER)).does(&steps).last(), &Value::Null);
+    let mut steps = sign("6.00").to_vec();
+    steps.extend([see("Your wallet has too little USDC on this network."), see("Nothing was paid."), kept()]);
+    assert_eq!(shop.browser().with(shop.wallet(solana::POOR_BUYER)).does(&steps).last(), &Value::Null);
+    assert_eq!(shop.chain.sends(), 0, "no transaction was sent");
+    shop.close(&Ledger { paid: vec![], charged: 0 });
+}
