@@ -71,6 +71,11 @@ impl Gate {
         Gate { rules, state: State::Open { failures: 0 }, changes: 0, rest: None, rests: BTreeMap::new() }
     }
 
+    /// Goes by other rules from now on; a pause that has begun lasts as long as it was to.
+    pub fn follow(&mut self, rules: Failover) {
+        self.rules = rules;
+    }
+
     /// How long a call for this model has to wait, as things stand; nothing if it may pass.
     pub fn wait(&self, model: &str, now: Instant) -> Option<Duration> {
         let left = |until: &Instant| until.checked_duration_since(now).filter(|left| !left.is_zero());

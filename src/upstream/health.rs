@@ -13,7 +13,7 @@ use crate::config::{self, Failover};
 /// Shared by the worker threads, because a failing upstream would else be met anew by each of them, and a pause would be
 /// ended by as many calls. It is looked at twice a call, for some ten nanoseconds.
 #[derive(Clone, Debug)]
-pub struct Health(Arc<[Door]>);
+pub struct Health(Arc<[Arc<Door>]>);
 
 /// One upstream's gate, for whoever comes by.
 #[derive(Debug)]
@@ -31,16 +31,29 @@ pub(super) struct Visit<'a> {
 
 impl Health {
     pub fn new(upstreams: &[config::Upstream], rules: Failover) -> Health {
-        let door = |upstream: &config::Upstream| Door { name: upstream.name.clone(), gate: Mutex::new(Gate::new(rules)) };
+        Health(Arc::default()).renewed(upstreams, rules)
+    }
+
+    /// The gates of another list. What is known of an upstream stays known under its name; calls under way tell it to both.
+    #[must_use]
+    pub fn renewed(&self, upstreams: &[config::Upstream], rules: Failover) -> Health {
+        let door = |upstream: &config::Upstream| {
+            let known = self.0.iter().find(|door| door.name == upstream.name).cloned();
+            known.inspect(|door| door.gate().follow(rules)).unwrap_or_else(|| Arc::new(Door::new(&upstream.name, rules)))
+        };
         Health(upstreams.iter().map(door).collect())
     }
 
     pub(super) fn door(&self, name: &str) -> Option<&Door> {
-        self.0.iter().find(|door| door.name == name)
+        self.0.iter().find(|door| door.name == name).map(Arc::as_ref)
     }
 }
 
 impl Door {
+    fn new(name: &str, rules: Failover) -> Door {
+        Door { name: name.to_owned(), gate: Mutex::new(Gate::new(rules)) }
+    }
+
     fn gate(&self) -> MutexGuard<'_, Gate> {
         // What it holds is whole after every step, so that a thread that died holding it leaves nothing half done.
         self.gate.lock().unwrap_or_else(PoisonError::into_inner)
