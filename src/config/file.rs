@@ -180,6 +180,9 @@ pub enum Speaks {
     Video,
     /// OpenAI's videos.
     Videos,
+    /// The same where an order goes to a path below theirs.
+    #[serde(rename = "videos/generations")]
+    VideosGenerations,
 }
 
 #[derive(Deserialize, Serialize)]

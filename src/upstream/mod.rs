@@ -239,19 +239,29 @@ impl Upstream {
                 Task::Speech | Task::Transcriptions => Speaks::Audio,
                 Task::AudioQueue => Speaks::Music,
                 Task::VideoQueue | Task::VideoTranscriptions => Speaks::Video,
-                Task::VideosGenerations => Speaks::Videos,
+                Task::Videos => Speaks::Videos,
+                Task::VideosGenerations => Speaks::VideosGenerations,
             },
         })
     }
 
-    /// The form in which it serves these goods, if it does: as they are, or in a dialect that they can be put into.
+    /// The form in which it serves these goods, if it does: as they are, in a dialect that they can be put into, or on another
+    /// path where that is all that differs.
     fn form(&self, goods: Goods) -> Option<Goods> {
         if self.speaks(goods) {
             return Some(goods);
         }
-        let Goods::Words(asked) = goods else { return None };
-        let other = |other: &Dialect| translates(asked, *other) && self.speaks(Goods::Words(*other));
-        Dialect::ALL.into_iter().find(other).map(Goods::Words)
+        match goods {
+            Goods::Words(asked) => {
+                let other = |other: &Dialect| translates(asked, *other) && self.speaks(Goods::Words(*other));
+                Dialect::ALL.into_iter().find(other).map(Goods::Words)
+            }
+            Goods::Media(task) if task.has_address() => {
+                let others = Task::ALL.into_iter().filter(|task| task.has_address()).map(Goods::Media);
+                others.into_iter().find(|other| self.speaks(*other))
+            }
+            Goods::Media(_) => None,
+        }
     }
 
     /// One call to this upstream, and a second one if the first failed in a way that may pass.
