@@ -15,12 +15,12 @@ use bytes::Bytes;
 use futures_util::StreamExt as _;
 use tokio::time::{Instant, timeout_at};
 
-use super::answer::{Answer, AnswerBody};
+use super::answer::{Ahead, Answer, AnswerBody};
 use super::connection::{Body, Connections, Unheard};
 use super::refusal::{self, Failure, Scrubber, Then};
-use super::{Call, forwardable};
+use super::{Call, forwardable, is_order};
 use crate::config::Secret;
-use crate::dialect::{Answers, Dialect, Goods};
+use crate::dialect::{Answers, Dialect, Goods, JsonEnd, failed_answer};
 use crate::error::{Code, Error};
 use crate::tls;
 
@@ -32,6 +32,10 @@ const HANGING: Duration = Duration::from_secs(10);
 const REASON_PATIENCE: Duration = Duration::from_secs(5);
 /// A request above this size may have been too large for an upstream that hangs up while it is sent.
 const LARGE_BYTES: usize = 64 * 1024;
+/// The longest plain answers that are read to their end before any of them is sold, so that none is sold which says that it is a
+/// failure: no failure has more to say, even where it repeats what was asked. Of media, what is longer is what was made.
+const MOST_WORDS: usize = 1024 * 1024;
+const MOST_MEDIA: usize = 64 * 1024;
 /// Sent to upstreams that ask for a version when the caller names none.
 const ANTHROPIC_VERSION: &str = "2023-06-01";
 /// Betas that change what a call costs, or that let it reach what is stored under the operator's account.
@@ -117,7 +121,11 @@ impl HttpUpstream {
             Ok(Err(error)) => return Err(unsent(&error, length)),
             Ok(Ok(answer)) => answer,
         };
-        self.judge(name, call, form, (&head, body)).await
+        let mut answer = self.judge(name, call, form, (&head, body)).await?;
+        if !call.stream && answer.content_type == "application/json" && !is_order(form) {
+            examine(&mut answer, form != call.goods).await?;
+        }
+        Ok(answer)
     }
 
     fn request(&self, call: &Call<'_>, form: Goods, attempt: Attempt) -> Result<RequestHeadType, String> {
@@ -230,6 +238,22 @@ impl HttpUpstream {
         let body = AnswerBody::http(body, content_length, call.deadline);
         Ok(Answer { form, content_type: expected, content_length, upstream: name.to_owned(), model: String::new(), body })
     }
+}
+
+/// Reads a plain answer ahead, and refuses one that says it is none. Nothing has gone to anybody yet.
+async fn examine(answer: &mut Answer, is_translated: bool) -> Result<(), Failure> {
+    let most = match answer.form {
+        Goods::Words(_) => MOST_WORDS,
+        Goods::Media(_) => MOST_MEDIA,
+    };
+    let mut end = JsonEnd::default();
+    let whole = match answer.body.read_ahead(most, |piece| end.has_come(piece)).await {
+        Ok(Ahead::Whole(whole)) => whole,
+        // Too much of it for a failure: what it says is measured as it passes.
+        Ok(Ahead::Part) => return Ok(()),
+        Err(broken) => return Err(refusal::broke_off(&broken)),
+    };
+    failed_answer(answer.form, is_translated, &whole).map_or(Ok(()), |error| Err(refusal::within(error)))
 }
 
 /// What an answer that is no stream may be.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use jiff::fmt::rfc2822;
 use serde::Deserialize;
 
+use super::answer::Broken;
 use super::gate::{Rest, Word};
 use crate::error::{Code, Error};
 
@@ -150,6 +151,23 @@ pub(super) fn endless(status: u16) -> Failure {
         Then::Next,
         astray().because(format!("status {status} with a file whose length is not said, and which is not chunked")),
     )
+}
+
+/// An answer with status 200 that says it is a failure, or is none, before any of it was sold.
+pub(super) fn within(error: Error) -> Failure {
+    let then = if error.code == Code::UpstreamRejected { Then::Final } else { Then::Next };
+    let is_down = matches!(error.code, Code::UpstreamError | Code::UpstreamOverloaded | Code::UpstreamAuth);
+    Failure::new(then, error).down_if(is_down)
+}
+
+/// A plain answer that did not come to its end.
+pub(super) fn broke_off(broken: &Broken) -> Failure {
+    match broken {
+        Broken::Deadline => Failure::new(Then::Final, timed_out()),
+        Broken::Truncated { .. } | Broken::Connection(_) => {
+            Failure::new(Then::Next, self::broken().because(broken.to_string())).down_if(true)
+        }
+    }
 }
 
 fn broken() -> Error {
