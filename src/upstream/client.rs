@@ -17,6 +17,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::answer::{Ahead, Answer, AnswerBody};
 use super::connection::{Body, Connections, Unheard};
+use super::gate::Word;
 use super::refusal::{self, Failure, Scrubber, Then};
 use super::{Call, forwardable, is_order};
 use crate::config::Secret;
@@ -116,7 +117,7 @@ impl HttpUpstream {
             Err(_) => {
                 let then = if Instant::now() < call.deadline { Then::Next } else { Then::Final };
                 let hangs = call.stream && begun.elapsed() >= HANGING;
-                return Err(Failure::new(then, refusal::timed_out()).down_if(hangs));
+                return Err(Failure::new(then, refusal::timed_out()).failing_if(hangs));
             }
             Ok(Err(error)) => return Err(unsent(&error, length)),
             Ok(Ok(answer)) => answer,
@@ -337,7 +338,8 @@ pub(super) fn unsent(error: &Unheard, length: usize) -> Failure {
         matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted)
     };
     let failed = Error::new(Code::UpstreamError, "the upstream cannot be reached; try again").because(error.to_string());
-    let down = |then: Then, error: Error| Failure::new(then, error).down_if(true);
+    let unreachable = |then: Then, error: Error| Failure { word: Word::Unreachable, ..Failure::new(then, error) };
+    let fails = |then: Then, error: Error| Failure::new(then, error).failing_if(true);
     match error {
         // A large body that is not read to its end was refused for its size, only that the refusal got lost.
         Unheard::Send(cause) if gone(cause) && length > LARGE_BYTES => Failure::new(
@@ -345,18 +347,20 @@ pub(super) fn unsent(error: &Unheard, length: usize) -> Failure {
             Error::new(Code::UpstreamRejected, "the upstream stopped reading the request; send a smaller one")
                 .because(format!("{cause} while sending {length} bytes")),
         ),
-        Unheard::ConnectTimeout => down(Then::Next, failed),
+        Unheard::ConnectTimeout => unreachable(Then::Next, failed),
         // A certificate that is not believed now will not be believed in a moment.
         Unheard::Unconnected(ConnectError::Io(cause)) if cause.kind() == io::ErrorKind::InvalidData => {
-            down(Then::Next, failed.because(format!("{cause}; a private authority's certificate goes into ca_file")))
+            unreachable(Then::Next, failed.because(format!("{cause}; a private authority's certificate goes into ca_file")))
         }
-        Unheard::Unconnected(_) | Unheard::Closed => down(Then::Again, failed),
+        Unheard::Unconnected(_) => unreachable(Then::Again, failed),
+        // It took the connection, and what it makes of this request may be another matter with the next.
+        Unheard::Closed => fails(Then::Again, failed),
         // Only a request of which nothing was heard at all is sent again: one that was answered in part may have been carried
         // out. Nor will a head that is too large or no HTTP at all be better the second time.
         Unheard::Send(cause) | Unheard::Answer(ParseError::Io(cause)) if cause.kind() != io::ErrorKind::InvalidData => {
-            down(Then::Again, failed)
+            fails(Then::Again, failed)
         }
-        Unheard::Send(_) | Unheard::Answer(_) => down(Then::Next, Error { message: refusal::NOT_USABLE.into(), ..failed }),
+        Unheard::Send(_) | Unheard::Answer(_) => fails(Then::Next, Error { message: refusal::NOT_USABLE.into(), ..failed }),
     }
 }
 

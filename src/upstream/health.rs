@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::gate::{Change, Gate, Pass, Rest, Word};
+use super::gate::{Caller, Change, Gate, Pass, Word};
 use crate::config::{self, Failover};
 
 /// The gates of all upstreams, in the order of the configuration. A clone is the same one.
@@ -25,7 +25,7 @@ pub(super) struct Door {
 /// A call that was let through and has not said how it went. Dropped before it does, it says nothing.
 pub(super) struct Visit<'a> {
     door: &'a Door,
-    model: &'a str,
+    caller: Caller<'a>,
     pass: Option<Pass>,
 }
 
@@ -59,39 +59,62 @@ impl Door {
         self.gate.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How long a call for this model has to wait, as things stand; nothing if it may pass.
-    pub fn wait(&self, model: &str) -> Option<Duration> {
-        self.gate().wait(model, Instant::now())
+    /// How long a call has to wait, as things stand; nothing if it may pass.
+    pub fn wait(&self, caller: Caller<'_>) -> Option<Duration> {
+        self.gate().wait(caller, Instant::now())
     }
 
     /// Lets a call pass, or says how long it would have to wait.
-    pub fn enter<'a>(&'a self, model: &'a str) -> Result<Visit<'a>, Duration> {
-        let pass = Some(self.gate().enter(model, Instant::now())?);
-        Ok(Visit { door: self, model, pass })
+    pub fn enter<'a>(&'a self, caller: Caller<'a>) -> Result<Visit<'a>, Duration> {
+        let pass = Some(self.gate().enter(caller, Instant::now())?);
+        Ok(Visit { door: self, caller, pass })
     }
 }
 
 impl Visit<'_> {
-    /// How it went, and how long the upstream wants to be left alone, if it said so.
-    pub fn went(mut self, word: Word, rest: Option<Rest>) {
-        if let Some(rest) = rest.filter(|rest| !rest.time.is_zero()) {
-            self.door.gate().rest(self.model, rest, Instant::now());
-            let (upstream, model, seconds) = (&self.door.name, self.model, rest.time.as_secs());
-            tracing::info!(upstream, model, seconds, "upstream {upstream} wants to be left alone for {seconds} s");
+    /// How it went, and how long the upstream wants to be left alone with this model, if it said so.
+    pub fn went(mut self, word: Word, rest: Option<Duration>) {
+        if let Some(rest) = rest.filter(|rest| !rest.is_zero()) {
+            let model = self.caller.model;
+            self.door.gate().rest(model, rest, Instant::now());
+            let (upstream, seconds) = (&self.door.name, rest.as_secs());
+            tracing::info!(upstream, model, seconds, "upstream {upstream} wants to be left alone with {model} for {seconds} s");
         }
         self.say(word);
     }
 
     fn say(&mut self, word: Word) {
         let Some(pass) = self.pass.take() else { return };
-        let change = self.door.gate().tell(pass, word, Instant::now());
-        let upstream = &self.door.name;
-        match change {
+        let news = self.door.gate().tell(self.caller, pass, word, Instant::now());
+        let (upstream, model) = (&self.door.name, self.caller.model);
+        match news.whole {
             Some(Change::Paused(pause)) => {
                 let seconds = pause.as_secs_f32();
                 tracing::warn!(upstream, seconds, "upstream {upstream} is down: it is not asked for {seconds} s");
             }
             Some(Change::Resumed) => tracing::info!(upstream, "upstream {upstream} is back: it is asked again"),
+            None => {}
+        }
+        match news.model {
+            Some(Change::Paused(pause)) => {
+                let seconds = pause.as_secs_f32();
+                tracing::warn!(
+                    upstream,
+                    model,
+                    seconds,
+                    "upstream {upstream} fails at {model}: it is not asked for it for {seconds} s"
+                );
+            }
+            Some(Change::Resumed) => tracing::info!(upstream, model, "upstream {upstream} serves {model} again"),
+            None => {}
+        }
+        let Some(account) = self.caller.account else { return };
+        match news.account {
+            Some(Change::Paused(pause)) => {
+                let seconds = pause.as_secs_f32();
+                tracing::warn!(upstream, model, %account, seconds, "upstream {upstream} fails at {model} for one account alone: it is not asked for that account for {seconds} s");
+            }
+            Some(Change::Resumed) => tracing::info!(upstream, model, "upstream {upstream} serves {model} to every account again"),
             None => {}
         }
     }
