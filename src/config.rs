@@ -34,6 +34,8 @@ pub struct Config {
     pub public_url: String,
     pub trusted_proxies: Vec<Cidr>,
     pub data_dir: PathBuf,
+    /// Wallets that may look at how the gateway does, as they were typed.
+    pub operators: Vec<String>,
     pub networks: Vec<Network>,
     pub upstreams: Vec<Upstream>,
     pub catalogue: Catalogue,
@@ -168,6 +170,7 @@ impl Config {
             public_url: public_url(file.server.public_url.as_deref(), bind)?,
             trusted_proxies: file.server.trusted_proxies.iter().map(|text| cidr(text)).collect::<Result<_, _>>()?,
             data_dir: folder.join(&file.server.data_dir),
+            operators: file.server.operators,
             networks,
             upstreams,
             catalogue,

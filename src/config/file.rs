@@ -82,6 +82,8 @@ pub(super) struct Server {
     pub trusted_proxies: Vec<String>,
     #[serde(default = "default_data_dir")]
     pub data_dir: PathBuf,
+    #[serde(default)]
+    pub operators: Vec<String>,
 }
 
 fn default_bind() -> String {
@@ -200,6 +202,7 @@ pub(super) struct Model {
     pub image_tokens: u32,
     #[serde(default)]
     pub hidden_output: bool,
+    pub context: Option<u32>,
     #[serde(default = "default_ceiling")]
     pub ceiling: String,
 }

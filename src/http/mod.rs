@@ -7,6 +7,7 @@ mod discovery;
 mod jobs;
 mod limits;
 mod openapi;
+mod operator;
 mod pages;
 mod paid;
 mod payment_required;
@@ -74,6 +75,7 @@ pub fn start(config: &Config, gateway: Arc<Gateway>, listener: TcpListener) -> s
             bodies: Arc::clone(&bodies),
             turns: Arc::clone(&turns),
             pages: Arc::clone(&pages),
+            health: health.clone(),
             lots: RefCell::default(),
             documents: Documents::default(),
         });

@@ -39,6 +39,27 @@ pub(super) enum Change {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Pass(u64);
 
+/// Whether an upstream is asked, for the operator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mood {
+    /// Everybody asks it.
+    Up,
+    /// Nobody does, because it was down or wants to be left alone.
+    Resting,
+    /// One call finds out whether it is back.
+    Trying,
+}
+
+impl Mood {
+    pub fn name(self) -> &'static str {
+        match self {
+            Mood::Up => "up",
+            Mood::Resting => "resting",
+            Mood::Trying => "trying",
+        }
+    }
+}
+
 /// The most that an upstream is left alone for because it said so; then it is asked once more.
 const LONGEST_REST: Duration = Duration::from_secs(60 * 60);
 /// When to come again while a call finds out whether the upstream is back.
@@ -82,6 +103,20 @@ impl Gate {
         let rest = self.rest.as_ref().and_then(left);
         let own = self.rests.get(model).and_then(left);
         paused.max(rest).max(own)
+    }
+
+    /// How it stands: whether it is asked, when it is asked again, failures in a row, and the models that rest.
+    pub fn look(&self, now: Instant) -> (Mood, Option<Duration>, u32, Vec<(String, Duration)>) {
+        let left = |until: &Instant| until.checked_duration_since(now).filter(|left| !left.is_zero());
+        // No model is called so.
+        let wait = self.wait("", now);
+        let (mood, failures) = match self.state {
+            State::Open { failures } => (if wait.is_some() { Mood::Resting } else { Mood::Up }, failures),
+            State::Paused { .. } => (Mood::Resting, self.rules.failures),
+            State::Trying { .. } => (Mood::Trying, self.rules.failures),
+        };
+        let resting = self.rests.iter().filter_map(|(model, until)| Some((model.clone(), left(until)?))).collect();
+        (mood, wait, failures, resting)
     }
 
     /// Lets a call pass, or says how long it would have to wait. Whoever passes must [tell](Gate::tell) how it went.

@@ -81,6 +81,12 @@ impl Till {
         self.request
     }
 
+    /// The model that is sold and the upstream that serves it, where the log tells of them at the end.
+    pub fn seller(&self) -> (Option<&str>, Option<&str>) {
+        let told = self.told.as_ref();
+        (told.map(|told| told.model.as_str()), told.map(|told| told.upstream.as_str()))
+    }
+
     /// Notes for recovery what is owed so far.
     pub fn checkpoint(&self, owed: Micros) {
         if let Some(paid) = &self.paid {
