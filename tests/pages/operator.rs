@@ -88,7 +88,7 @@ fn who_is_no_operator_sees_nothing_and_is_told_how_one_becomes_one() {
         read("#how"),
         json!({ "do": "missing", "text": "Upstreams" }),
         json!({ "do": "missing", "text": "Recent failures" }),
-        json!({ "do": "evaluate", "script": "document.querySelector('#operator').innerText + document.querySelector('#upstreams').textContent" }),
+        json!({ "do": "evaluate", "script": "[...document.querySelectorAll('#operator div[id], #figures')].map((node) => node.textContent).join('')" }),
         click("Sign out"),
         see("You are signed out."),
     ];
@@ -105,7 +105,7 @@ fn without_operators_in_the_configuration_nobody_is_one_and_a_slip_in_an_address
     for path in ROUTES {
         assert_eq!(shop.ask(&token, path).code(), "not_an_operator", "{path}");
     }
-    let slip = OPERATOR.address.replace(|c: char| c.is_ascii_uppercase(), "a");
+    let slip = OPERATOR.address.replacen('F', "f", 1);
     let (own, other) = ("data_dir = \"data\"", format!("data_dir = \"other\"\noperators = [\"{slip}\"]"));
     shop.server.reconfigure(|text| text.replace(own, &other));
     let (code, _, said) = run(shop.server.command(&["serve"]), "");
@@ -179,18 +179,10 @@ fn an_operator_follows_sales_and_failures_in_the_browser_and_finds_no_prompt_the
     assert!(links.iter().all(|it| it.as_str().unwrap().starts_with("https://sepolia.basescan.org/tx/0x")) && !links.is_empty());
     assert_eq!((seen.value(11), seen.value(12), seen.value(14)), (&json!(0), &json!([]), &json!([])));
     assert!(!text(25).contains("secret-prompt"), "what was asked is nobody's business");
-    let quote: u64 = bought["payment"]
-        .as_str()
-        .map(|header| decoded(header)["accepted"]["amount"].as_str().unwrap().parse().unwrap())
-        .unwrap();
+    let arrived: u64 = shop.chain.transfers().iter().map(|transfer| transfer.value).sum();
     let mut shop = shop;
-    assert_eq!(shop.available(BUYER), DOLLAR + quote - 2 * CHARGE, "looking at sales moves nothing");
+    assert_eq!(shop.available(BUYER), arrived - 2 * CHARGE, "looking at sales moves nothing");
     assert!(shop.server.audit().clean);
-}
-
-fn decoded(header: &str) -> Value {
-    use base64::Engine as _;
-    serde_json::from_slice(&base64::engine::general_purpose::STANDARD.decode(header).unwrap()).unwrap()
 }
 
 #[test]
