@@ -1,5 +1,6 @@
 //! What the operator wrote in config.toml, checked once: every refusal names the key at fault and says why.
 
+mod changes;
 mod failover;
 mod file;
 mod model;
@@ -19,6 +20,7 @@ use crate::dialect::LimitField;
 use crate::money::Micros;
 use crate::x402::names::Family;
 
+pub use changes::Changes;
 pub use failover::Failover;
 pub use file::Speaks;
 pub(crate) use network::is_test_network;
@@ -43,6 +45,8 @@ pub struct Config {
     pub payments: Payments,
     pub prepaid: Prepaid,
     pub failover: Failover,
+    /// As it was typed, for comparing it with what is typed later.
+    written: changes::Written,
 }
 
 /// One of the operator's inference accounts.
@@ -65,7 +69,7 @@ pub enum UpstreamKind {
     },
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
     pub per_ip_per_second: u32,
     pub per_ip_burst: u32,
@@ -158,19 +162,43 @@ impl Config {
 
     /// Checks the text of a configuration whose relative paths start at `folder`.
     pub fn parse(text: &str, folder: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Config, ConfigError> {
+        Config::check(text, folder, env, None)
+    }
+
+    /// Reads the file again for a gateway that runs on this configuration, and says what is different. What only another
+    /// start can change stays as it is.
+    ///
+    /// # Errors
+    /// As [`Config::load`]: what is wrong with the file, or does not go together with what stays.
+    pub fn again(&self, path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<(Config, Changes), ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|error| bad(path.display().to_string(), error))?;
+        let next = Config::check(&text, path.parent().unwrap_or(Path::new(".")), env, Some(self))?;
+        let changes = Changes::between(self, &next);
+        Ok((next, changes))
+    }
+
+    /// Checks a text as a whole, together with what a `running` gateway keeps.
+    fn check(
+        text: &str,
+        folder: &Path,
+        env: &dyn Fn(&str) -> Option<String>,
+        running: Option<&Config>,
+    ) -> Result<Config, ConfigError> {
         let file: file::File = toml::from_str(text).map_err(|error| unreadable(text, &error))?;
         let bind: SocketAddr =
             file.server.bind.parse().map_err(|_| bad("server.bind", "write ADDRESS:PORT, such as 127.0.0.1:4020"))?;
         let networks = network::networks(&file.network, folder, env)?;
         let upstreams = upstreams(&file.upstream, folder, env)?;
         let payments = payments(&file.payments)?;
+        // Those that count decide which prices a model needs.
+        let payments = running.map_or(payments, |running| running.payments.clone());
         let catalogue = model::catalogue(&file.model, &upstreams, payments.remainder)?;
-        let config = Config {
+        let mut config = Config {
             bind,
             public_url: public_url(file.server.public_url.as_deref(), bind)?,
             trusted_proxies: file.server.trusted_proxies.iter().map(|text| cidr(text)).collect::<Result<_, _>>()?,
             data_dir: folder.join(&file.server.data_dir),
-            operators: file.server.operators,
+            operators: file.server.operators.clone(),
             networks,
             upstreams,
             catalogue,
@@ -178,10 +206,20 @@ impl Config {
             payments,
             prepaid: prepaid::prepaid(&file.prepaid)?,
             failover: failover::failover(&file.failover)?,
+            written: changes::Written::new(&file),
         };
+        if let Some(running) = running {
+            config.stay(running);
+        }
         config.check_networks()?;
         config.check_head_start()?;
         Ok(config)
+    }
+
+    /// Takes over what a gateway cannot change while it runs, beside its payments.
+    fn stay(&mut self, running: &Config) {
+        let Config { bind, public_url, data_dir, networks, .. } = running.clone();
+        (self.bind, self.public_url, self.data_dir, self.networks) = (bind, public_url, data_dir, networks);
     }
 
     /// The same, now that the system has chosen the port where the operator wrote port 0.

@@ -138,12 +138,12 @@ const MOODS = { up: "good", resting: "off", trying: "" };
 function showUpstreams(upstreams) {
   const row = (it) => {
     const wait = it.asked_again_in_seconds ? `asked again in ${it.asked_again_in_seconds} s` : null;
-    const resting = it.resting_models.map(({ model, seconds }) => el("div", { class: "hint" }, `${model} rests for ${seconds} s`));
+    const resting = it.resting_models.map(({ model, account, seconds }) => el("div", { class: "hint" }, `${model} rests for ${seconds} s${account ? ` for ${account} alone` : ""}`));
     const [last] = it.latest_failures;
     const told = last ? el("span", {}, el("div", {}, `${time(last.at, 19)}, ${last.code}`), el("div", { class: "hint" }, [last.model, last.cause].filter(Boolean).join(": ")), look(last.request_id)) : "–";
-    return [it.name, el("span", {}, tag(MOODS[it.state] ?? "", it.state), wait && el("div", { class: "hint" }, wait), ...resting), count(it.answered), count(it.failed), count(it.failures_in_a_row), told];
+    return [it.name, el("span", {}, tag(MOODS[it.state] ?? "", it.state), wait && el("div", { class: "hint" }, wait), ...resting), count(it.answered), count(it.failed), told];
   };
-  fill(byId("upstreams"), table("Upstreams", [["Name", false], ["State", false], ["Answered", true], ["Failed", true], ["In a row", true], ["Last failure (UTC)", false]], upstreams.map(row), "No upstream is configured."));
+  fill(byId("upstreams"), table("Upstreams", [["Name", false], ["State", false], ["Answered", true], ["Failed", true], ["Last failure (UTC)", false]], upstreams.map(row), "No upstream is configured."));
 }
 
 function showNetworks(networks) {

@@ -108,7 +108,7 @@ fn translated(from: Dialect, to: Dialect, case: &Case, answer: &[u8], stream: bo
                 Pass::Drop => {}
                 Pass::Error(error) => panic!("{error:?}"),
                 Pass::Forward => out.extend(translation.event(&event)),
-                Pass::Done => out.extend(translation.end()),
+                Pass::Done => out.extend(translation.end().unwrap()),
             }
         }
     }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use farebox::account::AccountId;
 use farebox::catalogue::Serving;
 use farebox::config::{Failover, Secret, Speaks, Upstream, UpstreamKind};
 use farebox::dialect::{Dialect, Goods, LimitField, Meter, Metered, Pass, Request, Splitter};
@@ -128,8 +129,14 @@ impl Sent {
     }
 
     async fn with_lot(&self, lot: u128, upstreams: &Upstreams, servings: &[Serving]) -> Result<Answer, Error> {
+        self.of((lot, 1), upstreams, servings).await
+    }
+
+    /// With a lot, by one of many accounts.
+    async fn of(&self, (lot, number): (u128, u8), upstreams: &Upstreams, servings: &[Serving]) -> Result<Answer, Error> {
         let request = Request::read(self.dialect, self.body.as_bytes()).unwrap();
         let call = Call {
+            account: AccountId::Evm([number; 20]),
             servings,
             goods: Goods::Words(self.dialect),
             content_type: "application/json".into(),

@@ -6,6 +6,7 @@ mod log;
 mod memory;
 mod operator;
 mod pay;
+mod reload;
 mod say;
 mod serve;
 mod socket;
@@ -86,6 +87,8 @@ enum Command {
         #[arg(long)]
         reason: String,
     },
+    /// Have a running gateway read its configuration again, as SIGHUP does, and say what has changed.
+    Reload,
     /// Check the books and the keys, and with --chain every payment against its chain.
     Verify(verify::Arguments),
 }
@@ -93,7 +96,7 @@ enum Command {
 /// Runs the subcommand.
 pub fn run(arguments: Arguments) -> ExitCode {
     match arguments.command.unwrap_or(Command::Serve) {
-        Command::Serve => with_config(&arguments.config, serve::run),
+        Command::Serve => with_config(&arguments.config, |config| serve::run(arguments.config.clone(), config)),
         Command::Pay(pay) => pay::run(&pay),
         Command::Inspect { what } => inspect::run(&what),
         Command::Keys { what: operator::Keys::ForgetAll { yes } } => {
@@ -104,6 +107,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Allowance { what } => by_hand(&arguments.config, Ok(what.command())),
         Command::Refund { request, usd } => by_hand(&arguments.config, Ok(Order::Refund { request, usd })),
         Command::GiveUp { payment, reason } => by_hand(&arguments.config, Ok(Order::GiveUp { payment, reason })),
+        Command::Reload => with_config(&arguments.config, |config| reload::run(&config)),
         Command::Verify(verify) => with_config(&arguments.config, |config| verify::run(&verify, config)),
     }
 }

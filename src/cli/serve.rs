@@ -1,13 +1,14 @@
 //! `farebox serve`: open the books, start settlement, serve until a signal, close the books last.
 
 use std::net::{SocketAddr, TcpListener};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use super::reload::Running;
 use super::{BAD_CONFIGURATION, FAIL_STOP, code_of, code_of_keys, machine_clock, say, socket};
 use crate::catalogue::Serving;
 use crate::config::{Config, Remainder};
@@ -30,8 +31,8 @@ const LAST_CALLS: Duration = Duration::from_secs(2);
 /// Open files beside those of calls: the ledger, listeners, idle connections.
 const SPARE_FILES: u64 = 512;
 
-pub fn run(config: Config) -> ExitCode {
-    match actix_web::rt::System::new().block_on(serve(config)) {
+pub fn run(path: PathBuf, config: Config) -> ExitCode {
+    match actix_web::rt::System::new().block_on(serve(path, config)) {
         Ok(code) => code,
         Err(Trouble { message, code, .. }) => {
             say::err(format_args!("farebox: {message}"));
@@ -52,7 +53,9 @@ pub(super) fn trouble(code: u8) -> impl Fn(String) -> Trouble {
     move |message| Trouble { message, code, taken: false }
 }
 
-async fn serve(config: Config) -> Result<ExitCode, Trouble> {
+async fn serve(path: PathBuf, config: Config) -> Result<ExitCode, Trouble> {
+    // First: whoever does not listen ends of it.
+    let hangup = listen_for(SignalKind::hangup())?;
     Upstreams::new(&config.upstreams).map_err(|error| trouble(BAD_CONFIGURATION)(error.to_string()))?;
     raise_open_files(config.limits.streams);
     let clock = machine_clock();
@@ -70,12 +73,14 @@ async fn serve(config: Config) -> Result<ExitCode, Trouble> {
     let gateway = Arc::new(gateway.map_err(|error| trouble(BAD_CONFIGURATION)(error.to_string()))?);
     // Before anybody is told that we listen: from then on a signal is a stop in good order.
     let signals = Signals::listen()?;
-    let server = http::start(&config, Arc::clone(&gateway), listener)
+    let (server, editions) = http::start(&config, Arc::clone(&gateway), listener)
         .map_err(|error| trouble(FAIL_STOP)(format!("cannot serve on {address}: {error}")))?;
-    let operator = socket::listen(&config.data_dir, gateway.keyring());
+    let running = Running::new(path, config.clone(), editions);
+    let operator = socket::listen(&config.data_dir, running.clone());
     if let Err(error) = &operator {
         tracing::warn!(%error, "farebox keys, account, allowance and refund cannot reach this gateway while it runs");
     }
+    actix_web::rt::spawn(reload_on(hangup, running));
     introduce(&config, &gateway, address);
     actix_web::rt::spawn(check_the_books(ledger.clone()));
     let code = until_the_end(server, &gateway, signals).await?;
@@ -229,8 +234,19 @@ struct Signals {
 
 impl Signals {
     fn listen() -> Result<Signals, Trouble> {
-        let listen = |kind| signal(kind).map_err(|error| trouble(FAIL_STOP)(format!("cannot listen for signals: {error}")));
-        Ok(Signals { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
+        Ok(Signals { terminate: listen_for(SignalKind::terminate())?, interrupt: listen_for(SignalKind::interrupt())? })
+    }
+}
+
+fn listen_for(kind: SignalKind) -> Result<Signal, Trouble> {
+    signal(kind).map_err(|error| trouble(FAIL_STOP)(format!("cannot listen for signals: {error}")))
+}
+
+/// Reads the configuration again whenever SIGHUP says so.
+async fn reload_on(mut hangup: Signal, running: Running) {
+    while hangup.recv().await.is_some() {
+        // What came of it is in the log.
+        let _ = running.reload().await;
     }
 }
 

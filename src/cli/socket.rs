@@ -14,8 +14,8 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::Semaphore;
 
 use super::operator::fresh;
+use super::reload::Running;
 use crate::error::{Code, Error};
-use crate::gateway::Keyring;
 use crate::gateway::operator::{Command, perform};
 
 /// The name of the socket in the data folder.
@@ -61,7 +61,7 @@ impl Drop for Listening {
 
 /// Takes commands from the user that this gateway runs as and from root, and from nobody else. The caller has the books open, so a socket
 /// that is there already is what a gateway left that was killed.
-pub fn listen(data_dir: &Path, keyring: Keyring) -> io::Result<Listening> {
+pub fn listen(data_dir: &Path, running: Running) -> io::Result<Listening> {
     let (path, fresh) = (data_dir.join(SOCKET), data_dir.join(format!("{SOCKET}.new")));
     match fs::remove_file(&fresh) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -74,11 +74,11 @@ pub fn listen(data_dir: &Path, keyring: Keyring) -> io::Result<Listening> {
     let listener = tokio::net::UnixListener::from_std(listener)?;
     // Under its own name it was never open to others.
     fs::rename(&fresh, &path)?;
-    let task = actix_web::rt::spawn(serve(listener, owner, keyring));
+    let task = actix_web::rt::spawn(serve(listener, owner, running));
     Ok(Listening { path, task })
 }
 
-async fn serve(listener: tokio::net::UnixListener, owner: u32, keyring: Keyring) {
+async fn serve(listener: tokio::net::UnixListener, owner: u32, running: Running) {
     let places = Arc::new(Semaphore::new(AT_ONCE));
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
@@ -90,9 +90,9 @@ async fn serve(listener: tokio::net::UnixListener, owner: u32, keyring: Keyring)
                 continue;
             }
         };
-        let keyring = keyring.clone();
+        let running = running.clone();
         actix_web::rt::spawn(async move {
-            if let Err(error) = answer(stream, owner, &keyring).await {
+            if let Err(error) = answer(stream, owner, &running).await {
                 tracing::warn!(%error, "a command of the operator broke off");
             }
             drop(place);
@@ -101,7 +101,7 @@ async fn serve(listener: tokio::net::UnixListener, owner: u32, keyring: Keyring)
 }
 
 /// Takes one command, does it and says what came of it.
-async fn answer(mut stream: tokio::net::UnixStream, owner: u32, keyring: &Keyring) -> io::Result<()> {
+async fn answer(mut stream: tokio::net::UnixStream, owner: u32, running: &Running) -> io::Result<()> {
     let peer = stream.peer_cred()?.uid();
     let (reading, mut writing) = stream.split();
     let mut line = Vec::new();
@@ -118,7 +118,10 @@ async fn answer(mut stream: tokio::net::UnixStream, owner: u32, keyring: &Keyrin
     let command: Command = serde_json::from_slice(&line)?;
     let what = command.name();
     let fresh = fresh().map_err(|error| io::Error::other(error.to_string()))?;
-    let done = perform(keyring, command, fresh).await;
+    let done = match command {
+        Command::Reload => running.reload().await,
+        command => perform(&running.editions().keyring(), command, fresh).await,
+    };
     match &done {
         Ok(_) => tracing::info!("the operator asked to {what}: done"),
         Err(error) => tracing::warn!(code = error.code.row().code, cause = error.cause, "the operator asked to {what}: refused"),

@@ -7,11 +7,11 @@ use super::{ConfigError, bad, file};
 /// When an upstream is paused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Failover {
-    /// So many calls in a row that found it down; 0 for never.
+    /// So many calls in a row that did not reach it, or that failed at one model; 0 for never.
     pub failures: u32,
     /// How long it is not asked, at first. Each attempt afterwards that fails doubles it.
     pub pause: Duration,
-    /// Up to this.
+    /// Up to this, which is also the longest that a time is heeded which the upstream names itself.
     pub longest_pause: Duration,
 }
 

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct File {
     pub server: Server,
@@ -27,7 +27,7 @@ pub(super) struct File {
 }
 
 /// See `config::Failover`.
-#[derive(Deserialize)]
+#[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Failover {
     pub failures: u32,
@@ -42,7 +42,7 @@ impl Default for Failover {
 }
 
 /// See `config::Prepaid`.
-#[derive(Deserialize)]
+#[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Prepaid {
     pub top_up_minimum: String,
@@ -72,7 +72,7 @@ impl Default for Prepaid {
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Server {
     #[serde(default = "default_bind")]
@@ -94,7 +94,7 @@ fn default_data_dir() -> PathBuf {
     "data".into()
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Network {
     pub id: String,
@@ -123,7 +123,7 @@ fn default_safe_above() -> String {
     "10.00".into()
 }
 
-#[derive(Deserialize, Clone, Copy)]
+#[derive(Deserialize, Serialize, Clone, Copy)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Settlement {
     Rpc,
@@ -131,7 +131,7 @@ pub(super) enum Settlement {
     Simulated,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Upstream {
     pub name: String,
@@ -144,14 +144,14 @@ pub(super) struct Upstream {
     pub speaks: Vec<Speaks>,
 }
 
-#[derive(Deserialize, Clone, Copy)]
+#[derive(Deserialize, Serialize, Clone, Copy)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum UpstreamKind {
     Echo,
 }
 
 /// See `dialect::LimitField`.
-#[derive(Deserialize, Clone, Copy)]
+#[derive(Deserialize, Serialize, Clone, Copy)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum OutputLimitField {
     MaxTokens,
@@ -159,7 +159,7 @@ pub(super) enum OutputLimitField {
 }
 
 /// A dialect an upstream answers in.
-#[derive(Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Deserialize, Serialize, Clone, Copy, Debug, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 pub enum Speaks {
     /// OpenAI's chat completions.
@@ -182,9 +182,12 @@ pub enum Speaks {
     Video,
     /// OpenAI's videos.
     Videos,
+    /// The same where an order goes to a path below theirs.
+    #[serde(rename = "videos/generations")]
+    VideosGenerations,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Model {
     pub id: String,
@@ -220,7 +223,7 @@ fn default_ceiling() -> String {
 }
 
 /// See `catalogue::Kind`.
-#[derive(Deserialize, Clone, Copy, Default)]
+#[derive(Deserialize, Serialize, Clone, Copy, Default)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum ModelKind {
     #[default]
@@ -235,7 +238,7 @@ pub(super) enum ModelKind {
     Music,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Serving {
     pub name: String,
@@ -244,7 +247,7 @@ pub(super) struct Serving {
 }
 
 /// Exact decimal strings: USD per million tokens, and USD per call, image, second or character.
-#[derive(Deserialize, Default)]
+#[derive(Deserialize, Serialize, Default)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Price {
     pub input: Option<String>,
@@ -260,7 +263,7 @@ pub(super) struct Price {
 }
 
 /// The prices of all tokens of a call whose prompt has more than `above` of them. What is left out is as for others.
-#[derive(Deserialize)]
+#[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct LongPrice {
     pub above: u64,
@@ -272,14 +275,14 @@ pub(super) struct LongPrice {
 }
 
 /// One price, or one for each size or quality, where `default` is for all others.
-#[derive(Deserialize)]
+#[derive(Deserialize, Serialize)]
 #[serde(untagged)]
 pub(super) enum Pieces {
     One(String),
     Table(BTreeMap<String, String>),
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Limits {
     pub per_ip_per_second: u32,
@@ -321,7 +324,7 @@ impl Default for Limits {
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Payments {
     pub payg_order: PaygOrder,
@@ -349,14 +352,14 @@ impl Default for Payments {
     }
 }
 
-#[derive(Deserialize, Clone, Copy)]
+#[derive(Deserialize, Serialize, Clone, Copy)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum PaygOrder {
     Overlap,
     SettleFirst,
 }
 
-#[derive(Deserialize, Clone, Copy)]
+#[derive(Deserialize, Serialize, Clone, Copy)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum PaygRemainder {
     Credit,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::{ConfigError, bad, file};
 use crate::money::Micros;
@@ -32,7 +32,7 @@ pub struct Prepaid {
 }
 
 /// How often one sign-in may be used while it lasts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NoncePolicy {
     /// For one call that charges or one change; reading is free.

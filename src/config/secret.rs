@@ -6,7 +6,7 @@ use std::path::Path;
 use zeroize::Zeroizing;
 
 /// A secret value; `Debug` does not show it.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Zeroizing<String>);
 
 impl Secret {

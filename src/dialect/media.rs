@@ -29,6 +29,8 @@ pub enum Task {
     /// Jobs: the answer names one, which is asked for until it is done.
     AudioQueue,
     VideoQueue,
+    /// OpenAI's videos, and the same where others have them.
+    Videos,
     VideosGenerations,
 }
 
@@ -96,7 +98,11 @@ use Form::{Either, Json, Multipart};
 const DRAWS: &[Kind] = &[Kind::Image];
 const EDITS: &[Kind] = &[Kind::Edit, Kind::Image];
 
-const ROWS: [Row; 14] = [
+/// Fields of an order of OpenAI's videos and of those after it.
+const OF_VIDEOS: &[&str] =
+    &["seconds", "duration", "size", "aspect_ratio", "resolution", "negative_prompt", "image_url", "input_reference", "audio"];
+
+const ROWS: [Row; 15] = [
     row(Task::Embeddings, "/embeddings", &[Kind::Embedding], Json, Answers::Json).needs(&["input"]).takes(&[
         "encoding_format",
         "dimensions",
@@ -214,17 +220,10 @@ const ROWS: [Row; 14] = [
         "reference_video_urls",
         "reference_audio_urls",
     ]),
-    row(Task::VideosGenerations, "/videos/generations", &[Kind::Video], Either, Answers::Json).needs(&["prompt"]).takes(&[
-        "seconds",
-        "duration",
-        "size",
-        "aspect_ratio",
-        "resolution",
-        "negative_prompt",
-        "image_url",
-        "input_reference",
-        "audio",
-    ]),
+    row(Task::Videos, "/videos", &[Kind::Video], Either, Answers::Json).needs(&["prompt"]).takes(OF_VIDEOS),
+    row(Task::VideosGenerations, "/videos/generations", &[Kind::Video], Either, Answers::Json)
+        .needs(&["prompt"])
+        .takes(OF_VIDEOS),
 ];
 
 impl Task {
@@ -245,7 +244,13 @@ impl Task {
 
     /// Whether the answer only names a job.
     pub const fn is_job(self) -> bool {
-        matches!(self, Task::AudioQueue | Task::VideoQueue | Task::VideosGenerations)
+        matches!(self, Task::AudioQueue | Task::VideoQueue) || self.has_address()
+    }
+
+    /// Whether the job that it orders is asked for at an address of its own. Where one such order is taken the other is too: they
+    /// differ in nothing but their paths.
+    pub const fn has_address(self) -> bool {
+        matches!(self, Task::Videos | Task::VideosGenerations)
     }
 }
 

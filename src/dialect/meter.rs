@@ -11,11 +11,12 @@ use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess,
 use serde_json::json;
 use serde_json::value::RawValue;
 
+use super::failure::{Failure, failed, is_failure};
 use super::sse::Event;
 use super::unstreamed::Unstreamed;
 use super::usage::{Metered, Reports};
 use super::{Dialect, estimate_tokens};
-use crate::error::{Code, Error};
+use crate::error::Error;
 
 /// What becomes of an event.
 #[derive(Debug, Clone)]
@@ -75,7 +76,7 @@ impl Meter {
             Dialect::Responses => self.responses_event(event.name(), event.data()),
             _ if event.name() == b"error" => {
                 let error = serde_json::from_slice::<Failing<'_>>(event.data()).ok().and_then(|it| it.error);
-                failed(error.map(Failure::read).unwrap_or_default())
+                Pass::Error(failed(error.map(Failure::read).unwrap_or_default()))
             }
             Dialect::Chat => self.chat_event(event.data()),
             Dialect::Messages => self.messages_event(event.data()),
@@ -147,7 +148,11 @@ impl Meter {
             Err(error) => return self.unreadable(data, &error),
         };
         if chunk.error.is_some() || chunk.object.as_deref() == Some("error") {
-            return failed(chunk.error.map(Failure::read).unwrap_or_default());
+            return Pass::Error(failed(chunk.error.map(Failure::read).unwrap_or_default()));
+        }
+        if let Some(failure) = chunk.choices.failure {
+            self.reports.take_raw(Dialect::Chat, chunk.usage);
+            return Pass::Error(failed(failure));
         }
         self.count(chunk.choices.text);
         self.reports.take_raw(Dialect::Chat, chunk.usage);
@@ -165,7 +170,7 @@ impl Meter {
             Err(error) => return self.unreadable(data, &error),
         };
         if event.error.is_some() || event.kind.as_deref() == Some("error") {
-            return failed(event.error.map(Failure::read).unwrap_or_default());
+            return Pass::Error(failed(event.error.map(Failure::read).unwrap_or_default()));
         }
         match event.kind.as_deref() {
             Some("message_start") => self.reports.take_raw(Dialect::Messages, event.message.and_then(|message| message.usage)),
@@ -190,38 +195,11 @@ impl Meter {
     }
 }
 
-/// The upstream's words may name the operator's account or key: only the kind of its error is passed on.
-pub(super) fn failed(failure: Failure<'_>) -> Pass {
-    let (kind, name) = (failure.kind.unwrap_or_default(), failure.code.and_then(text).unwrap_or_default());
-    let is = |names: &[&str]| names.iter().any(|known| kind == *known || name == *known);
-    let cause: String =
-        format!("{kind} {name}").chars().filter(|c| c.is_ascii_lowercase() || matches!(c, '_' | ' ')).take(80).collect();
-    let because = format!("in-band error of type {:?}", cause.trim());
-    if is(&["context_length_exceeded"]) {
-        // Codex makes its conversation shorter when it reads this, and only then.
-        let message = "the conversation is too long for this model; send a shorter one";
-        return Pass::Error(Error::new(Code::UpstreamRejected, message).reason("context_length_exceeded").because(because));
-    }
-    let code = match () {
-        () if is(&["overloaded_error", "server_is_overloaded", "slow_down"]) => Code::UpstreamOverloaded,
-        () if is(&["rate_limit_error", "rate_limit_exceeded"]) => Code::UpstreamUnavailable,
-        () if is(&["timeout_error"]) => Code::UpstreamTimeout,
-        () => Code::UpstreamError,
-    };
-    let message = "the upstream failed in the middle of the answer; what was delivered is charged, send the request again";
-    Pass::Error(Error::new(code, message).because(because))
-}
-
-/// A string, which other upstreams write as a number.
-fn text(raw: &RawValue) -> Option<Cow<'_, str>> {
-    serde_json::from_str(raw.get()).ok()
-}
-
 /// A chunk of a chat stream, as far as it is read.
 #[derive(Deserialize)]
 struct ChatChunk<'a> {
-    #[serde(default)]
-    choices: Choices,
+    #[serde(borrow, default)]
+    choices: Choices<'a>,
     #[serde(borrow)]
     usage: Option<&'a RawValue>,
     #[serde(borrow)]
@@ -286,36 +264,22 @@ impl Block {
     }
 }
 
-#[derive(Deserialize, Default)]
-pub(super) struct Failure<'a> {
-    #[serde(borrow, rename = "type", default)]
-    kind: Option<Cow<'a, str>>,
-    #[serde(borrow, default)]
-    code: Option<&'a RawValue>,
-}
-
-impl<'a> Failure<'a> {
-    pub fn read(raw: &'a RawValue) -> Failure<'a> {
-        serde_json::from_str(raw.get()).unwrap_or_default()
-    }
-
-    /// Of an error that is not an object of its own.
-    fn coded(code: Option<&'a RawValue>) -> Failure<'a> {
-        Failure { kind: None, code }
-    }
-}
-
-/// The choices of one chunk: how many, and the bytes of text that they bring.
+/// The choices of one chunk: how many, the bytes of text that they bring, and whether one of them has failed.
 #[derive(Default)]
-struct Choices {
+struct Choices<'a> {
     len: usize,
     text: u64,
+    failure: Option<Failure<'a>>,
 }
 
 #[derive(Deserialize)]
-struct Choice {
+struct Choice<'a> {
     #[serde(default)]
     delta: Option<Delta>,
+    #[serde(borrow)]
+    error: Option<&'a RawValue>,
+    #[serde(borrow)]
+    finish_reason: Option<&'a RawValue>,
 }
 
 /// A piece of an answer. Some upstreams send the same reasoning under two names.
@@ -335,24 +299,27 @@ struct Delta {
     function_call: ToolCalls,
 }
 
-impl<'de> Deserialize<'de> for Choices {
+impl<'de: 'a, 'a> Deserialize<'de> for Choices<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Sum;
         impl<'de> Visitor<'de> for Sum {
-            type Value = Choices;
+            type Value = Choices<'de>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("an array of choices")
             }
 
-            fn visit_unit<E>(self) -> Result<Choices, E> {
+            fn visit_unit<E>(self) -> Result<Choices<'de>, E> {
                 Ok(Choices::default())
             }
 
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Choices, A::Error> {
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Choices<'de>, A::Error> {
                 let mut sum = Choices::default();
-                while let Some(choice) = seq.next_element::<Choice>()? {
+                while let Some(choice) = seq.next_element::<Choice<'de>>()? {
                     sum.len += 1;
+                    if choice.error.is_some() || choice.finish_reason.is_some_and(is_failure) {
+                        sum.failure = Some(choice.error.map(Failure::read).unwrap_or_default());
+                    }
                     let Some(delta) = choice.delta else { continue };
                     let reasoning = delta.reasoning.0.max(delta.reasoning_content.0);
                     let calls = delta.tool_calls.0.saturating_add(delta.function_call.0);

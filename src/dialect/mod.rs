@@ -1,6 +1,7 @@
 //! The languages that callers and upstreams speak: what a request says, what an answer used, how an error reads.
 
 mod cursor;
+mod failure;
 mod fields;
 mod media;
 mod meter;
@@ -13,6 +14,7 @@ mod unstreamed;
 mod usage;
 mod weigh;
 
+pub use failure::{JsonEnd, failed_answer};
 pub use media::{Answers, Form, Task};
 pub use meter::{Meter, Pass};
 pub use purchase::{Gauge, Goods, Purchase, Translation};

@@ -268,12 +268,17 @@ impl Translation {
         }
     }
 
-    /// What completes a stream.
-    pub fn end(&mut self) -> Bytes {
+    /// What completes a stream; `None` where its upstream never said how it ended.
+    pub fn end(&mut self) -> Option<Bytes> {
         match self {
-            Translation::Events(answer) => answer.end(),
-            Translation::Whole { .. } => Bytes::new(),
+            Translation::Events(answer) => answer.end().ok(),
+            Translation::Whole { .. } => Some(Bytes::new()),
         }
+    }
+
+    /// Whether anything has gone to the caller of a stream that it can use.
+    pub fn has_output(&self) -> bool {
+        matches!(self, Translation::Events(answer) if answer.has_output())
     }
 
     /// Keeps a part of a plain answer; `false` when it is too long.

@@ -120,7 +120,7 @@ pub(super) async fn book(gateway: &Gateway, order: Order<'_>, accepted: Accepted
 /// What the buyer of a new job is told.
 fn ordered(task: Task, id: JobId, job: &Job) -> Value {
     match task {
-        Task::VideosGenerations => video(id, job, "queued", None),
+        task if task.has_address() => video(id, job, "queued", None),
         _ => json!({ "model": job.model, "queue_id": id.to_string(), "status": "QUEUED" }),
     }
 }
@@ -200,7 +200,11 @@ impl Looked {
             Some(payer) => payer.account() == job.account,
             None => job.by_payment,
         };
-        match is_its_buyer && job.task == task.row().path {
+        let is_asked_for_there = match task.has_address() {
+            true => Task::ALL.into_iter().any(|task| task.has_address() && job.task == task.row().path),
+            false => job.task == task.row().path,
+        };
+        match is_its_buyer && is_asked_for_there {
             true => Ok(Looked { id, task, job, payer }),
             false => Err(none()),
         }

@@ -135,6 +135,12 @@ impl Keyring {
         Keyring { ledger, clock, keys, catalogue, most: config.prepaid.keys_per_account, today: Arc::default() }
     }
 
+    /// The same for another catalogue and other limits.
+    pub(super) fn renewed(&self, config: &Config) -> Keyring {
+        let catalogue = Arc::new(config.catalogue.clone());
+        Keyring { catalogue, most: config.prepaid.keys_per_account, ..self.clone() }
+    }
+
     /// What a wish comes to here and now.
     ///
     /// # Errors

@@ -50,13 +50,14 @@ pub use topup::{TopUp, ToppedUp, top_up};
 const LEDGER_STOPPED: &str =
     "no calls are sold at the moment, because the gateway cannot write its books; send this one again later";
 
-/// What all workers share.
+/// What all workers share: one edition of what is sold, and by which limits, which never changes, and what all editions have in
+/// common. A reload makes [another one](Gateway::renewed); a call ends with the one it began with.
 pub struct Gateway {
     pub catalogue: Catalogue,
     pub ledger: Ledger,
     pub keys: Arc<Keys>,
     /// Who is signed in for longer than one request.
-    pub sessions: Sessions,
+    pub sessions: Arc<Sessions>,
     pub chains: Chains,
     pub limits: Limits,
     pub payments: Payments,
@@ -65,21 +66,21 @@ pub struct Gateway {
     /// Wallets that may look at how the gateway does.
     pub operators: Vec<AccountId>,
     /// What went wrong lately.
-    pub failures: Failures,
+    pub failures: Arc<Failures>,
     /// What each network, as CAIP-2 names it, adds to the price of a call that is paid for on it by itself.
     surcharges: Vec<(String, Micros)>,
     sign_in_rules: SignInRules,
-    early: early::Early,
+    early: Arc<early::Early>,
     keyring: Keyring,
     clock: Clock,
     /// Never jumps: what lasts a day or some minutes lasts as long, whatever happens to the machine's clock.
     steady: Clock,
-    running: settle::Running,
-    trust: trust::Trust,
+    running: Arc<settle::Running>,
+    trust: Arc<trust::Trust>,
     waste: Arc<waste::Waste>,
     earlier: prices::Earlier,
-    calls: AtomicUsize,
-    looks: jobs::Looks,
+    calls: Arc<AtomicUsize>,
+    looks: Arc<jobs::Looks>,
 }
 
 /// One worker thread's view: the shared gateway and its own connections to upstreams.
@@ -124,13 +125,16 @@ pub struct Shortage {
     pub suggested: Micros,
 }
 
-/// Why the gateway cannot start: what the operator must change.
+/// Why the gateway cannot start, or not go on with another configuration: what the operator must change.
 #[derive(Debug, thiserror::Error)]
 pub enum CannotStart {
     #[error(transparent)]
     Chain(#[from] ChainError),
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// Quotes that are out could not be honoured.
+    #[error("prices.json in the data folder cannot be written: {0}")]
+    Prices(std::io::Error),
 }
 
 impl From<Error> for Refusal {
@@ -172,25 +176,61 @@ impl Gateway {
             ledger,
             keys,
             keyring,
-            sessions: Sessions::default(),
+            sessions: Arc::default(),
             chains,
             limits: config.limits.clone(),
             payments: config.payments.clone(),
             prepaid: config.prepaid.clone(),
             public_url: config.public_url.clone(),
             operators,
-            failures: Failures::default(),
+            failures: Arc::default(),
             surcharges: config.networks.iter().map(|network| (network.id.clone(), network.surcharge)).collect(),
             sign_in_rules,
-            early: early::Early::default(),
+            early: Arc::default(),
             earlier,
-            trust,
+            trust: Arc::new(trust),
             waste,
             clock,
             steady,
-            running: settle::Running::default(),
-            calls: AtomicUsize::new(0),
-            looks: jobs::Looks::default(),
+            running: Arc::default(),
+            calls: Arc::default(),
+            looks: Arc::default(),
+        })
+    }
+
+    /// Another edition, for a configuration that was [read again](Config::again). Quotes of this one stay good for as long as
+    /// they may be paid.
+    ///
+    /// # Errors
+    /// What the operator must change; nothing has changed then.
+    pub fn renewed(&self, config: &Config) -> Result<Gateway, CannotStart> {
+        let sign_in_rules = payer::sign_in_rules(config)?;
+        let honour = Duration::from_secs(config.payments.max_timeout_seconds);
+        let earlier = prices::Earlier::load(&config.data_dir, config.catalogue.models(), honour, self.steady.now());
+        Ok(Gateway {
+            catalogue: config.catalogue.clone(),
+            limits: config.limits.clone(),
+            prepaid: config.prepaid.clone(),
+            keyring: self.keyring.renewed(config),
+            sign_in_rules,
+            earlier: earlier.map_err(CannotStart::Prices)?,
+            operators: operators(&config.operators)?,
+            failures: Arc::clone(&self.failures),
+            payments: self.payments.clone(),
+            public_url: self.public_url.clone(),
+            surcharges: self.surcharges.clone(),
+            ledger: self.ledger.clone(),
+            keys: Arc::clone(&self.keys),
+            sessions: Arc::clone(&self.sessions),
+            chains: self.chains.clone(),
+            early: Arc::clone(&self.early),
+            clock: self.clock.clone(),
+            steady: self.steady.clone(),
+            running: Arc::clone(&self.running),
+            trust: Arc::clone(&self.trust),
+            waste: Arc::clone(&self.waste),
+            calls: Arc::clone(&self.calls),
+            looks: Arc::clone(&self.looks),
         })
     }
 

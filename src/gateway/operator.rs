@@ -69,6 +69,8 @@ pub enum Command {
         payment: String,
         reason: String,
     },
+    /// Read the configuration again. For a gateway that runs only.
+    Reload,
 }
 
 impl fmt::Debug for Command {
@@ -92,6 +94,7 @@ impl Command {
             Command::RemoveAllowance { .. } => "remove an allowance",
             Command::Refund { .. } => "refund a call",
             Command::GiveUp { .. } => "give a payment up",
+            Command::Reload => "read the configuration again",
         }
     }
 }
@@ -145,6 +148,7 @@ pub async fn perform(keyring: &Keyring, command: Command, fresh: Fresh) -> Resul
         Command::RemoveAllowance { account } => remove(keyring, wallet(&account)?).await,
         Command::Refund { request, usd } => refund(keyring, &request, usd.as_deref()).await,
         Command::GiveUp { payment, reason } => give_up(keyring, &payment, &reason).await,
+        Command::Reload => Err(wrong("this gateway does not run; it reads its configuration when it starts")),
     }
 }
 

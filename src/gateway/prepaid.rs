@@ -48,7 +48,7 @@ pub(super) async fn sell(
     let (account, key) = (payer.account(), payer.key().cloned());
     key.iter().try_for_each(|key| check_allowed(&key.record, model))?;
     // Before a sign-in is used up for nothing.
-    worker.upstreams.ready(&model.upstreams, call.goods)?;
+    worker.upstreams.ready(&model.upstreams, call.goods, Some(account))?;
     let place = gateway.admit()?;
     let price = Price::of(gateway, request, model);
     let draw = Draw {
@@ -74,7 +74,7 @@ pub(super) async fn sell(
     let mut answer = tokio::select! {
         biased;
         error = &mut ended => return Err(error.into()),
-        answer = serve::open(worker, call, request, (model, limit), &reservation) => answer?,
+        answer = serve::open(worker, call, request, (model, limit), (account, &reservation)) => answer?,
     };
     let accepted = jobs::accepted(call, &mut answer).await?;
     let Ok(paid) = reservation.paid() else { return Err(ledger_unavailable("a hold is gone").into()) };

@@ -234,7 +234,8 @@ impl Pump {
         let Sale { tab, gauge, translation, heard, dialect, stream, length, deadline, ended } = sale;
         let close = Rc::new(Cell::new(Close::Broken));
         let relayed = Source::Pumped { pieces, close: Rc::clone(&close), words_end_it: false, breaking: false };
-        let (till, until) = (Till::new(tab, gauge, stream), Box::pin(sleep_until(deadline)));
+        let (mut till, until) = (Till::new(tab, gauge, stream), Box::pin(sleep_until(deadline)));
+        till.unseen = translation.is_some();
         let pump = Pump { till, translation, heard, dialect, stream, length, until, ended, out, close, noted: None, owed: None };
         (pump, RelayBody(relayed))
     }
@@ -353,10 +354,16 @@ impl Pump {
         }
         if let Some(translation) = &mut self.translation {
             together.add_some(translation.event(&event));
-            if end.is_some() {
-                together.add_some(translation.end());
-            }
-            return end;
+            let ending = end.is_some().then(|| translation.end());
+            self.till.unseen = !translation.has_output();
+            return match ending {
+                None => end,
+                Some(Some(words)) => {
+                    together.add_some(words);
+                    end
+                }
+                Some(None) => Some(End::Broken(cut("the upstream ended the stream without a word on why it stopped"))),
+            };
         }
         if let (Some(End::Complete), Some(usage)) = (&end, self.till.gauge.owed_usage()) {
             // The caller asked for usage and the upstream never reported any: it gets our count, before the terminator.
@@ -439,7 +446,7 @@ impl Pump {
         }
         // Half a plain answer is none, so only a stream owes for a part.
         let is_due = self.stream && self.noted.is_none_or(|noted| noted.elapsed() >= CHECKPOINT);
-        if is_due && self.owed.is_none() && self.till.gauge.has_parts() {
+        if is_due && self.owed.is_none() && self.till.has_parts() {
             self.owed = self.till.owed().map(|owed| (owed, 0));
         }
         None

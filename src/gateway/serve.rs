@@ -11,6 +11,7 @@ use super::relay::{RelayBody, Sale, Tab, relay};
 use super::settle::{self, Waited};
 use super::trust::Watch;
 use super::{Credentials, Gateway, Refusal, Worker, jobs, prepaid};
+use crate::account::AccountId;
 use crate::catalogue::Model;
 use crate::chain::reason::{About, about};
 use crate::chain::{Confirmation, VerifiedPayment};
@@ -72,7 +73,7 @@ pub async fn serve(worker: &Worker, call: Call) -> Result<Served, Refusal> {
     let quote = || Quote::new(gateway, &call.path, model, model.quote(&request.bound(model)));
     let served = match call.credentials.payer(gateway) {
         // What cannot be served now is not offered either.
-        Ok(Via::Nobody) => match worker.upstreams.ready(&model.upstreams, call.goods) {
+        Ok(Via::Nobody) => match worker.upstreams.ready(&model.upstreams, call.goods, None) {
             Ok(()) => {
                 gateway.chains.freshen().await;
                 Err(quote().required())
@@ -114,7 +115,7 @@ async fn sell(
         },
     };
     let model = earlier.as_ref().unwrap_or(model);
-    worker.upstreams.ready(&model.upstreams, call.goods)?;
+    worker.upstreams.ready(&model.upstreams, call.goods, Some(verified.payer()))?;
     settle::check_waste(gateway, &verified)?;
     if let Err(refused) = gateway.chains.simulate(&verified).await {
         return Err(quote.refuse_if_payable(settle::refused(refused)));
@@ -183,15 +184,16 @@ enum Unserved {
 }
 
 /// Sends a call to the upstreams that serve its model, with a limit of tokens for each of its answers, and waits for the head
-/// of a good answer.
+/// of a good answer. The account is the one that the reservation is of.
 pub(super) async fn open(
     worker: &Worker,
     call: &Call,
     request: &Purchase<'_>,
     (model, limit): (&Model, u32),
-    reservation: &Reservation,
+    (account, reservation): (AccountId, &Reservation),
 ) -> Result<Answer, Error> {
     let sending = upstream::Call {
+        account,
         servings: &model.upstreams,
         goods: call.goods,
         content_type: request.content_type(),
@@ -222,7 +224,7 @@ async fn open_and_settle(
     reservation: &Reservation,
 ) -> Result<Opened, Unserved> {
     let gateway = &worker.gateway;
-    let mut sending = Box::pin(open(worker, call, request, (model, request.output_limit(model)), reservation));
+    let mut sending = Box::pin(open(worker, call, request, (model, request.output_limit(model)), (payment.payer(), reservation)));
     let mut answer = None;
     // With a head start the upstream may work for money that never comes, also when this future is dropped.
     let mut watch = match gateway.payments.order {

@@ -73,6 +73,17 @@ pub async fn video(request: HttpRequest, id: web::Path<String>) -> HttpResponse 
     answer.await.unwrap_or_else(|error: Error| respond::refuse(&request, error.into()))
 }
 
+/// `DELETE …/videos/{id}`: the buyer needs it no more, as OpenAI's clients say and read it.
+pub async fn delete(request: HttpRequest, id: web::Path<String>) -> HttpResponse {
+    let answer = async {
+        let (worker, edge) = shop(&request)?;
+        let mut looked = find_video(&request, edge, &id).await?;
+        looked.complete(worker, deadline(worker)).await?;
+        Ok(HttpResponse::Ok().json(json!({ "id": looked.id.to_string(), "object": "video.deleted", "deleted": true })))
+    };
+    answer.await.unwrap_or_else(|error: Error| respond::refuse(&request, error.into()))
+}
+
 /// `GET …/videos/{id}/content`: the video itself.
 pub async fn content(request: HttpRequest, id: web::Path<String>) -> HttpResponse {
     let answer = async {
@@ -133,8 +144,10 @@ async fn asked(request: &HttpRequest, payload: Payload, worker: &Worker) -> Resu
     let limits = Limits { max_body: MOST, ..worker.gateway.limits.clone() };
     let body = paid::body(request.headers(), payload, &limits, false, |_| true).await?;
     serde_json::from_slice(&body).map_err(|error| match error.is_data() {
-        true => Error::new(Code::InvalidRequest, "queue_id and model are strings, what is to be deleted is true or false")
-            .param("queue_id"),
+        true => {
+            Error::new(Code::InvalidRequest, "queue_id and model must be strings, and delete_media_on_completion true or false")
+                .param("queue_id")
+        }
         false => Error::new(Code::InvalidJson, "the body is not JSON; send an object with the queue_id that was answered"),
     })
 }
@@ -152,7 +165,7 @@ async fn find(request: &HttpRequest, edge: &Edge, task: Task, asked: &Asked) -> 
 }
 
 async fn find_video(request: &HttpRequest, edge: &Edge, id: &str) -> Result<Looked, Error> {
-    let looked = Looked::find(&edge.gateway, &credentials(request.headers()), Task::VideosGenerations, id, Code::JobNotFound)?;
+    let looked = Looked::find(&edge.gateway, &credentials(request.headers()), Task::Videos, id, Code::JobNotFound)?;
     admit(edge, looked).await
 }
 

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
@@ -131,7 +132,7 @@ impl RateLimits {
 /// The memory for request bodies, which callers fill before they have shown that they can pay. Small bodies always have
 /// room, and no address takes more than a part, so that nobody can keep the others out.
 pub struct BodyMemory {
-    limit: usize,
+    limit: AtomicUsize,
     taken: Mutex<Taken>,
 }
 
@@ -158,7 +159,12 @@ const PART: usize = 4;
 impl BodyMemory {
     /// `limit` in bytes, copies included.
     pub fn new(limit: usize) -> Self {
-        BodyMemory { limit, taken: Mutex::default() }
+        BodyMemory { limit: AtomicUsize::new(limit), taken: Mutex::default() }
+    }
+
+    /// Has more or less room from now on; what is taken stays taken.
+    pub fn set_limit(&self, limit: usize) {
+        self.limit.store(limit, Ordering::Relaxed);
     }
 
     pub fn share(self: &Arc<Self>, source: IpAddr) -> BodyShare {
@@ -175,8 +181,9 @@ impl BodyShare {
             return true;
         }
         let Ok(mut taken) = self.memory.taken.lock() else { return false };
+        let limit = self.memory.limit.load(Ordering::Relaxed);
         let of_source = taken.by_source.get(&self.source).copied().unwrap_or(0);
-        if taken.bytes.saturating_add(more) > self.memory.limit || of_source.saturating_add(more) > self.memory.limit / PART {
+        if taken.bytes.saturating_add(more) > limit || of_source.saturating_add(more) > limit / PART {
             return false;
         }
         taken.bytes += more;

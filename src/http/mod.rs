@@ -4,6 +4,7 @@ mod accounts;
 mod count;
 mod credentials;
 mod discovery;
+mod edition;
 mod jobs;
 mod limits;
 mod openapi;
@@ -19,24 +20,20 @@ mod topup;
 mod wallet;
 
 use std::any::Any;
-use std::cell::RefCell;
 use std::net::TcpListener;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::dev::{Extensions, Server, Service as _};
 use actix_web::rt::net::TcpStream;
 use actix_web::{App, HttpServer, web};
-use tokio::sync::Semaphore;
 
-use crate::config::{self, Config};
-use crate::gateway::{Gateway, Shelf, Worker};
-use crate::upstream::{Health, Upstreams};
+use crate::config::Config;
+use crate::gateway::Gateway;
 
-use discovery::Documents;
+pub use edition::{CannotReload, Editions};
+use edition::{Desk, Today};
 use limits::{BodyMemory, RateLimits};
-use pages::Pages;
 
 /// Sockets per worker thread; beyond them new connections wait. There is no bound per address: behind a proxy all callers
 /// have the same one, and a socket that asks for nothing, or takes none of its answers, is closed after a while anyway.
@@ -55,42 +52,24 @@ const CHANGES_AT_ONCE: usize = 2;
 /// How often quiet callers are forgotten.
 const FORGET_EVERY: Duration = Duration::from_secs(60);
 
-/// Starts to serve. The server runs until it is stopped; running calls may then finish within their time limit.
-pub fn start(config: &Config, gateway: Arc<Gateway>, listener: TcpListener) -> std::io::Result<Server> {
-    let limits = Arc::new(RateLimits::new(&config.limits, config.trusted_proxies.clone()));
-    actix_web::rt::spawn(forget_quiet_callers(Arc::clone(&limits)));
-    let bodies = Arc::new(BodyMemory::new(config.limits.max_bodies));
-    let turns = Arc::new(Semaphore::new(CHANGES_AT_ONCE));
-    let upstreams = config.upstreams.clone();
-    let health = Health::new(&upstreams, config.failover);
-    let pages = Arc::new(pages(&gateway, &upstreams, &health));
+/// Starts to serve. The server runs until it is stopped; running calls may then finish within their time limit. What it sells
+/// can be changed meanwhile.
+pub fn start(config: &Config, gateway: Arc<Gateway>, listener: TcpListener) -> std::io::Result<(Server, Editions)> {
+    let editions = Editions::new(config, gateway);
+    actix_web::rt::spawn(editions.clone().forget_quiet_callers());
+    let shared = editions.clone();
     let server = HttpServer::new(move || {
-        let connections = connections(&upstreams, &health);
-        let shelf = Rc::default();
-        actix_web::rt::spawn(Shelf::look_after(Rc::downgrade(&shelf)));
-        let worker = Rc::new(Worker { gateway: Arc::clone(&gateway), upstreams: connections, shelf });
-        let edge = Rc::new(respond::Edge {
-            gateway: Arc::clone(&gateway),
-            limits: Arc::clone(&limits),
-            bodies: Arc::clone(&bodies),
-            turns: Arc::clone(&turns),
-            pages: Arc::clone(&pages),
-            health: health.clone(),
-            lots: RefCell::default(),
-            documents: Documents::default(),
-        });
-        let wrap = Rc::clone(&edge);
-        App::new()
-            .app_data(worker)
-            .app_data(edge)
-            .configure(routes::configure)
-            .default_service(web::to(public::not_found))
-            .wrap_fn(move |mut request, service| {
+        let desk = Desk::open(shared.clone()).expect("the same list was checked before the server started");
+        App::new().configure(routes::configure).default_service(web::to(public::not_found)).wrap_fn(
+            move |mut request, service| {
+                let Today { edge, container } = desk.today();
+                request.add_data_container(container);
                 routes::collapse_leading_slashes(&mut request);
-                let passport = respond::enter(&wrap, &mut request);
+                let passport = respond::enter(&edge, &mut request);
                 let next = passport.is_ok().then(|| service.call(request));
                 async move { respond::leave(passport, next).await }
-            })
+            },
+        )
     })
     .tcp_nodelay(true)
     .on_connect(cut_unread(config.limits.body_time / UNREAD))
@@ -103,19 +82,7 @@ pub fn start(config: &Config, gateway: Arc<Gateway>, listener: TcpListener) -> s
     .shutdown_timeout(config.limits.wall_clock.as_secs() + LINGER.as_secs())
     .disable_signals()
     .listen(listener)?;
-    Ok(server.run())
-}
-
-fn connections(upstreams: &[config::Upstream], health: &Health) -> Upstreams {
-    let connections = Upstreams::sharing(upstreams, health.clone());
-    connections.expect("the same list was checked before the server started")
-}
-
-fn pages(gateway: &Gateway, upstreams: &[config::Upstream], health: &Health) -> Pages {
-    let simulated = gateway.chains.networks().iter().any(|network| network.settlement == "simulated");
-    let Gateway { public_url, catalogue, prepaid, .. } = gateway;
-    let facts = pages::Facts { public_url, catalogue, prepaid, simulated };
-    Pages::new(&facts, &connections(upstreams, health))
+    Ok((server.run(), editions))
 }
 
 /// Has the system cut a connection when the other side takes nothing of what was sent to it for this long. The server
@@ -135,12 +102,4 @@ fn cut_unread(after: Duration) -> impl Fn(&dyn Any, &mut Extensions) + Send + Sy
 #[cfg(not(target_os = "linux"))]
 fn cut_unread(_after: Duration) -> impl Fn(&dyn Any, &mut Extensions) + Send + Sync + 'static {
     |_, _| {}
-}
-
-/// Memory must not grow with the number of callers ever seen.
-async fn forget_quiet_callers(limits: Arc<RateLimits>) {
-    loop {
-        actix_web::rt::time::sleep(FORGET_EVERY).await;
-        limits.forget_quiet();
-    }
 }

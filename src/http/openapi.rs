@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::discovery::Prices;
-use super::table::{Access, Operation, Row};
+use super::table::{Access, Fields, Operation, Row};
 use crate::dialect::{Answers, Dialect, Form, Goods};
 use crate::money::Micros;
 
@@ -60,7 +60,7 @@ fn describe(row: &Row, operation: &Operation, about: &About<'_>) -> Value {
         "operationId": id,
         "summary": operation.does,
         "security": security(operation.access),
-        "responses": { "200": done(operation.access), "default": { "$ref": "#/components/responses/Refused" } },
+        "responses": { "200": done(operation), "default": { "$ref": "#/components/responses/Refused" } },
     });
     if !operation.query.is_empty() {
         described["parameters"] = operation.query.iter().map(query).collect::<Vec<_>>().into();
@@ -73,6 +73,9 @@ fn describe(row: &Row, operation: &Operation, about: &About<'_>) -> Value {
         Access::TopUp => Some(about.top_up),
         _ => None,
     };
+    if let Some(fields) = operation.takes {
+        described["requestBody"] = object(fields);
+    }
     if matches!(operation.access, Access::Buyer(_) | Access::TopUp) {
         described["responses"]["402"] = json!({ "$ref": "#/components/responses/PaymentRequired" });
     }
@@ -121,6 +124,13 @@ fn schemes() -> Value {
     })
 }
 
+/// What goes in where nothing is bought.
+fn object(Fields { needed, others }: Fields) -> Value {
+    let properties: Map<String, Value> = needed.iter().chain(others).map(|name| ((*name).to_owned(), json!({}))).collect();
+    let schema = json!({ "type": "object", "required": needed, "properties": properties });
+    json!({ "required": !needed.is_empty(), "content": { "application/json": { "schema": schema } } })
+}
+
 /// What goes in.
 fn request(goods: Goods) -> Value {
     let any = || json!({});
@@ -164,21 +174,22 @@ fn request(goods: Goods) -> Value {
 }
 
 /// What comes out.
-fn done(access: Access) -> Value {
+fn done(operation: &Operation) -> Value {
     let json = || json!({ "schema": { "type": "object" } });
     let bytes = || json!({ "schema": { "type": "string", "contentMediaType": "application/octet-stream" } });
     let text = || json!({ "schema": { "type": "string" } });
-    let Access::Buyer(goods) = access else {
-        return json!({ "description": "Done.", "content": { "application/json": json() } });
+    let of = |answers: Answers| match answers {
+        Answers::Json => json!({ "application/json": json() }),
+        Answers::JsonOrBytes => json!({ "application/json": json(), "*/*": bytes() }),
+        Answers::Bytes => json!({ "*/*": bytes() }),
+        Answers::JsonOrText => json!({ "application/json": json(), "text/plain": text() }),
+    };
+    let Access::Buyer(goods) = operation.access else {
+        return json!({ "description": "Done.", "content": of(operation.answers) });
     };
     let content = match goods {
         Goods::Words(_) => json!({ "application/json": json(), "text/event-stream": text() }),
-        Goods::Media(task) => match task.row().answers {
-            Answers::Json => json!({ "application/json": json() }),
-            Answers::JsonOrBytes => json!({ "application/json": json(), "*/*": bytes() }),
-            Answers::Bytes => json!({ "*/*": bytes() }),
-            Answers::JsonOrText => json!({ "application/json": json(), "text/plain": text() }),
-        },
+        Goods::Media(task) => of(task.row().answers),
     };
     let header = |what: &str| json!({ "description": what, "schema": { "type": "string" } });
     json!({
@@ -298,6 +309,20 @@ mod tests {
                 assert_eq!(costs, operation["responses"].get("402").is_some(), "{method} {path}: what costs says how much");
             }
         }
+    }
+
+    #[test]
+    fn what_is_posted_and_what_comes_back_is_said_also_where_nothing_is_bought() {
+        let document = whole();
+        let posted = |path: &str| &document["paths"][path]["post"]["requestBody"]["content"]["application/json"]["schema"];
+        assert_eq!(posted("/v1/video/retrieve")["required"], json!(["queue_id"]));
+        assert_eq!(posted("/api/keys")["required"], json!(["name"]));
+        assert!(posted("/v1/messages/count_tokens")["properties"]["system"].is_object());
+        let comes = |path: &str, method: &str| document["paths"][path][method]["responses"]["200"]["content"].clone();
+        assert!(comes("/v1/videos/{id}/content", "get").get("application/json").is_none(), "a film is no JSON");
+        assert!(comes("/api/v1/audio/retrieve", "post").get("*/*").is_some(), "nor is a song");
+        // What takes no body says so by naming none.
+        assert!(document["paths"]["/api/keys/{id}/revoke"]["post"].get("requestBody").is_none());
     }
 
     #[test]

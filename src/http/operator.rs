@@ -15,7 +15,7 @@ use crate::gateway::trail::{self, Sought};
 use crate::ids::PaymentId;
 use crate::ledger::{Ledger, Payment, State};
 use crate::money::Micros;
-use crate::upstream::Manner;
+use crate::upstream::{Manner, Resting};
 
 /// Payments whose outcome is not known that are listed, at most; the oldest of them.
 const OPEN_PAYMENTS: usize = 100;
@@ -69,13 +69,15 @@ fn on_their_way(ledger: &Ledger) -> Vec<Value> {
 /// `GET /api/operator/upstreams`: how each of them does, as the worker threads see it together.
 pub async fn upstreams(request: HttpRequest) -> HttpResponse {
     let shown = operator(&request).map(|edge| {
+        let resting = |it: &Resting| {
+            json!({ "model": it.model, "account": it.account.map(|account| account.to_string()), "seconds": it.wait.as_secs().max(1) })
+        };
         let upstream = |manner: Manner| {
             json!({
                 "name": manner.name,
                 "state": manner.state.name(),
                 "asked_again_in_seconds": manner.wait.map(|wait| wait.as_secs().max(1)),
-                "failures_in_a_row": manner.failures_in_a_row,
-                "resting_models": manner.resting.iter().map(|(model, wait)| json!({ "model": model, "seconds": wait.as_secs().max(1) })).collect::<Vec<_>>(),
+                "resting_models": manner.resting.iter().map(resting).collect::<Vec<_>>(),
                 "answered": manner.answered,
                 "failed": manner.failed,
                 "latest_failures": manner.latest.iter().map(|trouble| json!({

@@ -12,6 +12,7 @@ use crate::catalogue::{Catalogue, Model};
 use crate::config::Prepaid;
 use crate::dialect::{Dialect, Goods, Task};
 use crate::error::{Code, Error};
+use crate::gateway::Gateway;
 use crate::upstream::Upstreams;
 
 /// What a page may do: show and run what came with it, and ask this gateway. Pictures of wallets come along as data.
@@ -77,6 +78,13 @@ pub struct Facts<'a> {
 }
 
 impl Pages {
+    /// The pages of a gateway, as it sells by these upstreams.
+    pub fn of(gateway: &Gateway, upstreams: &Upstreams) -> Pages {
+        let simulated = gateway.chains.networks().iter().any(|network| network.settlement == "simulated");
+        let Gateway { public_url, catalogue, prepaid, .. } = gateway;
+        Pages::new(&Facts { public_url, catalogue, prepaid, simulated }, upstreams)
+    }
+
     /// Writes into the pages what is to be read before any script has run.
     pub fn new(facts: &Facts, upstreams: &Upstreams) -> Pages {
         let url = facts.public_url.trim_end_matches('/');

@@ -9,7 +9,7 @@ use actix_web::web::{self, ServiceConfig};
 
 use super::table::{Access, At, Row};
 use super::{accounts, count, discovery, jobs, operator, pages, paid, public, topup, wallet};
-use crate::dialect::{Dialect, ErrorShape, Goods, Task};
+use crate::dialect::{Answers, Dialect, ErrorShape, Goods, Task};
 
 /// One paid route.
 #[derive(Clone, Copy, Debug)]
@@ -70,7 +70,8 @@ fn lay(add: &mut dyn FnMut(At)) {
 fn below(prefix: &str, add: &mut dyn FnMut(At)) {
     let at = |path: &str| At::new(format!("{prefix}{path}"));
     let counted = "Counts the tokens of a prompt, for free";
-    add(at("/messages/count_tokens").post(counted, Access::Anybody, count::count_tokens));
+    let count = at("/messages/count_tokens").post(counted, Access::Anybody, count::count_tokens);
+    add(count.taking(&["model", "messages"], &["system", "tools", "tool_choice", "thinking"]));
     add(at("/responses/{tail:.*}").quietly(web::route().to(public::nothing_stored)));
     add(at("/x402/top-up").post("Makes a payment the balance of its payer", Access::TopUp, topup::top_up));
     add(at("/x402/balance/{wallet}").get("Says what a wallet can spend", Access::WalletOrKey, wallet::balance));
@@ -104,7 +105,8 @@ fn what_is_sold(goods: Goods) -> &'static str {
             Task::VideoTranscriptions => "Writes down what is said in a video",
             Task::AudioQueue => "Begins to make music",
             Task::VideoQueue => "Begins to make a video",
-            Task::VideosGenerations => "Begins to make a video, as OpenAI does",
+            Task::Videos => "Begins to make a video, as OpenAI does",
+            Task::VideosGenerations => "The same, on the path that others have",
         },
     }
 }
@@ -112,17 +114,27 @@ fn what_is_sold(goods: Goods) -> &'static str {
 /// What a buyer may ask of the jobs it bought, and what one would cost.
 fn bought(prefix: &str, add: &mut dyn FnMut(At)) {
     let at = |path: &str| At::new(format!("{prefix}{path}"));
-    for (family, task) in [("audio", Task::AudioQueue), ("video", Task::VideoQueue)] {
+    // The fields that decide a price, those without which there is none first.
+    let [song, film] = [&["model", "duration_seconds"][..], &["model", "resolution", "audio"]];
+    for (family, task, needed, others) in
+        [("audio", Task::AudioQueue, &[][..], song), ("video", Task::VideoQueue, &["duration"], film)]
+    {
         let at = |name: &str| at(&format!("/{family}/{name}"));
         let retrieve = move |request, payload| jobs::retrieve(task, request, payload);
-        add(at("retrieve").post("Says how far a job is, or gives what it made", Access::WalletOrKey, retrieve));
+        let at_retrieve = at("retrieve").post("Says how far a job is, or gives what it made", Access::WalletOrKey, retrieve);
+        let at_retrieve = at_retrieve.taking(&["queue_id"], &["model", "delete_media_on_completion"]);
+        add(at_retrieve.answering(Answers::JsonOrBytes));
         let complete = move |request, payload| jobs::complete(task, request, payload);
-        add(at("complete").post("Says that a job is needed no more", Access::WalletOrKey, complete));
+        let at_complete = at("complete").post("Says that a job is needed no more", Access::WalletOrKey, complete);
+        add(at_complete.taking(&["queue_id"], &["model"]));
         let quote = move |request, payload| jobs::quote(task, request, payload);
-        add(at("quote").post("What a job would cost at most", Access::Anybody, quote));
+        let at_quote = at("quote").post("What a job would cost at most", Access::Anybody, quote);
+        add(at_quote.taking(needed, others));
     }
-    add(at("/videos/{id}").get("Says how far a video is", Access::WalletOrKey, jobs::video));
-    add(at("/videos/{id}/content").get("The video itself", Access::WalletOrKey, jobs::content));
+    let video = at("/videos/{id}").get("Says how far a video is", Access::WalletOrKey, jobs::video);
+    add(video.delete("Says that a video is needed no more", Access::WalletOrKey, jobs::delete));
+    let content = at("/videos/{id}/content").get("The video itself", Access::WalletOrKey, jobs::content);
+    add(content.answering(Answers::Bytes));
     add(at("/jobs").get("Lists the jobs of a wallet", Access::WalletOrKey, jobs::list));
 }
 
@@ -147,10 +159,13 @@ fn owners(add: &mut dyn FnMut(At)) {
         At::new("/api/session").post("Opens a session for the wallet that signed in", Access::Wallet, accounts::open_session);
     add(session.delete("Ends the session", Access::Session, accounts::close_session));
     let keys = At::new("/api/keys").get("Lists the keys of the wallet", Access::Owner, accounts::list_keys);
-    add(keys.post("Mints a key, which is shown this once", Access::Owner, accounts::mint_key));
-    add(At::new("/api/keys/{id}").patch("Changes what a key may do", Access::Owner, accounts::change_key));
+    let keys = keys.post("Mints a key, which is shown this once", Access::Owner, accounts::mint_key);
+    add(keys.taking(&["name"], &["spend_limit_usd", "reset", "models", "expires_at"]));
+    let key = At::new("/api/keys/{id}").patch("Changes what a key may do", Access::Owner, accounts::change_key);
+    add(key.taking(&[], &["name", "spend_limit_usd", "reset", "models", "expires_at"]));
     add(At::new("/api/keys/{id}/revoke").post("Ends a key for good", Access::Owner, accounts::revoke_key));
-    add(At::new("/api/keys/{id}/rotate").post("Gives a key another text", Access::Owner, accounts::rotate_key));
+    let rotated = At::new("/api/keys/{id}/rotate").post("Gives a key another text", Access::Owner, accounts::rotate_key);
+    add(rotated.taking(&[], &["grace_seconds"]));
     add(At::new("/api/account").get("The balance of the wallet", Access::Owner, accounts::show_account));
     let usage = At::new("/api/usage").get("What was used and charged, day by day", Access::Owner, accounts::usage);
     add(usage.asking(&["days"]));

@@ -3,7 +3,7 @@
 use actix_web::{FromRequest, Handler, HttpRequest, Resource, Responder, Route, guard, web};
 
 use super::public;
-use crate::dialect::Goods;
+use crate::dialect::{Answers, Goods};
 
 /// What can be done at one address.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +21,17 @@ pub struct Operation {
     pub access: Access,
     /// Parameters of the query that it looks at.
     pub query: &'static [&'static str],
+    /// What is sent, where that is no purchase.
+    pub takes: Option<Fields>,
+    /// What it answers, where that is no purchase.
+    pub answers: Answers,
+}
+
+/// Fields of a JSON object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fields {
+    pub needed: &'static [&'static str],
+    pub others: &'static [&'static str],
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -132,13 +143,29 @@ impl At {
         self
     }
 
+    /// The fields that the last one needs and others that it reads, of a JSON object.
+    pub fn taking(mut self, needed: &'static [&'static str], others: &'static [&'static str]) -> At {
+        if let Some(last) = self.row.operations.last_mut() {
+            last.takes = Some(Fields { needed, others });
+        }
+        self
+    }
+
+    /// What the last one answers, where that may be something else than JSON.
+    pub fn answering(mut self, answers: Answers) -> At {
+        if let Some(last) = self.row.operations.last_mut() {
+            last.answers = answers;
+        }
+        self
+    }
+
     /// Answers that no document speaks of: what clients ask for in vain.
     pub fn quietly(self, route: Route) -> At {
         At { resource: self.resource.route(route), ..self }
     }
 
     fn on(mut self, method: Method, does: &'static str, access: Access, route: Route) -> At {
-        self.row.operations.push(Operation { method, does, access, query: &[] });
+        self.row.operations.push(Operation { method, does, access, query: &[], takes: None, answers: Answers::Json });
         At { resource: self.resource.route(route), ..self }
     }
 

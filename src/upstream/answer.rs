@@ -5,8 +5,9 @@ use std::future::{Future as _, poll_fn};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures_core::Stream;
+use futures_util::StreamExt as _;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::connection::Body;
@@ -48,8 +49,15 @@ pub struct AnswerBody(Source);
 
 enum Source {
     Http(Box<HttpBody>),
+    /// Read to its end already.
+    Here {
+        bytes: Bytes,
+        well: bool,
+    },
     Made(VecDeque<Bytes>),
-    Ended { well: bool },
+    Ended {
+        well: bool,
+    },
 }
 
 struct HttpBody {
@@ -57,8 +65,17 @@ struct HttpBody {
     expected: Option<u64>,
     seen: u64,
     deadline: Pin<Box<Sleep>>,
-    /// What [`AnswerBody::whole`] met that was not the whole.
+    /// What was read before its turn.
     early: Option<Option<Result<Bytes, Broken>>>,
+}
+
+/// How much of an answer was read ahead. It comes once more, from the start.
+#[derive(Debug)]
+pub(super) enum Ahead {
+    /// All there is, or all that its content needs.
+    Whole(Bytes),
+    /// More than was to be read.
+    Part,
 }
 
 impl std::fmt::Debug for AnswerBody {
@@ -75,8 +92,41 @@ impl AnswerBody {
 
     /// All of the answer, if it is here already and as long as was said. Otherwise it comes piece by piece.
     pub async fn whole(&mut self) -> Option<Bytes> {
-        let Source::Http(body) = &mut self.0 else { return None };
-        poll_fn(|cx| Poll::Ready(body.whole(cx))).await
+        match &mut self.0 {
+            Source::Http(body) => poll_fn(|cx| Poll::Ready(body.whole(cx))).await,
+            Source::Here { bytes, well } => {
+                let (bytes, well) = (std::mem::take(bytes), *well);
+                self.0 = Source::Ended { well };
+                Some(bytes)
+            }
+            Source::Made(_) | Source::Ended { .. } => None,
+        }
+    }
+
+    /// Reads on until the answer is over or more than `most` bytes of it are here. One whose length was not said is over as soon
+    /// as `is_closed` says so of the pieces that it was shown: an upstream that keeps the connection open says no more.
+    ///
+    /// # Errors
+    /// The answer broke off.
+    pub(super) async fn read_ahead(&mut self, most: usize, mut is_closed: impl FnMut(&Bytes) -> bool) -> Result<Ahead, Broken> {
+        let mut read = BytesMut::new();
+        let mut only: Option<Bytes> = None;
+        loop {
+            let Some(piece) = self.next().await.transpose()? else {
+                let (bytes, well) = (only.unwrap_or_else(|| read.freeze()), self.ended_well());
+                self.0 = Source::Here { bytes: bytes.clone(), well };
+                return Ok(Ahead::Whole(bytes));
+            };
+            let Source::Http(body) = &mut self.0 else { return Ok(Ahead::Part) };
+            let is_over = body.expected.is_none() && is_closed(&piece);
+            only = if read.is_empty() { Some(piece.clone()) } else { None };
+            read.extend_from_slice(&piece);
+            if is_over || read.len() > most {
+                let bytes = only.unwrap_or_else(|| read.freeze());
+                body.early = Some(Some(Ok(bytes.clone())));
+                return Ok(if is_over { Ahead::Whole(bytes) } else { Ahead::Part });
+            }
+        }
     }
 
     /// Whether the body is over and its framing said so: its length was reached, or its last chunk came. The end of a
@@ -134,6 +184,11 @@ impl Stream for AnswerBody {
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let next = match &mut self.0 {
             Source::Ended { .. } => return Poll::Ready(None),
+            Source::Here { bytes, well } => {
+                let (bytes, well) = (std::mem::take(bytes), *well);
+                self.0 = Source::Ended { well };
+                return Poll::Ready(Some(Ok(bytes)).filter(|piece| piece.as_ref().is_ok_and(|bytes| !bytes.is_empty())));
+            }
             Source::Made(chunks) => Poll::Ready(chunks.pop_front().map(Ok)),
             Source::Http(body) => body.poll(cx),
         };
@@ -141,7 +196,7 @@ impl Stream for AnswerBody {
             // Closes a broken connection at once, and never polls past the end.
             let well = match &self.0 {
                 Source::Http(body) => body.body.ended_well(),
-                Source::Made(_) | Source::Ended { .. } => true,
+                Source::Made(_) | Source::Here { .. } | Source::Ended { .. } => true,
             };
             self.0 = Source::Ended { well: well && matches!(next, Poll::Ready(None)) };
         }

@@ -15,12 +15,13 @@ use bytes::Bytes;
 use futures_util::StreamExt as _;
 use tokio::time::{Instant, timeout_at};
 
-use super::answer::{Answer, AnswerBody};
+use super::answer::{Ahead, Answer, AnswerBody};
 use super::connection::{Body, Connections, Unheard};
+use super::gate::Word;
 use super::refusal::{self, Failure, Scrubber, Then};
-use super::{Call, forwardable};
+use super::{Call, forwardable, is_order};
 use crate::config::Secret;
-use crate::dialect::{Answers, Dialect, Goods};
+use crate::dialect::{Answers, Dialect, Goods, JsonEnd, failed_answer};
 use crate::error::{Code, Error};
 use crate::tls;
 
@@ -32,6 +33,10 @@ const HANGING: Duration = Duration::from_secs(10);
 const REASON_PATIENCE: Duration = Duration::from_secs(5);
 /// A request above this size may have been too large for an upstream that hangs up while it is sent.
 const LARGE_BYTES: usize = 64 * 1024;
+/// The longest plain answers that are read to their end before any of them is sold, so that none is sold which says that it is a
+/// failure: no failure has more to say, even where it repeats what was asked. Of media, what is longer is what was made.
+const MOST_WORDS: usize = 1024 * 1024;
+const MOST_MEDIA: usize = 64 * 1024;
 /// Sent to upstreams that ask for a version when the caller names none.
 const ANTHROPIC_VERSION: &str = "2023-06-01";
 /// Betas that change what a call costs, or that let it reach what is stored under the operator's account.
@@ -112,12 +117,16 @@ impl HttpUpstream {
             Err(_) => {
                 let then = if Instant::now() < call.deadline { Then::Next } else { Then::Final };
                 let hangs = call.stream && begun.elapsed() >= HANGING;
-                return Err(Failure::new(then, refusal::timed_out()).down_if(hangs));
+                return Err(Failure::new(then, refusal::timed_out()).failing_if(hangs));
             }
             Ok(Err(error)) => return Err(unsent(&error, length)),
             Ok(Ok(answer)) => answer,
         };
-        self.judge(name, call, form, (&head, body)).await
+        let mut answer = self.judge(name, call, form, (&head, body)).await?;
+        if !call.stream && answer.content_type == "application/json" && !is_order(form) {
+            examine(&mut answer, form != call.goods).await?;
+        }
+        Ok(answer)
     }
 
     fn request(&self, call: &Call<'_>, form: Goods, attempt: Attempt) -> Result<RequestHeadType, String> {
@@ -232,6 +241,22 @@ impl HttpUpstream {
     }
 }
 
+/// Reads a plain answer ahead, and refuses one that says it is none. Nothing has gone to anybody yet.
+async fn examine(answer: &mut Answer, is_translated: bool) -> Result<(), Failure> {
+    let most = match answer.form {
+        Goods::Words(_) => MOST_WORDS,
+        Goods::Media(_) => MOST_MEDIA,
+    };
+    let mut end = JsonEnd::default();
+    let whole = match answer.body.read_ahead(most, |piece| end.has_come(piece)).await {
+        Ok(Ahead::Whole(whole)) => whole,
+        // Too much of it for a failure: what it says is measured as it passes.
+        Ok(Ahead::Part) => return Ok(()),
+        Err(broken) => return Err(refusal::broke_off(&broken)),
+    };
+    failed_answer(answer.form, is_translated, &whole).map_or(Ok(()), |error| Err(refusal::within(error)))
+}
+
 /// What an answer that is no stream may be.
 fn answers(goods: Goods) -> Answers {
     match goods {
@@ -313,7 +338,8 @@ pub(super) fn unsent(error: &Unheard, length: usize) -> Failure {
         matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted)
     };
     let failed = Error::new(Code::UpstreamError, "the upstream cannot be reached; try again").because(error.to_string());
-    let down = |then: Then, error: Error| Failure::new(then, error).down_if(true);
+    let unreachable = |then: Then, error: Error| Failure { word: Word::Unreachable, ..Failure::new(then, error) };
+    let fails = |then: Then, error: Error| Failure::new(then, error).failing_if(true);
     match error {
         // A large body that is not read to its end was refused for its size, only that the refusal got lost.
         Unheard::Send(cause) if gone(cause) && length > LARGE_BYTES => Failure::new(
@@ -321,18 +347,20 @@ pub(super) fn unsent(error: &Unheard, length: usize) -> Failure {
             Error::new(Code::UpstreamRejected, "the upstream stopped reading the request; send a smaller one")
                 .because(format!("{cause} while sending {length} bytes")),
         ),
-        Unheard::ConnectTimeout => down(Then::Next, failed),
+        Unheard::ConnectTimeout => unreachable(Then::Next, failed),
         // A certificate that is not believed now will not be believed in a moment.
         Unheard::Unconnected(ConnectError::Io(cause)) if cause.kind() == io::ErrorKind::InvalidData => {
-            down(Then::Next, failed.because(format!("{cause}; a private authority's certificate goes into ca_file")))
+            unreachable(Then::Next, failed.because(format!("{cause}; a private authority's certificate goes into ca_file")))
         }
-        Unheard::Unconnected(_) | Unheard::Closed => down(Then::Again, failed),
+        Unheard::Unconnected(_) => unreachable(Then::Again, failed),
+        // It took the connection, and what it makes of this request may be another matter with the next.
+        Unheard::Closed => fails(Then::Again, failed),
         // Only a request of which nothing was heard at all is sent again: one that was answered in part may have been carried
         // out. Nor will a head that is too large or no HTTP at all be better the second time.
         Unheard::Send(cause) | Unheard::Answer(ParseError::Io(cause)) if cause.kind() != io::ErrorKind::InvalidData => {
-            down(Then::Again, failed)
+            fails(Then::Again, failed)
         }
-        Unheard::Send(_) | Unheard::Answer(_) => down(Then::Next, Error { message: refusal::NOT_USABLE.into(), ..failed }),
+        Unheard::Send(_) | Unheard::Answer(_) => fails(Then::Next, Error { message: refusal::NOT_USABLE.into(), ..failed }),
     }
 }
 

@@ -1,32 +1,35 @@
 //! Whether an upstream is asked: failures in a row pause it, one call then finds out whether it is back, and what it says itself
 //! about when to come again is heeded.
+//!
+//! All of it is paused only when it cannot be reached, which no caller can bring about and which is true of every model. What it
+//! answers to one model says nothing of its others. And what it answers to one account may be that account's own doing: such
+//! failures pause the model for that account alone, until another one's call fails as well; nor is a model paused for all that
+//! has just served somebody.
+
+mod line;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::account::AccountId;
 use crate::config::Failover;
+use line::{Line, State, left};
 
 /// What the end of a call says about its upstream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Word {
     Well,
-    /// It cannot be reached, fails, does not answer, or does not take the operator's key.
-    Down,
+    /// There is no connection to it.
+    Unreachable,
+    /// There is, and it fails at this model, does not answer, or does not take the operator's key.
+    Failing,
     /// The call ended for a reason of its own: its caller left, or its request was at fault.
     Nothing,
 }
 
-/// How long an upstream wants to be left alone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Rest {
-    pub time: Duration,
-    /// All of it, and not the one model that was asked for.
-    pub whole: bool,
-}
-
-/// What changed for all calls.
+/// What changed for the calls that it concerns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Change {
     /// It is not asked for so long.
@@ -35,16 +38,20 @@ pub(super) enum Change {
     Resumed,
 }
 
-/// A call was let through. Says since which change, because the word of a call from before it is no news.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Pass(u64);
+/// What the word of one call has changed: for all calls, for those that ask for its model, for those of its account that do.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) struct News {
+    pub whole: Option<Change>,
+    pub model: Option<Change>,
+    pub account: Option<Change>,
+}
 
 /// Whether an upstream is asked, for the operator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mood {
-    /// Everybody asks it.
+    /// It is asked, maybe not for every model.
     Up,
-    /// Nobody does, because it was down or wants to be left alone.
+    /// Nobody asks it, because there was no connection.
     Resting,
     /// One call finds out whether it is back.
     Trying,
@@ -60,307 +67,237 @@ impl Mood {
     }
 }
 
-/// The most that an upstream is left alone for because it said so; then it is asked once more.
-const LONGEST_REST: Duration = Duration::from_secs(60 * 60);
-/// When to come again while a call finds out whether the upstream is back.
-const SOON: Duration = Duration::from_secs(1);
+/// A model that an upstream is not asked for, for the operator.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resting {
+    /// As the upstream calls it.
+    pub model: String,
+    /// The one account for which it is not asked, if it is asked for others.
+    pub account: Option<AccountId>,
+    pub wait: Duration,
+}
+
+/// A call as its upstream's gate sees it: the model as the upstream calls it, and who pays, if that is known.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Caller<'a> {
+    pub model: &'a str,
+    pub account: Option<AccountId>,
+}
+
+/// A call was let through. Says since which changes, because the word of a call from before them is no news.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Pass {
+    whole: u64,
+    model: u64,
+    alone: Option<u64>,
+}
 
 /// The gate in front of one upstream.
 #[derive(Debug)]
 pub(super) struct Gate {
     rules: Failover,
-    state: State,
-    /// Counts the changes of `state`.
-    changes: u64,
-    /// Until when it wants to be left alone, and until when for one of its models.
-    rest: Option<Instant>,
-    rests: BTreeMap<String, Instant>,
+    whole: Line,
+    /// So many calls in a row did not reach it.
+    unreached: u32,
+    models: BTreeMap<String, Served>,
 }
 
-#[derive(Debug, Clone, Copy)]
-enum State {
-    /// Everybody may pass. So many calls in a row found it down.
-    Open { failures: u32 },
-    /// Nobody may, for now.
-    Paused { until: Instant, pause: Duration },
-    /// One call finds out. If it has not said a word by then, as with a long answer, a second one may.
-    Trying { until: Instant, pause: Duration },
+/// What is known of one model at this upstream.
+#[derive(Debug, Default)]
+struct Served {
+    line: Line,
+    streak: Streak,
+    /// The account whose calls alone failed, for which alone it is paused.
+    alone: Option<(AccountId, Line)>,
+    /// When a call went well last.
+    well: Option<Instant>,
+    /// Until when the upstream wants to be left alone with it.
+    rest: Option<Instant>,
+}
+
+/// Failures in a row.
+#[derive(Debug, Default, Clone, Copy)]
+struct Streak {
+    failures: u32,
+    /// Whose call the first of them was, and whether there was one of somebody else.
+    account: Option<AccountId>,
+    several: bool,
 }
 
 impl Gate {
     pub fn new(rules: Failover) -> Gate {
-        Gate { rules, state: State::Open { failures: 0 }, changes: 0, rest: None, rests: BTreeMap::new() }
+        Gate { rules, whole: Line::default(), unreached: 0, models: BTreeMap::new() }
     }
 
-    /// How long a call for this model has to wait, as things stand; nothing if it may pass.
-    pub fn wait(&self, model: &str, now: Instant) -> Option<Duration> {
-        let left = |until: &Instant| until.checked_duration_since(now).filter(|left| !left.is_zero());
-        let paused = match &self.state {
-            State::Open { .. } => None,
-            State::Paused { until, .. } => left(until),
-            State::Trying { until, .. } => left(until).map(|left| left.min(SOON)),
-        };
-        let rest = self.rest.as_ref().and_then(left);
-        let own = self.rests.get(model).and_then(left);
-        paused.max(rest).max(own)
+    /// Goes by other rules from now on; a pause that has begun lasts as long as it was to.
+    pub fn follow(&mut self, rules: Failover) {
+        self.rules = rules;
     }
 
-    /// How it stands: whether it is asked, when it is asked again, failures in a row, and the models that rest.
-    pub fn look(&self, now: Instant) -> (Mood, Option<Duration>, u32, Vec<(String, Duration)>) {
-        let left = |until: &Instant| until.checked_duration_since(now).filter(|left| !left.is_zero());
-        // No model is called so.
-        let wait = self.wait("", now);
-        let (mood, failures) = match self.state {
-            State::Open { failures } => (if wait.is_some() { Mood::Resting } else { Mood::Up }, failures),
-            State::Paused { .. } => (Mood::Resting, self.rules.failures),
-            State::Trying { .. } => (Mood::Trying, self.rules.failures),
+    /// How long a call has to wait, as things stand; nothing if it may pass.
+    pub fn wait(&self, caller: Caller<'_>, now: Instant) -> Option<Duration> {
+        let whole = self.whole.wait(now);
+        let Some(served) = self.models.get(caller.model) else { return whole };
+        let alone = served.alone(caller.account).and_then(|line| line.wait(now));
+        let rest = served.rest.and_then(|until| left(until, now));
+        whole.max(served.line.wait(now)).max(alone).max(rest)
+    }
+
+    /// How it stands: whether it is asked, after how long it is asked again, and the models that it is not asked for.
+    pub fn look(&self, now: Instant) -> (Mood, Option<Duration>, Vec<Resting>) {
+        let mood = match self.whole.state {
+            State::Open => Mood::Up,
+            State::Paused { .. } => Mood::Resting,
+            State::Trying { .. } => Mood::Trying,
         };
-        let resting = self.rests.iter().filter_map(|(model, until)| Some((model.clone(), left(until)?))).collect();
-        (mood, wait, failures, resting)
+        let resting = self.models.iter().flat_map(|(model, served)| served.resting(model, now)).collect();
+        (mood, self.whole.wait(now), resting)
     }
 
     /// Lets a call pass, or says how long it would have to wait. Whoever passes must [tell](Gate::tell) how it went.
-    pub fn enter(&mut self, model: &str, now: Instant) -> Result<Pass, Duration> {
-        if let Some(wait) = self.wait(model, now) {
+    pub fn enter(&mut self, caller: Caller<'_>, now: Instant) -> Result<Pass, Duration> {
+        if let Some(wait) = self.wait(caller, now) {
             return Err(wait);
         }
-        match self.state {
-            State::Open { .. } => {}
-            State::Paused { pause, .. } => self.change(State::Trying { until: now + pause, pause }),
-            // No change: the word of the one before counts still, however long its answer takes.
-            State::Trying { pause, .. } => self.state = State::Trying { until: now + pause, pause },
-        }
-        Ok(Pass(self.changes))
+        let whole = self.whole.enter(now);
+        let served = self.served(caller.model);
+        let model = served.line.enter(now);
+        let alone = served.alone.as_mut().filter(|(account, _)| Some(*account) == caller.account);
+        Ok(Pass { whole, model, alone: alone.map(|(_, line)| line.enter(now)) })
     }
 
     /// How the call went that had this pass.
-    pub fn tell(&mut self, pass: Pass, word: Word, now: Instant) -> Option<Change> {
-        if pass.0 != self.changes {
+    pub fn tell(&mut self, caller: Caller<'_>, pass: Pass, word: Word, now: Instant) -> News {
+        let whole = self.reached(pass.whole, word, now);
+        let rules = self.rules;
+        let served = self.served(caller.model);
+        let is_well = match word {
+            Word::Well => Some(true),
+            Word::Failing => Some(false),
+            Word::Unreachable | Word::Nothing => None,
+        };
+        if served.line.changes != pass.model {
+            return News { whole, ..News::default() };
+        }
+        if is_well == Some(true) {
+            (served.streak, served.well) = (Streak::default(), Some(now));
+        }
+        let mut news = News { whole, ..News::default() };
+        if !served.line.is_open() {
+            news.model = served.line.tried(is_well, rules.longest_pause, now);
+            return news;
+        }
+        news.account = served.found_alone(caller.account, pass.alone, is_well, (&rules, now));
+        if is_well == Some(false) {
+            served.streak.add(caller.account);
+            let paused = served.judge(&rules, now);
+            (news.model, news.account) = (paused.model, paused.account.or(news.account));
+        }
+        news
+    }
+
+    /// The upstream wants to be left alone with this model: no longer than a pause of ours may be, as what it said may be wrong, or
+    /// over sooner. It is never asked earlier because of a later word.
+    pub fn rest(&mut self, model: &str, time: Duration, now: Instant) {
+        let until = now + time.min(self.rules.longest_pause);
+        let served = self.served(model);
+        served.rest = served.rest.max(Some(until));
+    }
+
+    /// Whether there was a connection.
+    fn reached(&mut self, pass: u64, word: Word, now: Instant) -> Option<Change> {
+        let reached = match word {
+            Word::Well | Word::Failing => Some(true),
+            Word::Unreachable => Some(false),
+            Word::Nothing => None,
+        };
+        if self.whole.changes != pass {
             return None;
         }
-        match (self.state, word) {
-            (State::Open { .. }, Word::Well) => self.state = State::Open { failures: 0 },
-            (State::Open { failures }, Word::Down) => {
-                let failures = failures.saturating_add(1);
-                if self.rules.failures > 0 && failures >= self.rules.failures {
-                    return Some(self.pause(self.rules.pause, now));
-                }
-                self.state = State::Open { failures };
-            }
-            (State::Trying { .. }, Word::Well) => {
-                self.change(State::Open { failures: 0 });
-                return Some(Change::Resumed);
-            }
-            (State::Trying { pause, .. }, Word::Down) => {
-                return Some(self.pause(pause.saturating_mul(2).min(self.rules.longest_pause), now));
-            }
-            // The next call finds out, unless one that is still on its way does.
-            (State::Trying { pause, .. }, Word::Nothing) => self.state = State::Trying { until: now, pause },
-            (State::Open { .. } | State::Paused { .. }, Word::Nothing) | (State::Paused { .. }, _) => {}
+        if !self.whole.is_open() {
+            self.unreached = 0;
+            return self.whole.tried(reached, self.rules.longest_pause, now);
         }
-        None
-    }
-
-    /// The upstream wants to be left alone. It is never asked earlier because of a later word.
-    pub fn rest(&mut self, model: &str, rest: Rest, now: Instant) {
-        let until = now + rest.time.min(LONGEST_REST);
-        match rest.whole {
-            true => self.rest = self.rest.max(Some(until)),
-            false => {
-                self.rests.retain(|_, until| *until > now);
-                let own = self.rests.entry(model.to_owned()).or_insert(until);
-                *own = until.max(*own);
-            }
+        match reached {
+            Some(true) => self.unreached = 0,
+            Some(false) => self.unreached = self.unreached.saturating_add(1),
+            None => {}
         }
+        enough(&self.rules, self.unreached).then(|| self.whole.pause(self.rules.pause, now))
     }
 
-    fn pause(&mut self, pause: Duration, now: Instant) -> Change {
-        self.change(State::Paused { until: now + pause, pause });
-        Change::Paused(pause)
+    /// Models are those of the configuration: there are never many.
+    fn served(&mut self, model: &str) -> &mut Served {
+        self.models.entry(model.to_owned()).or_default()
+    }
+}
+
+impl Served {
+    /// For whom it is not asked for, and for how long: for everybody, or for one account alone.
+    fn resting(&self, model: &str, now: Instant) -> impl Iterator<Item = Resting> {
+        let all = self.line.wait(now).max(self.rest.and_then(|until| left(until, now))).map(|wait| (None, wait));
+        let one = self.alone.as_ref().and_then(|(account, line)| Some((Some(*account), line.wait(now)?)));
+        let model = model.to_owned();
+        all.into_iter().chain(one).map(move |(account, wait)| Resting { model: model.clone(), account, wait })
     }
 
-    fn change(&mut self, state: State) {
-        self.state = state;
-        self.changes += 1;
+    /// The line of the one account for which it is paused, if this is that one.
+    fn alone(&self, account: Option<AccountId>) -> Option<&Line> {
+        self.alone.as_ref().filter(|(alone, _)| Some(*alone) == account).map(|(_, line)| line)
     }
+
+    /// What the call of an account that is paused alone has found, and that it is so no more once anybody's call goes well.
+    fn found_alone(
+        &mut self,
+        account: Option<AccountId>,
+        pass: Option<u64>,
+        is_well: Option<bool>,
+        (rules, now): (&Failover, Instant),
+    ) -> Option<Change> {
+        let (alone, line) = self.alone.as_mut()?;
+        if is_well == Some(true) {
+            self.alone = None;
+            return Some(Change::Resumed);
+        }
+        let finds_out = Some(*alone) == account && pass == Some(line.changes);
+        finds_out.then(|| line.tried(is_well, rules.longest_pause, now))?
+    }
+
+    /// Pauses it after a failure, if there were enough: for all if several accounts had them and nobody had better luck in as long
+    /// as a pause takes, for one account if all were its own.
+    fn judge(&mut self, rules: &Failover, now: Instant) -> News {
+        let mut news = News::default();
+        if !enough(rules, self.streak.failures) {
+            return news;
+        }
+        match (self.streak.several, self.streak.account) {
+            (false, Some(account)) if self.alone.is_none() => {
+                let mut line = Line::default();
+                news.account = Some(line.pause(rules.pause, now));
+                self.alone = Some((account, line));
+            }
+            (true, _) if self.well.is_none_or(|well| well + rules.pause <= now) => {
+                (self.streak, self.alone) = (Streak::default(), None);
+                news.model = Some(self.line.pause(rules.pause, now));
+            }
+            _ => {}
+        }
+        news
+    }
+}
+
+impl Streak {
+    fn add(&mut self, account: Option<AccountId>) {
+        self.failures = self.failures.saturating_add(1);
+        self.several |= self.account.is_some() && self.account != account;
+        self.account = self.account.or(account);
+    }
+}
+
+/// Whether so many failures in a row are enough for a pause.
+fn enough(rules: &Failover, failures: u32) -> bool {
+    rules.failures > 0 && failures >= rules.failures
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    const MODEL: &str = "m";
-    const PAUSE: Duration = Duration::from_secs(5);
-    const RULES: Failover = Failover { failures: 3, pause: PAUSE, longest_pause: Duration::from_secs(18) };
-
-    fn failed(gate: &mut Gate, now: Instant) -> Option<Change> {
-        let pass = gate.enter(MODEL, now).unwrap();
-        gate.tell(pass, Word::Down, now)
-    }
-
-    #[test]
-    fn failures_in_a_row_pause_it_and_one_call_that_goes_well_resumes_it() {
-        let (mut gate, now) = (Gate::new(RULES), Instant::now());
-        assert_eq!([failed(&mut gate, now), failed(&mut gate, now)], [None, None]);
-        let pass = gate.enter(MODEL, now).unwrap();
-        assert_eq!(gate.tell(pass, Word::Well, now), None, "one that goes well begins the count anew");
-        assert_eq!([failed(&mut gate, now), failed(&mut gate, now)], [None, None]);
-        assert_eq!(failed(&mut gate, now), Some(Change::Paused(PAUSE)));
-        assert_eq!(gate.enter(MODEL, now + PAUSE / 2), Err(PAUSE / 2));
-
-        let mut now = now + PAUSE;
-        for pause in [10, 18, 18].map(Duration::from_secs) {
-            let probe = gate.enter(MODEL, now).unwrap();
-            assert_eq!(gate.enter(MODEL, now), Err(SOON), "one call finds out, and no second one with it");
-            assert_eq!(gate.tell(probe, Word::Down, now), Some(Change::Paused(pause)), "the pause grows");
-            assert!(gate.enter(MODEL, now + pause - SOON).is_err());
-            now += pause;
-        }
-        let probe = gate.enter(MODEL, now).unwrap();
-        assert_eq!(gate.tell(probe, Word::Well, now), Some(Change::Resumed));
-        assert!((0..10).all(|_| gate.enter(MODEL, now).is_ok()));
-        assert_eq!([failed(&mut gate, now), failed(&mut gate, now)], [None, None]);
-        assert_eq!(failed(&mut gate, now), Some(Change::Paused(PAUSE)), "and is short again");
-    }
-
-    #[test]
-    fn a_call_that_says_nothing_neither_pauses_nor_resumes_and_holds_nobody_up() {
-        let (mut gate, now) = (Gate::new(RULES), Instant::now());
-        for _ in 0..100 {
-            let pass = gate.enter(MODEL, now).unwrap();
-            assert_eq!(gate.tell(pass, Word::Nothing, now), None);
-        }
-        (0..3).for_each(|_| _ = failed(&mut gate, now));
-        let later = now + PAUSE;
-        let probe = gate.enter(MODEL, later).unwrap();
-        assert_eq!(gate.tell(probe, Word::Nothing, later), None);
-        let probe = gate.enter(MODEL, later).expect("the next call finds out");
-        assert_eq!(gate.tell(probe, Word::Well, later), Some(Change::Resumed));
-    }
-
-    #[test]
-    fn a_call_that_takes_its_time_to_find_out_is_joined_by_another_and_its_word_counts_all_the_same() {
-        let (mut gate, now) = (Gate::new(RULES), Instant::now());
-        (0..3).for_each(|_| _ = failed(&mut gate, now));
-        let slow = gate.enter(MODEL, now + PAUSE).unwrap();
-        assert!(gate.enter(MODEL, now + PAUSE + SOON).is_err());
-        let second = gate.enter(MODEL, now + PAUSE * 2).expect("it is not waited for longer than the pause was");
-        assert!(gate.enter(MODEL, now + PAUSE * 2).is_err(), "one more, and not all of them");
-        assert_eq!(gate.tell(slow, Word::Well, now + PAUSE * 2), Some(Change::Resumed));
-        assert_eq!(gate.tell(second, Word::Down, now + PAUSE * 3), None, "which is no news any more");
-        assert!(gate.enter(MODEL, now + PAUSE * 3).is_ok());
-    }
-
-    #[test]
-    fn calls_from_before_a_pause_do_not_lengthen_or_end_it() {
-        let (mut gate, now) = (Gate::new(RULES), Instant::now());
-        let before: Vec<_> = (0..20).map(|_| gate.enter(MODEL, now).unwrap()).collect();
-        let changes: Vec<_> = before.iter().filter_map(|pass| gate.tell(*pass, Word::Down, now)).collect();
-        assert_eq!(changes, [Change::Paused(PAUSE)], "however many fail at once");
-        assert_eq!(gate.tell(before[0], Word::Well, now), None);
-        assert!(gate.enter(MODEL, now).is_err());
-        let probe = gate.enter(MODEL, now + PAUSE).unwrap();
-        assert_eq!(gate.tell(before[1], Word::Well, now + PAUSE), None, "only the one that finds out has a say");
-        assert_eq!(gate.tell(probe, Word::Down, now + PAUSE), Some(Change::Paused(PAUSE * 2)));
-    }
-
-    #[test]
-    fn without_a_count_nothing_is_ever_paused() {
-        let (mut gate, now) = (Gate::new(Failover { failures: 0, ..RULES }), Instant::now());
-        assert!((0..1000).all(|_| failed(&mut gate, now).is_none()));
-    }
-
-    #[test]
-    fn an_upstream_that_wants_to_be_left_alone_is_and_for_the_longest_time_it_named() {
-        let (mut gate, now) = (Gate::new(RULES), Instant::now());
-        let seconds = Duration::from_secs;
-        gate.rest(MODEL, Rest { time: seconds(9), whole: false }, now);
-        gate.rest(MODEL, Rest { time: seconds(2), whole: false }, now);
-        assert_eq!(gate.enter(MODEL, now + seconds(3)), Err(seconds(6)));
-        assert!(gate.enter("another", now).is_ok(), "its other models have limits of their own");
-        assert!(gate.enter(MODEL, now + seconds(9)).is_ok());
-
-        gate.rest(MODEL, Rest { time: seconds(9), whole: true }, now);
-        assert_eq!(gate.enter("another", now), Err(seconds(9)));
-        gate.rest(MODEL, Rest { time: seconds(86_400), whole: false }, now);
-        assert_eq!(gate.enter(MODEL, now), Err(LONGEST_REST), "nobody is left alone for a day");
-    }
-
-    /// One step of a random story: calls come, end with a word or are forgotten, time passes.
-    #[derive(Debug, Clone)]
-    enum Step {
-        Enter,
-        End(usize, Word),
-        Rest(u64),
-        Pass(u64),
-    }
-
-    fn step() -> impl Strategy<Value = Step> {
-        let word = prop_oneof![1 => Just(Word::Well), 3 => Just(Word::Down), 1 => Just(Word::Nothing)];
-        prop_oneof![
-            3 => Just(Step::Enter),
-            4 => (0..8usize, word).prop_map(|(which, word)| Step::End(which, word)),
-            1 => (0..12_000u64).prop_map(Step::Rest),
-            2 => (0..9_000u64).prop_map(Step::Pass),
-        ]
-    }
-
-    proptest! {
-        #[test]
-        fn whatever_happens_a_pause_is_kept_one_call_ends_it_and_nobody_waits_for_ever(
-            story in prop::collection::vec(step(), 1..120)
-        ) {
-            let (mut gate, mut now) = (Gate::new(RULES), Instant::now());
-            let mut running = Vec::new();
-            let (mut paused_until, mut rest_until, mut probes, mut is_paused) = (now, now, 0, false);
-            for step in story {
-                match step {
-                    Step::Enter => {
-                        let wait = gate.wait(MODEL, now);
-                        let entered = gate.enter(MODEL, now);
-                        prop_assert_eq!(entered.err(), wait, "what was said before is what happens");
-                        if let Ok(pass) = entered {
-                            prop_assert!(now >= paused_until && now >= rest_until, "it was asked while it was to be left alone");
-                            probes += usize::from(is_paused);
-                            prop_assert!(probes <= 1, "two calls find out at the same time");
-                            running.push(pass);
-                        }
-                    }
-                    Step::End(which, word) if which < running.len() => {
-                        let pass = running.remove(which);
-                        let finds_out = is_paused && pass == Pass(gate.changes);
-                        match gate.tell(pass, word, now) {
-                            Some(Change::Paused(pause)) => {
-                                prop_assert!(word == Word::Down && pause >= RULES.pause && pause <= RULES.longest_pause);
-                                (paused_until, is_paused, probes) = (now + pause, true, 0);
-                            }
-                            Some(Change::Resumed) => {
-                                prop_assert!(finds_out && word == Word::Well);
-                                (is_paused, probes) = (false, 0);
-                            }
-                            None if finds_out && word == Word::Nothing => probes = 0,
-                            None => {}
-                        }
-                    }
-                    Step::End(..) => {}
-                    Step::Rest(millis) => {
-                        let time = Duration::from_millis(millis);
-                        gate.rest(MODEL, Rest { time, whole: millis % 2 == 0 }, now);
-                        rest_until = rest_until.max(now + time);
-                    }
-                    Step::Pass(millis) => {
-                        now += Duration::from_millis(millis);
-                        // A call that finds out and says nothing for so long is not alone any longer.
-                        if let State::Trying { until, .. } = gate.state && now >= until {
-                            probes = 0;
-                        }
-                    }
-                }
-            }
-            // Whatever state it is in, it is asked again without anybody's help.
-            prop_assert!(gate.enter(MODEL, now + RULES.longest_pause + Duration::from_secs(12)).is_ok());
-        }
-    }
-}
+mod tests;

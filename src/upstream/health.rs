@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::gate::{Change, Gate, Pass, Rest, Word};
+use super::gate::{Caller, Change, Gate, Pass, Word};
 use crate::config::{self, Failover};
 use crate::error::{Code, Error};
 use crate::ids::RequestId;
 
-pub use super::gate::Mood;
+pub use super::gate::{Mood, Resting};
 
 /// Failures of one upstream that are remembered.
 const LATEST: usize = 20;
@@ -22,7 +22,7 @@ const LATEST: usize = 20;
 /// Shared by the worker threads, because a failing upstream would else be met anew by each of them, and a pause would be
 /// ended by as many calls. It is looked at twice a call, for some ten nanoseconds.
 #[derive(Clone, Debug)]
-pub struct Health(Arc<[Door]>);
+pub struct Health(Arc<[Arc<Door>]>);
 
 /// One upstream's gate, for whoever comes by.
 #[derive(Debug)]
@@ -41,9 +41,8 @@ pub struct Manner {
     pub state: Mood,
     /// After how long it is asked again, if nobody may ask it now.
     pub wait: Option<Duration>,
-    pub failures_in_a_row: u32,
-    /// Models that it wants to be left alone about, and for how long.
-    pub resting: Vec<(String, Duration)>,
+    /// What it is not asked for now.
+    pub resting: Vec<Resting>,
     /// Calls that it began to answer, and calls that it failed or refused.
     pub answered: u64,
     pub failed: u64,
@@ -65,33 +64,42 @@ pub struct Trouble {
 /// A call that was let through and has not said how it went. Dropped before it does, it says nothing.
 pub(super) struct Visit<'a> {
     door: &'a Door,
-    model: &'a str,
+    caller: Caller<'a>,
     pass: Option<Pass>,
 }
 
 impl Health {
     pub fn new(upstreams: &[config::Upstream], rules: Failover) -> Health {
-        let door = |upstream: &config::Upstream| Door {
-            name: upstream.name.clone(),
-            gate: Mutex::new(Gate::new(rules)),
-            answered: AtomicU64::default(),
-            failed: AtomicU64::default(),
-            latest: Mutex::default(),
+        Health(Arc::default()).renewed(upstreams, rules)
+    }
+
+    /// The gates of another list. What is known of an upstream stays known under its name; calls under way tell it to both.
+    #[must_use]
+    pub fn renewed(&self, upstreams: &[config::Upstream], rules: Failover) -> Health {
+        let door = |upstream: &config::Upstream| {
+            let known = self.0.iter().find(|door| door.name == upstream.name).cloned();
+            known.inspect(|door| door.gate().follow(rules)).unwrap_or_else(|| Arc::new(Door::new(&upstream.name, rules)))
         };
         Health(upstreams.iter().map(door).collect())
     }
 
     /// How each of them does, in the order of the configuration.
     pub fn manners(&self) -> Vec<Manner> {
-        self.0.iter().map(Door::manner).collect()
+        self.0.iter().map(|door| door.manner()).collect()
     }
 
     pub(super) fn door(&self, name: &str) -> Option<&Door> {
-        self.0.iter().find(|door| door.name == name)
+        self.0.iter().find(|door| door.name == name).map(Arc::as_ref)
     }
 }
 
 impl Door {
+    fn new(name: &str, rules: Failover) -> Door {
+        let gate = Mutex::new(Gate::new(rules));
+        let (answered, failed) = (AtomicU64::default(), AtomicU64::default());
+        Door { name: name.to_owned(), gate, answered, failed, latest: Mutex::default() }
+    }
+
     fn gate(&self) -> MutexGuard<'_, Gate> {
         // What it holds is whole after every step, so that a thread that died holding it leaves nothing half done.
         self.gate.lock().unwrap_or_else(PoisonError::into_inner)
@@ -102,28 +110,21 @@ impl Door {
     }
 
     fn manner(&self) -> Manner {
-        let (state, wait, failures_in_a_row, resting) = self.gate().look(Instant::now());
-        Manner {
-            name: self.name.clone(),
-            state,
-            wait,
-            failures_in_a_row,
-            resting,
-            answered: self.answered.load(Ordering::Relaxed),
-            failed: self.failed.load(Ordering::Relaxed),
-            latest: self.latest().iter().rev().cloned().collect(),
-        }
+        let (state, wait, resting) = self.gate().look(Instant::now());
+        let [answered, failed] = [&self.answered, &self.failed].map(|count| count.load(Ordering::Relaxed));
+        let latest = self.latest().iter().rev().cloned().collect();
+        Manner { name: self.name.clone(), state, wait, resting, answered, failed, latest }
     }
 
-    /// How long a call for this model has to wait, as things stand; nothing if it may pass.
-    pub fn wait(&self, model: &str) -> Option<Duration> {
-        self.gate().wait(model, Instant::now())
+    /// How long a call has to wait, as things stand; nothing if it may pass.
+    pub fn wait(&self, caller: Caller<'_>) -> Option<Duration> {
+        self.gate().wait(caller, Instant::now())
     }
 
     /// Lets a call pass, or says how long it would have to wait.
-    pub fn enter<'a>(&'a self, model: &'a str) -> Result<Visit<'a>, Duration> {
-        let pass = Some(self.gate().enter(model, Instant::now())?);
-        Ok(Visit { door: self, model, pass })
+    pub fn enter<'a>(&'a self, caller: Caller<'a>) -> Result<Visit<'a>, Duration> {
+        let pass = Some(self.gate().enter(caller, Instant::now())?);
+        Ok(Visit { door: self, caller, pass })
     }
 }
 
@@ -131,20 +132,21 @@ impl Visit<'_> {
     /// Remembers why it was not served, for the operator.
     pub fn note(&self, request: RequestId, error: &Error) {
         self.door.failed.fetch_add(1, Ordering::Relaxed);
-        let trouble = Trouble { request, model: self.model.to_owned(), code: error.code, cause: error.cause.clone() };
+        let model = self.caller.model.to_owned();
         let mut latest = self.door.latest();
-        latest.push_back(trouble);
+        latest.push_back(Trouble { request, model, code: error.code, cause: error.cause.clone() });
         if latest.len() > LATEST {
             latest.pop_front();
         }
     }
 
-    /// How it went, and how long the upstream wants to be left alone, if it said so.
-    pub fn went(mut self, word: Word, rest: Option<Rest>) {
-        if let Some(rest) = rest.filter(|rest| !rest.time.is_zero()) {
-            self.door.gate().rest(self.model, rest, Instant::now());
-            let (upstream, model, seconds) = (&self.door.name, self.model, rest.time.as_secs());
-            tracing::info!(upstream, model, seconds, "upstream {upstream} wants to be left alone for {seconds} s");
+    /// How it went, and how long the upstream wants to be left alone with this model, if it said so.
+    pub fn went(mut self, word: Word, rest: Option<Duration>) {
+        if let Some(rest) = rest.filter(|rest| !rest.is_zero()) {
+            let model = self.caller.model;
+            self.door.gate().rest(model, rest, Instant::now());
+            let (upstream, seconds) = (&self.door.name, rest.as_secs());
+            tracing::info!(upstream, model, seconds, "upstream {upstream} wants to be left alone with {model} for {seconds} s");
         }
         self.say(word);
     }
@@ -154,14 +156,36 @@ impl Visit<'_> {
         if word == Word::Well {
             self.door.answered.fetch_add(1, Ordering::Relaxed);
         }
-        let change = self.door.gate().tell(pass, word, Instant::now());
-        let upstream = &self.door.name;
-        match change {
+        let news = self.door.gate().tell(self.caller, pass, word, Instant::now());
+        let (upstream, model) = (&self.door.name, self.caller.model);
+        match news.whole {
             Some(Change::Paused(pause)) => {
                 let seconds = pause.as_secs_f32();
                 tracing::warn!(upstream, seconds, "upstream {upstream} is down: it is not asked for {seconds} s");
             }
             Some(Change::Resumed) => tracing::info!(upstream, "upstream {upstream} is back: it is asked again"),
+            None => {}
+        }
+        match news.model {
+            Some(Change::Paused(pause)) => {
+                let seconds = pause.as_secs_f32();
+                tracing::warn!(
+                    upstream,
+                    model,
+                    seconds,
+                    "upstream {upstream} fails at {model}: it is not asked for it for {seconds} s"
+                );
+            }
+            Some(Change::Resumed) => tracing::info!(upstream, model, "upstream {upstream} serves {model} again"),
+            None => {}
+        }
+        let Some(account) = self.caller.account else { return };
+        match news.account {
+            Some(Change::Paused(pause)) => {
+                let seconds = pause.as_secs_f32();
+                tracing::warn!(upstream, model, %account, seconds, "upstream {upstream} fails at {model} for one account alone: it is not asked for that account for {seconds} s");
+            }
+            Some(Change::Resumed) => tracing::info!(upstream, model, "upstream {upstream} serves {model} to every account again"),
             None => {}
         }
     }

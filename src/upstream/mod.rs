@@ -16,6 +16,7 @@ use std::borrow::Cow;
 use bytes::Bytes;
 use tokio::time::Instant;
 
+use crate::account::AccountId;
 use crate::catalogue::Serving;
 use crate::config::{self, Failover, Speaks, UpstreamKind};
 use crate::dialect::{Dialect, Goods, LimitField, Task, translates};
@@ -25,9 +26,9 @@ use crate::ids::{Funds, RequestId};
 
 pub use answer::{Answer, AnswerBody, Broken};
 use client::{Attempt, HttpUpstream};
-use gate::Word;
+use gate::{Caller, Word};
 use health::Door;
-pub use health::{Health, Manner, Mood, Trouble};
+pub use health::{Health, Manner, Mood, Resting, Trouble};
 pub use jobs::{Found, Report, named};
 use refusal::{Failure, Then};
 
@@ -65,6 +66,8 @@ type Able<'a> = (&'a Upstream, Goods, &'a Door, &'a str);
 
 /// What is sent, and to whom.
 pub struct Call<'a> {
+    /// Who pays for it: what fails for one account alone is not taken for the upstream's fault.
+    pub account: AccountId,
     /// Who may serve it, in order of preference; those with a weight share their place.
     pub servings: &'a [Serving],
     pub goods: Goods,
@@ -139,14 +142,15 @@ impl Upstreams {
         if forms.is_empty() { Err(self.nobody_speaks(servings)) } else { Ok(forms) }
     }
 
-    /// Whether anybody who serves this model on this route would be asked now; to be asked before money moves.
+    /// Whether anybody who serves this model on this route would be asked now, by this account if it is known; to be asked before
+    /// money moves.
     ///
     /// # Errors
     /// [`Code::UpstreamUnavailable`] with the shortest time after which somebody may be asked again.
-    pub fn ready(&self, servings: &[Serving], goods: Goods) -> Result<(), Error> {
+    pub fn ready(&self, servings: &[Serving], goods: Goods, account: Option<AccountId>) -> Result<(), Error> {
         let speaks = |serving: &&Serving| self.find(&serving.upstream).is_some_and(|upstream| upstream.form(goods).is_some());
         let able = servings.iter().filter(speaks);
-        let waits = able.map(|serving| self.health.door(&serving.upstream)?.wait(&serving.model));
+        let waits = able.map(|serving| self.health.door(&serving.upstream)?.wait(Caller { model: &serving.model, account }));
         let shortest = waits.min().flatten();
         shortest.map_or(Ok(()), |wait| Err(refusal::paused(wait)))
     }
@@ -169,15 +173,16 @@ impl Upstreams {
     pub async fn send(&self, funds: &impl Funds, call: Call<'_>) -> Result<Answer, Error> {
         let mut failed: Option<Error> = None;
         let able = self.able(call.servings, call.goods, funds.request());
+        let caller = |model| Caller { model, account: Some(call.account) };
         for (place, (upstream, form, door, model)) in able.iter().enumerate() {
-            let visit = match door.enter(model) {
+            let visit = match door.enter(caller(model)) {
                 Ok(visit) => visit,
                 Err(wait) => {
                     failed = Some(refusal::more_hopeful(failed, refusal::paused(wait)));
                     continue;
                 }
             };
-            let is_last = able[place + 1..].iter().all(|(_, _, door, model)| door.wait(model).is_some());
+            let is_last = able[place + 1..].iter().all(|(_, _, door, model)| door.wait(caller(model)).is_some());
             match upstream.serve(funds.request(), (*form, model), &call, is_last).await {
                 Ok(answer) => {
                     visit.went(Word::Well, None);
@@ -240,19 +245,29 @@ impl Upstream {
                 Task::Speech | Task::Transcriptions => Speaks::Audio,
                 Task::AudioQueue => Speaks::Music,
                 Task::VideoQueue | Task::VideoTranscriptions => Speaks::Video,
-                Task::VideosGenerations => Speaks::Videos,
+                Task::Videos => Speaks::Videos,
+                Task::VideosGenerations => Speaks::VideosGenerations,
             },
         })
     }
 
-    /// The form in which it serves these goods, if it does: as they are, or in a dialect that they can be put into.
+    /// The form in which it serves these goods, if it does: as they are, in a dialect that they can be put into, or on another
+    /// path where that is all that differs.
     fn form(&self, goods: Goods) -> Option<Goods> {
         if self.speaks(goods) {
             return Some(goods);
         }
-        let Goods::Words(asked) = goods else { return None };
-        let other = |other: &Dialect| translates(asked, *other) && self.speaks(Goods::Words(*other));
-        Dialect::ALL.into_iter().find(other).map(Goods::Words)
+        match goods {
+            Goods::Words(asked) => {
+                let other = |other: &Dialect| translates(asked, *other) && self.speaks(Goods::Words(*other));
+                Dialect::ALL.into_iter().find(other).map(Goods::Words)
+            }
+            Goods::Media(task) if task.has_address() => {
+                let others = Task::ALL.into_iter().filter(|task| task.has_address()).map(Goods::Media);
+                others.into_iter().find(|other| self.speaks(*other))
+            }
+            Goods::Media(_) => None,
+        }
     }
 
     /// One call to this upstream, and a second one if the first failed in a way that may pass.

@@ -5,7 +5,8 @@ use std::time::Duration;
 use jiff::fmt::rfc2822;
 use serde::Deserialize;
 
-use super::gate::{Rest, Word};
+use super::answer::Broken;
+use super::gate::Word;
 use crate::error::{Code, Error};
 
 /// The most that is read of a refusal.
@@ -26,8 +27,8 @@ pub(super) struct Failure {
     pub error: Error,
     pub then: Then,
     pub word: Word,
-    /// How long the upstream wants to be left alone.
-    pub rest: Option<Rest>,
+    /// How long the upstream wants to be left alone with this model.
+    pub rest: Option<Duration>,
 }
 
 /// What is to be done about an attempt that failed.
@@ -46,9 +47,9 @@ impl Failure {
         Failure { error, then, word: Word::Nothing, rest: None }
     }
 
-    /// The same, if `is_down` as one after which the upstream is taken for down.
-    pub fn down_if(self, is_down: bool) -> Failure {
-        Failure { word: if is_down { Word::Down } else { self.word }, ..self }
+    /// The same, if `fails` as one after which the upstream is taken to fail at this model.
+    pub fn failing_if(self, fails: bool) -> Failure {
+        Failure { word: if fails { Word::Failing } else { self.word }, ..self }
     }
 }
 
@@ -77,7 +78,7 @@ pub(super) fn rejected(status: u16, body: &[u8], scrubber: &Scrubber) -> Failure
 /// stream or not.
 pub(super) fn failed(status: u16, retry_after: Option<Duration>, stream: bool) -> Failure {
     let wait = retry_after.map_or(DEFAULT_RETRY_AFTER, seconds);
-    let (then, error, is_down) = match status {
+    let (then, error, fails) = match status {
         // About the operator's account, which is no business of the caller.
         401..=403 => (
             Then::Next,
@@ -100,10 +101,9 @@ pub(super) fn failed(status: u16, retry_after: Option<Duration>, stream: bool) -
         // A redirect is never followed: it would take the operator's key along.
         _ => (Then::Next, astray(), false),
     };
-    let failure = Failure::new(then, error.because(format!("status {status}"))).down_if(is_down);
-    // Limits are those of a model; who is away is so with all that it has.
-    let rest = retry_after.filter(|_| matches!(status, 429 | 503 | 529));
-    Failure { rest: rest.map(|time| Rest { time, whole: status == 503 }), ..failure }
+    let failure = Failure::new(then, error.because(format!("status {status}"))).failing_if(fails);
+    // Limits are those of a model, and so is a 503 of an upstream that still loads one.
+    Failure { rest: retry_after.filter(|_| matches!(status, 429 | 503 | 529)), ..failure }
 }
 
 /// When to come again, as `Retry-After` says it (RFC 9110, section 10.2.3): in seconds, or as a date, which is held against the
@@ -141,7 +141,7 @@ pub(super) fn unusable(status: u16, content_type: &str) -> Failure {
 
 /// An accepted call whose answer is announced to be empty: there is nothing to sell in it.
 pub(super) fn empty(status: u16) -> Failure {
-    Failure::new(Then::Next, astray().because(format!("status {status} with an empty body")))
+    Failure::new(Then::Next, astray().because(format!("status {status} with an empty body"))).failing_if(true)
 }
 
 /// A file whose end nobody could tell from a connection that was cut.
@@ -150,6 +150,23 @@ pub(super) fn endless(status: u16) -> Failure {
         Then::Next,
         astray().because(format!("status {status} with a file whose length is not said, and which is not chunked")),
     )
+}
+
+/// An answer with status 200 that says it is a failure, or is none, before any of it was sold.
+pub(super) fn within(error: Error) -> Failure {
+    let then = if error.code == Code::UpstreamRejected { Then::Final } else { Then::Next };
+    let fails = matches!(error.code, Code::UpstreamError | Code::UpstreamOverloaded | Code::UpstreamAuth);
+    Failure::new(then, error).failing_if(fails)
+}
+
+/// A plain answer that did not come to its end.
+pub(super) fn broke_off(broken: &Broken) -> Failure {
+    match broken {
+        Broken::Deadline => Failure::new(Then::Final, timed_out()),
+        Broken::Truncated { .. } | Broken::Connection(_) => {
+            Failure::new(Then::Next, self::broken().because(broken.to_string())).failing_if(true)
+        }
+    }
 }
 
 fn broken() -> Error {
@@ -273,7 +290,7 @@ mod tests {
         for status in [401, 402, 403] {
             let failure = failed(status, None, false);
             assert_eq!((failure.error.code, failure.error.status()), (Code::UpstreamAuth, 502));
-            let word = if status == 403 { Word::Nothing } else { Word::Down };
+            let word = if status == 403 { Word::Nothing } else { Word::Failing };
             assert_eq!((failure.then, failure.word), (Then::Next, word), "{status}");
         }
         let body = br#"{"type":"error","error":{"type":"invalid_request_error","message":"Your credit balance is too low"}}"#;
@@ -315,10 +332,10 @@ mod tests {
     }
 
     #[test]
-    fn only_an_upstream_that_says_when_is_left_alone_and_one_that_is_away_altogether() {
+    fn only_an_upstream_that_says_when_is_left_alone() {
         let time = Duration::from_secs(9);
-        for (status, whole) in [(429, false), (529, false), (503, true)] {
-            assert_eq!(failed(status, Some(time), true).rest, Some(Rest { time, whole }), "{status}");
+        for status in [429, 529, 503] {
+            assert_eq!(failed(status, Some(time), true).rest, Some(time), "{status}");
             assert_eq!(failed(status, None, true).rest, None, "{status}");
         }
         assert_eq!(failed(500, Some(time), true).rest, None);
@@ -326,16 +343,16 @@ mod tests {
     }
 
     #[test]
-    fn what_a_caller_can_bring_about_does_not_make_an_upstream_look_down() {
+    fn what_a_caller_can_easily_bring_about_does_not_make_an_upstream_look_failing() {
         for status in [404, 408, 429, 302, 499] {
             assert_eq!(failed(status, None, true).word, Word::Nothing, "{status}");
         }
         for status in [504, 524] {
             assert_eq!(failed(status, None, false).word, Word::Nothing, "{status}: a long answer that was asked for at once");
-            assert_eq!(failed(status, None, true).word, Word::Down, "{status}");
+            assert_eq!(failed(status, None, true).word, Word::Failing, "{status}");
         }
         for status in [500, 502, 503, 520, 529] {
-            assert_eq!(failed(status, None, false).word, Word::Down, "{status}");
+            assert_eq!(failed(status, None, false).word, Word::Failing, "{status}");
         }
     }
 

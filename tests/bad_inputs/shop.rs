@@ -26,6 +26,7 @@ const FAST_MODEL: &str = "fast-model";
 const EMBEDDING_MODEL: &str = "embedding-model";
 const IMAGE_MODEL: &str = "image-model";
 const AUDIO_MODEL: &str = "audio-model";
+const VIDEO_MODEL: &str = "video-model";
 /// The text of the configuration's `public_url`, which is not the address that is called.
 pub const PUBLIC_URL: &str = "https://shop.example";
 
@@ -82,6 +83,7 @@ impl Shop {
             ("EMB", EMBEDDING_MODEL),
             ("IMAGE_MODEL", IMAGE_MODEL),
             ("AUDIO", AUDIO_MODEL),
+            ("VIDEO", VIDEO_MODEL),
         ] {
             names.set(name, value);
         }
@@ -186,7 +188,7 @@ settler_key = "env:TEST_SETTLER_KEY"
 name = "fake"
 base_url = "{fake}"
 api_key = "env:TEST_UPSTREAM_KEY"
-speaks = ["chat", "messages", "responses", "embeddings", "images", "audio"]
+speaks = ["chat", "messages", "responses", "embeddings", "images", "audio", "video", "videos"]
 
 [[upstream]]
 name = "huge-header"
@@ -256,7 +258,13 @@ price = {{ image = {{ "1024x1024" = "0.04" }} }}
 id = "{AUDIO_MODEL}"
 kind = "transcription"
 upstreams = [{{ name = "fake", model = "{UPSTREAM_MODEL}" }}]
-price = {{ second = "0.0001" }}"#
+price = {{ second = "0.0001" }}
+
+[[model]]
+id = "{VIDEO_MODEL}"
+kind = "video"
+upstreams = [{{ name = "fake", model = "{UPSTREAM_MODEL}" }}]
+price = {{ second = "0.10" }}"#
     )
 }
 

@@ -1,7 +1,9 @@
 // Does what a test orders with npm @anthropic-ai/sdk 1.11. Environment: BASE_URL, API_KEY, ORDER (see steps.mjs); a step may have
 // a key and a number of retries of its own.
 import Anthropic from "@anthropic-ai/sdk";
-import { perform } from "./steps.mjs";
+import { betaTool } from "@anthropic-ai/sdk/helpers/beta/json-schema";
+import { jsonSchemaOutputFormat } from "@anthropic-ai/sdk/helpers/json-schema";
+import { called, perform } from "./steps.mjs";
 
 const { BASE_URL, API_KEY } = process.env;
 const anthropic = ({ key = API_KEY, retries }) => new Anthropic({ baseURL: BASE_URL, apiKey: key, maxRetries: retries });
@@ -53,5 +55,18 @@ const actions = {
   count: async (step) => (await anthropic(step).messages.countTokens(step.params)).input_tokens,
   /** The SDK's own way of putting a stream together. */
   helper: async (step) => seen(await anthropic(step).messages.stream(step.params).finalMessage()),
+  /** An answer of a shape that the caller names, read by the SDK. */
+  parse: async (step) => {
+    const output_config = { format: jsonSchemaOutputFormat(step.schema) };
+    return (await anthropic(step).messages.parse({ ...step.params, output_config })).parsed_output;
+  },
+  /** The SDK calls the tool itself and asks on with what it said. */
+  run_tools: async (step) => {
+    const [{ name, input_schema: inputSchema }] = step.params.tools;
+    const weather = betaTool({ name, inputSchema, description: "How it is outside", run: ({ city }) => `rain in ${city}` });
+    const { content } = await anthropic(step).beta.messages.toolRunner({ ...step.params, tools: [weather] });
+    return content.map((block) => block.text).join("");
+  },
+  ...called(anthropic),
 };
 await perform(actions);

@@ -3,8 +3,21 @@
 import json
 import os
 
-from anthropic import Anthropic
-from steps import client, headers, perform
+from anthropic import Anthropic, beta_tool
+from pydantic import BaseModel
+from steps import caller, client, headers, perform
+
+
+class City(BaseModel):
+    """A shape that answers are asked for in."""
+
+    city: str
+
+
+@beta_tool
+def weather(city: str) -> str:
+    """How it is outside."""
+    return f"rain in {city}"
 
 
 def anthropic(step):
@@ -72,4 +85,16 @@ def count(step):
     return anthropic(step).messages.count_tokens(**step["params"]).input_tokens
 
 
-perform({"models": models, "pages": pages, "create": create, "helper": helper, "count": count})
+def parse(step):
+    """An answer of a shape that the caller names, read by the SDK."""
+    return anthropic(step).messages.parse(**step["params"], output_format=City).parsed_output.model_dump()
+
+
+def run_tools(step):
+    """The SDK calls the tool itself and asks on with what it said."""
+    message = anthropic(step).beta.messages.tool_runner(**step["params"] | {"tools": [weather]}).until_done()
+    return "".join(block.text for block in message.content)
+
+
+actions = {"models": models, "pages": pages, "create": create, "helper": helper, "count": count, "parse": parse}
+perform(actions | {"run_tools": run_tools} | caller(anthropic))

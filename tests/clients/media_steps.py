@@ -26,15 +26,30 @@ def actions(openai):
     def edit(step):
         images = [(name, b"s" * 100) for name in step["images"]]
         answer = openai(step).images.edit(**step["params"], image=images[0] if len(images) == 1 else images)
+        if step["params"].get("stream"):
+            return {"events": [event.type for event in answer]}
         return {"data": lengths(answer.data), "usage": usage(answer)}
 
     def speak(step):
         answer = openai(step).audio.speech.create(**step["params"])
         return {"type": answer.response.headers["content-type"], "bytes": len(answer.content)}
 
+    def speak_on(step):
+        """Read as it comes, and not kept."""
+        with openai(step).audio.speech.with_streaming_response.create(**step["params"]) as answer:
+            size, end = 0, b""
+            for piece in answer.iter_bytes():
+                size += len(piece)
+                end = (end + piece)[-200:]
+            return {"type": answer.headers["content-type"], "bytes": size, "end": end.decode("latin-1")}
+
     def hear(step):
         file = ("memo.mp3", b"s" * step["bytes"])
         answer = openai(step).audio.transcriptions.create(**step["params"], file=file)
+        if step["params"].get("stream"):
+            events = list(answer)
+            text = "".join(getattr(event, "delta", "") for event in events)
+            return {"text": text, "last": events[-1].model_dump(mode="json")}
         return answer if isinstance(answer, str) else answer.text
 
-    return {"embed": embed, "draw": draw, "edit": edit, "speak": speak, "hear": hear}
+    return {"embed": embed, "draw": draw, "edit": edit, "speak": speak, "speak_on": speak_on, "hear": hear}

@@ -2,7 +2,8 @@
 // a number of retries of its own.
 import OpenAI from "openai";
 import { media } from "./media.mjs";
-import { perform } from "./steps.mjs";
+import { called, perform } from "./steps.mjs";
+import { videos } from "./videos.mjs";
 
 const { BASE_URL, API_KEY } = process.env;
 const openai = ({ key = API_KEY, retries }) => new OpenAI({ baseURL: `${BASE_URL}/v1`, apiKey: key, maxRetries: retries });
@@ -62,6 +63,7 @@ const actions = {
   /** The SDK's own way of putting a streamed response together. */
   respond_helper: async (step) => responded(await openai(step).responses.stream(step.params).finalResponse()),
   models: async (step) => (await openai(step).models.list()).data.map((model) => model.id),
+  model: async (step) => openai(step).models.retrieve(step.id),
   create: async (step) => {
     const { data, response } = await openai(step).chat.completions.create(step.params).withResponse();
     const outcome = step.params.stream ? await gathered(data) : seen(data);
@@ -70,5 +72,22 @@ const actions = {
   },
   /** The SDK's own way of putting a stream together. */
   helper: async (step) => seen(await openai(step).chat.completions.stream(step.params).finalChatCompletion()),
+  /** An answer of a shape that the caller names, read by the SDK. */
+  parse: async (step) => {
+    const response_format = { type: "json_schema", json_schema: { name: "City", strict: true, schema: step.schema } };
+    const completion = await openai(step).chat.completions.parse({ ...step.params, response_format });
+    return completion.choices[0].message.parsed;
+  },
+  respond_parse: async (step) => {
+    const text = { format: { type: "json_schema", name: "City", strict: true, schema: step.schema } };
+    return (await openai(step).responses.parse({ ...step.params, text })).output_parsed;
+  },
+  /** The SDK calls the tool itself and asks on with what it said. */
+  run_tools: async (step) => {
+    const [{ function: weather }] = step.params.tools;
+    const tools = [{ type: "function", function: { ...weather, parse: JSON.parse, function: ({ city }) => `rain in ${city}` } }];
+    return openai(step).chat.completions.runTools({ ...step.params, tools }).finalContent();
+  },
+  ...called(openai),
 };
-await perform({ ...actions, ...media(openai) });
+await perform({ ...actions, ...media(openai), ...videos(openai) });

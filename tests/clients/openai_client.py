@@ -3,8 +3,16 @@
 import os
 
 import media_steps
+import video_steps
 from openai import OpenAI
-from steps import client, headers, perform
+from pydantic import BaseModel
+from steps import caller, client, headers, perform
+
+
+class City(BaseModel):
+    """A shape that answers are asked for in."""
+
+    city: str
 
 
 def openai(step):
@@ -97,5 +105,28 @@ def models(step):
     return [model.id for model in openai(step).models.list().data]
 
 
-actions = {"models": models, "create": create, "helper": helper, "respond": respond, "respond_helper": respond_helper}
-perform(actions | media_steps.actions(openai))
+def model(step):
+    return openai(step).models.retrieve(step["id"]).model_dump(mode="json")
+
+
+def parse(step):
+    """An answer of a shape that the caller names, read by the SDK."""
+    completion = openai(step).chat.completions.parse(**step["params"], response_format=City)
+    return completion.choices[0].message.parsed.model_dump()
+
+
+def respond_parse(step):
+    return openai(step).responses.parse(**step["params"], text_format=City).output_parsed.model_dump()
+
+
+actions = {
+    "models": models,
+    "model": model,
+    "create": create,
+    "helper": helper,
+    "parse": parse,
+    "respond": respond,
+    "respond_helper": respond_helper,
+    "respond_parse": respond_parse,
+}
+perform(actions | caller(openai) | media_steps.actions(openai) | video_steps.actions(openai))

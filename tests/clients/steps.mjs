@@ -15,6 +15,16 @@ export async function perform(actions, afterwards = () => ({})) {
   console.log(JSON.stringify(outcomes));
 }
 
+/** Any method of an SDK by its name, such as `files.list`; `client` makes the client for a step. */
+export const called = (client) => ({
+  call: async (step) => {
+    const names = step.method.split(".");
+    const method = names.pop();
+    const owner = names.reduce((object, name) => object[name], client(step));
+    return owner[method](...(step.arguments ?? []));
+  },
+});
+
 /** What a program sees that catches the error; `class` is what it would write after `instanceof`. */
 function told(error) {
   const { name, message, status, code, type, details } = error;

@@ -15,6 +15,18 @@ def perform(actions):
     print(json.dumps(outcomes))
 
 
+def caller(client):
+    """Any method of an SDK by its name, such as `files.list`; `client` makes the client for a step."""
+
+    def call(step):
+        method = client(step)
+        for name in step["method"].split("."):
+            method = getattr(method, name)
+        return method(*step.get("arguments", []), **step.get("named", {}))
+
+    return {"call": call}
+
+
 def told(error):
     """What a program sees that catches the error; `class` is what it would write after `except`."""
     seen = {name: getattr(error, name, None) for name in ("code", "type", "request_id", "body")}

@@ -25,6 +25,12 @@ fn hears(model: &str, format: &str) -> Value {
     json!({ "do": "hear", "params": { "model": model, "response_format": format }, "bytes": 32_000 })
 }
 
+fn with(params: &Value, more: Value) -> Value {
+    let mut params = params.clone();
+    params.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    params
+}
+
 fn steps() -> Vec<(Value, u64)> {
     let embed = json!({ "model": "text-embedding-3-small", "input": ["<<fake in=20>> hello", "you"] });
     let dalle = json!({ "model": "dall-e-3", "prompt": "a cat", "n": 2, "size": "1024x1024" });
@@ -44,6 +50,10 @@ fn steps() -> Vec<(Value, u64)> {
         (hears("whisper-1", "text"), 3200),
         (hears("whisper-1", "srt"), 3200),
         (hears("gpt-4o-transcribe", "json"), 14 * 6 + 7 * 10),
+        (json!({ "do": "edit", "params": stream, "images": ["cat.png"] }), BY_TOKENS),
+        (json!({ "do": "speak_on", "params": speech }), 12 * 15),
+        (json!({ "do": "speak_on", "params": with(&speech, json!({ "stream_format": "sse" })) }), 12 * 15),
+        (json!({ "do": "hear", "params": { "model": "gpt-4o-transcribe", "stream": true }, "bytes": 32_000 }), 14 * 6 + 7 * 10),
     ]
 }
 
@@ -62,9 +72,10 @@ fn buys_everything(sdk: Sdk) {
     assert_eq!(seen[3]["events"], json!(["image_generation.partial_image", "image_generation.completed"]));
     assert!(seen[2..=5].iter().all(|it| it["events"].is_array() || it["usage"]["output_tokens"] == 300), "{seen:?}");
     assert_eq!(seen[6], json!({ "type": "audio/wav", "bytes": SPOKEN_BYTES }));
-    for heard in &seen[7..] {
+    for heard in &seen[7..12] {
         assert!(heard.as_str().unwrap().contains(HEARD), "{heard}");
     }
+    assert_streams(&seen[12..]);
     let forms: Vec<_> = shop.upstream.calls().iter().filter(|call| call["path"] == "/v1/images/edits").cloned().collect();
     let two = forms[1]["body"]["_text"].as_str().unwrap();
     assert!(two.contains("cat.png") && two.contains("hat.png"), "both pictures were passed on: {two}");
@@ -73,6 +84,16 @@ fn buys_everything(sdk: Sdk) {
     let rows: Vec<u64> = shop.account().statement().of("CHARGE").iter().map(|charge| charge.unsigned_abs()).collect();
     assert_eq!(rows, charges, "call by call");
     shop.close(charged);
+}
+
+/// A changed picture, speech as sound and as events, and a transcription, each as it comes.
+fn assert_streams(seen: &[Value]) {
+    assert_eq!(seen[0]["events"], json!(["image_edit.partial_image", "image_edit.completed"]));
+    assert_eq!((&seen[1]["type"], &seen[1]["bytes"]), (&"audio/wav".into(), &SPOKEN_BYTES.into()), "{}", seen[1]);
+    assert_eq!(seen[2]["type"], "text/event-stream", "{}", seen[2]);
+    assert!(seen[2]["end"].as_str().is_some_and(|end| end.contains("speech.audio.done")), "to its end: {}", seen[2]);
+    assert_eq!((&seen[3]["text"], &seen[3]["last"]["type"]), (&HEARD.into(), &"transcript.text.done".into()), "{}", seen[3]);
+    assert_eq!(seen[3]["last"]["usage"]["output_tokens"], 7, "{}", seen[3]);
 }
 
 #[test]

@@ -5,6 +5,7 @@ mod buying;
 mod deaths;
 mod failing;
 mod fetching;
+mod openai;
 mod ordering;
 mod shop;
 mod strangers;

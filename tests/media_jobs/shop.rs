@@ -128,6 +128,11 @@ impl Shop {
         Shop::with("")
     }
 
+    /// The same with an upstream that takes orders of videos in this way.
+    pub fn that_speaks(videos: &str) -> Shop {
+        Shop::configured(|config| config.replace("videos/generations", videos), |upstream| upstream.url())
+    }
+
     /// The same with lines for `[limits]`.
     pub fn with(limits: &str) -> Shop {
         Shop::before(limits, |upstream| upstream.url())
@@ -135,8 +140,12 @@ impl Shop {
 
     /// The same with something else in the upstream's place.
     pub fn before(limits: &str, url: impl FnOnce(&Upstream) -> String) -> Shop {
+        Shop::configured(|config| format!("{config}{limits}\n"), url)
+    }
+
+    fn configured(change: impl FnOnce(String) -> String, url: impl FnOnce(&Upstream) -> String) -> Shop {
         let (chain, upstream) = (Anvil::start(8453), Upstream::start());
-        let server = Server::configured(env!("CARGO_BIN_EXE_farebox"), &config(&chain, &url(&upstream), limits));
+        let server = Server::configured(env!("CARGO_BIN_EXE_farebox"), &change(config(&chain, &url(&upstream))));
         assert_eq!(server.account(BUYER).top_up(FIVE).status, 200);
         let key = server.account(BUYER).mint(&json!({ "name": "jobs" }));
         Shop { chain, upstream, server, key }
@@ -219,7 +228,7 @@ impl Shop {
     }
 }
 
-fn config(chain: &Anvil, upstream: &str, limits: &str) -> String {
+fn config(chain: &Anvil, upstream: &str) -> String {
     let (id, pay_to, node, settler) = (chain.network_id(), chain.pay_to().address, chain.node_url(), chain.settler().1);
     format!(
         r#"
@@ -238,7 +247,7 @@ settler_key = "env:{settler}"
 name = "fake"
 base_url = "{upstream}"
 api_key = "env:TEST_UPSTREAM_KEY"
-speaks = ["chat", "music", "video", "videos"]
+speaks = ["chat", "music", "video", "videos/generations"]
 
 [[model]]
 id = "film"
@@ -260,7 +269,6 @@ top_ups_per_ip_per_minute = 100000
 balance_reads_per_minute = 100000
 statement_reads_per_minute = 100000
 key_changes_per_ip_per_minute = 100000
-{limits}
 "#
     )
 }

@@ -5,7 +5,7 @@ use farebox_rig::buyer::{Client, Order};
 use farebox_rig::chain::Chain;
 use farebox_rig::http::{Answer, Request};
 use farebox_rig::process::{eventually, run};
-use farebox_rig::server::{MODEL, Settings};
+use farebox_rig::server::{MODEL, Settings, UPSTREAM_MODEL};
 use farebox_rig::solana::{self, Solana};
 use serde_json::{Value, json};
 
@@ -241,11 +241,14 @@ fn an_answer_that_breaks_off_and_an_upstream_that_is_down_are_remembered_without
     let mut codes = Vec::new();
     eventually("the upstream is left alone", || {
         codes.push(shop.call(&key, "").0.code());
-        shop.see(&token, "upstreams")["upstreams"][0]["state"] == "resting"
+        shop.see(&token, "upstreams")["upstreams"][0]["resting_models"] != json!([])
     });
     let upstreams = shop.see(&token, "upstreams");
     let fake = &upstreams["upstreams"][0];
-    assert!(fake["asked_again_in_seconds"].as_u64().is_some_and(|seconds| seconds > 0), "{fake:#}");
+    let resting = &fake["resting_models"][0];
+    let payer = format!("evm:{}", BUYER.address.to_lowercase());
+    assert_eq!((&resting["model"], &resting["account"], &fake["state"]), (&json!(UPSTREAM_MODEL), &json!(payer), &json!("up")));
+    assert!(resting["seconds"].as_u64().is_some_and(|seconds| seconds > 0), "{fake:#}");
     assert_eq!((&fake["answered"], &fake["latest_failures"][0]["cause"]), (&json!(1), &json!("status 500")), "{fake:#}");
     assert!(fake["failed"].as_u64().is_some_and(|failed| failed as usize <= codes.len()), "{fake:#}");
     let bad_key = shop.server.send(&Request::post("/v1/chat/completions", "{}").header("x-api-key", "sk-x402-none"));

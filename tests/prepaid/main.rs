@@ -21,6 +21,7 @@ mod operator;
 mod owner;
 mod refusal;
 mod responses;
+mod sdks;
 mod sessions;
 mod shop;
 mod streams;

@@ -1,7 +1,7 @@
 //! Several upstreams for one model: the next one serves what the first cannot, who is down is left alone, and what nobody can
 //! serve costs nothing.
 
-use farebox_rig::anvil::{BUYER, SETTLER};
+use farebox_rig::anvil::{BUYER, OTHER_BUYER, SETTLER};
 use farebox_rig::http::{Answer, Request};
 use farebox_rig::process::eventually;
 use farebox_rig::server::Settings;
@@ -57,8 +57,8 @@ fn an_upstream_that_is_down_is_left_alone_and_the_next_one_serves_all_that_follo
         // Each call tries the first one twice, until three have found it down, whichever worker they came to.
         assert_eq!((shop.served(), second.calls().len()), (2 * (number + 1).min(3), number + 1));
     }
-    shop.server.has_said("upstream fake is down");
-    assert!(!shop.server.output().contains("upstream fake2 is down"));
+    shop.server.has_said("upstream fake fails at");
+    assert!(!shop.server.output().contains("upstream fake2 fails at"));
     let all = u64::try_from(payments.len()).unwrap();
     assert_eq!(shop.earned(), all * payments[0].amount, "each was paid once, whoever served it");
     shop.close(all * CHARGE);
@@ -73,14 +73,14 @@ fn one_call_finds_out_that_an_upstream_is_back_and_from_then_on_it_is_asked_firs
     let payments = payments(&mut shop, &body, 4);
     shop.upstream.configure(&json!({ "status": 401 }));
     assert_served(&shop.buy(CHAT, &body, &payments[0]));
-    shop.server.has_said("upstream fake is down");
+    shop.server.has_said("upstream fake fails at");
     shop.upstream.configure(&json!({}));
     let before = shop.served();
 
     // Nothing but time ends a pause.
     std::thread::sleep(std::time::Duration::from_millis(350));
     assert_served(&shop.buy(CHAT, &body, &payments[1]));
-    shop.server.has_said("upstream fake is back");
+    shop.server.has_said("upstream fake serves");
     for payment in &payments[2..] {
         assert_served(&shop.buy(CHAT, &body, payment));
     }
@@ -107,7 +107,7 @@ fn an_upstream_is_not_asked_before_the_time_it_named_and_the_next_one_serves() {
 #[test]
 fn what_nobody_can_serve_costs_nothing_and_is_not_even_offered() {
     for order in ["overlap", "settle-first"] {
-        let mut only = settings(&[], &["failures = 1", "pause_ms = 2000", "longest_pause_ms = 2000"]);
+        let mut only = settings(&[], &["failures = 1", "pause_ms = 2000", "longest_pause_ms = 60000"]);
         only.payments.push(format!("payg_order = {order:?}"));
         let mut shop = Shop::with(84532, &only);
         let body = body(USAGE, false);
@@ -140,9 +140,11 @@ fn an_only_upstream_that_is_down_is_asked_again_after_the_pause_and_the_same_pay
     let mut shop = Shop::with(84532, &settings(&[], &["failures = 2", "pause_ms = 1500", "longest_pause_ms = 60000"]));
     let body = body(USAGE, true);
     let payment = shop.pay(CHAT, &body);
+    let requirements = shop.requirements(CHAT, &body);
+    let of_another = shop.sign(OTHER_BUYER, requirements);
     shop.upstream.configure(&json!({ "status": 500 }));
-    for _ in 0..2 {
-        assert_eq!(shop.buy(CHAT, &body, &payment).status, 502);
+    for payment in [&payment, &of_another] {
+        assert_eq!(shop.buy(CHAT, &body, payment).status, 502);
     }
     let asked = shop.served();
     assert_later(&shop.buy(CHAT, &body, &payment), 2);
@@ -152,6 +154,25 @@ fn an_only_upstream_that_is_down_is_asked_again_after_the_pause_and_the_same_pay
     assert_served(&shop.buy(CHAT, &body, &payment));
     assert_eq!((shop.served(), shop.earned()), (5, payment.amount));
     shop.close(CHARGE);
+}
+
+#[test]
+fn who_makes_an_upstream_fail_on_purpose_keeps_nobody_else_out() {
+    let mut shop = Shop::with(84532, &settings(&[], &["failures = 2", LONG, LONGEST]));
+    let (bad, good) = (body("<<fake status=500>>", false), body(USAGE, false));
+    let requirements = shop.requirements(CHAT, &bad);
+    let of_the_other = shop.sign_all(OTHER_BUYER, vec![requirements; 3]);
+    let payments = payments(&mut shop, &good, 2);
+    for payment in &of_the_other[..2] {
+        assert_eq!(shop.buy(CHAT, &bad, payment).status, 502);
+    }
+    let asked = shop.served();
+    assert_later(&shop.buy(CHAT, &bad, &of_the_other[2]), 60);
+    assert_eq!((shop.served(), shop.earned()), (asked, 0), "who failed alone is not sent on, and has paid nothing");
+    assert_eq!(shop.server.send(&Request::post(CHAT, good.as_str())).status, 402, "all others are offered the model");
+    payments.iter().for_each(|payment| assert_served(&shop.buy(CHAT, &good, payment)));
+    assert_eq!(shop.served(), asked + 2);
+    shop.close(2 * CHARGE);
 }
 
 #[test]

@@ -47,20 +47,22 @@ async fn what_one_worker_finds_out_is_known_to_all_and_one_call_alone_finds_out_
     let (workers, servings) = workers(&[&fake.url()], 2);
     let sent = call(Dialect::Chat, false, "hi");
     fake.configure(&json!({ "status": 401 }));
-    for worker in &workers {
-        assert_eq!(sent.through(worker, &servings).await.unwrap_err().code, Code::UpstreamAuth);
+    let goods = Goods::Words(Dialect::Chat);
+    for (worker, account) in workers.iter().zip([1, 2]) {
+        assert!(worker.ready(&servings, goods, None).is_ok());
+        assert_eq!(sent.of((7, account), worker, &servings).await.unwrap_err().code, Code::UpstreamAuth);
     }
     for worker in &workers {
         let error = sent.through(worker, &servings).await.unwrap_err();
         assert_eq!((error.code, error.retry_after), (Code::UpstreamUnavailable, Some(1)));
-        assert_eq!(worker.ready(&servings, Goods::Words(Dialect::Chat)).unwrap_err().code, Code::UpstreamUnavailable);
+        assert_eq!(worker.ready(&servings, goods, None).unwrap_err().code, Code::UpstreamUnavailable);
     }
     assert_eq!(fake.calls().len(), 2);
 
     fake.configure(&json!({}));
     fake.configure(&json!({ "ttfb": 400 }));
     tokio::time::sleep(PAUSE).await;
-    assert!(workers[1].ready(&servings, Goods::Words(Dialect::Chat)).is_ok());
+    assert!(workers[1].ready(&servings, goods, None).is_ok());
     let (first, second) = tokio::join!(sent.through(&workers[0], &servings), sent.through(&workers[1], &servings));
     assert!(first.is_ok(), "{first:?}");
     assert_eq!(second.unwrap_err().code, Code::UpstreamUnavailable, "one call finds out");
@@ -98,7 +100,35 @@ async fn nothing_that_a_caller_does_wrong_makes_an_upstream_look_down() {
         let tried = fake.calls().len() - before;
         let error = call(Dialect::Chat, false, "hi").through(&workers[1], &servings).await.unwrap_err();
         assert_eq!((error.code, fake.calls().len() - before), (Code::UpstreamUnavailable, tried), "{behaviour}");
+        let of_another = call(Dialect::Chat, false, "hi").of((7, 2), &workers[1], &servings).await;
+        assert!(of_another.is_ok(), "{behaviour}: what fails for one account alone keeps nobody else out");
     }
+}
+
+#[actix_web::test]
+async fn a_dead_model_takes_none_of_its_neighbours_along_and_a_dead_upstream_all() {
+    let fake = FakeUpstream::start();
+    let ([worker, _], servings) = workers(&[&fake.url()], 2);
+    let other: Vec<_> = servings.iter().map(|one| Serving { model: "another".into(), ..one.clone() }).collect();
+    fake.configure(&json!({ "status": 500 }));
+    for account in [1, 2] {
+        assert!(call(Dialect::Chat, false, "hi").of((7, account), &worker, &servings).await.is_err());
+    }
+    fake.configure(&json!({}));
+    let (sent, asked) = (call(Dialect::Chat, false, "hi"), fake.calls().len());
+    assert_eq!(sent.of((7, 3), &worker, &servings).await.unwrap_err().code, Code::UpstreamUnavailable);
+    assert_eq!(fake.calls().len(), asked, "it is not asked for the dead model");
+    assert!(sent.through(&worker, &other).await.is_ok(), "nor paused with the other one");
+
+    // Nobody listens at an address that was given back.
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let ([worker, _], servings) = workers(&[&format!("http://{free}")], 2);
+    let other: Vec<_> = servings.iter().map(|one| Serving { model: "another".into(), ..one.clone() }).collect();
+    for _ in 0..2 {
+        assert_eq!(sent.through(&worker, &servings).await.unwrap_err().code, Code::UpstreamError);
+    }
+    let goods = Goods::Words(Dialect::Chat);
+    assert_eq!(worker.ready(&other, goods, None).unwrap_err().code, Code::UpstreamUnavailable, "no model can be had of it");
 }
 
 #[actix_web::test]

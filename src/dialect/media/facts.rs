@@ -108,7 +108,8 @@ pub(super) fn facts<'a>(task: Task, field: impl Fn(&str) -> Option<Value<'a>>, s
         Task::Speech => characters(field("input"))?,
         Task::AudioQueue => count("duration_seconds", 0, MOST_SECONDS)?,
         Task::VideoQueue => count("duration", 0, MOST_SECONDS)?,
-        Task::VideosGenerations => match (count("seconds", 0, MOST_SECONDS)?, count("duration", 0, MOST_SECONDS)?) {
+        Task::Videos | Task::VideosGenerations => match (count("seconds", 0, MOST_SECONDS)?, count("duration", 0, MOST_SECONDS)?)
+        {
             (0, 0) => USUAL_SECONDS,
             // Which of the two an upstream goes by, nobody knows.
             (seconds, duration) if seconds != duration && seconds > 0 && duration > 0 => {
@@ -142,7 +143,7 @@ fn named<'a>(task: Task, field: impl Fn(&str) -> Option<Value<'a>>) -> Result<Ve
         Task::ImageUpscale => {
             named.push(format!("{}x", count("scale", field("scale"), MOST_SCALE)?.unwrap_or(USUAL_SCALE)));
         }
-        Task::VideoQueue | Task::VideosGenerations => {
+        Task::VideoQueue | Task::Videos | Task::VideosGenerations => {
             let said = field("audio");
             let sound = match said.as_ref().map(Value::plain) {
                 Some(Some("true")) => true,

@@ -7,7 +7,8 @@ use serde_json::value::RawValue;
 
 use super::{Request, Task};
 use crate::catalogue::Model;
-use crate::dialect::meter::{Failure, Pass, failed};
+use crate::dialect::failure::{Failure, failed};
+use crate::dialect::meter::Pass;
 use crate::dialect::sse::Event;
 use crate::dialect::unstreamed::Unstreamed;
 use crate::dialect::usage::Metered;
@@ -141,7 +142,7 @@ impl Gauge {
             Err(_) => return Pass::Drop,
         };
         if said.error.is_some() || said.kind == "error" || event.name() == b"error" {
-            return failed(said.error.map(Failure::read).unwrap_or_default());
+            return Pass::Error(failed(said.error.map(Failure::read).unwrap_or_default()));
         }
         said.usage.iter().for_each(|raw| reports.take(raw.get()));
         let last = match &*said.kind {

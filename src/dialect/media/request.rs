@@ -333,7 +333,7 @@ impl<'a> Request<'a> {
     /// the number of pictures under the name that the route has for it.
     fn added(&self) -> Option<(&'static str, String)> {
         match self.row.task {
-            Task::VideosGenerations if !self.has("seconds") && !self.has("duration") => {
+            task if task.has_address() && !self.has("seconds") && !self.has("duration") => {
                 Some(("seconds", format!("\"{}\"", facts::USUAL_SECONDS)))
             }
             Task::ImageGenerate if self.has("n") && !self.has("variants") => Some(("variants", self.facts.units.to_string())),

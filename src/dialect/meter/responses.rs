@@ -7,7 +7,8 @@ use serde::de::{DeserializeSeed as _, Deserializer};
 use serde_json::value::RawValue;
 
 use super::super::Dialect;
-use super::{Failure, Meter, Pass, SumText, TextBytes, failed};
+use super::{Meter, Pass, SumText, TextBytes};
+use crate::dialect::failure::{Failure, failed};
 
 /// An event of a responses stream, as far as it is read.
 #[derive(Deserialize)]
@@ -82,12 +83,12 @@ impl Meter {
         }
         let event: ResponsesEvent<'_> = match serde_json::from_slice(data) {
             Ok(event) => event,
-            Err(_) if name == b"error" => return failed(Failure::default()),
+            Err(_) if name == b"error" => return Pass::Error(failed(Failure::default())),
             Err(error) => return self.unreadable(data, &error),
         };
         let kind = event.kind.as_deref().map_or(name, str::as_bytes);
         if event.error.is_some() || kind == b"error" {
-            return failed(event.error.map(Failure::read).unwrap_or_else(|| Failure::coded(event.code)));
+            return Pass::Error(failed(event.error.map(Failure::read).unwrap_or_else(|| Failure::coded(event.code))));
         }
         let response = event.response.unwrap_or_default();
         match kind {
@@ -101,7 +102,7 @@ impl Meter {
             }
             b"response.failed" | b"response.cancelled" => {
                 self.reports.take_raw(Dialect::Responses, response.usage);
-                return failed(response.error.map(Failure::read).unwrap_or_default());
+                return Pass::Error(failed(response.error.map(Failure::read).unwrap_or_default()));
             }
             // What a call of a tool is named stands in no delta.
             b"response.output_item.added" => self.count(Item::read(event.item).name.0),

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::dialect::Splitter;
+use crate::error::Code;
 use crate::money::{Micros, UnitPrice};
 use crate::tariff::{Tariff, TokenPrices, Usage};
 

@@ -39,9 +39,9 @@ impl Asked {
     }
 }
 
-/// The body of the upstream is no answer of its dialect.
+/// What came of the upstream is no whole answer of its dialect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the body is no answer of the upstream's dialect")]
+#[error("what came is no whole answer of the upstream's dialect")]
 pub struct Unreadable;
 
 /// A streamed answer that is being translated.
@@ -58,6 +58,8 @@ pub struct Answer {
     asked: Asked,
     started: bool,
     ended: bool,
+    /// Something of the answer itself was written that its caller can use.
+    said: bool,
 }
 
 impl Answer {
@@ -70,7 +72,7 @@ impl Answer {
             Dialect::Messages => Writer::Messages(ToMessages::default()),
             Dialect::Responses => Writer::Responses(ToResponses::default()),
         };
-        Some(Answer { reader, heard, calls: Calls::default(), writer, asked, started: false, ended: false })
+        Some(Answer { reader, heard, calls: Calls::default(), writer, asked, started: false, ended: false, said: false })
     }
 
     /// All that goes to the caller for one event: whole framed events, or nothing.
@@ -84,23 +86,35 @@ impl Answer {
         out.into()
     }
 
+    /// Whether anything was written that its caller can use: thinking that it does not get to see is nothing.
+    pub fn has_output(&self) -> bool {
+        self.said
+    }
+
     /// What completes the answer, its terminator included. To be asked for once, and only after the upstream's own
     /// terminator: a broken answer must not look complete.
-    pub fn end(&mut self) -> Bytes {
+    ///
+    /// # Errors
+    /// [`Unreadable`] when a chat upstream never said why it stopped, or that it broke off: `[DONE]` alone is what proxies
+    /// end a stream with that they have lost.
+    pub fn end(&mut self) -> Result<Bytes, Unreadable> {
         let mut out = String::new();
         if std::mem::replace(&mut self.ended, true) {
-            return Bytes::new();
+            return Ok(Bytes::new());
         }
         self.start(&mut out);
         self.reader.finish(&mut self.heard);
         self.write(&mut out);
+        if matches!(self.reader, Reader::Chat(_)) && !self.heard.has_ended() {
+            return Err(Unreadable);
+        }
         let (reason, used) = (self.heard.reason(), self.heard.tally.used(true));
         match &mut self.writer {
             Writer::Chat(chat) => chat.end(&self.asked, &reason, &used, &mut out),
             Writer::Messages(_) => to_messages::end(&reason, &used, &mut out),
             Writer::Responses(responses) => responses.end(&self.asked, &reason, &used, &mut out),
         }
-        out.into()
+        Ok(out.into())
     }
 
     /// Translates an answer that is not streamed.
@@ -138,11 +152,15 @@ impl Answer {
         let mut steps = self.heard.parts.steps();
         self.calls.name(&mut steps, &self.asked);
         for step in steps {
+            // That a part begins is of no use yet, but that a tool is called is.
+            let announces = matches!(&step, Step::Open(part) if !matches!(part, Part::Tool { .. }));
+            let before = out.len();
             match &mut self.writer {
                 Writer::Chat(chat) => chat.step(step, out),
                 Writer::Messages(messages) => messages.step(step, &self.asked, out),
                 Writer::Responses(responses) => responses.step(step, &self.asked, out),
             }
+            self.said |= !announces && out.len() > before;
         }
     }
 }

@@ -51,12 +51,21 @@ pub(super) enum Reason {
 pub(super) struct Heard {
     pub parts: Sequence,
     pub reason: Option<Reason>,
+    /// It stopped, and the upstream has left the place for the reason empty.
+    pub stopped_silently: bool,
+    /// The upstream has said that the answer broke off.
+    pub broke_off: bool,
     pub tally: Tally,
 }
 
 impl Heard {
     pub fn new(tally: Tally) -> Heard {
-        Heard { parts: Sequence::default(), reason: None, tally }
+        Heard { parts: Sequence::default(), reason: None, stopped_silently: false, broke_off: false, tally }
+    }
+
+    /// Whether the upstream has said why it stopped. An answer that it broke off must not look like one that has ended.
+    pub fn has_ended(&self) -> bool {
+        !self.broke_off && (self.reason.is_some() || self.stopped_silently)
     }
 
     /// Why it stopped, once it did. A model that calls tools stops for them, whatever the upstream says: some say "stop"

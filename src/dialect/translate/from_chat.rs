@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::super::failure::is_no_end;
 use super::delta::{Heard, Key, Part, Reason};
 
 /// What is known of an answer that is being read.
@@ -42,14 +43,14 @@ impl FromChat {
         heard.tally.passed();
     }
 
-    /// Reads a plain answer; `None` when it is none.
+    /// Reads a plain answer; `None` when it is none, or does not say how it ended.
     pub fn plain(&mut self, body: &Value, heard: &mut Heard) -> Option<()> {
         let choice = first(&body["choices"]).next().filter(|choice| choice["message"].is_object())?;
         heard.tally.report(&body["usage"]);
         self.message(&choice["message"], true, heard);
         stopped(choice, heard);
         heard.tally.passed();
-        Some(())
+        heard.has_ended().then_some(())
     }
 
     /// The upstream has said all.
@@ -174,7 +175,15 @@ fn said(part: &Value, heard: &mut Heard) {
 
 fn stopped(choice: &Value, heard: &mut Heard) {
     heard.reason = match choice["finish_reason"].as_str() {
-        None | Some("") => return,
+        None => return,
+        Some("") => {
+            heard.stopped_silently = true;
+            return;
+        }
+        Some(reason) if is_no_end(reason) => {
+            heard.broke_off = true;
+            return;
+        }
         Some("length" | "max_tokens") => Some(Reason::Length),
         Some("tool_calls" | "function_call") => Some(Reason::Tools),
         Some("content_filter") => Some(Reason::Filtered),

@@ -55,7 +55,8 @@ async fn sell(ledger: &Ledger, words: usize, stream: bool, seconds: u64) -> (Sal
     let servings = [Serving { upstream: text("e"), model: text("m"), weight: None }];
     let body = |_, _: &str, _| Ok(Bytes::from(asked.to_string()));
     let (goods, content_type) = (Goods::Words(dialect), "application/json".into());
-    let call = Call { servings: &servings, goods, content_type, body: &body, headers: &[], query: None, stream, deadline };
+    let (account, headers) = (AccountId::Evm([1; 20]), &[]);
+    let call = Call { account, servings: &servings, goods, content_type, body: &body, headers, query: None, stream, deadline };
     let answer = Upstreams::new(&[echo]).unwrap().send(&reservation, call).await.unwrap();
 
     let paid = reservation.paid().unwrap_or_else(|_| panic!("the money is there"));

@@ -58,6 +58,8 @@ pub(super) struct Till {
     pub gauge: Gauge,
     /// Why the answer ended, while its last bytes are on their way.
     pub end: Option<End>,
+    /// Nothing that the caller can use has come of the translation of what passed, such as of thinking that it does not see.
+    pub unseen: bool,
     request: RequestId,
     /// Until the call is ended in the books.
     paid: Option<Paid>,
@@ -74,7 +76,7 @@ impl Till {
     pub fn new(tab: Tab, gauge: Gauge, stream: bool) -> Till {
         let Tab { paid, tariff, growth, flat, told } = tab;
         let (request, passed) = (paid.request(), (Metered::default(), 0));
-        Till { gauge, end: None, request, paid: Some(paid), tariff, stream, growth, flat, passed, told }
+        Till { gauge, end: None, unseen: false, request, paid: Some(paid), tariff, stream, growth, flat, passed, told }
     }
 
     pub fn request(&self) -> RequestId {
@@ -85,6 +87,11 @@ impl Till {
     pub fn seller(&self) -> (Option<&str>, Option<&str>) {
         let told = self.told.as_ref();
         (told.map(|told| told.model.as_str()), told.map(|told| told.upstream.as_str()))
+    }
+
+    /// Whether what has passed of a stream is of use to its caller, and owed, without the rest.
+    pub fn has_parts(&self) -> bool {
+        self.gauge.has_parts() && !self.unseen
     }
 
     /// Notes for recovery what is owed so far.
@@ -115,7 +122,7 @@ impl Till {
         }
     }
 
-    /// Ends the call in the books, once. Nothing delivered costs nothing; half a plain answer that broke off at the
+    /// Ends the call in the books, once. Nothing delivered costs nothing, nor does what nobody could see of it; half a plain answer that broke off at the
     /// upstream is no answer; everything else costs what passed, above all when it was the client or the owner of its key
     /// who ended it.
     pub fn finish(&mut self) {
@@ -143,7 +150,7 @@ impl Till {
             // A client that leaves chose to, and a key ends by somebody's hand: a flat price applies to what was taken.
             End::ClientGone | End::ClientStalled | End::PayerEnded(_) if self.gauge.has_output() => paid.post(whole, usage),
             End::ClientGone | End::ClientStalled | End::PayerEnded(_) => paid.post_part(owed, usage),
-            End::Broken(_) | End::Stopped if self.stream && self.gauge.has_parts() => paid.post_part(owed, usage),
+            End::Broken(_) | End::Stopped if self.stream && self.has_parts() => paid.post_part(owed, usage),
             End::Spent { .. } if self.passed.1 > 0 => paid.post_part(owed, usage),
             End::Complete | End::Broken(_) | End::Spent { .. } | End::Untaken | End::Stopped => {
                 paid.void();

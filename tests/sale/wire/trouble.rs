@@ -124,6 +124,68 @@ fn refusals() -> Vec<Row> {
     ]
 }
 
+/// An upstream that accepts and then gives no whole answer, or one that says it is none. None of it was sold.
+fn halves() -> Vec<Row> {
+    let none =
+        |name: &str, after: After, bytes: fn(Shape) -> String| row(name, Refused(502, "upstream_error"), PLAIN, after, bytes);
+    vec![
+        none("an empty chunked body for a plain answer", After::Keep, |shape| chunked(&shape.open_head(), &[""; 0]) + LAST_CHUNK),
+        none("a length that is not reached", After::Close, |shape| {
+            format!("{}content-length: 999\r\n\r\n{}", shape.open_head(), half(shape))
+        }),
+        none("a length that is not reached behind a whole value", After::Close, |shape| {
+            let whole = shape.body(&shape.good_usage());
+            format!("{}content-length: {}\r\n\r\n{whole}", shape.open_head(), whole.len() + 10)
+        }),
+        none("plain chunks cut off", After::Close, |shape| chunked(&shape.open_head(), &[half(shape)])),
+        none("half a value in whole chunks", After::Keep, |shape| chunked(&shape.open_head(), &[half(shape)]) + LAST_CHUNK),
+        none("a body without a length that is cut off", After::Close, |shape| {
+            format!("{}\r\n{}", shape.open_head(), half(shape))
+        }),
+    ]
+}
+
+/// Answers with status 200 that say they are failures, and would be charged by the usage that they report.
+fn failures() -> Vec<Row> {
+    type Exists = fn(Shape) -> bool;
+    const FAILED: Sees = Refused(502, "upstream_error");
+    const AWAY: Sees = Refused(503, "upstream_unavailable");
+    let (chat, responses): (Exists, Exists) =
+        (|shape| !shape.stream && shape.is_chat(), |shape| !shape.stream && shape.route == RESPONSES);
+    let said: [(&str, Sees, Exists, &str); 10] = [
+        ("an error with status 200", FAILED, PLAIN, r#"{"error":{"message":"sk-upstream","code":502},"usage":USAGE}"#),
+        ("an error that is a text", FAILED, PLAIN, r#"{"usage":USAGE,"error":"sk-upstream is at fault"}"#),
+        ("an error behind white space", FAILED, PLAIN, "\n\n  \n {\"error\":{\"message\":\"sk-upstream\"}}"),
+        ("a limit in words", AWAY, PLAIN, r#"{"error":{"code":429,"message":"sk-upstream"}}"#),
+        ("an overload in words", Refused(529, "upstream_overloaded"), PLAIN, r#"{"error":{"type":"overloaded_error"}}"#),
+        ("an account in words", Refused(502, "upstream_auth"), PLAIN, r#"{"error":{"code":402,"message":"sk-upstream"}}"#),
+        ("a refusal in words", Refused(400, "upstream_rejected"), PLAIN, r#"{"error":{"code":403,"message":"sk-upstream"}}"#),
+        (
+            "a choice that failed",
+            FAILED,
+            chat,
+            r#"{"choices":[{"index":0,"message":{"role":"assistant",
+            "content":"hello"},"finish_reason":"error","error":{"code":502,"message":"sk-upstream"}}],"usage":USAGE}"#,
+        ),
+        (
+            "a response that failed",
+            FAILED,
+            responses,
+            r#"{"id":"resp_sk-upstream","object":"response","status":"failed",
+            "error":{"code":"server_error","message":"sk-upstream"},"output":[],"usage":USAGE}"#,
+        ),
+        ("a response that was cancelled", FAILED, responses, r#"{"status":"cancelled","error":null,"usage":USAGE}"#),
+    ];
+    let play = |(name, sees, exists, body): (&str, Sees, Exists, &'static str)| {
+        row(name, sees, exists, After::Keep, move |shape| sized(&shape.open_head(), &body.replace("USAGE", &shape.good_usage())))
+    };
+    said.into_iter().map(play).collect()
+}
+
+fn half(shape: Shape) -> String {
+    shape.body(&shape.good_usage())[..40].to_owned()
+}
+
 /// An upstream that begins and does not finish.
 fn breaks() -> Vec<Row> {
     let cut = |shape: Shape| {
@@ -131,9 +193,8 @@ fn breaks() -> Vec<Row> {
         events.truncate(2);
         events
     };
-    let half = |shape: Shape| shape.body(&shape.good_usage())[..40].to_owned();
     vec![
-        row("an empty chunked body", Broken, EVERYWHERE, After::Keep, |shape| chunked(&shape.open_head(), &[""; 0]) + LAST_CHUNK),
+        row("an empty chunked body", Broken, STREAMED, After::Keep, |shape| chunked(&shape.open_head(), &[""; 0]) + LAST_CHUNK),
         row("chunks cut off", Broken, STREAMED, After::Close, move |shape| chunked(&shape.open_head(), &cut(shape))),
         row("chunks that end well before the terminator", Broken, STREAMED, After::Keep, move |shape| {
             chunked(&shape.open_head(), &cut(shape)) + LAST_CHUNK
@@ -150,22 +211,20 @@ fn breaks() -> Vec<Row> {
             events.push("event: error\ndata: {\"type\":\"error\",\"error\":{\"message\":\"sk-upstream down\"}}\n\n".into());
             chunked(&shape.open_head(), &events) + LAST_CHUNK
         }),
+        row(
+            "a choice that fails in the stream",
+            Broken,
+            |shape| shape.stream && shape.is_chat(),
+            After::Keep,
+            move |shape| {
+                let mut events = cut(shape);
+                let error = r#""error":{"code":502,"message":"sk-upstream down"}"#;
+                events.push(format!("data: {{\"choices\":[{{\"index\":0,\"delta\":{{}},\"finish_reason\":\"error\",{error}}}]}}\n\ndata: [DONE]\n\n"));
+                chunked(&shape.open_head(), &events) + LAST_CHUNK
+            },
+        ),
         row("an event without end", Broken, STREAMED, After::Close, |shape| {
             chunked(&shape.open_head(), &[format!("data: {}", "x".repeat(1_200_000))]) + LAST_CHUNK
-        }),
-        row("a length that is not reached", Broken, PLAIN, After::Close, move |shape| {
-            format!("{}content-length: 999\r\n\r\n{}", shape.open_head(), half(shape))
-        }),
-        row("a length that is not reached behind a whole value", Broken, PLAIN, After::Close, |shape| {
-            let whole = shape.body(&shape.good_usage());
-            format!("{}content-length: {}\r\n\r\n{whole}", shape.open_head(), whole.len() + 10)
-        }),
-        row("plain chunks cut off", Broken, PLAIN, After::Close, move |shape| chunked(&shape.open_head(), &[half(shape)])),
-        row("half a value in whole chunks", Broken, PLAIN, After::Keep, move |shape| {
-            chunked(&shape.open_head(), &[half(shape)]) + LAST_CHUNK
-        }),
-        row("a body without a length that is cut off", Broken, PLAIN, After::Close, move |shape| {
-            format!("{}\r\n{}", shape.open_head(), half(shape))
         }),
     ]
 }
@@ -279,6 +338,10 @@ impl Sold<'_> {
             assert_eq!(answer.header("payment-response"), None, "nothing settled: {named}");
             assert_eq!(answer.header("payment-required"), None, "paying would not mend it: {named}");
             assert!(code != "upstream_unavailable" || answer.header("retry-after") == Some("5"), "{named}");
+            assert!(
+                !answer.text().contains("sk-upstream") && !answer.text().contains("hello"),
+                "the upstream's own words: {named}"
+            );
             return 0;
         }
         assert_eq!(answer.status, 200, "{named}");
@@ -304,16 +367,10 @@ impl Sold<'_> {
     fn check_broken(&self, charge: u64) {
         let (answer, named) = (&self.answer, self.named());
         assert_eq!(answer.complete, self.shape.ends_with_its_words(), "it looks complete: {named}");
-        if self.shape.stream {
-            assert!(!answer.text().contains(self.shape.terminator()), "{named}");
-            assert!(answer.text().contains("\"error\""), "the reason stands in the stream: {named}");
-        }
-        let delivered = self.shape.stream && answer.text().contains("hello");
-        assert_eq!(
-            charge > 0,
-            delivered,
-            "charged {charge}: half a plain answer is none, of a stream what passed is owed: {named}"
-        );
+        assert!(!answer.text().contains(self.shape.terminator()), "{named}");
+        assert!(answer.text().contains("\"error\""), "the reason stands in the stream: {named}");
+        let delivered = answer.text().contains("hello");
+        assert_eq!(charge > 0, delivered, "charged {charge}: of a stream what passed is owed: {named}");
     }
 }
 
@@ -364,6 +421,12 @@ fn marker(name: &str) -> String {
 #[test]
 fn an_upstream_that_does_not_begin_costs_nobody_anything() {
     play(refusals());
+}
+
+#[test]
+fn a_plain_answer_that_is_none_is_refused_in_our_words_and_costs_nothing() {
+    play(halves());
+    play(failures());
 }
 
 #[test]

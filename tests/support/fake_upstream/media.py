@@ -50,10 +50,11 @@ def images(body, b, prompt, n, op, host):
         "output_tokens_details": {"text_tokens": 0, "image_tokens": o},
     }
     if body.get("stream") in (True, "true") and gpt:
+        about = "image_edit" if op == "/images/edits" else "image_generation"
         ev = [
             sse(
                 {
-                    "type": "image_generation.partial_image",
+                    "type": f"{about}.partial_image",
                     "b64_json": PNG64,
                     "partial_image_index": j,
                     "created_at": T0,
@@ -62,12 +63,12 @@ def images(body, b, prompt, n, op, host):
                     "background": "opaque",
                     "output_format": "png",
                 },
-                "image_generation.partial_image",
+                f"{about}.partial_image",
             )
             for j in range(int(body.get("partial_images") or 0))
         ]
         fin = {
-            "type": "image_generation.completed",
+            "type": f"{about}.completed",
             "b64_json": PNG64,
             "created_at": T0,
             "size": "1024x1024",
@@ -78,7 +79,7 @@ def images(body, b, prompt, n, op, host):
         }
         if b.get("usage") == "omit":
             del fin["usage"]
-        return Reply(200, events=ev + [sse(fin, "image_generation.completed")], ctype="text/event-stream")
+        return Reply(200, events=ev + [sse(fin, f"{about}.completed")], ctype="text/event-stream")
     url = not gpt and body.get("response_format", "url") == "url"
     r = {
         "created": T0,

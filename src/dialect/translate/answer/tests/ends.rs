@@ -56,6 +56,52 @@ fn chats_stop_for_the_same_reason_elsewhere() {
 }
 
 #[test]
+fn an_answer_that_broke_off_or_never_said_why_it_stopped_is_no_end_elsewhere() {
+    let call = json!({ "tool_calls": [{ "index": 0, "id": "a", "function": { "name": "f", "arguments": "{}" } }] });
+    for delta in [json!({ "content": "hi" }), call] {
+        for reason in [None, Some("error"), Some("abort"), Some("cancelled"), Some("insufficient_system_resource")] {
+            let stream = chunk(&delta, None) + &chunk(&json!({}), reason) + "data: [DONE]\n\n";
+            for caller in [Dialect::Messages, Dialect::Responses] {
+                let mut answer = Answer::new(Dialect::Chat, caller, asked()).unwrap();
+                let mut out = String::new();
+                for event in Splitter::new().push(stream.clone().into()).map(Result::unwrap) {
+                    out.push_str(std::str::from_utf8(&answer.event(&event)).unwrap());
+                }
+                assert_eq!(answer.end(), Err(Unreadable), "{reason:?}");
+                assert!(answer.has_output() && !out.contains("end_turn") && !out.contains("message_stop"), "{out}");
+                assert!(!out.contains("response.completed") && !out.contains("message_delta"), "{out}");
+            }
+            let mut meter = Meter::new(Dialect::Chat, true, true, 1);
+            let ends: Vec<Pass> = Splitter::new().push(stream.into()).map(|event| meter.event(&event.unwrap())).collect();
+            let broke = ends.iter().any(|end| matches!(end, Pass::Error(_)));
+            assert_eq!(broke, reason.is_some(), "an untranslated stream is ended by the words of it, not by their absence");
+            let message = json!({ "content": "hi", "tool_calls": delta["tool_calls"] });
+            let body = json!({ "choices": [{ "message": message, "finish_reason": reason }] }).to_string();
+            for caller in [Dialect::Messages, Dialect::Responses] {
+                assert_eq!(Answer::plain(Dialect::Chat, caller, body.as_bytes(), &asked()), Err(Unreadable), "{reason:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn thinking_that_its_caller_does_not_see_is_no_output() {
+    let thinking = chunk(&json!({ "reasoning_content": "hm" }), None);
+    let said = |caller, thinking_is_shown: bool, stream: &str| {
+        let asked = Asked { wishes: Wishes { thinking: thinking_is_shown, ..Wishes::default() }, ..asked() };
+        let mut answer = Answer::new(Dialect::Chat, caller, asked).unwrap();
+        Splitter::new().push(stream.to_owned().into()).for_each(|event| _ = answer.event(&event.unwrap()));
+        answer.has_output()
+    };
+    assert!(!said(Dialect::Messages, false, &thinking), "nobody sees it");
+    assert!(said(Dialect::Messages, true, &thinking) && said(Dialect::Responses, false, &thinking));
+    assert!(said(Dialect::Messages, false, &(thinking.clone() + &chunk(&json!({ "content": "hi" }), None))));
+    let call = json!({ "tool_calls": [{ "index": 0, "id": "a", "function": { "name": "f" } }] });
+    assert!(said(Dialect::Messages, false, &(thinking + &chunk(&call, None))));
+    assert!(!said(Dialect::Messages, false, &chunk(&json!({ "role": "assistant", "content": "" }), None)));
+}
+
+#[test]
 fn a_stop_sequence_is_named_where_it_is_known() {
     let choice = json!({ "index": 0, "delta": { "content": "a" }, "finish_reason": "stop", "stop_reason": "END" });
     let stream = sse(&json!({ "choices": [choice] })) + "data: [DONE]\n\n";
@@ -130,11 +176,13 @@ fn a_message_starts_with_what_was_read_as_far_as_that_is_known() {
         let written = written(Dialect::Chat, Dialect::Messages, asked, stream, 999);
         seen::events(&written)[0].1["message"]["usage"].clone()
     };
-    let silent = chunk(&json!({ "role": "assistant", "content": "" }), None) + "data: [DONE]\n\n";
+    let silent = chunk(&json!({ "role": "assistant", "content": "" }), Some("stop")) + "data: [DONE]\n\n";
     assert_eq!(started(&silent, asked())["input_tokens"], 41);
     let unknown = Asked { input_estimate: 0, ..asked() };
     assert_eq!(started(&silent, unknown)["input_tokens"], 1, "clients take nothing for a broken count");
-    let told = sse(&json!({ "choices": [{ "index": 0, "delta": { "content": "x" } }], "usage": usage(Dialect::Chat) }));
+    let told = sse(
+        &json!({ "choices": [{ "index": 0, "delta": { "content": "x" }, "finish_reason": "stop" }], "usage": usage(Dialect::Chat) }),
+    );
     let told = started(&(told + "data: [DONE]\n\n"), asked());
     assert_eq!((&told["input_tokens"], &told["cache_read_input_tokens"]), (&json!(30), &json!(60)));
 }
@@ -229,6 +277,6 @@ fn what_is_no_answer_is_not_translated() {
 #[test]
 fn only_the_answer_that_was_asked_for_is_translated() {
     let choices = json!([{ "index": 1, "delta": { "content": "other" } }, { "index": 0, "delta": { "content": "mine" } }]);
-    let stream = sse(&json!({ "choices": choices })) + "data: [DONE]\n\n";
+    let stream = sse(&json!({ "choices": choices })) + &chunk(&json!({}), Some("stop")) + "data: [DONE]\n\n";
     assert_eq!(streamed(Dialect::Chat, Dialect::Messages, &stream).parts, [json!(["text", "mine"])]);
 }

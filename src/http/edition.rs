@@ -1,0 +1,177 @@
+//! What is sold, and by which limits, as one edition that never changes: a reload publishes the next one, and every request ends
+//! with the one it began with.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use actix_web::dev::Extensions;
+use tokio::sync::{Semaphore, watch};
+
+use super::discovery::Documents;
+use super::limits::{BodyMemory, RateLimits};
+use super::pages::Pages;
+use super::respond::Edge;
+use super::{CHANGES_AT_ONCE, FORGET_EVERY};
+use crate::config::{self, Cidr, Config, Limits};
+use crate::gateway::{CannotStart, Gateway, Keyring, Shelf, Worker};
+use crate::upstream::{Health, UpstreamConfigError, Upstreams};
+
+/// One edition, as all threads share it.
+struct Edition {
+    gateway: Arc<Gateway>,
+    limits: Arc<RateLimits>,
+    rules: (Limits, Vec<Cidr>),
+    pages: Arc<Pages>,
+    upstreams: Vec<config::Upstream>,
+    health: Health,
+}
+
+/// The latest edition, and what all of them have in common. A clone is the same one.
+#[derive(Clone)]
+pub struct Editions {
+    latest: watch::Sender<Arc<Edition>>,
+    bodies: Arc<BodyMemory>,
+    turns: Arc<Semaphore>,
+}
+
+/// Why another edition cannot be published: what the operator must change.
+#[derive(Debug, thiserror::Error)]
+pub enum CannotReload {
+    #[error(transparent)]
+    Gateway(#[from] CannotStart),
+    #[error(transparent)]
+    Upstream(#[from] UpstreamConfigError),
+}
+
+impl Editions {
+    /// The first one. Its upstreams are known to work.
+    pub(super) fn new(config: &Config, gateway: Arc<Gateway>) -> Editions {
+        let rules = (config.limits.clone(), config.trusted_proxies.clone());
+        let health = Health::new(&config.upstreams, config.failover);
+        let upstreams = Upstreams::sharing(&config.upstreams, health.clone());
+        let upstreams = upstreams.expect("the same list was checked before the server started");
+        let first = Edition {
+            limits: Arc::new(RateLimits::new(&rules.0, rules.1.clone())),
+            rules,
+            pages: Arc::new(Pages::of(&gateway, &upstreams)),
+            gateway,
+            upstreams: config.upstreams.clone(),
+            health,
+        };
+        Editions {
+            latest: watch::Sender::new(Arc::new(first)),
+            bodies: Arc::new(BodyMemory::new(config.limits.max_bodies)),
+            turns: Arc::new(Semaphore::new(CHANGES_AT_ONCE)),
+        }
+    }
+
+    /// Publishes an edition for a configuration that was [read again](Config::again): requests that begin from now on have it.
+    /// Buckets start anew only where their limits have changed.
+    ///
+    /// # Errors
+    /// What is wrong with the configuration; the edition before stays then.
+    pub fn publish(&self, config: &Config) -> Result<(), CannotReload> {
+        let before = self.latest.borrow().clone();
+        let health = before.health.renewed(&config.upstreams, config.failover);
+        // Before anything counts: what the threads are about to prepare can be prepared.
+        let upstreams = Upstreams::sharing(&config.upstreams, health.clone())?;
+        let gateway = Arc::new(before.gateway.renewed(config)?);
+        let pages = Arc::new(Pages::of(&gateway, &upstreams));
+        let rules = (config.limits.clone(), config.trusted_proxies.clone());
+        let limits = match rules == before.rules {
+            true => Arc::clone(&before.limits),
+            false => Arc::new(RateLimits::new(&rules.0, rules.1.clone())),
+        };
+        self.bodies.set_limit(config.limits.max_bodies);
+        let next = Edition { gateway, limits, rules, pages, upstreams: config.upstreams.clone(), health };
+        self.latest.send_replace(Arc::new(next));
+        Ok(())
+    }
+
+    /// What changes keys, by the latest edition's limits.
+    pub fn keyring(&self) -> Keyring {
+        self.latest.borrow().gateway.keyring()
+    }
+
+    /// Memory must not grow with the number of callers ever seen.
+    pub(super) async fn forget_quiet_callers(self) {
+        loop {
+            actix_web::rt::time::sleep(FORGET_EVERY).await;
+            let limits = Arc::clone(&self.latest.borrow().limits);
+            limits.forget_quiet();
+        }
+    }
+}
+
+/// One worker thread's view of the latest edition: with its own connections to upstreams, which last as long as calls on them do.
+pub struct Desk {
+    editions: Editions,
+    latest: RefCell<watch::Receiver<Arc<Edition>>>,
+    shelf: Rc<Shelf>,
+    today: RefCell<Today>,
+}
+
+/// An edition in use on one thread; what handlers find of it is in the container.
+#[derive(Clone)]
+pub struct Today {
+    pub edge: Rc<Edge>,
+    pub container: Rc<Extensions>,
+}
+
+impl Desk {
+    /// # Errors
+    /// An upstream whose connections cannot be prepared.
+    pub fn open(editions: Editions) -> Result<Rc<Desk>, UpstreamConfigError> {
+        let shelf = Rc::default();
+        actix_web::rt::spawn(Shelf::look_after(Rc::downgrade(&shelf)));
+        let mut latest = editions.latest.subscribe();
+        let first = latest.borrow_and_update().clone();
+        let today = RefCell::new(today(&editions, &first, &shelf)?);
+        let desk = Rc::new(Desk { editions, latest: RefCell::new(latest.clone()), shelf, today });
+        actix_web::rt::spawn(keep_up(Rc::downgrade(&desk), latest));
+        Ok(desk)
+    }
+
+    /// The edition for a request that begins now.
+    pub fn today(&self) -> Today {
+        let mut latest = self.latest.borrow_mut();
+        if latest.has_changed().is_ok_and(|changed| changed) {
+            let edition = latest.borrow_and_update().clone();
+            match today(&self.editions, &edition, &self.shelf) {
+                Ok(today) => *self.today.borrow_mut() = today,
+                // It was tried a moment ago.
+                Err(error) => tracing::error!(%error, "a thread goes on with the configuration of before; reload it once more"),
+            }
+        }
+        self.today.borrow().clone()
+    }
+}
+
+/// Has a thread take up the next edition also when nobody asks it for anything: what that is made of may be gone later.
+async fn keep_up(desk: std::rc::Weak<Desk>, mut latest: watch::Receiver<Arc<Edition>>) {
+    while latest.changed().await.is_ok() {
+        let Some(desk) = desk.upgrade() else { return };
+        desk.today();
+    }
+}
+
+fn today(editions: &Editions, edition: &Edition, shelf: &Rc<Shelf>) -> Result<Today, UpstreamConfigError> {
+    let upstreams = Upstreams::sharing(&edition.upstreams, edition.health.clone())?;
+    let gateway = Arc::clone(&edition.gateway);
+    let worker = Rc::new(Worker { gateway: Arc::clone(&gateway), upstreams, shelf: Rc::clone(shelf) });
+    let edge = Rc::new(Edge {
+        gateway,
+        limits: Arc::clone(&edition.limits),
+        bodies: Arc::clone(&editions.bodies),
+        turns: Arc::clone(&editions.turns),
+        pages: Arc::clone(&edition.pages),
+        health: edition.health.clone(),
+        lots: RefCell::default(),
+        documents: Documents::default(),
+    });
+    let mut container = Extensions::new();
+    container.insert(worker);
+    container.insert(Rc::clone(&edge));
+    Ok(Today { edge, container: Rc::new(container) })
+}
