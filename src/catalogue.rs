@@ -31,6 +31,8 @@ pub struct Model {
     pub image_tokens: u32,
     /// It may think unseen before its first word, whatever a request says.
     pub hidden_output: bool,
+    /// Tokens of prompt and answer together that it takes at most, for the lists; nothing where the operator does not say.
+    pub context: Option<u32>,
 }
 
 /// What a model makes.

@@ -40,6 +40,8 @@ pub struct Config {
     pub public_url: String,
     pub trusted_proxies: Vec<Cidr>,
     pub data_dir: PathBuf,
+    /// Wallets that may look at how the gateway does, as they were typed.
+    pub operators: Vec<String>,
     pub networks: Vec<Network>,
     pub upstreams: Vec<Upstream>,
     pub catalogue: Catalogue,
@@ -203,6 +205,7 @@ impl Config {
             tls: file.server.tls.as_ref().map(|row| tls::tls(row, folder)).transpose()?,
             trusted_proxies: file.server.trusted_proxies.iter().map(|text| cidr(text)).collect::<Result<_, _>>()?,
             data_dir: folder.join(&file.server.data_dir),
+            operators: file.server.operators.clone(),
             networks,
             upstreams,
             catalogue,

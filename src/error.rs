@@ -31,6 +31,7 @@ pub enum Code {
     WalletMismatch,
     TopUpFirst,
     KeyNotEnough,
+    NotAnOperator,
     NotFound,
     ModelNotFound,
     RequestIdNotFound,
@@ -74,7 +75,7 @@ pub struct Row {
 }
 
 impl Code {
-    pub const ALL: [Code; 55] = {
+    pub const ALL: [Code; 56] = {
         use Code::*;
         [
             InvalidJson,
@@ -103,6 +104,7 @@ impl Code {
             WalletMismatch,
             TopUpFirst,
             KeyNotEnough,
+            NotAnOperator,
             NotFound,
             ModelNotFound,
             RequestIdNotFound,
@@ -164,6 +166,7 @@ impl Code {
             Code::WalletMismatch       => (403, "wallet_mismatch",        "permission_error",      "permission_error",      "X402_WALLET_MISMATCH"),
             Code::TopUpFirst           => (403, "top_up_first",           "permission_error",      "permission_error",      "TOP_UP_FIRST"),
             Code::KeyNotEnough         => (403, "key_not_enough",         "permission_error",      "permission_error",      "KEY_NOT_ENOUGH"),
+            Code::NotAnOperator        => (403, "not_an_operator",        "permission_error",      "permission_error",      "NOT_AN_OPERATOR"),
             Code::NotFound             => (404, "not_found",              "invalid_request_error", "not_found_error",       "NOT_FOUND"),
             Code::ModelNotFound        => (404, "model_not_found",        "invalid_request_error", "not_found_error",       "MODEL_NOT_FOUND"),
             Code::RequestIdNotFound    => (400, "request_id_not_found",   "invalid_request_error", "invalid_request_error", "REQUEST_ID_NOT_FOUND"),

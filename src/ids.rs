@@ -17,6 +17,11 @@ impl RequestId {
         RequestId(u128::from_be_bytes(bytes) | (u128::from(now.millis()) << 80))
     }
 
+    /// When the request came, by the clock of this gateway.
+    pub fn arrived(self) -> Timestamp {
+        Timestamp::from_millis(u64::try_from(self.0 >> 80).unwrap_or(u64::MAX))
+    }
+
     /// A part of its randomness, for a choice that is to fall differently for each request.
     pub fn lot(self) -> u64 {
         let [.., a, b, c, d, e, f, g, h] = self.0.to_be_bytes();

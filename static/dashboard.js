@@ -1,16 +1,16 @@
 // The dashboard: sign in with a wallet, see what it has and spends, and look after its keys.
-import { ask, encode, exchange, refusal } from "./api.js";
+import { ask } from "./api.js";
 import { chart, table } from "./chart.js";
-import { chainIdOf, explorer, familyOf } from "./networks.js";
-import { byId, copy, el, fill, home, isSimulated, micros, decimal, say, short, snippet, time, usd } from "./page.js";
-import { discover, walletButtons } from "./wallets.js";
+import { explorer } from "./networks.js";
+import { byId, copy, el, fill, home, micros, decimal, say, short, snippet, time, usd } from "./page.js";
+import { welcome } from "./session.js";
 
 const LINES = 25;
 /** Lines in one question of the export, which is the most. */
 const LINES_AT_ONCE = 100;
 
 /** The session lives here and nowhere else: a reload signs out. */
-const state = { token: null, account: null, keys: [], models: [], simulated: new Set(), lines: 0, used: null, editing: null };
+const state = { token: null, keys: [], models: [], simulated: new Set(), lines: 0, used: null, editing: null };
 
 const api = async (method, path, body) => {
   try {
@@ -21,47 +21,19 @@ const api = async (method, path, body) => {
   }
 };
 
-/** The text that a wallet signs to say who it is (EIP-4361, and its twin for Solana). */
-function signInText({ info, address, chain, family }) {
-  const kind = family === "solana" ? "Solana" : "Ethereum";
-  const lines = [`URI: ${location.origin}/dashboard`, "Version: 1", `Chain ID: ${chain.split(":")[1]}`, `Nonce: ${info.nonce}`, `Issued At: ${info.issuedAt}`, `Expiration Time: ${info.expirationTime}`];
-  return `${location.host} wants you to sign in with your ${kind} account:\n${address}\n\n${info.statement}\n\n${lines.join("\n")}`;
-}
-
-async function signIn(wallet) {
-  say(byId("say"), "", null);
-  try {
-    const address = await wallet.connect();
-    const invited = await exchange("GET", `/api/v1/x402/balance/${address}`);
-    const challenge = invited.body.extensions?.["sign-in-with-x"];
-    if (!challenge) throw refusal(invited);
-    const { chainId: chain, type } = challenge.supportedChains.filter(({ chainId }) => familyOf(chainId) === wallet.family).at(-1);
-    const message = signInText({ info: challenge.info, address, chain, family: wallet.family });
-    say(byId("say"), "wait", "Your wallet asks you now.", `Look that it names ${location.host}, then sign or refuse there.`);
-    const signature = await wallet.signText(message);
-    const chainId = wallet.family === "evm" ? chainIdOf(chain) : chain;
-    const header = encode({ address, signature, message, timestamp: Date.parse(challenge.info.issuedAt), chainId, type });
-    const opened = await ask("POST", "/api/session", { "x-sign-in-with-x": header });
-    Object.assign(state, { token: opened.token, account: opened.account });
-    say(byId("say"), "", null);
-    await enter(address);
-  } catch (error) {
-    say(byId("say"), "bad", state.token ? "Something went wrong." : "You are not signed in.", error.message);
-  }
-}
-
-async function enter(address) {
+async function enter({ address, token }) {
+  state.token = token;
   byId("in").hidden = true;
   byId("out").hidden = byId("account").hidden = false;
   byId("who").textContent = address;
-  const [{ data }, { networks }] = await Promise.all([ask("GET", "/v1/models"), ask("GET", "/healthz")]);
-  state.models = data.map(({ id }) => id);
+  const [{ data }, { networks }] = await Promise.all([ask("GET", "/v1/pricing"), ask("GET", "/healthz")]);
+  state.models = data;
   state.simulated = new Set(networks.filter(({ settlement }) => settlement === "simulated").map(({ id }) => id));
   await refresh();
 }
 
 function leave(title, next) {
-  Object.assign(state, { token: null, account: null, keys: [], used: null, editing: null });
+  Object.assign(state, { token: null, keys: [], used: null, editing: null });
   for (const dialog of document.querySelectorAll("dialog[open]")) dialog.close();
   for (const id of ["fresh", "figures", "usage"]) fill(byId(id));
   for (const id of ["keys", "lines"]) fill(byId(id).tBodies[0]);
@@ -123,17 +95,25 @@ async function showKeys() {
   fill(byId("keys").tBodies[0], ...keys.map(keyRow));
 }
 
+/** The cheapest of the models that a key may use on a route; nothing if there is none. */
+function cheapest(allowed, route) {
+  const price = ({ ceiling }) => Number(ceiling.per_call ?? ceiling.typical_call);
+  const fitting = state.models.filter(({ id, routes }) => routes?.includes(route) && (!allowed.length || allowed.includes(id)));
+  return fitting.sort((a, b) => price(a) - price(b))[0]?.id;
+}
+
 /** The only time that a key is seen. */
 function showFresh(name, secret, models) {
-  const model = models[0] ?? state.models[0] ?? "MODEL";
   const button = el("button", { type: "button", class: "main", onclick: () => copy(secret, button) }, "Copy key");
-  const claude = `export ANTHROPIC_BASE_URL="${home}"\nexport ANTHROPIC_AUTH_TOKEN="${secret}"\nexport ANTHROPIC_MODEL="${model}"\nclaude`;
-  const curl = `curl ${home}/v1/chat/completions \\\n  -H "Authorization: Bearer ${secret}" \\\n  -H "Content-Type: application/json" \\\n  -d '{"model":"${model}","max_tokens":256,"messages":[{"role":"user","content":"hi"}]}'`;
+  const [talks, chats] = [cheapest(models, "/v1/messages"), cheapest(models, "/v1/chat/completions")];
+  const claude = `export ANTHROPIC_BASE_URL="${home}"\nexport ANTHROPIC_AUTH_TOKEN="${secret}"\nexport ANTHROPIC_MODEL="${talks}"\nexport ANTHROPIC_DEFAULT_HAIKU_MODEL="${talks}"\nclaude`;
+  const curl = `curl ${home}/v1/chat/completions \\\n  -H "Authorization: Bearer ${secret}" \\\n  -H "Content-Type: application/json" \\\n  -d '{"model":"${chats}","max_tokens":256,"messages":[{"role":"user","content":"hi"}]}'`;
+  const setUp = (title, model, code) => (model ? [el("h3", {}, title), snippet(code, title)] : []);
   const done = el("button", { type: "button", onclick: () => fill(byId("fresh")) }, "I have saved it");
   fill(
     byId("fresh"),
     el("section", { class: "say", role: "status" }, el("strong", {}, `Your key “${name}”`), el("p", {}, "Copy it now. It is not shown again: only a fingerprint of it is kept."),
-      el("p", { class: "secret mono", id: "secret" }, secret), el("div", { class: "row" }, button, done), el("h3", {}, "Claude Code"), snippet(claude, "Claude Code"), el("h3", {}, "curl"), snippet(curl, "curl")),
+      el("p", { class: "secret mono", id: "secret" }, secret), el("div", { class: "row" }, button, done), ...setUp("Claude Code", talks, claude), ...setUp("curl", chats, curl), el("p", {}, "Other tools want the same address and key: ", el("a", { href: "/#tools" }, "set up your tool"), ".")),
   );
   byId("fresh").scrollIntoView({ block: "nearest" });
 }
@@ -147,7 +127,7 @@ function edit(key) {
   byId("k-reset").value = key?.reset ?? "none";
   byId("k-end").value = key?.expires_at ? key.expires_at.slice(0, 16) : "";
   const box = (id) => el("label", { class: "choice" }, el("input", { type: "checkbox", value: id, checked: key?.models.includes(id) }), el("span", { class: "mono" }, id));
-  fill(byId("k-models"), ...state.models.map(box));
+  fill(byId("k-models"), ...state.models.map(({ id }) => box(id)));
   say(byId("edit-say"), "", null);
   byId("edit").showModal();
 }
@@ -230,10 +210,15 @@ function drawUsage() {
 
 const MOVEMENTS = { TOP_UP: "Top-up", CHARGE: "Call", REFUND: "Given back" };
 
+/** The transaction by which money arrived, as a link where somebody shows it. */
+function evidence({ transaction, network }) {
+  const url = transaction && network && explorer(network, transaction, state.simulated.has(network));
+  if (url) return el("a", { href: url, target: "_blank", rel: "noopener noreferrer", class: "mono" }, short(transaction));
+  return transaction ? el("span", { class: "mono" }, short(transaction)) : null;
+}
+
 function lineRow(line) {
-  const { transaction, network } = line;
-  const url = transaction && explorer(network, transaction, state.simulated.has(network));
-  const proof = url ? el("a", { href: url, target: "_blank", rel: "noopener noreferrer", class: "mono" }, short(transaction)) : transaction && el("span", { class: "mono" }, short(transaction));
+  const proof = evidence(line);
   const receipt = line.request_id && el("button", { type: "button", class: "small", "aria-label": `Receipt of ${line.request_id}`, onclick: () => showReceipt(line.request_id) }, "Receipt");
   return el(
     "tr",
@@ -259,7 +244,7 @@ async function showLines(anew) {
 async function showReceipt(id) {
   try {
     const receipt = await api("GET", `/api/receipts/${id}`);
-    const facts = [["Request", receipt.request_id], ["Model", receipt.model], ["Route", receipt.path], ["Ended", `${time(receipt.ended_at, 19)} UTC`], ["Answer", receipt.complete ? "complete" : "broken off"], ["Quote", usd(receipt.quote_usd)], ["Charged", usd(receipt.charge_usd)], ["Paid by allowance", usd(receipt.allowance_usd)], ["Given back", usd(receipt.refunded_usd)], ["Tokens in, out", `${receipt.input_tokens.toLocaleString("en")}, ${receipt.output_tokens.toLocaleString("en")}`], ["Transaction", receipt.transaction]];
+    const facts = [["Request", receipt.request_id], ["Model", receipt.model], ["Route", receipt.path], ["Ended", `${time(receipt.ended_at, 19)} UTC`], ["Answer", receipt.complete ? "complete" : "broken off"], ["Quote", usd(receipt.quote_usd)], ["Charged", usd(receipt.charge_usd)], ["Paid by allowance", usd(receipt.allowance_usd)], ["Given back", usd(receipt.refunded_usd)], ["Tokens in, out", `${receipt.input_tokens.toLocaleString("en")}, ${receipt.output_tokens.toLocaleString("en")}`], ["Transaction", evidence(receipt)]];
     fill(byId("receipt-facts"), ...facts.filter(([, value]) => value).flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, value)]));
     byId("receipt").showModal();
   } catch (error) {
@@ -304,12 +289,7 @@ function start() {
   byId("more").onclick = shown(() => showLines(false));
   byId("csv").onclick = exportCsv;
   window.addEventListener("resize", drawUsage);
-  const missing = byId("no-wallet");
-  missing.textContent = "No wallet was found in this browser. Install one, such as MetaMask, Rabby, Phantom or Solflare, and reload this page.";
-  discover((wallets) => {
-    walletButtons(byId("wallets"), wallets.map((wallet) => (isSimulated && wallet.id.startsWith("practice") ? Object.assign(wallet, { name: wallet.family === "evm" ? "Practice wallet" : "Practice wallet (Solana)" }) : wallet)), signIn, null);
-    missing.hidden = wallets.length > 0;
-  });
+  welcome(enter);
 }
 
 start();

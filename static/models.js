@@ -33,6 +33,7 @@ function row(model) {
     el("td", { "data-is": "Kind" }, model.kind),
     el("td", { "data-is": "Price" }, el("span", {}, ...prices(model).map((line) => el("div", {}, line)))),
     el("td", { "data-is": "Typical call", class: "number" }, usd(most), ceiling.kind === "flat" ? el("div", { class: "hint" }, "every call") : null),
+    el("td", { "data-is": "Context", class: "number" }, model.context_tokens ? `${model.context_tokens.toLocaleString("en")} tokens` : "–"),
     el("td", { "data-is": "Answer up to", class: "number" }, model.kind === "chat" ? `${model.max_output_tokens.toLocaleString("en")} tokens` : "–"),
     el("td", { "data-is": "Routes" }, el("span", {}, ...(model.routes ?? []).map((route) => el("div", { class: "mono" }, route)))),
     el("td", { class: "actions" }, button),

@@ -121,7 +121,7 @@ impl Catalogue {
 impl Model {
     /// One entry of the list for everybody, and the whole of `GET /v1/models/{id}`.
     pub fn entry(&self) -> Value {
-        json!({
+        let mut entry = json!({
             "id": self.id,
             "object": "model",
             "type": "model",
@@ -130,7 +130,11 @@ impl Model {
             "owned_by": "farebox",
             "display_name": self.id,
             "max_output_tokens": self.max_output,
-        })
+        });
+        if let Some(context) = self.context {
+            entry["context_length"] = context.into();
+        }
+        entry
     }
 
     /// The same exactly as Anthropic has it.
@@ -156,14 +160,18 @@ impl Model {
         if self.kind == Kind::Chat {
             spec["maxCompletionTokens"] = self.max_output.into();
         }
-        json!({
+        let mut entry = json!({
             "id": self.id,
             "object": "model",
             "created": CREATED,
             "owned_by": "farebox",
             "type": self.kind.wallet_name(),
             "model_spec": spec,
-        })
+        });
+        if let Some(context) = self.context {
+            entry["context_length"] = context.into();
+        }
+        entry
     }
 
     /// What wallet clients read of a price: the one place where a kind says how it is counted. Nothing for a video, whose price
@@ -209,6 +217,7 @@ impl Model {
             "usd_per_call": tariff.call.as_each(),
             "default_output_tokens": self.default_output,
             "max_output_tokens": self.max_output,
+            "context_tokens": self.context,
             "ceiling": ceiling,
         });
         if let Some(long) = &tariff.long {
@@ -307,6 +316,7 @@ mod tests {
             max_output: 64_000,
             image_tokens: 2048,
             hidden_output: false,
+            context: None,
         }
     }
 

@@ -83,6 +83,8 @@ pub(super) struct Server {
     pub trusted_proxies: Vec<String>,
     #[serde(default = "default_data_dir")]
     pub data_dir: PathBuf,
+    #[serde(default)]
+    pub operators: Vec<String>,
 }
 
 /// See `config::Tls`.
@@ -212,6 +214,7 @@ pub(super) struct Model {
     pub image_tokens: u32,
     #[serde(default)]
     pub hidden_output: bool,
+    pub context: Option<u32>,
     #[serde(default = "default_ceiling")]
     pub ceiling: String,
 }

@@ -52,6 +52,7 @@ fn model(row: &file::Model, upstreams: &[Upstream], remainder: Remainder) -> Res
         max_output,
         image_tokens: row.image_tokens,
         hidden_output: row.hidden_output,
+        context: row.context,
     })
 }
 

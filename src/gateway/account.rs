@@ -169,7 +169,12 @@ pub fn receipt(ledger: &Ledger, account: AccountId, request: RequestId) -> Resul
     let receipt = ledger.receipt(request).map_err(|denied| stopped(&denied))?;
     let unknown = "you have no call with this id that was charged; a call is found once its answer has ended";
     let receipt = receipt.filter(|receipt| receipt.account == account).ok_or_else(|| Error::new(Code::NotFound, unknown))?;
-    Ok(shown(request, &receipt))
+    let mut shown = shown(request, &receipt);
+    if let Some(id) = receipt.payment {
+        let payment = ledger.payment(id).map_err(|denied| stopped(&denied))?;
+        shown["network"] = payment.map(|payment| payment.network).into();
+    }
+    Ok(shown)
 }
 
 pub(super) fn shown(request: RequestId, receipt: &Receipt) -> Value {

@@ -2,6 +2,7 @@
 
 pub mod account;
 mod early;
+mod failures;
 pub mod jobs;
 mod journal;
 mod keyring;
@@ -15,6 +16,7 @@ mod serve;
 mod sessions;
 mod settle;
 mod topup;
+pub mod trail;
 mod trust;
 mod waste;
 
@@ -23,17 +25,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use crate::account::AccountId;
 use crate::catalogue::Catalogue;
-use crate::chain::{ChainError, Chains};
+use crate::chain::{ChainError, Chains, typed_account};
 use crate::clock::Clock;
 use crate::config::{self, Config, ConfigError, Limits, Payments, Prepaid};
 use crate::error::{Code, Error};
+use crate::ids::RequestId;
 use crate::keys::Keys;
 use crate::ledger::Ledger;
 use crate::money::Micros;
 use crate::upstream::Upstreams;
 use crate::x402::{Offer, Receipt, SignInRules, Version};
 
+pub use failures::{Failure, Failures};
 pub use keyring::{Change, Fresh, Keyring, Minted, Rotation, Whose, Wish};
 pub use payer::{Credentials, Payer, Purpose};
 pub use relay::{Piece, RelayBody, Shelf};
@@ -58,6 +63,10 @@ pub struct Gateway {
     pub payments: Payments,
     pub prepaid: Prepaid,
     pub public_url: String,
+    /// Wallets that may look at how the gateway does.
+    pub operators: Vec<AccountId>,
+    /// What went wrong lately.
+    pub failures: Arc<Failures>,
     /// What each network, as CAIP-2 names it, adds to the price of a call that is paid for on it by itself.
     surcharges: Vec<(String, Micros)>,
     sign_in_rules: SignInRules,
@@ -92,6 +101,8 @@ pub struct Refusal {
     pub receipt: Option<(Receipt, Version)>,
     /// What would help beside another payment.
     pub remedy: Option<Remedy>,
+    /// What was asked for, once that is known; for the operator.
+    pub model: Option<String>,
 }
 
 /// What a caller of a 402 can do, beside paying for this one call.
@@ -128,7 +139,7 @@ pub enum CannotStart {
 
 impl From<Error> for Refusal {
     fn from(error: Error) -> Self {
-        Refusal { error, offer: None, receipt: None, remedy: None }
+        Refusal { error, offer: None, receipt: None, remedy: None, model: None }
     }
 }
 
@@ -143,6 +154,7 @@ impl Gateway {
     /// Starts settlement on every network and takes up what an earlier run left unsettled.
     pub fn start(config: &Config, ledger: Ledger, keys: Keys, clock: Clock) -> Result<Gateway, CannotStart> {
         let sign_in_rules = payer::sign_in_rules(config)?;
+        let operators = operators(&config.operators)?;
         let trust = trust::Trust::new(config.payments.failed_settlements_per_day);
         let steady = steady(&clock);
         let fees_are_ours = |network: &&config::Network| matches!(network.settlement, config::Settlement::Rpc { .. });
@@ -170,6 +182,8 @@ impl Gateway {
             payments: config.payments.clone(),
             prepaid: config.prepaid.clone(),
             public_url: config.public_url.clone(),
+            operators,
+            failures: Arc::default(),
             surcharges: config.networks.iter().map(|network| (network.id.clone(), network.surcharge)).collect(),
             sign_in_rules,
             early: Arc::default(),
@@ -200,6 +214,8 @@ impl Gateway {
             keyring: self.keyring.renewed(config),
             sign_in_rules,
             earlier: earlier.map_err(CannotStart::Prices)?,
+            operators: operators(&config.operators)?,
+            failures: Arc::clone(&self.failures),
             payments: self.payments.clone(),
             public_url: self.public_url.clone(),
             surcharges: self.surcharges.clone(),
@@ -259,6 +275,19 @@ impl Gateway {
     }
 }
 
+/// The wallets of the operators. A slip of the finger in an address must not let a stranger in.
+fn operators(typed: &[String]) -> Result<Vec<AccountId>, ConfigError> {
+    let wallet = |text: &String| {
+        typed_account(text).ok_or_else(|| ConfigError {
+            key: "server.operators".into(),
+            problem: format!(
+                "{text:?} is no wallet's address: 0x and 40 digits of hex with the right checksum, or base58 of Solana"
+            ),
+        })
+    };
+    typed.iter().map(wallet).collect()
+}
+
 /// The clock as it is now, going on by itself from here.
 fn steady(clock: &Clock) -> Clock {
     let (start, since) = (clock.now(), std::time::Instant::now());
@@ -267,6 +296,13 @@ fn steady(clock: &Clock) -> Clock {
 
 /// A place among the calls in flight.
 struct Place(Arc<Gateway>);
+
+impl Place {
+    /// Remembers for the operator that an answer broke off.
+    fn broke_off(&self, request: RequestId, error: &Error, of: (Option<&str>, Option<&str>)) {
+        self.0.failures.broke_off(self.0.clock.now(), request, error, of);
+    }
+}
 
 impl Drop for Place {
     fn drop(&mut self) {

@@ -182,6 +182,7 @@ mod tests {
             max_output: 2000,
             image_tokens: 1,
             hidden_output: false,
+            context: None,
         }
     }
 

@@ -193,8 +193,7 @@ pub(super) async fn relay(mut body: AnswerBody, sale: Sale, shelf: &Rc<Shelf>, p
     }
     let (pump, relayed) = Pump::new(sale);
     let mut pumping = Box::pin(async move {
-        let _place = place;
-        pump.run(body).await;
+        pump.run(body, Some(&place)).await;
     });
     if poll_immediate(&mut pumping).await.is_none() {
         actix_web::rt::spawn(pumping);
@@ -241,7 +240,7 @@ impl Pump {
         (pump, RelayBody(relayed))
     }
 
-    async fn run(mut self, mut body: AnswerBody) {
+    async fn run(mut self, mut body: AnswerBody, place: Option<&Place>) {
         let end = match self.stream {
             true => self.events(&mut body).await,
             false => self.chunks(&mut body).await,
@@ -254,6 +253,9 @@ impl Pump {
         drop(body);
         if let End::Complete = end {
             self.close.set(Close::Complete);
+        }
+        if let (End::Broken(error), Some(place)) = (&end, place) {
+            place.broke_off(self.till.request(), error, self.till.seller());
         }
         let last_words = match &end {
             End::PayerEnded(error) | End::Broken(error) | End::Spent { error, .. } if self.stream => {

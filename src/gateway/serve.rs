@@ -71,18 +71,21 @@ pub async fn serve(worker: &Worker, call: Call) -> Result<Served, Refusal> {
     let model = &*request.find(&gateway.catalogue, served)?;
     request.check(call.goods, &worker.upstreams.forms(&model.upstreams, call.goods)?, model)?;
     let quote = || Quote::new(gateway, &call.path, model, model.quote(&request.bound(model)));
-    match call.credentials.payer(gateway) {
-        Ok(Via::Nobody) => {
-            // What cannot be served now is not offered either.
-            worker.upstreams.ready(&model.upstreams, call.goods, None)?;
-            gateway.chains.freshen().await;
-            Err(quote().required())
-        }
+    let served = match call.credentials.payer(gateway) {
+        // What cannot be served now is not offered either.
+        Ok(Via::Nobody) => match worker.upstreams.ready(&model.upstreams, call.goods, None) {
+            Ok(()) => {
+                gateway.chains.freshen().await;
+                Err(quote().required())
+            }
+            Err(error) => Err(error.into()),
+        },
         Ok(Via::Payment(payment)) => sell(worker, &call, &request, model, quote(), &payment).await,
         Ok(Via::Balance(payer)) => prepaid::sell(worker, &call, &request, model, payer).await,
         Err(error) if error.code == Code::InvalidPayment => Err(quote().refuse(error)),
         Err(error) => Err(error.into()),
-    }
+    };
+    served.map_err(|refusal| Refusal { model: Some(model.id.clone()), ..refusal })
 }
 
 /// A call that brings its own money.

@@ -43,9 +43,7 @@ impl Owner {
             let payer = edge.gateway.identify(credentials)?;
             return payer.map(Owner::SignedIn).ok_or_else(|| Error::new(Code::Internal, "a sign-in was not read"));
         }
-        let token = session_token(credentials)?;
-        let account = edge.gateway.sessions.find(token, edge.gateway.clock().now());
-        account.map(Owner::Session).ok_or_else(no_session)
+        session(edge, credentials).map(Owner::Session)
     }
 
     fn account(&self) -> AccountId {
@@ -62,6 +60,12 @@ impl Owner {
         }
         Ok(self.account())
     }
+}
+
+/// Who holds the session whose token came.
+pub fn session(edge: &Edge, credentials: &Credentials) -> Result<AccountId, Error> {
+    let token = session_token(credentials)?;
+    edge.gateway.sessions.find(token, edge.gateway.clock().now()).ok_or_else(no_session)
 }
 
 /// The one token that came, as `Authorization: Bearer`.
@@ -263,7 +267,7 @@ async fn in_turn(edge: &Edge, account: AccountId, work: impl FnOnce() -> Result<
     apart(edge, account, work).await
 }
 
-fn stopping() -> Error {
+pub fn stopping() -> Error {
     Error::new(Code::Busy, "the gateway is stopping; ask again in a moment").retry_after(5)
 }
 
@@ -321,7 +325,7 @@ fn random<const N: usize>() -> Result<[u8; N], Error> {
     Ok(random)
 }
 
-fn edge(request: &HttpRequest) -> Result<&Rc<Edge>, Error> {
+pub fn edge(request: &HttpRequest) -> Result<&Rc<Edge>, Error> {
     request.app_data::<Rc<Edge>>().ok_or_else(|| Error::new(Code::Internal, "the server is not set up"))
 }
 

@@ -190,6 +190,7 @@ fn today(editions: &Editions, edition: &Edition, shelf: &Rc<Shelf>) -> Result<To
         bodies: Arc::clone(&editions.bodies),
         turns: Arc::clone(&editions.turns),
         pages: Arc::clone(&edition.pages),
+        health: edition.health.clone(),
         lots: RefCell::default(),
         documents: Documents::default(),
     });

@@ -12,6 +12,7 @@ mod h2;
 mod jobs;
 mod limits;
 mod openapi;
+mod operator;
 mod pages;
 mod paid;
 mod payment_required;

@@ -10,7 +10,7 @@ use super::public;
 use super::respond::{self, Edge};
 use crate::catalogue::{Catalogue, Model};
 use crate::config::Prepaid;
-use crate::dialect::{Dialect, Goods};
+use crate::dialect::{Dialect, Goods, Task};
 use crate::error::{Code, Error};
 use crate::gateway::Gateway;
 use crate::upstream::Upstreams;
@@ -33,11 +33,12 @@ macro_rules! files {
     };
 }
 
-const FILES: [(&str, &str, &str); 17] = files! {
+const FILES: [(&str, &str, &str); 20] = files! {
     "/" HTML "index.html",
     "/topup" HTML "topup.html",
     "/dashboard" HTML "dashboard.html",
     "/models" HTML "models.html",
+    "/operator" HTML "operator.html",
     "/static/style.css" STYLE "style.css",
     "/static/icon.svg" PICTURE "icon.svg",
     "/static/page.js" SCRIPT "page.js",
@@ -51,6 +52,8 @@ const FILES: [(&str, &str, &str); 17] = files! {
     "/static/dashboard.js" SCRIPT "dashboard.js",
     "/static/chart.js" SCRIPT "chart.js",
     "/static/models.js" SCRIPT "models.js",
+    "/static/session.js" SCRIPT "session.js",
+    "/static/operator.js" SCRIPT "operator.js",
 };
 
 /// Every file as this gateway serves it.
@@ -89,16 +92,20 @@ impl Pages {
             let Prepaid { top_up_minimum, top_up_suggested, top_up_maximum, .. } = facts.prepaid;
             [top_up_minimum, top_up_suggested, top_up_maximum].map(ToString::to_string)
         };
-        let cheapest = |dialect| cheapest(facts.catalogue, upstreams, dialect).map_or("MODEL", |model| &model.id);
+        let cheapest = |goods| cheapest(facts.catalogue, upstreams, goods).map_or("MODEL", |model| &model.id);
+        let of_words = |dialect| cheapest(Goods::Words(dialect));
         let blanks = [
             ("{{url}}", url),
             ("{{money}}", if facts.simulated { "simulated" } else { "real" }),
             ("{{least}}", &least),
             ("{{suggested}}", &suggested),
             ("{{most}}", &most),
-            ("{{chat}}", cheapest(Dialect::Chat)),
-            ("{{messages}}", cheapest(Dialect::Messages)),
-            ("{{responses}}", cheapest(Dialect::Responses)),
+            ("{{chat}}", of_words(Dialect::Chat)),
+            ("{{messages}}", of_words(Dialect::Messages)),
+            ("{{responses}}", of_words(Dialect::Responses)),
+            ("{{image}}", cheapest(Goods::Media(Task::ImageGenerations))),
+            ("{{speech}}", cheapest(Goods::Media(Task::Speech))),
+            ("{{video}}", cheapest(Goods::Media(Task::VideoQueue))),
         ];
         let page = |(path, kind, text): (&'static str, &'static str, &str)| {
             let text = if kind == HTML { filled(text, &blanks) } else { text.to_owned() };
@@ -115,9 +122,9 @@ impl Pages {
 }
 
 /// The model that costs least for an ordinary call among those that are sold on a route.
-fn cheapest<'a>(catalogue: &'a Catalogue, upstreams: &Upstreams, dialect: Dialect) -> Option<&'a Model> {
-    let sold = catalogue.models().iter().filter(|model| Goods::Words(dialect).sells(model.kind));
-    let sold = sold.filter(|model| upstreams.forms(&model.upstreams, Goods::Words(dialect)).is_ok());
+fn cheapest<'a>(catalogue: &'a Catalogue, upstreams: &Upstreams, goods: Goods) -> Option<&'a Model> {
+    let sold = catalogue.models().iter().filter(|model| goods.sells(model.kind));
+    let sold = sold.filter(|model| upstreams.forms(&model.upstreams, goods).is_ok());
     sold.min_by_key(|model| model.typical_quote())
 }
 
@@ -199,7 +206,8 @@ mod tests {
     #[test]
     fn every_blank_of_every_page_has_a_name_and_every_path_one_file() {
         for (path, kind, text) in FILES.into_iter().filter(|(_, kind, _)| *kind == HTML) {
-            let names = ["url", "money", "least", "suggested", "most", "chat", "messages", "responses"];
+            let names =
+                ["url", "money", "least", "suggested", "most", "chat", "messages", "responses", "image", "speech", "video"];
             for rest in text.split("{{").skip(1) {
                 assert!(names.iter().any(|name| rest.starts_with(&format!("{name}}}}}"))), "{path} ({kind}): {rest:.20}");
             }

@@ -22,6 +22,7 @@ use crate::fault;
 use crate::gateway::{Gateway, Refusal, Served};
 use crate::ids::RequestId;
 use crate::ledger::Standing;
+use crate::upstream::Health;
 use crate::x402::sign_in::Challenge;
 use crate::x402::{OFFER_HEADER, RECEIPT_HEADERS, Receipt, Version};
 
@@ -34,6 +35,8 @@ pub struct Edge {
     pub turns: Arc<Semaphore>,
     /// What people open in a browser.
     pub pages: Arc<Pages>,
+    /// How the upstreams do.
+    pub health: Health,
     pub lots: RefCell<Lots>,
     pub documents: Documents,
 }
@@ -163,9 +166,13 @@ pub fn slow_down(what: &str, seconds: u32) -> Error {
 /// A refusal as an answer, in the shape of the path it was asked on. The operator hears its cause here, once.
 pub fn refuse(request: &HttpRequest, refusal: Refusal) -> HttpResponse {
     let (id, shape) = (request_id(request), error_shape(request.path()));
-    let Refusal { error, offer, receipt, remedy } = refusal;
+    let Refusal { error, offer, receipt, remedy, model } = refusal;
     log(request, id, &error);
     let edge = request.app_data::<Rc<Edge>>();
+    if let Some(edge) = edge {
+        let gateway = &edge.gateway;
+        gateway.failures.refused(gateway.clock().now(), id, &error, (request.path(), model));
+    }
     let required = edge.zip(offer.as_ref()).map(|(edge, offer)| PaymentRequired::new(edge, request.path(), offer, remedy));
     let mut response = HttpResponse::build(status(error.code));
     if let Some(required) = &required {

@@ -8,7 +8,7 @@ use actix_web::http::uri::PathAndQuery;
 use actix_web::web::{self, ServiceConfig};
 
 use super::table::{Access, At, Row};
-use super::{accounts, count, discovery, jobs, pages, paid, public, topup, wallet};
+use super::{accounts, count, discovery, jobs, operator, pages, paid, public, topup, wallet};
 use crate::dialect::{Answers, Dialect, ErrorShape, Goods, Task};
 
 /// One paid route.
@@ -59,6 +59,7 @@ fn lay(add: &mut dyn FnMut(At)) {
         add(At::new(path).page(pages::page));
     }
     owners(add);
+    operators(add);
     for prefix in PREFIXES {
         below(prefix, add);
         bought(prefix, add);
@@ -171,6 +172,16 @@ fn owners(add: &mut dyn FnMut(At)) {
     let statement = At::new("/api/transactions").get("The statement of the wallet", Access::Owner, accounts::transactions);
     add(statement.asking(&["limit", "offset"]));
     add(At::new("/api/receipts/{id}").get("What one call was charged", Access::Owner, accounts::receipt));
+}
+
+/// What an operator may look at, in a session of a wallet that the configuration names.
+fn operators(add: &mut dyn FnMut(At)) {
+    let at = |path: &str| At::new(format!("/api/operator/{path}"));
+    let overview = "What is sold for now and what is on its way, for an operator";
+    add(at("overview").get(overview, Access::Session, operator::overview));
+    add(at("upstreams").get("How the upstreams do, for an operator", Access::Session, operator::upstreams));
+    add(at("failures").get("What went wrong lately, for an operator", Access::Session, operator::failures));
+    add(at("sales/{id}").get("One sale as a sequence of steps, for an operator", Access::Session, operator::sale));
 }
 
 /// Asked to go on as a WebSocket.

@@ -127,7 +127,7 @@ fn invitation(edge: &Edge, path: &str) -> Refusal {
     let message = "sign in with the wallet: answer the challenge in extensions and send that as X-Sign-In-With-X";
     let offer = Some(Offer { resource, accepts: Vec::new() });
     let error = Error::new(Code::PaymentRequired, message);
-    Refusal { error, offer, receipt: None, remedy: Some(Remedy::Identify) }
+    Refusal { offer, remedy: Some(Remedy::Identify), ..error.into() }
 }
 
 /// Which lines of a statement are asked for.

@@ -1,7 +1,7 @@
 //! What the ledger tells an owner: what a wallet can spend, its statement, the receipt of one call, what was used day by day.
 
 use super::calls::Standing;
-use super::rows::{Account, Grant, Kind, Receipt, Reference};
+use super::rows::{Account, Grant, Kind, Payment, Receipt, Reference};
 use super::spending::Spending;
 use super::{Denied, Expected, Ledger};
 use crate::account::AccountId;
@@ -107,6 +107,31 @@ impl Ledger {
     /// The receipt of one call, once it is on disk.
     pub fn receipt(&self, request: RequestId) -> Result<Option<Receipt>, Denied> {
         self.inner.on_disk(|snapshot| snapshot.receipt(request))
+    }
+
+    /// Whether something is held for a call: it is running.
+    pub fn is_running(&self, request: RequestId) -> Result<bool, Denied> {
+        Ok(self.inner.lock()?.holds.contains_key(&request))
+    }
+
+    /// The payment that was brought with a request. It reads through all payments: for a person who looks for one.
+    pub fn payment_of(&self, request: RequestId) -> Result<Option<(PaymentId, Payment)>, Denied> {
+        let is_its = |row: &Payment| row.request == request.0;
+        let book = self.inner.lock()?;
+        let remembered = book.payments.iter().find(|(_, payment)| is_its(&payment.row));
+        if let Some((id, payment)) = remembered {
+            return Ok(Some((*id, payment.row.clone())));
+        }
+        drop(book);
+        self.inner.on_disk(|snapshot| {
+            let mut found = None;
+            snapshot.payments(|id, row, _| {
+                if is_its(&row) {
+                    found = Some((id, row));
+                }
+            })?;
+            Ok(found)
+        })
     }
 
     /// What a wallet used since a day, oldest first.

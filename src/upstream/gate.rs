@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use crate::account::AccountId;
 use crate::config::Failover;
-use line::{Line, left};
+use line::{Line, State, left};
 
 /// What the end of a call says about its upstream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +44,37 @@ pub(super) struct News {
     pub whole: Option<Change>,
     pub model: Option<Change>,
     pub account: Option<Change>,
+}
+
+/// Whether an upstream is asked, for the operator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mood {
+    /// It is asked, maybe not for every model.
+    Up,
+    /// Nobody asks it, because there was no connection.
+    Resting,
+    /// One call finds out whether it is back.
+    Trying,
+}
+
+impl Mood {
+    pub fn name(self) -> &'static str {
+        match self {
+            Mood::Up => "up",
+            Mood::Resting => "resting",
+            Mood::Trying => "trying",
+        }
+    }
+}
+
+/// A model that an upstream is not asked for, for the operator.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resting {
+    /// As the upstream calls it.
+    pub model: String,
+    /// The one account for which it is not asked, if it is asked for others.
+    pub account: Option<AccountId>,
+    pub wait: Duration,
 }
 
 /// A call as its upstream's gate sees it: the model as the upstream calls it, and who pays, if that is known.
@@ -110,6 +141,17 @@ impl Gate {
         let alone = served.alone(caller.account).and_then(|line| line.wait(now));
         let rest = served.rest.and_then(|until| left(until, now));
         whole.max(served.line.wait(now)).max(alone).max(rest)
+    }
+
+    /// How it stands: whether it is asked, after how long it is asked again, and the models that it is not asked for.
+    pub fn look(&self, now: Instant) -> (Mood, Option<Duration>, Vec<Resting>) {
+        let mood = match self.whole.state {
+            State::Open => Mood::Up,
+            State::Paused { .. } => Mood::Resting,
+            State::Trying { .. } => Mood::Trying,
+        };
+        let resting = self.models.iter().flat_map(|(model, served)| served.resting(model, now)).collect();
+        (mood, self.whole.wait(now), resting)
     }
 
     /// Lets a call pass, or says how long it would have to wait. Whoever passes must [tell](Gate::tell) how it went.
@@ -191,6 +233,14 @@ impl Gate {
 }
 
 impl Served {
+    /// For whom it is not asked for, and for how long: for everybody, or for one account alone.
+    fn resting(&self, model: &str, now: Instant) -> impl Iterator<Item = Resting> {
+        let all = self.line.wait(now).max(self.rest.and_then(|until| left(until, now))).map(|wait| (None, wait));
+        let one = self.alone.as_ref().and_then(|(account, line)| Some((Some(*account), line.wait(now)?)));
+        let model = model.to_owned();
+        all.into_iter().chain(one).map(move |(account, wait)| Resting { model: model.clone(), account, wait })
+    }
+
     /// The line of the one account for which it is paused, if this is that one.
     fn alone(&self, account: Option<AccountId>) -> Option<&Line> {
         self.alone.as_ref().filter(|(alone, _)| Some(*alone) == account).map(|(_, line)| line)

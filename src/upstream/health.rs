@@ -1,5 +1,7 @@
 //! How the upstreams do, as all worker threads see it together: what one of them finds out is known to all.
 
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -7,6 +9,13 @@ use tokio::time::Instant;
 
 use super::gate::{Caller, Change, Gate, Pass, Word};
 use crate::config::{self, Failover};
+use crate::error::{Code, Error};
+use crate::ids::RequestId;
+
+pub use super::gate::{Mood, Resting};
+
+/// Failures of one upstream that are remembered.
+const LATEST: usize = 20;
 
 /// The gates of all upstreams, in the order of the configuration. A clone is the same one.
 ///
@@ -20,6 +29,36 @@ pub struct Health(Arc<[Arc<Door>]>);
 pub(super) struct Door {
     name: String,
     gate: Mutex<Gate>,
+    answered: AtomicU64,
+    failed: AtomicU64,
+    latest: Mutex<VecDeque<Trouble>>,
+}
+
+/// How one upstream has done since the start, for the operator.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Manner {
+    pub name: String,
+    pub state: Mood,
+    /// After how long it is asked again, if nobody may ask it now.
+    pub wait: Option<Duration>,
+    /// What it is not asked for now.
+    pub resting: Vec<Resting>,
+    /// Calls that it began to answer, and calls that it failed or refused.
+    pub answered: u64,
+    pub failed: u64,
+    /// The latest first.
+    pub latest: Vec<Trouble>,
+}
+
+/// One call that an upstream failed or refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trouble {
+    pub request: RequestId,
+    /// As the upstream calls it.
+    pub model: String,
+    pub code: Code,
+    /// What the operator's log says of it.
+    pub cause: Option<String>,
 }
 
 /// A call that was let through and has not said how it went. Dropped before it does, it says nothing.
@@ -44,6 +83,11 @@ impl Health {
         Health(upstreams.iter().map(door).collect())
     }
 
+    /// How each of them does, in the order of the configuration.
+    pub fn manners(&self) -> Vec<Manner> {
+        self.0.iter().map(|door| door.manner()).collect()
+    }
+
     pub(super) fn door(&self, name: &str) -> Option<&Door> {
         self.0.iter().find(|door| door.name == name).map(Arc::as_ref)
     }
@@ -51,12 +95,25 @@ impl Health {
 
 impl Door {
     fn new(name: &str, rules: Failover) -> Door {
-        Door { name: name.to_owned(), gate: Mutex::new(Gate::new(rules)) }
+        let gate = Mutex::new(Gate::new(rules));
+        let (answered, failed) = (AtomicU64::default(), AtomicU64::default());
+        Door { name: name.to_owned(), gate, answered, failed, latest: Mutex::default() }
     }
 
     fn gate(&self) -> MutexGuard<'_, Gate> {
         // What it holds is whole after every step, so that a thread that died holding it leaves nothing half done.
         self.gate.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn latest(&self) -> MutexGuard<'_, VecDeque<Trouble>> {
+        self.latest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn manner(&self) -> Manner {
+        let (state, wait, resting) = self.gate().look(Instant::now());
+        let [answered, failed] = [&self.answered, &self.failed].map(|count| count.load(Ordering::Relaxed));
+        let latest = self.latest().iter().rev().cloned().collect();
+        Manner { name: self.name.clone(), state, wait, resting, answered, failed, latest }
     }
 
     /// How long a call has to wait, as things stand; nothing if it may pass.
@@ -72,6 +129,17 @@ impl Door {
 }
 
 impl Visit<'_> {
+    /// Remembers why it was not served, for the operator.
+    pub fn note(&self, request: RequestId, error: &Error) {
+        self.door.failed.fetch_add(1, Ordering::Relaxed);
+        let model = self.caller.model.to_owned();
+        let mut latest = self.door.latest();
+        latest.push_back(Trouble { request, model, code: error.code, cause: error.cause.clone() });
+        if latest.len() > LATEST {
+            latest.pop_front();
+        }
+    }
+
     /// How it went, and how long the upstream wants to be left alone with this model, if it said so.
     pub fn went(mut self, word: Word, rest: Option<Duration>) {
         if let Some(rest) = rest.filter(|rest| !rest.is_zero()) {
@@ -85,6 +153,9 @@ impl Visit<'_> {
 
     fn say(&mut self, word: Word) {
         let Some(pass) = self.pass.take() else { return };
+        if word == Word::Well {
+            self.door.answered.fetch_add(1, Ordering::Relaxed);
+        }
         let news = self.door.gate().tell(self.caller, pass, word, Instant::now());
         let (upstream, model) = (&self.door.name, self.caller.model);
         match news.whole {

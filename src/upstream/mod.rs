@@ -28,7 +28,7 @@ pub use answer::{Answer, AnswerBody, Broken};
 use client::{Attempt, HttpUpstream};
 use gate::{Caller, Word};
 use health::Door;
-pub use health::Health;
+pub use health::{Health, Manner, Mood, Resting, Trouble};
 pub use jobs::{Found, Report, named};
 use refusal::{Failure, Then};
 
@@ -190,6 +190,7 @@ impl Upstreams {
                     return Ok(Answer { model: (*model).to_owned(), ..answer });
                 }
                 Err(Failure { error, then, word, rest }) => {
+                    visit.note(funds.request(), &error);
                     visit.went(word, rest);
                     if then == Then::Final || (is_order(call.goods) && !has_refused(&error)) {
                         return Err(error);

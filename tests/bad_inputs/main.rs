@@ -155,6 +155,7 @@ const NOT_HEARD: &[(Code, &str)] = &[
     (Code::InvalidSession, "the routes of owners are held in tests/prepaid"),
     (Code::TopUpFirst, "the routes of owners are held in tests/prepaid"),
     (Code::KeyNotEnough, "the routes of wallets are held in tests/prepaid"),
+    (Code::NotAnOperator, "the routes of operators are held in tests/pages"),
     (Code::RotationPending, "the routes of owners are held in tests/prepaid"),
     (Code::TooManyKeys, "the routes of owners are held in tests/prepaid"),
     (Code::MediaNotFound, "takes jobs, which tests/media_jobs has"),

@@ -11,7 +11,7 @@ use crate::browser::Browser;
 
 pub const DOLLAR: u64 = 1_000_000;
 /// Makes the upstream say two words and report 20 tokens in and 7 out.
-const USAGE: &str = "<<fake in=20 out=7 text=hello+wallet>>";
+pub const USAGE: &str = "<<fake in=20 out=7 text=hello+wallet>>";
 /// What [`USAGE`] costs, in micros.
 pub const CHARGE: u64 = 20 * 3 + 7 * 15;
 

@@ -27,13 +27,13 @@ pub struct Shelf {
 struct Waiting {
     since: Instant,
     till: Box<Till>,
-    _place: Option<Place>,
+    place: Option<Place>,
 }
 
 impl Shelf {
     pub(super) fn put(self: &Rc<Self>, till: Till, answer: Bytes, complete: bool, place: Option<Place>) -> Whole {
         let ticket = self.next.replace(self.next.get() + 1);
-        let waiting = Waiting { since: Instant::now(), till: Box::new(till), _place: place };
+        let waiting = Waiting { since: Instant::now(), till: Box::new(till), place };
         self.waiting.borrow_mut().insert(ticket, waiting);
         Whole { shelf: Rc::clone(self), ticket, answer: Some(answer), written: false, complete }
     }
@@ -43,6 +43,9 @@ impl Shelf {
         // The books are told when nothing of ours is borrowed.
         let waiting = self.waiting.borrow_mut().remove(&ticket);
         if let Some(mut waiting) = waiting {
+            if let (End::Broken(error), Some(place)) = (&end, &waiting.place) {
+                place.broke_off(waiting.till.request(), error, waiting.till.seller());
+            }
             waiting.till.end = Some(end);
             waiting.till.finish();
         }

@@ -33,7 +33,7 @@ const LETTERS: usize = TOGETHER;
 async fn start(ledger: &Ledger, words: usize, stream: bool, seconds: u64) -> (JoinHandle<()>, RelayBody) {
     let (sale, body) = sell(ledger, words, stream, seconds).await;
     let (pump, relayed) = Pump::new(sale);
-    (spawn_local(pump.run(body)), relayed)
+    (spawn_local(pump.run(body, None)), relayed)
 }
 
 /// What is paid for then, and its answer.

@@ -83,6 +83,12 @@ impl Till {
         self.request
     }
 
+    /// The model that is sold and the upstream that serves it, where the log tells of them at the end.
+    pub fn seller(&self) -> (Option<&str>, Option<&str>) {
+        let told = self.told.as_ref();
+        (told.map(|told| told.model.as_str()), told.map(|told| told.upstream.as_str()))
+    }
+
     /// Whether what has passed of a stream is of use to its caller, and owed, without the rest.
     pub fn has_parts(&self) -> bool {
         self.gauge.has_parts() && !self.unseen

@@ -27,6 +27,8 @@ const ABORTED: i32 = 6;
 /// What differs between the servers of two tests; the rest is the same for all.
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
+    /// Further lines for `[server]`, such as `operators = ["0x…"]`.
+    pub server: Vec<String>,
     /// Lines for `[payments]`, such as `payg_order = "settle-first"`.
     pub payments: Vec<String>,
     /// Lines for `[limits]` that stand instead of the test's wide ones.
@@ -352,6 +354,7 @@ fn config(chains: &[&dyn Chain], upstream: &Upstream, settings: &Settings) -> St
 [server]
 bind = "127.0.0.1:0"
 data_dir = "data"
+{server_lines}
 
 {networks}
 
@@ -362,6 +365,7 @@ api_key = "env:TEST_UPSTREAM_KEY"
 speaks = {speaks:?}
 {upstream_lines}
 "#,
+        server_lines = settings.server.join("\n"),
         networks = chains.iter().map(|chain| network(*chain, settings)).collect::<String>(),
         upstream = settings.upstream_url.clone().unwrap_or_else(|| upstream.url()),
         upstream_lines = settings.upstream.join("\n"),

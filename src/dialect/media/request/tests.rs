@@ -19,6 +19,7 @@ pub fn model() -> Model {
         max_output: 1000,
         image_tokens: 50,
         hidden_output: false,
+        context: None,
     }
 }
 

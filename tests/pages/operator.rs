@@ -1,0 +1,272 @@
+//! The operator's page: whom the configuration names sees how the gateway does and follows one sale; nobody else sees anything.
+
+use farebox_rig::anvil::{Anvil, BUYER, OTHER_BUYER, PAY_TO, Wallet};
+use farebox_rig::buyer::{Client, Order};
+use farebox_rig::chain::Chain;
+use farebox_rig::http::{Answer, Request};
+use farebox_rig::process::{eventually, run};
+use farebox_rig::server::{MODEL, Settings, UPSTREAM_MODEL};
+use farebox_rig::solana::{self, Solana};
+use serde_json::{Value, json};
+
+use crate::browser::{axe, click, fill, open, read, see, shots};
+use crate::shop::{CHARGE, DOLLAR, Ledger, Shop, USAGE};
+
+const OPERATOR: Wallet = OTHER_BUYER;
+const ROUTES: [&str; 4] = ["overview", "upstreams", "failures", "sales/req_00000000000000000000000000000000"];
+
+fn named(wallet: Wallet) -> Settings {
+    Settings { server: vec![format!("operators = [\"{}\"]", wallet.address)], ..Settings::default() }
+}
+
+fn open_shop() -> Shop<Anvil> {
+    Shop::on(Anvil::start(84532), &named(OPERATOR))
+}
+
+impl<C: Chain> Shop<C> {
+    fn session(&self, wallet: Wallet) -> String {
+        let opened = self.server.account(wallet).post("/api/session", &json!({}));
+        assert_eq!(opened.status, 200, "{}", opened.text());
+        opened.json()["token"].as_str().expect("a session has a token").to_owned()
+    }
+
+    fn ask(&self, token: &str, path: &str) -> Answer {
+        let request = Request::get(&format!("/api/operator/{path}"));
+        self.server.send(&request.header("authorization", &format!("Bearer {token}")))
+    }
+
+    fn see(&self, token: &str, path: &str) -> Value {
+        let answer = self.ask(token, path);
+        assert_eq!(answer.status, 200, "{path}: {}", answer.text());
+        answer.json()
+    }
+
+    /// Calls with a key; the answer, and the name of the request.
+    fn call(&self, key: &str, more: &str) -> (Answer, String) {
+        let body = json!({ "model": MODEL, "max_tokens": 256, "stream": true, "messages": [{ "role": "user", "content": format!("secret-prompt {USAGE}{more}") }] });
+        let answer = self.server.send(&Request::post("/v1/chat/completions", body.to_string()).header("x-api-key", key));
+        let id = answer.header("x-request-id").expect("every answer has a name").to_owned();
+        (answer, id)
+    }
+}
+
+/// `name: state` of each step of a sale.
+fn steps(sale: &Value) -> Vec<String> {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let steps = sale["steps"].as_array().expect("a sale has steps").iter();
+    steps.map(|step| format!("{}: {}", text(&step["name"]), text(&step["state"]))).collect()
+}
+
+fn fact<'a>(sale: &'a Value, step: &str, fact: &str) -> &'a Value {
+    let steps = sale["steps"].as_array().expect("a sale has steps");
+    &steps.iter().find(|it| it["name"] == step).unwrap_or_else(|| panic!("no step {step}: {sale:#}"))["facts"][fact]
+}
+
+#[test]
+fn who_is_no_operator_sees_nothing_and_is_told_how_one_becomes_one() {
+    let shop = open_shop();
+    assert_eq!(shop.server.account(BUYER).top_up(DOLLAR).status, 200);
+    let key = shop.server.account(BUYER).mint(&json!({ "name": "k" }));
+    let (stranger, operator) = (shop.session(BUYER), shop.session(OPERATOR));
+    for path in ROUTES {
+        let refused = shop.ask(&stranger, path);
+        assert_eq!((refused.status, refused.code().as_str()), (403, "not_an_operator"), "{path}: {}", refused.text());
+        assert!(refused.text().contains(&BUYER.address.to_lowercase()) && !refused.text().contains(PAY_TO.address), "{path}");
+        for nobody in ["", "session-", &key.text] {
+            let refused = shop.ask(nobody, path);
+            assert_eq!((refused.status, refused.code().as_str()), (401, "invalid_session"), "{path}: {}", refused.text());
+        }
+        let signed_in = shop.server.account(OPERATOR).get(&format!("/api/operator/{path}"));
+        assert_eq!(signed_in.status, 401, "{path}: a session alone does");
+        let answer = shop.ask(&operator, path);
+        assert_eq!(answer.status, if path.starts_with("sales") { 404 } else { 200 }, "{path}: {}", answer.text());
+    }
+    let steps = [
+        open("/operator"),
+        click("Test Wallet"),
+        see("This wallet is no operator"),
+        read("#how"),
+        json!({ "do": "missing", "text": "Upstreams" }),
+        json!({ "do": "missing", "text": "Recent failures" }),
+        json!({ "do": "evaluate", "script": "[...document.querySelectorAll('#operator div[id], #figures')].map((node) => node.textContent).join('')" }),
+        click("Sign out"),
+        see("You are signed out."),
+    ];
+    let seen = shop.browser().with(shop.wallet(BUYER)).does(&steps);
+    assert!(seen.value(3).as_str().unwrap().contains(&format!("operators = [\"{}\"]", BUYER.address)), "{}", seen.value(3));
+    assert_eq!(seen.value(6), "", "nothing of it is in the page");
+    shop.close(&Ledger { paid: vec![(BUYER, DOLLAR)], charged: 0 });
+}
+
+#[test]
+fn without_operators_in_the_configuration_nobody_is_one_and_a_slip_in_an_address_is_noticed() {
+    let shop = Shop::open();
+    let token = shop.session(OPERATOR);
+    for path in ROUTES {
+        assert_eq!(shop.ask(&token, path).code(), "not_an_operator", "{path}");
+    }
+    let slip = OPERATOR.address.replacen('F', "f", 1);
+    let (own, other) = ("data_dir = \"data\"", format!("data_dir = \"other\"\noperators = [\"{slip}\"]"));
+    shop.server.reconfigure(|text| text.replace(own, &other));
+    let (code, _, said) = run(shop.server.command(&["serve"]), "");
+    assert!(code == 78 && said.contains("server.operators"), "{code}: {said}");
+    shop.server.reconfigure(|text| text.replace(&other, own));
+    shop.close(&Ledger { paid: vec![], charged: 0 });
+}
+
+#[test]
+fn an_operator_follows_sales_and_failures_in_the_browser_and_finds_no_prompt_there() {
+    let shop = open_shop();
+    assert_eq!(shop.server.account(BUYER).top_up(DOLLAR).status, 200);
+    let key = shop.server.account(BUYER).mint(&json!({ "name": "k" })).text;
+    let (_, served) = shop.call(&key, "");
+    shop.upstream.script(&[json!({ "status": 500 }), json!({ "status": 500 })]);
+    let (refused, failed) = shop.call(&key, "");
+    assert_eq!(refused.code(), "upstream_error", "{}", refused.text());
+    let body = json!({ "model": MODEL, "max_tokens": 256, "messages": [{ "role": "user", "content": USAGE }] }).to_string();
+    let url = shop.server.url();
+    let order = Order { base_url: &url, route: "/v1/chat/completions", body: &body, wallet: BUYER, max_value_usd: "1" };
+    let bought = Client::FetchV2.buy(&order);
+    assert_eq!(bought["status"], 200, "{bought}");
+    let paid = bought["request_id"].as_str().unwrap();
+
+    let steps = [
+        open("/operator"),
+        click("Test Wallet"),
+        see("Recent failures"),
+        read("#upstreams"),
+        read("#failures"),
+        read("#networks"),
+        fill("Request or payment", paid),
+        click("Look it up"),
+        see("Our transaction signed"),
+        read("#sale"),
+        json!({ "do": "links", "css": "#sale a" }),
+        shots("operator"),
+        axe(),
+        json!({ "do": "theme", "scheme": "dark" }),
+        axe(),
+        click(&format!("Look up {failed}")),
+        see("What its caller was told"),
+        read("#sale"),
+        fill("Request or payment", &served),
+        click("Look it up"),
+        see("Held of the balance"),
+        read("#sale"),
+        fill("Request or payment", "req_1"),
+        click("Look it up"),
+        see("a sale is named req_"),
+        json!({ "do": "evaluate", "script": "document.body.innerText" }),
+    ];
+    // The failure is there twice: at its upstream, and as what its caller was told.
+    let steps = steps.map(|step| match step["name"].as_str() {
+        Some(name) if name.starts_with("Look up") => json!({ "do": "click", "css": "#failures button >> nth=0" }),
+        _ => step,
+    });
+    let seen = shop.browser().with(shop.wallet(OPERATOR)).does(&steps);
+    let text = |step: usize| seen.value(step).as_str().unwrap_or_default().to_owned();
+    for (step, words) in [
+        (3, vec!["fake", "up", "upstream_error", "status 500"]),
+        (4, vec!["upstream_error", MODEL, "fake", "500"]),
+        (5, vec!["Base Sepolia (test)", "sold on", "rpc", PAY_TO.address]),
+        (9, vec!["Signature verified", "Confirmed on the chain", "eip155:84532", "Became balance", "$0.000165", "complete"]),
+        (17, vec!["upstream_error", "status 500"]),
+        (21, vec!["Released", "$0.000165", &BUYER.address.to_lowercase()]),
+    ] {
+        assert!(words.iter().all(|word| text(step).contains(word)), "{words:?}: {}", text(step));
+    }
+    let links = seen.value(10).as_array().unwrap();
+    assert!(links.iter().all(|it| it.as_str().unwrap().starts_with("https://sepolia.basescan.org/tx/0x")) && !links.is_empty());
+    assert_eq!((seen.value(11), seen.value(12), seen.value(14)), (&json!(0), &json!([]), &json!([])));
+    assert!(!text(25).contains("secret-prompt"), "what was asked is nobody's business");
+    let arrived: u64 = shop.chain.transfers().iter().map(|transfer| transfer.value).sum();
+    let mut shop = shop;
+    assert_eq!(shop.available(BUYER), arrived - 2 * CHARGE, "looking at sales moves nothing");
+    assert!(shop.server.audit().clean);
+}
+
+#[test]
+fn a_payment_that_the_chain_is_slow_about_is_listed_as_on_its_way_and_its_steps_say_how_far_it_is() {
+    let settings = Settings { prepaid: vec!["top_up_wait_ms = 200".into()], ..named(OPERATOR) };
+    let shop = Shop::on(Anvil::start(84532), &settings);
+    let token = shop.session(OPERATOR);
+    assert_eq!(shop.see(&token, "overview")["open_payments"], json!([]));
+    shop.chain.rpc("evm_setAutomine", json!([false]));
+    let answer = shop.server.account(BUYER).top_up(3 * DOLLAR);
+    assert_eq!(answer.status, 504, "{}", answer.text());
+    let open = shop.see(&token, "overview")["open_payments"].clone();
+    assert_eq!(open.as_array().unwrap().len(), 1, "{open}");
+    assert_eq!((&open[0]["amount_usd"], &open[0]["top_up"]), (&json!("3.000000"), &json!(true)));
+    let id = open[0]["payment_id"].as_str().unwrap().to_owned();
+    let sale = || shop.see(&token, &format!("sales/{id}"));
+    let waiting = [
+        "quote: done",
+        "signature: done",
+        "claim: done",
+        "signed: done",
+        "sent: done",
+        "confirmed: waiting",
+        "remainder: waiting",
+    ];
+    eventually("it is on its way", || steps(&sale()) == waiting);
+    assert_eq!(shop.available(BUYER), 0, "nothing is credited before the chain has it");
+
+    shop.chain.rpc("evm_setAutomine", json!([true]));
+    shop.chain.mine(1);
+    eventually("it has arrived", || shop.see(&token, "overview")["open_payments"] == json!([]));
+    let sale = sale();
+    assert!(steps(&sale).iter().all(|step| step.ends_with(": done")), "{sale:#}");
+    assert_eq!(fact(&sale, "remainder", "became_balance_usd"), "3.000000");
+    assert_eq!(fact(&sale, "confirmed", "transaction"), &json!(shop.chain.transfers()[0].transaction));
+    let by_request = shop.see(&token, &format!("sales/{}", sale["request_id"].as_str().unwrap()));
+    assert_eq!(by_request["payment_id"], json!(id), "a top-up is found by its request, too");
+    shop.close(&Ledger { paid: vec![(BUYER, 3 * DOLLAR)], charged: 0 });
+}
+
+#[test]
+fn an_answer_that_breaks_off_and_an_upstream_that_is_down_are_remembered_without_a_word_of_them() {
+    let shop = open_shop();
+    assert_eq!(shop.server.account(BUYER).top_up(DOLLAR).status, 200);
+    let key = shop.server.account(BUYER).mint(&json!({ "name": "k" })).text;
+    let token = shop.session(OPERATOR);
+    let (_, broken) = shop.call(&key, "<<fake cut=2>>");
+    eventually("it is remembered", || shop.see(&token, "failures")["failures"][0]["broke_off"] == true);
+    let failures = shop.see(&token, "failures");
+    let failure = &failures["failures"][0];
+    assert_eq!(
+        (&failure["request_id"], &failure["code"], &failure["model"]),
+        (&json!(broken), &json!("upstream_error"), &json!(MODEL))
+    );
+    shop.upstream.configure(&json!({ "status": 500 }));
+    let mut codes = Vec::new();
+    eventually("the upstream is left alone", || {
+        codes.push(shop.call(&key, "").0.code());
+        shop.see(&token, "upstreams")["upstreams"][0]["resting_models"] != json!([])
+    });
+    let upstreams = shop.see(&token, "upstreams");
+    let fake = &upstreams["upstreams"][0];
+    let resting = &fake["resting_models"][0];
+    let payer = format!("evm:{}", BUYER.address.to_lowercase());
+    assert_eq!((&resting["model"], &resting["account"], &fake["state"]), (&json!(UPSTREAM_MODEL), &json!(payer), &json!("up")));
+    assert!(resting["seconds"].as_u64().is_some_and(|seconds| seconds > 0), "{fake:#}");
+    assert_eq!((&fake["answered"], &fake["latest_failures"][0]["cause"]), (&json!(1), &json!("status 500")), "{fake:#}");
+    assert!(fake["failed"].as_u64().is_some_and(|failed| failed as usize <= codes.len()), "{fake:#}");
+    let bad_key = shop.server.send(&Request::post("/v1/chat/completions", "{}").header("x-api-key", "sk-x402-none"));
+    let kept = shop.see(&token, "failures").to_string() + &upstreams.to_string();
+    assert!(!kept.contains("secret-prompt") && !kept.contains(bad_key.header("x-request-id").unwrap()), "{kept}");
+    let left = shop.available(BUYER);
+    assert!(left <= DOLLAR && DOLLAR - left <= CHARGE, "what passed is charged, and failures cost nothing");
+    let mut shop = shop;
+    assert!(shop.server.audit().clean);
+}
+
+#[test]
+fn an_operator_may_have_a_wallet_of_solana() {
+    let shop = Shop::on(Solana::start(), &named(solana::OTHER_BUYER));
+    let steps = [open("/operator"), click("Test Wallet"), see("Recent failures"), read("#networks"), see("None: every payment")];
+    let seen = shop.browser().with(shop.wallet(solana::OTHER_BUYER)).does(&steps);
+    assert!(seen.value(3).as_str().unwrap().contains("Solana Devnet (test)"), "{}", seen.value(3));
+    let token = shop.session(solana::BUYER);
+    assert_eq!(shop.ask(&token, "overview").code(), "not_an_operator");
+    shop.close(&Ledger { paid: vec![], charged: 0 });
+}
