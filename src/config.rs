@@ -8,6 +8,7 @@ mod prepaid;
 mod secret;
 #[cfg(test)]
 mod tests;
+mod webhook;
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
@@ -25,6 +26,7 @@ pub(crate) use network::is_test_network;
 pub use network::{Network, Settlement};
 pub use prepaid::{NoncePolicy, Prepaid};
 pub use secret::Secret;
+pub use webhook::{Occasion, Webhook};
 
 /// A configuration that was checked as a whole.
 #[derive(Debug, Clone)]
@@ -34,6 +36,8 @@ pub struct Config {
     pub public_url: String,
     pub trusted_proxies: Vec<Cidr>,
     pub data_dir: PathBuf,
+    /// Where the operator's own listener is: numbers, and reasons that are nobody else's business.
+    pub metrics: Option<SocketAddr>,
     pub networks: Vec<Network>,
     pub upstreams: Vec<Upstream>,
     pub catalogue: Catalogue,
@@ -41,6 +45,7 @@ pub struct Config {
     pub payments: Payments,
     pub prepaid: Prepaid,
     pub failover: Failover,
+    pub webhooks: Vec<Webhook>,
 }
 
 /// One of the operator's inference accounts.
@@ -175,6 +180,8 @@ impl Config {
             payments,
             prepaid: prepaid::prepaid(&file.prepaid)?,
             failover: failover::failover(&file.failover)?,
+            webhooks: webhook::webhooks(&file.webhook, folder, env)?,
+            metrics: metrics(file.server.metrics.as_deref(), bind)?,
         };
         config.check_networks()?;
         config.check_head_start()?;
@@ -385,6 +392,19 @@ fn payments(row: &file::Payments) -> Result<Payments, ConfigError> {
         failed_transfers_per_day: row.failed_transfers_per_day,
         hold_durable_above: Micros::parse_usd(&row.hold_durable_above).map_err(|why| bad("payments.hold_durable_above", why))?,
     })
+}
+
+/// Not where callers are served: what stands there is for the operator alone.
+fn metrics(text: Option<&str>, bind: SocketAddr) -> Result<Option<SocketAddr>, ConfigError> {
+    let Some(text) = text else { return Ok(None) };
+    let address: SocketAddr = text.parse().map_err(|_| bad("server.metrics", "write ADDRESS:PORT, such as 127.0.0.1:9402"))?;
+    if address.port() != 0 && address.port() == bind.port() {
+        return Err(bad(
+            "server.metrics",
+            format!("port {} is server.bind's; callers must not read it, so give it another", bind.port()),
+        ));
+    }
+    Ok(Some(address))
 }
 
 fn public_url(text: Option<&str>, bind: SocketAddr) -> Result<String, ConfigError> {

@@ -24,6 +24,19 @@ pub(super) struct File {
     pub prepaid: Prepaid,
     #[serde(default)]
     pub failover: Failover,
+    #[serde(default)]
+    pub webhook: Vec<Webhook>,
+}
+
+/// See `config::Webhook`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Webhook {
+    pub url: String,
+    pub secret: Option<String>,
+    pub events: Option<Vec<super::Occasion>>,
+    pub low_balance: Option<String>,
+    pub ca_file: Option<PathBuf>,
 }
 
 /// See `config::Failover`.
@@ -82,6 +95,7 @@ pub(super) struct Server {
     pub trusted_proxies: Vec<String>,
     #[serde(default = "default_data_dir")]
     pub data_dir: PathBuf,
+    pub metrics: Option<String>,
 }
 
 fn default_bind() -> String {

@@ -4,8 +4,10 @@ mod accounts;
 mod count;
 mod credentials;
 mod discovery;
+mod health;
 mod jobs;
 mod limits;
+mod numbers;
 mod openapi;
 mod paid;
 mod payment_required;
@@ -21,7 +23,7 @@ use std::cell::RefCell;
 use std::net::TcpListener;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix_web::dev::{Extensions, Server, Service as _};
 use actix_web::rt::net::TcpStream;
@@ -30,10 +32,11 @@ use tokio::sync::Semaphore;
 
 use crate::config::Config;
 use crate::gateway::{Gateway, Shelf, Worker};
-use crate::upstream::{Health, Upstreams};
+use crate::upstream::Upstreams;
 
 use discovery::Documents;
 use limits::{BodyMemory, RateLimits};
+pub use numbers::start as start_numbers;
 
 /// Sockets per worker thread; beyond them new connections wait. There is no bound per address: behind a proxy all callers
 /// have the same one, and a socket that asks for nothing, or takes none of its answers, is closed after a while anyway.
@@ -59,9 +62,8 @@ pub fn start(config: &Config, gateway: Arc<Gateway>, listener: TcpListener) -> s
     let bodies = Arc::new(BodyMemory::new(config.limits.max_bodies));
     let turns = Arc::new(Semaphore::new(CHANGES_AT_ONCE));
     let upstreams = config.upstreams.clone();
-    let health = Health::new(&upstreams, config.failover);
     let server = HttpServer::new(move || {
-        let connections = Upstreams::sharing(&upstreams, health.clone());
+        let connections = Upstreams::sharing(&upstreams, gateway.health.clone());
         let connections = connections.expect("the same list was checked before the server started");
         let shelf = Rc::default();
         actix_web::rt::spawn(Shelf::look_after(Rc::downgrade(&shelf)));
@@ -82,9 +84,10 @@ pub fn start(config: &Config, gateway: Arc<Gateway>, listener: TcpListener) -> s
             .default_service(web::to(public::not_found))
             .wrap_fn(move |mut request, service| {
                 routes::collapse_leading_slashes(&mut request);
+                let begun = Instant::now();
                 let passport = respond::enter(&wrap, &mut request);
                 let next = passport.is_ok().then(|| service.call(request));
-                async move { respond::leave(passport, next).await }
+                async move { respond::leave(passport, next, begun).await }
             })
     })
     .tcp_nodelay(true)

@@ -71,6 +71,11 @@ impl Gate {
         Gate { rules, state: State::Open { failures: 0 }, changes: 0, rest: None, rests: BTreeMap::new() }
     }
 
+    /// Whether calls are let through as always: it was not found down, or is back.
+    pub fn is_open(&self) -> bool {
+        matches!(self.state, State::Open { .. })
+    }
+
     /// How long a call for this model has to wait, as things stand; nothing if it may pass.
     pub fn wait(&self, model: &str, now: Instant) -> Option<Duration> {
         let left = |until: &Instant| until.checked_duration_since(now).filter(|left| !left.is_zero());

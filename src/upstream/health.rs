@@ -35,6 +35,11 @@ impl Health {
         Health(upstreams.iter().map(door).collect())
     }
 
+    /// The name of each upstream, and whether it is taken for up.
+    pub fn states(&self) -> impl Iterator<Item = (&str, bool)> {
+        self.0.iter().map(|door| (door.name.as_str(), door.gate().is_open()))
+    }
+
     pub(super) fn door(&self, name: &str) -> Option<&Door> {
         self.0.iter().find(|door| door.name == name)
     }

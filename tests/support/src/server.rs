@@ -51,6 +51,10 @@ pub struct Settings {
     pub failover: Vec<String>,
     /// Lines for `[prepaid]`.
     pub prepaid: Vec<String>,
+    /// Lines for `[server]`.
+    pub server: Vec<String>,
+    /// Whole sections that stand at the end.
+    pub sections: Vec<String>,
     /// Models sold beside [`MODEL`], at its prices and from the same upstream.
     pub models: Vec<String>,
 }
@@ -329,6 +333,7 @@ fn config(chains: &[&dyn Chain], upstream: &Upstream, settings: &Settings) -> St
 [server]
 bind = "127.0.0.1:0"
 data_dir = "data"
+{server_lines}
 
 {networks}
 
@@ -339,6 +344,7 @@ api_key = "env:TEST_UPSTREAM_KEY"
 speaks = {speaks:?}
 {upstream_lines}
 "#,
+        server_lines = settings.server.join("\n"),
         networks = chains.iter().map(|chain| network(*chain, settings)).collect::<String>(),
         upstream = settings.upstream_url.clone().unwrap_or_else(|| upstream.url()),
         upstream_lines = settings.upstream.join("\n"),
@@ -385,7 +391,7 @@ price = {{ input = "{INPUT_PRICE}", output = "{OUTPUT_PRICE}"{prices} }}
     if !settings.prepaid.is_empty() {
         let _ = write!(text, "\n[prepaid]\n{}\n", settings.prepaid.join("\n"));
     }
-    text
+    text + &settings.sections.join("\n")
 }
 
 fn network(chain: &dyn Chain, settings: &Settings) -> String {
