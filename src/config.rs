@@ -10,6 +10,7 @@ mod secret;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod webhook;
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
@@ -29,6 +30,7 @@ pub use network::{Network, Settlement};
 pub use prepaid::{NoncePolicy, Prepaid};
 pub use secret::Secret;
 pub use tls::{Tls, TlsFiles};
+pub use webhook::{Occasion, Webhook};
 
 /// A configuration that was checked as a whole.
 #[derive(Debug, Clone)]
@@ -42,6 +44,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Wallets that may look at how the gateway does, as they were typed.
     pub operators: Vec<String>,
+    /// Where the operator's own listener is: numbers, and reasons that are nobody else's business.
+    pub metrics: Option<SocketAddr>,
     pub networks: Vec<Network>,
     pub upstreams: Vec<Upstream>,
     pub catalogue: Catalogue,
@@ -51,6 +55,7 @@ pub struct Config {
     pub failover: Failover,
     /// As it was typed, for comparing it with what is typed later.
     written: changes::Written,
+    pub webhooks: Vec<Webhook>,
 }
 
 /// One of the operator's inference accounts.
@@ -214,6 +219,8 @@ impl Config {
             prepaid: prepaid::prepaid(&file.prepaid)?,
             failover: failover::failover(&file.failover)?,
             written: changes::Written::new(&file),
+            webhooks: webhook::webhooks(&file.webhook, folder, env)?,
+            metrics: metrics(file.server.metrics.as_deref(), bind)?,
         };
         if let Some(running) = running {
             config.stay(running);
@@ -443,6 +450,19 @@ fn payments(row: &file::Payments) -> Result<Payments, ConfigError> {
         failed_transfers_per_day: row.failed_transfers_per_day,
         hold_durable_above: Micros::parse_usd(&row.hold_durable_above).map_err(|why| bad("payments.hold_durable_above", why))?,
     })
+}
+
+/// Not where callers are served: what stands there is for the operator alone.
+fn metrics(text: Option<&str>, bind: SocketAddr) -> Result<Option<SocketAddr>, ConfigError> {
+    let Some(text) = text else { return Ok(None) };
+    let address: SocketAddr = text.parse().map_err(|_| bad("server.metrics", "write ADDRESS:PORT, such as 127.0.0.1:9402"))?;
+    if address.port() != 0 && address.port() == bind.port() {
+        return Err(bad(
+            "server.metrics",
+            format!("port {} is server.bind's; callers must not read it, so give it another", bind.port()),
+        ));
+    }
+    Ok(Some(address))
 }
 
 fn scheme(has_tls: bool) -> &'static str {

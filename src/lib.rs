@@ -10,8 +10,8 @@
 //! ids error                    names of a call and a payment; the table of codes
 //! x402 tariff catalogue        the wire of payments; quotes and charges; the models on sale
 //! dialect                      what a request says, what an answer used, how an error reads
-//! config fault tls             what the operator typed; where a test build may be made to die; whom we believe
-//! ledger keys chain upstream   four strangers that do not know each other
+//! config fault tls metrics     what the operator typed; where a test build may be made to die; whom we believe; what is counted
+//! ledger keys chain upstream webhooks   five strangers that do not know each other
 //! gateway                      the sale
 //! http cli                     the edge
 //! main
@@ -31,8 +31,10 @@ pub mod http;
 pub mod ids;
 pub mod keys;
 pub mod ledger;
+pub mod metrics;
 pub mod money;
 pub mod tariff;
 pub mod tls;
 pub mod upstream;
+pub mod webhooks;
 pub mod x402;

@@ -38,6 +38,7 @@ pub(super) struct Entry {
     settlement: &'static str,
     safe_above: Micros,
     gas: RwLock<Option<Micros>>,
+    purse: RwLock<Option<Purse>>,
     sellable: RwLock<Result<(), Closed>>,
 }
 
@@ -92,14 +93,38 @@ pub struct NetworkStatus {
     pub pay_to: String,
     /// What a settlement costs in gas, as it was when that was last looked at; `None` where that is not known.
     pub gas: Option<Micros>,
+    /// What our settler has for gas, as it was when that was last looked at; `None` where nobody of ours pays any.
+    pub purse: Option<Purse>,
     /// `Err` says to the operator why nothing is sold on it now.
     pub sellable: Result<(), String>,
+}
+
+/// What pays for the gas of settlements, in the smallest unit of the chain's own coin.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Purse {
+    /// Whose it is.
+    pub address: String,
+    pub has: u128,
+    /// With less nothing is sold.
+    pub needs: u128,
+    /// A coin is ten to this power of units.
+    pub digits: u32,
+}
+
+/// So many times what is needed is little.
+const LITTLE: u128 = 10;
+
+impl Purse {
+    /// Whether it should be filled soon.
+    pub fn is_low(&self) -> bool {
+        self.has < self.needs.saturating_mul(LITTLE)
+    }
 }
 
 impl Entry {
     pub fn new(requirement: Requirements, offers: Option<Offers>, settlement: &'static str, safe_above: Micros) -> Entry {
         let sellable = RwLock::new(Err("not checked yet".into()));
-        Entry { requirement, offers, settlement, safe_above, gas: RwLock::default(), sellable }
+        Entry { requirement, offers, settlement, safe_above, gas: RwLock::default(), purse: RwLock::default(), sellable }
     }
 
     /// CAIP-2.
@@ -125,6 +150,11 @@ impl Entry {
     /// A settlement costs so much gas now.
     pub fn note_gas(&self, gas: Option<Micros>) {
         *self.gas.write().unwrap_or_else(PoisonError::into_inner) = gas;
+    }
+
+    /// The settler has so much now.
+    pub fn note_purse(&self, purse: Purse) {
+        *self.purse.write().unwrap_or_else(PoisonError::into_inner) = Some(purse);
     }
 
     /// There was no blockhash to be had just now.
@@ -202,6 +232,7 @@ impl Chains {
             name: names::short(entry.network()).unwrap_or(entry.network()).to_owned(),
             settlement: entry.settlement,
             pay_to: entry.requirement.pay_to.clone(),
+            purse: entry.purse.read().unwrap_or_else(PoisonError::into_inner).clone(),
             gas: *entry.gas.read().unwrap_or_else(PoisonError::into_inner),
             sellable: entry.sellable().map_err(Closed::into_text),
         };

@@ -38,7 +38,7 @@ use crate::ids::PaymentId;
 
 pub use audit::{Audit, Counted, audit};
 pub use evm::verify::is_signed_for;
-pub use handle::{Chains, NetworkStatus};
+pub use handle::{Chains, NetworkStatus, Purse};
 pub use judge::judge;
 pub use payment::{Unreadable, VerifiedPayment, identify, verify};
 pub use sign_in::{SignedIn, judge_sign_in, verify_sign_in};

@@ -12,12 +12,13 @@ use super::reload::Running;
 use super::{BAD_CONFIGURATION, FAIL_STOP, code_of, code_of_keys, machine_clock, say, socket};
 use crate::catalogue::Serving;
 use crate::config::{Config, Remainder};
-use crate::gateway::Gateway;
+use crate::gateway::{Gateway, watch};
 use crate::http::{self, Editions};
 use crate::keys::{self, Keys};
 use crate::ledger::{Ledger, Money, Options};
 use crate::money::Micros;
 use crate::upstream::Upstreams;
+use crate::webhooks;
 
 /// How often the books are checked while the gateway runs.
 const CHECK_EVERY: Duration = Duration::from_secs(600);
@@ -27,6 +28,9 @@ const DRAIN: Duration = Duration::from_secs(10);
 
 /// How long calls that were cut off may take to end in the books.
 const LAST_CALLS: Duration = Duration::from_secs(2);
+
+/// How long what the operator is told last may take to be delivered.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// Open files beside those of calls: the ledger, listeners, idle connections.
 const SPARE_FILES: u64 = 512;
@@ -64,14 +68,13 @@ async fn serve(path: PathBuf, config: Config) -> Result<ExitCode, Trouble> {
     let ledger = open_ledger(&config, clock.clone())?;
     let keys = open_keys(&config, &ledger)?;
     // Before the gateway, which says in its offers and sign-ins where it is. Who connects from now on waits a moment.
-    let listen = || {
-        let listener = TcpListener::bind(config.bind)?;
-        listener.local_addr().map(|address| (listener, address))
-    };
-    let (listener, address) =
-        listen().map_err(|error| trouble(BAD_CONFIGURATION)(format!("cannot listen on {}: {error}", config.bind)))?;
+    let (listener, address) = listen(config.bind)?;
+    let numbers = config.metrics.map(listen).transpose()?;
+    let metrics = numbers.as_ref().map(|(_, address)| *address);
     let config = config.bound_to(address);
-    let gateway = Gateway::start(&config, ledger.clone(), keys, clock);
+    let (notices, outbox) = webhooks::open(&config.webhooks, clock.clone());
+    let delivery = outbox.deliver().map_err(trouble(BAD_CONFIGURATION))?;
+    let gateway = Gateway::start(&config, ledger.clone(), keys, notices.clone(), clock);
     let gateway = Arc::new(gateway.map_err(|error| trouble(BAD_CONFIGURATION)(error.to_string()))?);
     // Before anybody is told that we listen: from then on a signal is a stop in good order.
     let signals = Signals::listen()?;
@@ -84,14 +87,28 @@ async fn serve(path: PathBuf, config: Config) -> Result<ExitCode, Trouble> {
     }
     let editions = running.editions().clone();
     actix_web::rt::spawn(reload_on(hangup, running));
-    introduce(&config, &gateway, address);
+    if let Some((listener, address)) = numbers {
+        let numbers = http::start_numbers(editions.clone(), listener);
+        let cannot = |error| trouble(FAIL_STOP)(format!("cannot serve server.metrics on {address}: {error}"));
+        actix_web::rt::spawn(numbers.map_err(cannot)?);
+    }
+    introduce(&config, &gateway, (address, metrics));
     actix_web::rt::spawn(check_the_books(ledger.clone()));
+    actix_web::rt::spawn(delivery);
+    let watched = editions.clone();
+    actix_web::rt::spawn(watch(move || watched.gateway()));
     let code = until_the_end(server, &gateway, signals, &editions).await?;
     drop(operator);
     // The books are closed after the last call: its reservation ended with it.
     ledger.close();
+    notices.settle(LAST_WORDS).await;
     // Also when the last write of a stop in good order failed.
     Ok(if ledger.is_broken() { ExitCode::from(FAIL_STOP) } else { code })
+}
+
+fn listen(bind: SocketAddr) -> Result<(TcpListener, SocketAddr), Trouble> {
+    let listener = TcpListener::bind(bind).and_then(|listener| listener.local_addr().map(|address| (listener, address)));
+    listener.map_err(|error| trouble(BAD_CONFIGURATION)(format!("cannot listen on {bind}: {error}")))
 }
 
 /// The books, made if there are none.
@@ -166,7 +183,7 @@ fn only_for_us(path: &Path) -> std::io::Result<()> {
 }
 
 /// Says what is sold, where, and whether the money is real. Plain lines on stdout; everything later goes to the log.
-fn introduce(config: &Config, gateway: &Gateway, address: SocketAddr) {
+fn introduce(config: &Config, gateway: &Gateway, (address, metrics): (SocketAddr, Option<SocketAddr>)) {
     // A stdout that cannot be written stops no sale.
     let tell = |line: std::fmt::Arguments<'_>| drop(say::out(line));
     tell(format_args!("farebox {}", env!("CARGO_PKG_VERSION")));
@@ -179,6 +196,9 @@ fn introduce(config: &Config, gateway: &Gateway, address: SocketAddr) {
             Err(problem) => format!("NOT SOLD ON: {problem}"),
         };
         tell(format_args!("  paid on   {} to {} ({}, {state})", network.id, network.pay_to, network.settlement));
+    }
+    if let Some(metrics) = metrics {
+        tell(format_args!("  metrics   on http://{metrics}/metrics"));
     }
     warn_of_gas(gateway);
     if config.is_readable_on_the_way() {
@@ -272,6 +292,7 @@ async fn until_the_end(
         _ = keys_failed.wait_for(Option::is_some) => ExitCode::from(FAIL_STOP),
     };
     let graceful = code == ExitCode::SUCCESS;
+    gateway.stops();
     tracing::info!(graceful, "stopping; running calls may finish");
     // The command is sent at once; the server ends when its last call does. It takes no second command, so whoever cannot
     // wait ends the task, which cuts the calls off.

@@ -9,9 +9,11 @@ use toml::{Table, Value};
 use super::file::File;
 use super::{Config, Upstream, UpstreamKind};
 
-/// What another start is needed for: where a gateway listens, what its offers say, whose money it is, how a sale is made. An
+/// What another start is needed for: where a gateway listens, what its offers say, whose money it is, how a sale is made, who is
+/// told of it. An
 /// offer that is out would not be honoured otherwise.
-const FIXED: [&str; 5] = ["network", "payments", "server.bind", "server.data_dir", "server.public_url"];
+const FIXED: [&str; 7] =
+    ["network", "payments", "server.bind", "server.data_dir", "server.metrics", "server.public_url", "webhook"];
 /// What may be shown. Elsewhere there may be keys of node providers in addresses.
 const SHOWN: [&str; 4] = ["failover", "limits", "model", "prepaid"];
 

@@ -24,6 +24,19 @@ pub(super) struct File {
     pub prepaid: Prepaid,
     #[serde(default)]
     pub failover: Failover,
+    #[serde(default)]
+    pub webhook: Vec<Webhook>,
+}
+
+/// See `config::Webhook`.
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Webhook {
+    pub url: String,
+    pub secret: Option<String>,
+    pub events: Option<Vec<super::Occasion>>,
+    pub low_balance: Option<String>,
+    pub ca_file: Option<PathBuf>,
 }
 
 /// See `config::Failover`.
@@ -85,6 +98,7 @@ pub(super) struct Server {
     pub data_dir: PathBuf,
     #[serde(default)]
     pub operators: Vec<String>,
+    pub metrics: Option<String>,
 }
 
 /// See `config::Tls`.

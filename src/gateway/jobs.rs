@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use super::relay::{Incomplete, Piece};
 use super::settle::ledger_unavailable;
+use super::told::{Outcome, PaidBy, Told};
 use super::{Call, Credentials, Gateway, Payer, Place, Worker};
 use crate::account::AccountId;
 use crate::catalogue::Model;
@@ -81,9 +82,8 @@ pub(super) struct Order<'a> {
     pub model: &'a Model,
     /// The model's, with what only this way of paying costs.
     pub tariff: Tariff,
-    pub account: AccountId,
-    /// It brought its own money.
-    pub by_payment: bool,
+    /// Who orders, and what is told of that.
+    pub told: Told,
     /// What it costs whatever it asks for.
     pub flat: Option<Micros>,
 }
@@ -93,11 +93,13 @@ pub(super) struct Order<'a> {
 /// # Errors
 /// [`Code::LedgerUnavailable`].
 pub(super) async fn book(gateway: &Gateway, order: Order<'_>, accepted: Accepted, paid: Paid) -> Result<Bytes, Error> {
-    let Order { request, model, tariff, account, by_payment, flat } = order;
+    let Order { request, model, tariff, told, flat } = order;
+    let (account, by_payment) = (told.account, told.paid_by == PaidBy::Payment);
     let Accepted { id, task, upstream, upstream_model, upstream_job, answer } = accepted;
     let mut gauge = request.gauge(model, Goods::Media(task), "application/json");
     gauge.chunk(&answer);
-    let usage = gauge.usage().usage;
+    let metered = gauge.usage();
+    let usage = metered.usage;
     let owed = flat.unwrap_or_else(|| tariff.charge(&usage, paid.ceiling()));
     let new = NewJob {
         id,
@@ -113,7 +115,9 @@ pub(super) async fn book(gateway: &Gateway, order: Order<'_>, accepted: Accepted
     let kept = u64::try_from(gateway.limits.jobs_kept.as_millis()).unwrap_or(u64::MAX);
     let forget_before = Timestamp::from_millis(gateway.clock.now().millis().saturating_sub(kept));
     let (charge, job) = paid.post_job((owed, usage), new, forget_before).await.map_err(|denied| unavailable(&denied))?;
-    tracing::info!(request.id = %request, %account, model = job.model, upstream = job.upstream, %charge, "queued a job; charged {charge}");
+    let words = format!("queued a job; charged {charge}");
+    let outcome = Outcome { word: "ordered", words, error: None, is_trouble: false, charge, metered };
+    told.tell(request, &outcome);
     Ok(ordered(task, id, &job).to_string().into())
 }
 

@@ -8,17 +8,20 @@ use crate::chain::{Attempt, Journal, JournalClosed, JournalFuture, Settlement};
 use crate::clock::{Clock, Timestamp};
 use crate::ids::PaymentId;
 use crate::ledger::{self, Denied, Durable, Ledger, Payment, State};
+use crate::metrics;
+use crate::webhooks::{Event, Notices};
 
 pub(super) struct LedgerJournal {
     ledger: Ledger,
     waste: Arc<Waste>,
+    notices: Notices,
     clock: Clock,
 }
 
 impl LedgerJournal {
     /// `clock` must not jump.
-    pub fn new(ledger: Ledger, waste: Arc<Waste>, clock: Clock) -> Self {
-        LedgerJournal { ledger, waste, clock }
+    pub fn new(ledger: Ledger, waste: Arc<Waste>, notices: Notices, clock: Clock) -> Self {
+        LedgerJournal { ledger, waste, notices, clock }
     }
 
     /// Does something with what is known of a payment. Without its row the ledger has stopped, and nothing is sold.
@@ -75,7 +78,14 @@ impl Journal for LedgerJournal {
             Settlement::Failed { .. } => waste.note_silence(&row.network, id, now),
         });
         match outcome {
-            Settlement::Confirmed(at) => durable(self.ledger.confirmed(id, &at.tx, at.block)),
+            Settlement::Confirmed(at) => {
+                let new_top_up = self.ledger.payment(id).ok().flatten().filter(|row| row.top_up && row.outcome.is_none());
+                let confirmed = durable(self.ledger.confirmed(id, &at.tx, at.block));
+                match new_top_up {
+                    Some(row) => topped_up(confirmed, self.notices.clone(), id, row, at.tx),
+                    None => confirmed,
+                }
+            }
             Settlement::Failed { reason, .. } => durable(self.ledger.failed(id, reason)),
         }
     }
@@ -92,6 +102,18 @@ impl Journal for LedgerJournal {
     fn finalized(&self, id: PaymentId) {
         note(id, "finalized", self.ledger.finalized(id));
     }
+}
+
+/// A top-up that arrives for the first time is counted, and told of, once it is in the books.
+fn topped_up(confirmed: JournalFuture, notices: Notices, id: PaymentId, row: Payment, tx: String) -> JournalFuture {
+    Box::pin(async move {
+        confirmed.await?;
+        metrics::TOP_UPS.of(&[&row.network]).add(row.amount());
+        notices.filled(row.payer);
+        let (account, amount, network) = (row.payer, row.amount(), row.network);
+        notices.tell(&Event::TopUp { account, amount, network, payment: id, tx });
+        Ok(())
+    })
 }
 
 fn durable(done: Result<Durable, Denied>) -> JournalFuture {

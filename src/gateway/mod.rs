@@ -15,14 +15,16 @@ mod relay;
 mod serve;
 mod sessions;
 mod settle;
+mod told;
 mod topup;
 pub mod trail;
 mod trust;
 mod waste;
+mod watch;
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::account::AccountId;
@@ -35,7 +37,8 @@ use crate::ids::RequestId;
 use crate::keys::Keys;
 use crate::ledger::Ledger;
 use crate::money::Micros;
-use crate::upstream::Upstreams;
+use crate::upstream::{Health, Upstreams};
+use crate::webhooks::Notices;
 use crate::x402::{Offer, Receipt, SignInRules, Version};
 
 pub use failures::{Failure, Failures};
@@ -45,6 +48,7 @@ pub use relay::{Piece, RelayBody, Shelf};
 pub use serve::{Call, Served, serve};
 pub use sessions::{Opened, Sessions};
 pub use topup::{TopUp, ToppedUp, top_up};
+pub use watch::watch;
 
 /// What a buyer is told while the ledger is not admitting.
 const LEDGER_STOPPED: &str =
@@ -67,6 +71,10 @@ pub struct Gateway {
     pub operators: Vec<AccountId>,
     /// What went wrong lately.
     pub failures: Arc<Failures>,
+    /// How the upstreams do, as all workers know it.
+    pub health: Health,
+    /// Whom the operator wants told of what happens.
+    pub notices: Notices,
     /// What each network, as CAIP-2 names it, adds to the price of a call that is paid for on it by itself.
     surcharges: Vec<(String, Micros)>,
     sign_in_rules: SignInRules,
@@ -80,6 +88,7 @@ pub struct Gateway {
     waste: Arc<waste::Waste>,
     earlier: prices::Earlier,
     calls: Arc<AtomicUsize>,
+    stopping: Arc<AtomicBool>,
     looks: Arc<jobs::Looks>,
 }
 
@@ -152,7 +161,7 @@ impl Refusal {
 
 impl Gateway {
     /// Starts settlement on every network and takes up what an earlier run left unsettled.
-    pub fn start(config: &Config, ledger: Ledger, keys: Keys, clock: Clock) -> Result<Gateway, CannotStart> {
+    pub fn start(config: &Config, ledger: Ledger, keys: Keys, notices: Notices, clock: Clock) -> Result<Gateway, CannotStart> {
         let sign_in_rules = payer::sign_in_rules(config)?;
         let operators = operators(&config.operators)?;
         let trust = trust::Trust::new(config.payments.failed_settlements_per_day);
@@ -160,7 +169,7 @@ impl Gateway {
         let fees_are_ours = |network: &&config::Network| matches!(network.settlement, config::Settlement::Rpc { .. });
         let risky = config.networks.iter().filter(fees_are_ours).map(|network| network.id.as_str());
         let waste = Arc::new(waste::Waste::new(risky, config.payments.failed_transfers_per_day));
-        let journal = Arc::new(journal::LedgerJournal::new(ledger.clone(), Arc::clone(&waste), steady.clone()));
+        let journal = Arc::new(journal::LedgerJournal::new(ledger.clone(), Arc::clone(&waste), notices.clone(), steady.clone()));
         let chains = Chains::start(&config.networks, journal, clock.clone())?;
         settle::resume(&ledger, &chains);
         let honour = Duration::from_secs(config.payments.max_timeout_seconds);
@@ -184,6 +193,8 @@ impl Gateway {
             public_url: config.public_url.clone(),
             operators,
             failures: Arc::default(),
+            health: Health::new(&config.upstreams, config.failover),
+            notices,
             surcharges: config.networks.iter().map(|network| (network.id.clone(), network.surcharge)).collect(),
             sign_in_rules,
             early: Arc::default(),
@@ -194,6 +205,7 @@ impl Gateway {
             steady,
             running: Arc::default(),
             calls: Arc::default(),
+            stopping: Arc::default(),
             looks: Arc::default(),
         })
     }
@@ -230,6 +242,9 @@ impl Gateway {
             trust: Arc::clone(&self.trust),
             waste: Arc::clone(&self.waste),
             calls: Arc::clone(&self.calls),
+            stopping: Arc::clone(&self.stopping),
+            health: self.health.renewed(&config.upstreams, config.failover),
+            notices: self.notices.clone(),
             looks: Arc::clone(&self.looks),
         })
     }
@@ -272,6 +287,15 @@ impl Gateway {
 
     pub fn calls_in_flight(&self) -> usize {
         self.calls.load(Ordering::Relaxed)
+    }
+
+    /// No new calls will come: the program is about to end.
+    pub fn stops(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+    }
+
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
     }
 }
 

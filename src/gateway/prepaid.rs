@@ -10,8 +10,9 @@ use std::sync::Arc;
 
 use super::payer::{key_ended, nonce_used};
 use super::quote::Quote;
-use super::relay::{Growth, Sale, Tab, Told, relay};
+use super::relay::{Growth, Sale, Tab, relay};
 use super::settle::ledger_unavailable;
+use super::told::{PaidBy, Told};
 use super::{Call, Gateway, Payer, Refusal, Remedy, Served, Shortage, Worker, jobs, serve};
 use crate::account::AccountId;
 use crate::catalogue::Model;
@@ -79,8 +80,18 @@ pub(super) async fn sell(
     let accepted = jobs::accepted(call, &mut answer).await?;
     let Ok(paid) = reservation.paid() else { return Err(ledger_unavailable("a hold is gone").into()) };
     let standing = || gateway.ledger.standing(account).map_err(|denied| ledger_unavailable(&denied.to_string()));
+    let told = Told {
+        gateway: Arc::clone(gateway),
+        account,
+        key: key.map(|key| key.record.id),
+        model: model.id.clone(),
+        upstream: answer.upstream.clone(),
+        paid_by: PaidBy::Balance,
+        quote: price.quote,
+        arrived: call.arrived,
+    };
     if let Some(accepted) = accepted {
-        let order = jobs::Order { request, model, tariff: model.tariff, account, by_payment: false, flat: price.flat };
+        let order = jobs::Order { request, model, tariff: model.tariff, told, flat: price.flat };
         let told = jobs::book(gateway, order, accepted, paid).await?;
         return Ok(Served::whole(told, None, Some(standing()?)));
     }
@@ -91,9 +102,6 @@ pub(super) async fn sell(
     let translation = request.translation(model, answer.form, call.request, gateway.clock.now());
     let content_length = content_length.filter(|_| translation.is_none());
     tracing::debug!(request.id = %call.request, "serving a prepaid call");
-    let key = key.map(|key| key.record.id);
-    // One line a call: a log of many calls costs as much as their holds and charges.
-    let told = Told { account, key, model: model.id.clone(), upstream: answer.upstream };
     let tab = Tab { paid, tariff: model.tariff, growth: price.growth, flat: price.flat, told: Some(told) };
     let (length, deadline) = (content_length, call.deadline);
     let sale = Sale { tab, gauge, translation, heard, dialect: call.goods.dialect(), stream, length, deadline, ended };

@@ -29,8 +29,8 @@ use crate::upstream::{AnswerBody, Broken};
 pub(super) use growth::Growth;
 pub use shelf::Shelf;
 use shelf::Whole;
+pub(super) use till::Tab;
 use till::{End, Till};
-pub(super) use till::{Tab, Told};
 
 /// One piece of the body, or the sign that the connection must be aborted because the answer is not complete.
 pub type Piece = Result<Bytes, Incomplete>;

@@ -1,5 +1,6 @@
 //! One paid call from start to finish: read, quote, identify, and for one that brings its own money claim, open and settle, relay.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,6 +10,7 @@ use super::payer::Via;
 use super::quote::Quote;
 use super::relay::{RelayBody, Sale, Tab, relay};
 use super::settle::{self, Waited};
+use super::told::{PaidBy, Told};
 use super::trust::Watch;
 use super::{Credentials, Gateway, Refusal, Worker, jobs, prepaid};
 use crate::account::AccountId;
@@ -38,6 +40,8 @@ pub struct Call {
     pub headers: Vec<(String, String)>,
     /// The name of the job that it orders, on a route that sells jobs.
     pub job: Option<JobId>,
+    /// When its request arrived.
+    pub arrived: Instant,
     /// When the call must have ended.
     pub deadline: Instant,
 }
@@ -134,8 +138,20 @@ async fn sell(
     let Ok(paid) = reservation.paid() else { return Err(settle::not_in_the_books(&verified, &confirmation)) };
     let receipt = Some(settle::receipt(&verified, &confirmation));
     let tariff = model.tariff.and_once(gateway.surcharge(verified.network()));
+    // Its own line: the sale's comes at its end, which may be minutes away.
+    tracing::info!(request.id = %call.request, payment = %verified.id(), tx = confirmation.tx, settled_in_us = settled_in.as_micros(), "serving a paid call");
+    let told = Told {
+        gateway: Arc::clone(gateway),
+        account: verified.payer(),
+        key: None,
+        model: model.id.clone(),
+        upstream: answer.upstream.clone(),
+        paid_by: PaidBy::Payment,
+        quote: verified.amount(),
+        arrived: call.arrived,
+    };
     if let Some(accepted) = accepted {
-        let order = jobs::Order { request, model, tariff, account: verified.payer(), by_payment: true, flat: None };
+        let order = jobs::Order { request, model, tariff, told, flat: None };
         let booked = jobs::book(gateway, order, accepted, paid).await;
         let told = booked.map_err(|error| settle::not_in_the_books(&verified, &confirmation).because(error))?;
         return Ok(Served::whole(told, receipt, None));
@@ -145,9 +161,8 @@ async fn sell(
     let (gauge, heard) = (request.gauge(model, answer.form, content_type), answer.form.dialect());
     let translation = request.translation(model, answer.form, call.request, gateway.clock.now());
     let content_length = content_length.filter(|_| translation.is_none());
-    tracing::info!(request.id = %call.request, account = %verified.payer(), model = model.id, upstream = answer.upstream, tx = confirmation.tx, settled_in_us = settled_in.as_micros(), "serving a paid call");
     let (length, deadline) = (content_length, call.deadline);
-    let tab = Tab { paid, tariff, growth: None, flat: None, told: None };
+    let tab = Tab { paid, tariff, growth: None, flat: None, told: Some(told) };
     let ended = Box::pin(std::future::pending());
     let sale = Sale { tab, gauge, translation, heard, dialect: call.goods.dialect(), stream, length, deadline, ended };
     let body = relay(answer.body, sale, &worker.shelf, place).await;
@@ -244,7 +259,7 @@ async fn open_and_settle(
     }
     watch.iter_mut().for_each(Watch::is_settling);
     let settling = Instant::now();
-    let waiting = settle::wait(gateway.payments.settle_wait, gateway.chains.settle(payment.clone()));
+    let waiting = settle::wait(payment.network(), gateway.payments.settle_wait, gateway.chains.settle(payment.clone()));
     tokio::pin!(waiting);
     // Both go on side by side; neither is given up for the other.
     let waited = loop {

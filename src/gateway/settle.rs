@@ -6,6 +6,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use super::payer::malformed;
 use super::quote::Quote;
@@ -19,6 +20,7 @@ use crate::error::{Code, Error};
 use crate::fault;
 use crate::ids::{PaymentId, RequestId};
 use crate::ledger::{Claim, Denied, Deposit, Ledger, Outcome, Payment, Refused as Denial, Reservation, State};
+use crate::metrics;
 use crate::money::Micros;
 use crate::x402::{self, Receipt, Version};
 
@@ -258,13 +260,19 @@ pub(super) enum Waited {
 }
 
 /// Waits so long for the outcome of a settlement, which goes on without us.
-pub(super) async fn wait(patience: Duration, settlement: oneshot::Receiver<Settlement>) -> Waited {
-    match tokio::time::timeout(patience, settlement).await {
-        Ok(Ok(Settlement::Confirmed(confirmation))) => Waited::Confirmed(confirmation),
-        Ok(Ok(Settlement::Failed { reason, message })) => Waited::Failed { reason, message },
+pub(super) async fn wait(network: &str, patience: Duration, settlement: oneshot::Receiver<Settlement>) -> Waited {
+    let begun = Instant::now();
+    let (word, waited) = match tokio::time::timeout(patience, settlement).await {
+        Ok(Ok(Settlement::Confirmed(confirmation))) => ("confirmed", Waited::Confirmed(confirmation)),
+        Ok(Ok(Settlement::Failed { reason, message })) => ("failed", Waited::Failed { reason, message }),
         // The settlement thread is gone, or time is up: either way nobody knows.
-        Ok(Err(_)) | Err(_) => Waited::Unknown,
+        Ok(Err(_)) | Err(_) => ("unknown", Waited::Unknown),
+    };
+    metrics::SETTLEMENTS.of(&[network, word]).count();
+    if let Waited::Confirmed(_) = waited {
+        metrics::SETTLING.of(&[network]).took(begun.elapsed());
     }
+    waited
 }
 
 /// The receipt of a settled payment.

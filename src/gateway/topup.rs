@@ -92,7 +92,7 @@ async fn take(gateway: &Arc<Gateway>, call: &TopUp, quote: &Quote, payment: &Pay
     settle::check_waste(gateway, &verified)?;
     gateway.chains.simulate(&verified).await.map_err(|refused| told(settle::refused(refused)))?;
     let deposit = settle::deposit(gateway, &verified, call.request, &call.path).await?;
-    let waited = settle::wait(gateway.prepaid.top_up_wait, gateway.chains.settle(verified.clone())).await;
+    let waited = settle::wait(verified.network(), gateway.prepaid.top_up_wait, gateway.chains.settle(verified.clone())).await;
     // A claim for which nothing was signed goes back; anything else goes on without us.
     drop(deposit);
     match waited {

@@ -18,7 +18,7 @@ use super::respond::Edge;
 use super::{CHANGES_AT_ONCE, FORGET_EVERY};
 use crate::config::{self, Cidr, Config, Limits};
 use crate::gateway::{CannotStart, Gateway, Keyring, Shelf, Worker};
-use crate::upstream::{Health, UpstreamConfigError, Upstreams};
+use crate::upstream::{UpstreamConfigError, Upstreams};
 
 /// One edition, as all threads share it.
 struct Edition {
@@ -27,7 +27,6 @@ struct Edition {
     rules: (Limits, Vec<Cidr>),
     pages: Arc<Pages>,
     upstreams: Vec<config::Upstream>,
-    health: Health,
 }
 
 /// The latest edition, and what all of them have in common. A clone is the same one.
@@ -55,8 +54,7 @@ impl Editions {
     /// The first one. Its upstreams are known to work.
     pub(super) fn new(config: &Config, gateway: Arc<Gateway>, certificate: Option<Arc<Certificate>>) -> Editions {
         let rules = (config.limits.clone(), config.trusted_proxies.clone());
-        let health = Health::new(&config.upstreams, config.failover);
-        let upstreams = Upstreams::sharing(&config.upstreams, health.clone());
+        let upstreams = Upstreams::sharing(&config.upstreams, gateway.health.clone());
         let upstreams = upstreams.expect("the same list was checked before the server started");
         let first = Edition {
             limits: Arc::new(RateLimits::new(&rules.0, rules.1.clone())),
@@ -64,7 +62,6 @@ impl Editions {
             pages: Arc::new(Pages::of(&gateway, &upstreams)),
             gateway,
             upstreams: config.upstreams.clone(),
-            health,
         };
         Editions {
             latest: watch::Sender::new(Arc::new(first)),
@@ -82,15 +79,14 @@ impl Editions {
     /// What is wrong with the configuration; the edition before stays then.
     pub fn publish(&self, config: &Config) -> Result<(), CannotReload> {
         let before = self.latest.borrow().clone();
-        let health = before.health.renewed(&config.upstreams, config.failover);
+        let gateway = Arc::new(before.gateway.renewed(config)?);
         // Before anything counts: what the threads are about to prepare can be prepared.
-        let upstreams = Upstreams::sharing(&config.upstreams, health.clone())?;
+        let upstreams = Upstreams::sharing(&config.upstreams, gateway.health.clone())?;
         if let Some((certificate, place)) = self.certificate.as_ref().zip(config.tls.as_ref())
             && certificate.renew(place).map_err(CannotReload::Certificate)?
         {
             tracing::info!("another certificate is shown from now on");
         }
-        let gateway = Arc::new(before.gateway.renewed(config)?);
         let pages = Arc::new(Pages::of(&gateway, &upstreams));
         let rules = (config.limits.clone(), config.trusted_proxies.clone());
         let limits = match rules == before.rules {
@@ -99,9 +95,14 @@ impl Editions {
         };
         self.crowd.follow(config);
         self.bodies.set_limit(config.limits.max_bodies);
-        let next = Edition { gateway, limits, rules, pages, upstreams: config.upstreams.clone(), health };
+        let next = Edition { gateway, limits, rules, pages, upstreams: config.upstreams.clone() };
         self.latest.send_replace(Arc::new(next));
         Ok(())
+    }
+
+    /// The latest edition's gateway.
+    pub fn gateway(&self) -> Arc<Gateway> {
+        Arc::clone(&self.latest.borrow().gateway)
     }
 
     /// What changes keys, by the latest edition's limits.
@@ -181,7 +182,7 @@ async fn keep_up(desk: std::rc::Weak<Desk>, mut latest: watch::Receiver<Arc<Edit
 }
 
 fn today(editions: &Editions, edition: &Edition, shelf: &Rc<Shelf>) -> Result<Today, UpstreamConfigError> {
-    let upstreams = Upstreams::sharing(&edition.upstreams, edition.health.clone())?;
+    let upstreams = Upstreams::sharing(&edition.upstreams, edition.gateway.health.clone())?;
     let gateway = Arc::clone(&edition.gateway);
     let worker = Rc::new(Worker { gateway: Arc::clone(&gateway), upstreams, shelf: Rc::clone(shelf) });
     let edge = Rc::new(Edge {
@@ -190,7 +191,6 @@ fn today(editions: &Editions, edition: &Edition, shelf: &Rc<Shelf>) -> Result<To
         bodies: Arc::clone(&editions.bodies),
         turns: Arc::clone(&editions.turns),
         pages: Arc::clone(&edition.pages),
-        health: edition.health.clone(),
         lots: RefCell::default(),
         documents: Documents::default(),
     });

@@ -9,8 +9,10 @@ mod discovery;
 mod door;
 mod edition;
 mod h2;
+mod health;
 mod jobs;
 mod limits;
+mod numbers;
 mod openapi;
 mod operator;
 mod pages;
@@ -26,7 +28,7 @@ mod watched;
 
 use std::net::TcpListener;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix_web::dev::{Server, Service as _};
 use actix_web::{App, web};
@@ -39,6 +41,7 @@ use door::Door;
 pub use edition::{CannotReload, Editions};
 use edition::{Desk, Today};
 use limits::{BodyMemory, RateLimits};
+pub use numbers::start as start_numbers;
 
 /// Sockets per worker thread; beyond them new connections wait.
 const CONNECTIONS: usize = 25_000;
@@ -80,9 +83,10 @@ pub fn start(
                 let Today { edge, container } = desk.today();
                 request.add_data_container(container);
                 routes::collapse_leading_slashes(&mut request);
+                let begun = Instant::now();
                 let passport = respond::enter(&edge, &mut request);
                 let next = passport.is_ok().then(|| service.call(request));
-                async move { respond::leave(passport, next).await }
+                async move { respond::leave(passport, next, begun).await }
             },
         )
     };

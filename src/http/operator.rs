@@ -89,7 +89,7 @@ pub async fn upstreams(request: HttpRequest) -> HttpResponse {
                 })).collect::<Vec<_>>(),
             })
         };
-        json!({ "upstreams": edge.health.manners().into_iter().map(upstream).collect::<Vec<_>>() })
+        json!({ "upstreams": edge.gateway.health.manners().into_iter().map(upstream).collect::<Vec<_>>() })
     });
     answer(&request, shown)
 }
@@ -97,7 +97,7 @@ pub async fn upstreams(request: HttpRequest) -> HttpResponse {
 /// `GET /api/operator/failures`: what went wrong since the start, the latest first, a few of each code.
 pub async fn failures(request: HttpRequest) -> HttpResponse {
     let shown = operator(&request).map(|edge| {
-        let manners = edge.health.manners();
+        let manners = edge.gateway.health.manners();
         let of_whom = |shown: &mut Value| {
             let asked =
                 manners.iter().filter(|manner| manner.latest.iter().any(|it| shown["request_id"] == it.request.to_string()));

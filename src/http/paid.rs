@@ -42,7 +42,8 @@ async fn sell(route: Route, request: &HttpRequest, payload: web::Payload) -> Res
         return Err(Error::new(Code::Internal, "the server is not set up").into());
     };
     let limits = &worker.gateway.limits;
-    let deadline = Instant::now() + limits.wall_clock;
+    let arrived = Instant::now();
+    let deadline = arrived + limits.wall_clock;
     let credentials = credentials(request.headers());
     if !credentials.payments.is_empty() {
         let bucket = edge.limits.payment(respond::source(edge, request));
@@ -61,6 +62,7 @@ async fn sell(route: Route, request: &HttpRequest, payload: web::Payload) -> Res
         body,
         credentials,
         headers: forwarded(request.headers()),
+        arrived,
         job: if route.goods.is_job() { Some(fresh_job(&edge.gateway)?) } else { None },
         deadline,
     };

@@ -1,10 +1,10 @@
-//! Routes that need no credentials: the catalogue, the price list, health, and the answers to wrong addresses.
+//! Routes that need no credentials: the catalogue, the price list, and the answers to wrong addresses.
 
 use std::rc::Rc;
 
 use actix_web::http::header;
 use actix_web::{HttpRequest, HttpResponse, web};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::respond::{self, Edge};
 use super::routes;
@@ -119,35 +119,6 @@ fn routes_of(upstreams: &Upstreams, model: &Model) -> Vec<String> {
     routes::paid_routes().map(|route| route.goods).filter(sold).map(|goods| format!("/v1{}", goods.path())).collect()
 }
 
-/// Health for a load balancer and an operator: 200 while calls can be sold, 503 once the ledger has stopped.
-pub async fn healthz(request: HttpRequest) -> HttpResponse {
-    with_edge(&request, |edge| {
-        let gateway = &edge.gateway;
-        let networks: Vec<_> = gateway
-            .chains
-            .networks()
-            .into_iter()
-            .map(|network| {
-                json!({
-                    "id": network.id,
-                    "settlement": network.settlement,
-                    "sellable": network.sellable.is_ok(),
-                })
-            })
-            .collect();
-        let admitting = gateway.ledger.is_admitting();
-        let body = json!({
-            "status": if admitting { "ok" } else { "ledger_unavailable" },
-            "networks": networks,
-            "calls_in_flight": gateway.calls_in_flight(),
-        });
-        match admitting {
-            true => HttpResponse::Ok().json(body),
-            false => HttpResponse::build(respond::status(Code::LedgerUnavailable)).json(body),
-        }
-    })
-}
-
 pub async fn not_found(request: HttpRequest) -> HttpResponse {
     let path: String = request.path().chars().take(80).collect();
     let message = format!(
@@ -188,7 +159,7 @@ fn shown_method(request: &HttpRequest) -> String {
     request.method().as_str().chars().take(20).collect()
 }
 
-fn with_edge(request: &HttpRequest, answer: impl FnOnce(&Edge) -> HttpResponse) -> HttpResponse {
+pub(super) fn with_edge(request: &HttpRequest, answer: impl FnOnce(&Edge) -> HttpResponse) -> HttpResponse {
     match request.app_data::<Rc<Edge>>() {
         Some(edge) => answer(edge),
         None => respond::refuse(request, Error::new(Code::Internal, "the server is not set up").into()),

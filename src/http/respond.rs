@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
 use actix_web::body::{BodyStream, BoxBody, SizedStream};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
@@ -22,7 +23,7 @@ use crate::fault;
 use crate::gateway::{Gateway, Refusal, Served};
 use crate::ids::RequestId;
 use crate::ledger::Standing;
-use crate::upstream::Health;
+use crate::metrics;
 use crate::x402::sign_in::Challenge;
 use crate::x402::{OFFER_HEADER, RECEIPT_HEADERS, Receipt, Version};
 
@@ -36,7 +37,6 @@ pub struct Edge {
     /// What people open in a browser.
     pub pages: Arc<Pages>,
     /// How the upstreams do.
-    pub health: Health,
     pub lots: RefCell<Lots>,
     pub documents: Documents,
 }
@@ -67,7 +67,7 @@ pub fn enter(edge: &Rc<Edge>, request: &mut ServiceRequest) -> Result<RequestId,
     if request.method() == Method::OPTIONS {
         return stop(preflight());
     }
-    if request.path() != "/healthz" && !edge.limits.request(source(edge, request.request())) {
+    if !matches!(request.path(), "/healthz" | "/readyz") && !edge.limits.request(source(edge, request.request())) {
         return stop(refuse(request.request(), slow_down("too many requests come from your address", 1).into()));
     }
     Ok(id)
@@ -77,6 +77,7 @@ pub fn enter(edge: &Rc<Edge>, request: &mut ServiceRequest) -> Result<RequestId,
 pub async fn leave<F>(
     passport: Result<RequestId, (RequestId, Box<ServiceResponse>)>,
     next: Option<F>,
+    begun: Instant,
 ) -> Result<ServiceResponse, actix_web::Error>
 where
     F: Future<Output = Result<ServiceResponse, actix_web::Error>>,
@@ -87,6 +88,9 @@ where
         (Ok(_), None) => return Err(actix_web::error::ErrorInternalServerError("a request was neither stopped nor let through")),
     };
     dress(response.headers_mut(), id);
+    // One of the route table, or none of them.
+    let route = response.request().match_pattern();
+    metrics::HEADS.of(&[route.as_deref().unwrap_or("none")]).took(begun.elapsed());
     Ok(response)
 }
 
@@ -168,6 +172,7 @@ pub fn refuse(request: &HttpRequest, refusal: Refusal) -> HttpResponse {
     let (id, shape) = (request_id(request), error_shape(request.path()));
     let Refusal { error, offer, receipt, remedy, model } = refusal;
     log(request, id, &error);
+    metrics::REFUSALS.of(&[error.code.row().code]).count();
     let edge = request.app_data::<Rc<Edge>>();
     if let Some(edge) = edge {
         let gateway = &edge.gateway;

@@ -8,7 +8,7 @@ use actix_web::http::uri::PathAndQuery;
 use actix_web::web::{self, ServiceConfig};
 
 use super::table::{Access, At, Row};
-use super::{accounts, count, discovery, jobs, operator, pages, paid, public, topup, wallet};
+use super::{accounts, count, discovery, health, jobs, operator, pages, paid, public, topup, wallet};
 use crate::dialect::{Answers, Dialect, ErrorShape, Goods, Task};
 
 /// One paid route.
@@ -51,7 +51,8 @@ fn lay(add: &mut dyn FnMut(At)) {
             });
         }
     }
-    add(At::new("/healthz").get("Says whether calls are sold at the moment", Access::Anybody, public::healthz));
+    add(At::new("/healthz").get("Says whether calls are sold at the moment", Access::Anybody, health::healthz));
+    add(At::new("/readyz").get("Says whether everything that is configured can be used", Access::Anybody, health::readyz));
     add(At::new("/openapi.json").get("This document", Access::Anybody, discovery::openapi));
     let listed = "Lists the paid routes and the ways to pay, for crawlers";
     add(At::new("/.well-known/x402").get(listed, Access::Anybody, discovery::discovery));

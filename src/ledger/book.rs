@@ -11,6 +11,7 @@ use super::spending::Days;
 use crate::account::AccountId;
 use crate::clock::{Day, Timestamp};
 use crate::ids::{JobId, KeyId, PaymentId, RequestId};
+use crate::metrics;
 use crate::money::Micros;
 
 /// One row to write. A command's rows go to disk together or not at all.
@@ -131,6 +132,8 @@ pub struct Book {
     pub(super) ticket: u64,
     /// Whether what a served call did not cost becomes balance, or the quote is a flat price.
     pub(super) keep_remainder: bool,
+    /// What all wallets have together: derived from the balances, for who asks often.
+    pub(super) owed: i64,
 }
 
 pub(super) type Rows = Vec<Write>;
@@ -431,9 +434,12 @@ impl Book {
             self.balances.insert(account.clone(), balance);
             rows.push(Write::Balance(account.clone(), balance));
             if let Account::Wallet(_) = account {
+                // A sum of what is in the books never leaves i64 before one of its parts does.
+                self.owed = self.owed.saturating_add(amount);
                 line = Some(Line { after, previous: before.map(|before| before.last) });
             }
         }
+        metrics::MOVED.of(&[kind.word()]).add(transfer.amount);
         transfer.line = line;
         transfer.hash = transfer.chained(self.head);
         self.head = transfer.hash;

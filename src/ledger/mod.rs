@@ -26,6 +26,7 @@ mod spending;
 mod statement;
 mod store;
 mod tables;
+mod totals;
 mod verify;
 mod writer;
 mod written;
@@ -54,6 +55,7 @@ pub use rows::{Account, Attempt, Grant, Outcome, Payment, Receipt, State};
 pub use spending::Spending;
 pub use statement::{Entry, Movement, Used};
 pub use store::copy_on;
+pub use totals::{Totals, Unsettled};
 pub use verify::{Counted, Report, key_events_of_file, repair_derived};
 
 use book::{Book, Write};

@@ -89,6 +89,17 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// In a word, for who counts them.
+    pub fn word(self) -> &'static str {
+        match self {
+            Kind::Payment => "payment",
+            Kind::Charge => "charge",
+            Kind::Credit => "credit",
+            Kind::Reversal => "reversal",
+            Kind::Refund => "refund",
+        }
+    }
+
     fn from_byte(byte: u8) -> Option<Kind> {
         [Kind::Payment, Kind::Charge, Kind::Credit, Kind::Reversal, Kind::Refund].into_iter().find(|kind| *kind as u8 == byte)
     }

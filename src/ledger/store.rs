@@ -112,6 +112,7 @@ impl Store {
         let tx = self.read()?;
         let mut book = Book { boot: boot(&tx)?, ..Book::default() };
         Snapshot(&tx).balances(|account, balance| _ = book.balances.insert(account, balance))?;
+        book.count_what_is_owed();
         load_limits(&tx, &mut book)?;
         for_each(&tx, HOLDS, |request, row| {
             book.count(RequestId(request), Hold::from_bytes(row).ok_or_else(|| Broken::row("holds"))?);

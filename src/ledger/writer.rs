@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::Inner;
 use super::queue::{Crowd, Group, Queue};
 use super::store::{Commit, Store};
-use crate::fault;
+use crate::{fault, metrics};
 
 /// Batches in one commit from which there is a crowd.
 const CROWD: usize = 8;
@@ -62,6 +62,7 @@ fn commit_until_stopped(store: &Store, queue: &Queue, inner: &Weak<Inner>) {
             }
             return;
         }
+        metrics::COMMITS.of(&[]).took(begun.elapsed());
         fault::point("commit.after");
         if let (Some(inner), Some(last)) = (inner.upgrade(), group.last()) {
             inner.committed(last.ticket, group.len());

@@ -134,6 +134,11 @@ impl Gate {
         self.rules = rules;
     }
 
+    /// Whether calls are let through as always: neither it nor one of its models was found down.
+    pub fn is_open(&self) -> bool {
+        self.whole.is_open() && self.models.values().all(|served| served.line.is_open())
+    }
+
     /// How long a call has to wait, as things stand; nothing if it may pass.
     pub fn wait(&self, caller: Caller<'_>, now: Instant) -> Option<Duration> {
         let whole = self.whole.wait(now);

@@ -88,6 +88,16 @@ impl Health {
         self.0.iter().map(|door| door.manner()).collect()
     }
 
+    /// The name of each upstream, and whether it is asked for everything: neither it nor one of its models was found down.
+    pub fn states(&self) -> impl Iterator<Item = (&str, bool)> {
+        self.0.iter().map(|door| (door.name.as_str(), door.gate().is_open()))
+    }
+
+    /// Whether nobody's call for a model, named as the upstream calls it, would be sent there now.
+    pub fn is_resting(&self, upstream: &str, model: &str) -> bool {
+        self.door(upstream).is_some_and(|door| door.wait(Caller { model, account: None }).is_some())
+    }
+
     pub(super) fn door(&self, name: &str) -> Option<&Door> {
         self.0.iter().find(|door| door.name == name).map(Arc::as_ref)
     }

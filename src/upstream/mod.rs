@@ -21,8 +21,8 @@ use crate::catalogue::Serving;
 use crate::config::{self, Failover, Speaks, UpstreamKind};
 use crate::dialect::{Dialect, Goods, LimitField, Task, translates};
 use crate::error::{Code, Error};
-use crate::fault;
 use crate::ids::{Funds, RequestId};
+use crate::{fault, metrics};
 
 pub use answer::{Answer, AnswerBody, Broken};
 use client::{Attempt, HttpUpstream};
@@ -183,7 +183,10 @@ impl Upstreams {
                 }
             };
             let is_last = able[place + 1..].iter().all(|(_, _, door, model)| door.wait(caller(model)).is_some());
-            match upstream.serve(funds.request(), (*form, model), &call, is_last).await {
+            let begun = Instant::now();
+            let outcome = upstream.serve(funds.request(), (*form, model), &call, is_last).await;
+            count(&upstream.name, &outcome, begun);
+            match outcome {
                 Ok(answer) => {
                     visit.went(Word::Well, None);
                     fault::point("upstream.headers");
@@ -305,6 +308,15 @@ impl Upstream {
     fn log(&self, request: RequestId, error: &Error) {
         let (code, cause) = (error.code.row().code, error.cause.as_deref().unwrap_or_default());
         tracing::warn!(%request, upstream = %self.name, code, "upstream {} failed: {cause}", self.name);
+    }
+}
+
+/// Counts a call to an upstream.
+fn count(upstream: &str, outcome: &Result<Answer, Failure>, begun: Instant) {
+    let word = outcome.as_ref().map_or_else(|failure| failure.error.code.row().code, |_| "ok");
+    metrics::UPSTREAM_CALLS.of(&[upstream, word]).count();
+    if outcome.is_ok() {
+        metrics::UPSTREAM_HEADS.of(&[upstream]).took(begun.elapsed());
     }
 }
 

@@ -7,7 +7,7 @@ use super::settle::Settler;
 use super::token::Token;
 use super::{abi, hex};
 use crate::chain::evm::address::Address;
-use crate::chain::handle::Closed;
+use crate::chain::handle::{Closed, Purse};
 use crate::chain::rpc::{Asking, RpcError};
 use crate::clock::Timestamp;
 use crate::money::Micros;
@@ -31,6 +31,7 @@ pub async fn check(settler: &Settler, now: Timestamp) -> Result<(), Closed> {
     let price = block.base_fee.unwrap_or(0).saturating_add(fees.tip);
     settler.entry.note_gas(settler.coin_usd.map(|coin| cost(price, coin)));
     let needed = SETTLEMENTS.saturating_mul(gas_cap(settler.chain_id(), false).into()).saturating_mul(fees.max_fee);
+    settler.entry.note_purse(Purse { address: address.to_string(), has: balance, needs: needed, digits: 18 });
     if balance <= needed {
         return Err(format!("gas: the settler {address} has {balance} wei and needs more than {needed}; send it some").into());
     }

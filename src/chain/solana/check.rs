@@ -8,7 +8,7 @@ use super::order::MOST_LAMPORTS;
 use super::settle::Settler;
 use super::status;
 use super::token::Token;
-use crate::chain::handle::Closed;
+use crate::chain::handle::{Closed, Purse};
 use crate::chain::rpc::RpcError;
 use crate::clock::Timestamp;
 use crate::money::Micros;
@@ -17,6 +17,8 @@ use crate::money::Micros;
 const SETTLEMENTS: u64 = 20;
 /// What an account must keep to exist: the rent exemption of one without data, in lamports.
 const KEPT: u64 = 890_880;
+/// What the fee payer must have, in lamports.
+const NEEDED: u64 = KEPT + SETTLEMENTS * MOST_LAMPORTS;
 /// Lamports in one SOL.
 const SOL: u64 = 1_000_000_000;
 /// How far apart the clocks of the chain and ours may be, in seconds. The chain's is what its validators think on average, and
@@ -30,6 +32,8 @@ const MINT_BYTES: usize = 82;
 pub async fn check(settler: &Settler, now: Timestamp) -> Result<(), Closed> {
     let (node, token, payer) = (&settler.node, &settler.token, settler.fee_payer());
     let ours = check_token(node, token, Some(payer), now).await?;
+    let has = ours.as_ref().map_or(0, |account| account.lamports).into();
+    settler.entry.note_purse(Purse { address: payer.to_string(), has, needs: NEEDED.into(), digits: 9 });
     funded(payer, ours.as_ref())?;
     settler.entry.note_gas(settler.coin_usd.map(cost));
     let blockhash = node.blockhash().await.map_err(|error| error.to_string())?;
@@ -175,7 +179,7 @@ pub fn receives(token: &Token, account: Option<&Account>) -> Result<(), String> 
 
 /// Whether the fee payer can pay for the next settlements. `Err` says to the operator what to send.
 pub fn funded(payer: Pubkey, account: Option<&Account>) -> Result<(), String> {
-    let needed = KEPT + SETTLEMENTS * MOST_LAMPORTS;
+    let needed = NEEDED;
     match account {
         Some(account) if account.program != Pubkey::SYSTEM || !account.data.is_empty() => {
             Err(format!("fees: the settler {payer} is not a plain wallet, so it cannot pay fees"))

@@ -1,12 +1,10 @@
 //! The end of a call in the books: what has passed is charged, whatever ended it, and once.
 
-use tracing::field::display;
-
 use super::Growth;
-use crate::account::AccountId;
 use crate::dialect::{Gauge, Metered};
 use crate::error::Error;
-use crate::ids::{KeyId, RequestId};
+use crate::gateway::told::{Outcome, Told};
+use crate::ids::RequestId;
 use crate::ledger::Paid;
 use crate::money::Micros;
 use crate::tariff::Tariff;
@@ -19,16 +17,8 @@ pub(in crate::gateway) struct Tab {
     pub growth: Option<Growth>,
     /// What it costs if it is delivered, whatever it used.
     pub flat: Option<Micros>,
-    /// What the log says of it at its end, where it did not before.
+    /// What is told of it at its end.
     pub told: Option<Told>,
-}
-
-/// Who bought what from whom, for the log.
-pub(in crate::gateway) struct Told {
-    pub account: AccountId,
-    pub key: Option<KeyId>,
-    pub model: String,
-    pub upstream: String,
 }
 
 /// Why relaying ended.
@@ -157,32 +147,30 @@ impl Till {
                 Micros::ZERO
             }
         };
-        let (input, output, estimated) = (metered.usage.input, metered.usage.output, metered.estimated);
-        let told = self.told.as_ref();
-        let (account, key) = (told.map(|told| display(told.account)), told.and_then(|told| told.key).map(display));
-        let (model, upstream) = (told.map(|told| told.model.as_str()), told.map(|told| told.upstream.as_str()));
-        match end {
-            End::Complete => {
-                tracing::info!(request.id = %request, account, key, model, upstream, %charge, input, output, estimated, "charged {charge}");
-            }
-            End::ClientGone | End::ClientStalled => {
-                tracing::info!(request.id = %request, account, key, model, upstream, %charge, input, output, estimated, "the client left; charged {charge} for what passed");
-            }
-            End::PayerEnded(error) => {
-                let code = error.code.row().code;
-                tracing::info!(request.id = %request, account, key, model, upstream, %charge, code, input, output, estimated, "the key has ended; charged {charge} for what passed");
-            }
-            End::Broken(error) | End::Spent { error, .. } => {
-                let (code, cause) = (error.code.row().code, error.cause.unwrap_or_default());
-                tracing::warn!(request.id = %request, account, key, model, upstream, %charge, code, cause, "the answer broke off; charged {charge}");
-            }
-            End::Untaken => {
-                tracing::info!(request.id = %request, account, key, model, upstream, %charge, "nobody took the answer; nothing was charged");
-            }
-            End::Stopped => {
-                tracing::warn!(request.id = %request, account, key, model, upstream, %charge, "cut off by the stop of the program; charged {charge}")
-            }
+        if let Some(told) = self.told.take() {
+            told.tell(request, &end.outcome(charge, metered));
         }
+    }
+}
+
+impl End {
+    /// The same for those who are told of it.
+    fn outcome(self, charge: Micros, metered: Metered) -> Outcome {
+        let (word, words) = match &self {
+            End::Complete => ("complete", format!("charged {charge}")),
+            End::ClientGone | End::ClientStalled => ("client_left", format!("the client left; charged {charge} for what passed")),
+            End::PayerEnded(_) => ("key_ended", format!("the key has ended; charged {charge} for what passed")),
+            End::Broken(_) => ("broken", format!("the answer broke off; charged {charge}")),
+            End::Spent { .. } => ("spent", format!("the answer broke off; charged {charge}")),
+            End::Untaken => ("untaken", "nobody took the answer; nothing was charged".to_owned()),
+            End::Stopped => ("stopped", format!("cut off by the stop of the program; charged {charge}")),
+        };
+        let is_trouble = matches!(self, End::Broken(_) | End::Spent { .. } | End::Stopped);
+        let error = match self {
+            End::PayerEnded(error) | End::Broken(error) | End::Spent { error, .. } => Some(error),
+            End::Complete | End::ClientGone | End::ClientStalled | End::Untaken | End::Stopped => None,
+        };
+        Outcome { word, words, error, is_trouble, charge, metered }
     }
 }
 

@@ -53,6 +53,8 @@ pub struct Settings {
     pub failover: Vec<String>,
     /// Lines for `[prepaid]`.
     pub prepaid: Vec<String>,
+    /// Whole sections that stand at the end.
+    pub sections: Vec<String>,
     /// Models sold beside [`MODEL`], at its prices and from the same upstream.
     pub models: Vec<String>,
 }
@@ -412,7 +414,7 @@ price = {{ input = "{INPUT_PRICE}", output = "{OUTPUT_PRICE}"{prices} }}
     if !settings.prepaid.is_empty() {
         let _ = write!(text, "\n[prepaid]\n{}\n", settings.prepaid.join("\n"));
     }
-    text
+    text + &settings.sections.join("\n")
 }
 
 fn network(chain: &dyn Chain, settings: &Settings) -> String {
