@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use crate::catalogue::Serving;
 use crate::config::{self, Failover, Speaks, UpstreamKind};
-use crate::dialect::{Dialect, Goods, LimitField, Task, translates};
+use crate::dialect::{Asking, Dialect, Goods, LimitField, Task, translates};
 use crate::error::{Code, Error};
 use crate::fault;
 use crate::ids::{Funds, RequestId};
@@ -137,6 +137,18 @@ impl Upstreams {
             }
         }
         if forms.is_empty() { Err(self.nobody_speaks(servings)) } else { Ok(forms) }
+    }
+
+    /// How each dialect in which this call may be served wants to be asked: as the first upstream that would serve it so.
+    /// Empty where nobody serves it.
+    pub fn askings(&self, servings: &[Serving], goods: Goods, request: RequestId) -> Vec<Asking> {
+        let mut askings: Vec<Asking> = Vec::new();
+        for (upstream, form, _, model) in self.able(servings, goods, request) {
+            if askings.iter().all(|known| known.form != form) {
+                askings.push(Asking { form, model: model.to_owned(), field: upstream.field });
+            }
+        }
+        askings
     }
 
     /// Whether anybody who serves this model on this route would be asked now; to be asked before money moves.

@@ -28,6 +28,13 @@ export const media = (openai) => ({
   },
   hear: async (step) => {
     const answer = await openai(step).audio.transcriptions.create({ ...step.params, file: await file("memo.mp3", step.bytes) });
-    return typeof answer === "string" ? answer : answer.text;
+    if (!step.params.stream) return typeof answer === "string" ? answer : answer.text;
+    let [heard, whole] = ["", null];
+    for await (const event of answer) {
+      if (event.type === "transcript.text.delta") heard += event.delta;
+      if (event.type === "transcript.text.done") whole = event.text;
+    }
+    if (heard !== whole) throw new Error(`heard ${heard} of ${whole}`);
+    return heard;
   },
 });

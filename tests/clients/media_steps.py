@@ -35,6 +35,16 @@ def actions(openai):
     def hear(step):
         file = ("memo.mp3", b"s" * step["bytes"])
         answer = openai(step).audio.transcriptions.create(**step["params"], file=file)
-        return answer if isinstance(answer, str) else answer.text
+        if not step["params"].get("stream"):
+            return answer if isinstance(answer, str) else answer.text
+        heard, whole = "", None
+        for event in answer:
+            if event.type == "transcript.text.delta":
+                heard += event.delta
+            if event.type == "transcript.text.done":
+                whole = event.text
+        if heard != whole:
+            raise ValueError(f"heard {heard} of {whole}")
+        return heard
 
     return {"embed": embed, "draw": draw, "edit": edit, "speak": speak, "hear": hear}

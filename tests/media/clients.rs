@@ -25,6 +25,11 @@ fn hears(model: &str, format: &str) -> Value {
     json!({ "do": "hear", "params": { "model": model, "response_format": format }, "bytes": 32_000 })
 }
 
+/// Word by word; the step throws if the words do not make the whole.
+fn hears_live(model: &str) -> Value {
+    json!({ "do": "hear", "params": { "model": model, "response_format": "json", "stream": true }, "bytes": 32_000 })
+}
+
 fn steps() -> Vec<(Value, u64)> {
     let embed = json!({ "model": "text-embedding-3-small", "input": ["<<fake in=20>> hello", "you"] });
     let dalle = json!({ "model": "dall-e-3", "prompt": "a cat", "n": 2, "size": "1024x1024" });
@@ -44,6 +49,8 @@ fn steps() -> Vec<(Value, u64)> {
         (hears("whisper-1", "text"), 3200),
         (hears("whisper-1", "srt"), 3200),
         (hears("gpt-4o-transcribe", "json"), 14 * 6 + 7 * 10),
+        (hears_live("gpt-4o-transcribe"), 14 * 6 + 7 * 10),
+        (hears_live("whisper-1"), 300),
     ]
 }
 

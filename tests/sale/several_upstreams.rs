@@ -1,9 +1,12 @@
 //! Several upstreams for one model: the next one serves what the first cannot, who is down is left alone, and what nobody can
 //! serve costs nothing.
 
+use std::io::Write as _;
+
 use farebox_rig::anvil::{BUYER, SETTLER};
 use farebox_rig::http::{Answer, Request};
 use farebox_rig::process::eventually;
+use farebox_rig::provider::{After, Provider};
 use farebox_rig::server::Settings;
 use farebox_rig::upstream::Upstream;
 use serde_json::json;
@@ -152,6 +155,29 @@ fn an_only_upstream_that_is_down_is_asked_again_after_the_pause_and_the_same_pay
     assert_served(&shop.buy(CHAT, &body, &payment));
     assert_eq!((shop.served(), shop.earned()), (5, payment.amount));
     shop.close(CHARGE);
+}
+
+#[test]
+fn an_upstream_that_says_with_status_200_that_it_failed_is_passed_over_and_taken_for_down() {
+    let error = r#"{"error":{"code":502,"message":"sk-upstream"},"usage":{"prompt_tokens":20,"completion_tokens":7}}"#;
+    let first = Provider::start(move |_, stream| {
+        let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n";
+        let _ = stream.write_all(format!("{head}content-length: {}\r\n\r\n{error}", error.len()).as_bytes());
+        After::Keep
+    });
+    let second = Upstream::start();
+    let mut shop = Shop::with(
+        84532,
+        &Settings { upstream_url: Some(first.url()), ..settings(&[&second], &["failures = 3", LONG, LONGEST]) },
+    );
+    let body = body(USAGE, false);
+    let payments = payments(&mut shop, &body, 5);
+    for (number, payment) in payments.iter().enumerate() {
+        assert_served(&shop.buy(CHAT, &body, payment));
+        assert_eq!((first.requests().len(), second.calls().len()), ((number + 1).min(3), number + 1), "asked once a call");
+    }
+    shop.server.has_said("upstream fake is down");
+    shop.close(5 * CHARGE);
 }
 
 #[test]
