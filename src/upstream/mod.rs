@@ -167,7 +167,8 @@ impl Upstreams {
     ///
     /// Each upstream that speaks the dialect is tried in order (of those with weights, one by weight before the others), and
     /// once more if the connection failed before it said anything, or if it answered 408 or 5xx (but neither 504 nor 524, nor
-    /// 503 with a time to wait); never after a head was accepted. One that is down, or has said when it wants to be asked again,
+    /// 503 with a time to wait); never after a head was accepted. A plain answer in JSON is then read to its end, if it is not too
+    /// long: one that breaks off or says that it failed is none, and the next upstream is tried. One that is down, or has said when it wants to be asked again,
     /// is passed over. Dropping the future or the answer closes the connection to the upstream.
     ///
     /// # Errors
