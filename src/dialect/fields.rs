@@ -245,14 +245,14 @@ pub(super) fn flag(name: &'static str, raw: &str) -> Result<bool, Error> {
 
 /// What `stream_options` says.
 #[derive(Default)]
-pub(super) struct StreamOptions<'a> {
+pub(super) struct StreamOptions {
     pub include_usage: bool,
     /// The other members, in order.
-    pub others: Vec<(String, &'a RawValue)>,
+    pub others: Vec<(String, Box<RawValue>)>,
 }
 
-impl<'a> StreamOptions<'a> {
-    pub fn read(raw: &'a str) -> Result<StreamOptions<'a>, Error> {
+impl StreamOptions {
+    pub fn read(raw: &str) -> Result<StreamOptions, Error> {
         let wrong = || must("stream_options", "an object whose include_usage is true or false", raw);
         let members = serde_json::from_str::<Option<Members<'_>>>(raw).map_err(|_| wrong())?;
         let mut others = members.map(|members| members.0).unwrap_or_default();
@@ -262,7 +262,7 @@ impl<'a> StreamOptions<'a> {
             [(_, raw)] => flag("stream_options", raw.get()).map_err(|_| wrong())?,
             _ => return Err(wrong()),
         };
-        Ok(StreamOptions { include_usage, others })
+        Ok(StreamOptions { include_usage, others: others.into_iter().map(|(name, raw)| (name, raw.to_owned())).collect() })
     }
 }
 
@@ -289,6 +289,11 @@ impl<'de> Deserialize<'de> for Members<'de> {
         }
         deserializer.deserialize_map(Visitor)
     }
+}
+
+/// Fields that can ask for output which may not be seen while it is made.
+pub(super) fn may_hide(name: &str) -> bool {
+    matches!(name, "include_reasoning" | "reasoning_effort" | "reasoning" | "thinking")
 }
 
 /// Whether a field asks for output that is paid for and may not be seen while it is made. What is not known to be harmless

@@ -13,6 +13,7 @@ pub mod translate;
 mod unstreamed;
 mod usage;
 mod weigh;
+mod words;
 
 pub use failure::{JsonEnd, failed_answer};
 pub use media::{Answers, Form, Task};
@@ -23,6 +24,7 @@ pub use request::Request;
 pub use sse::{Event, EventTooLong, Events, MAX_EVENT_BYTES, MAX_RESPONSES_EVENT_BYTES, Splitter};
 pub use translate::translates;
 pub use usage::Metered;
+pub use words::{Asking, Words};
 
 /// A language of requests, answers, events and errors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

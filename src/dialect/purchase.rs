@@ -7,9 +7,10 @@ use bytes::{Bytes, BytesMut};
 use super::media::{self, Task};
 use super::meter::{Meter, Pass};
 use super::sse::Event;
-use super::translate::{self, Asked, Terms, Wishes};
+use super::translate::{self, Asked};
 use super::usage::Metered;
-use super::{Dialect, LimitField, Request};
+use super::words::Words;
+use super::{Dialect, LimitField};
 use crate::catalogue::{Catalogue, Kind, Model};
 use crate::clock::Timestamp;
 use crate::error::{Code, Error};
@@ -61,8 +62,7 @@ impl Goods {
 
 /// A request that was read and found sellable. It borrows the body.
 pub enum Purchase<'a> {
-    /// Beside what was read of it, the body itself, which another dialect may have to be made of.
-    Words(Request<'a>, &'a [u8]),
+    Words(Words<'a>),
     Media(media::Request<'a>),
 }
 
@@ -70,10 +70,10 @@ impl<'a> Purchase<'a> {
     /// Reads a body.
     ///
     /// # Errors
-    /// As [`Request::read`] and [`media::Request::read`].
-    pub fn read(goods: Goods, content_type: &str, body: &'a [u8]) -> Result<Purchase<'a>, Error> {
+    /// As [`Words::read`] and [`media::Request::read`].
+    pub fn read(goods: Goods, content_type: &str, body: &'a Bytes) -> Result<Purchase<'a>, Error> {
         match goods {
-            Goods::Words(dialect) => Request::read(dialect, body).map(|request| Purchase::Words(request, body)),
+            Goods::Words(dialect) => Words::read(dialect, body).map(Purchase::Words),
             Goods::Media(task) => media::Request::read(task, content_type, body).map(Purchase::Media),
         }
     }
@@ -93,8 +93,8 @@ impl<'a> Purchase<'a> {
     /// [`Code::ModelNotFound`]; [`Code::InvalidRequest`] for a model that is sold on another route, or not in this size.
     pub fn find<'c>(&self, catalogue: &'c Catalogue, served: impl Fn(&Model) -> bool) -> Result<Cow<'c, Model>, Error> {
         match self {
-            Purchase::Words(request, _) => {
-                let model = catalogue.sold(request.model())?;
+            Purchase::Words(words) => {
+                let model = catalogue.sold(words.request().model())?;
                 match model.kind {
                     Kind::Chat => Ok(Cow::Borrowed(model)),
                     kind => {
@@ -126,7 +126,7 @@ impl<'a> Purchase<'a> {
     /// Whether the answer is asked for as an event stream.
     pub fn stream(&self) -> bool {
         match self {
-            Purchase::Words(request, _) => request.stream(),
+            Purchase::Words(words) => words.request().stream(),
             Purchase::Media(request) => request.stream(),
         }
     }
@@ -134,20 +134,20 @@ impl<'a> Purchase<'a> {
     /// The most it can use.
     pub fn bound(&self, model: &Model) -> Bound {
         match self {
-            Purchase::Words(request, _) => request.bound(model),
+            Purchase::Words(words) => words.bound(model),
             Purchase::Media(request) => request.bound(model),
         }
     }
 
     /// Whether its hold may be smaller than its quote at first, because its output passes in steps.
     pub fn grows(&self) -> bool {
-        matches!(self, Purchase::Words(request, _) if request.stream())
+        matches!(self, Purchase::Words(words) if words.request().stream())
     }
 
     /// Of the output that it is bound by, the tokens that may be used before anybody sees any.
     pub fn hidden_output(&self, model: &Model) -> u64 {
         match self {
-            Purchase::Words(request, _) => request.hidden_output(model),
+            Purchase::Words(words) => words.request().hidden_output(model),
             Purchase::Media(request) => request.bound(model).output,
         }
     }
@@ -155,7 +155,7 @@ impl<'a> Purchase<'a> {
     /// Tokens each answer may have.
     pub fn output_limit(&self, model: &Model) -> u32 {
         match self {
-            Purchase::Words(request, _) => request.output_limit(model),
+            Purchase::Words(words) => words.request().output_limit(model),
             Purchase::Media(_) => model.max_output,
         }
     }
@@ -163,7 +163,7 @@ impl<'a> Purchase<'a> {
     /// How many answers it asks for.
     pub fn choices(&self) -> u32 {
         match self {
-            Purchase::Words(request, _) => request.choices(),
+            Purchase::Words(words) => words.request().choices(),
             Purchase::Media(_) => 1,
         }
     }
@@ -171,41 +171,18 @@ impl<'a> Purchase<'a> {
     /// The body for an upstream, as it was asked for or in another dialect.
     ///
     /// # Errors
-    /// [`Code::InvalidRequest`], naming the field, for what cannot be said in that dialect.
+    /// As [`Words::forward`].
     pub fn forward(&self, form: Goods, model: &str, output_limit: u32, field: LimitField) -> Result<Bytes, Error> {
-        match (self, form) {
-            (Purchase::Words(request, body), Goods::Words(dialect)) if dialect != request.dialect() => {
-                let terms = Terms { model, output_limit, limit_field: field, stream: request.stream() };
-                translate::request(request.dialect(), dialect, body, &terms)
-            }
-            (Purchase::Words(request, _), _) => Ok(request.forward(model, output_limit, field)),
-            (Purchase::Media(request), _) => Ok(request.forward(model)),
+        match self {
+            Purchase::Words(words) => words.forward(form, model, output_limit, field),
+            Purchase::Media(request) => Ok(request.forward(model)),
         }
-    }
-
-    /// Whether it can be said in one of these forms; to be asked before a price is named.
-    ///
-    /// # Errors
-    /// As [`Purchase::forward`], for the first of them.
-    pub fn check(&self, goods: Goods, forms: &[Goods], model: &Model) -> Result<(), Error> {
-        if forms.contains(&goods) {
-            return Ok(());
-        }
-        let said = forms.iter().map(|form| self.forward(*form, &model.id, self.output_limit(model), LimitField::default()));
-        let mut refused = None;
-        for said in said {
-            match said {
-                Ok(_) => return Ok(()),
-                Err(error) => _ = refused.get_or_insert(error),
-            }
-        }
-        refused.map_or(Ok(()), Err)
     }
 
     /// The `Content-Type` of what is forwarded.
     pub fn content_type(&self) -> Cow<'static, str> {
         match self {
-            Purchase::Words(..) => Cow::Borrowed("application/json"),
+            Purchase::Words(_) => Cow::Borrowed("application/json"),
             Purchase::Media(request) => request.content_type(),
         }
     }
@@ -213,8 +190,8 @@ impl<'a> Purchase<'a> {
     /// Measures the answer in the form and of the `Content-Type` that it has.
     pub fn gauge(&self, model: &Model, form: Goods, content_type: &str) -> Gauge {
         match self {
-            Purchase::Words(request, _) => {
-                let dialect = form.dialect();
+            Purchase::Words(words) => {
+                let (request, dialect) = (words.request(), form.dialect());
                 // What translates an answer has to see its usage.
                 let wants_usage = request.wants_usage() || dialect != request.dialect();
                 Gauge::Words(Meter::new(dialect, request.stream(), wants_usage, request.estimate(model)))
@@ -227,7 +204,8 @@ impl<'a> Purchase<'a> {
 impl Purchase<'_> {
     /// Puts the answer into the dialect of the caller, if it has another form.
     pub fn translation(&self, model: &Model, form: Goods, id: RequestId, created: Timestamp) -> Option<Translation> {
-        let (Purchase::Words(request, body), Goods::Words(upstream)) = (self, form) else { return None };
+        let (Purchase::Words(words), Goods::Words(upstream)) = (self, form) else { return None };
+        let request = words.request();
         let caller = request.dialect();
         if upstream == caller {
             return None;
@@ -238,7 +216,7 @@ impl Purchase<'_> {
             input_estimate: request.estimate(model),
             created,
             id,
-            wishes: Wishes::read(caller, body),
+            wishes: words.wishes().clone(),
         };
         if request.stream() {
             return translate::Answer::new(upstream, caller, asked).map(|answer| Translation::Events(Box::new(answer)));

@@ -11,7 +11,7 @@ use super::weigh::Weight;
 use super::{Dialect, LimitField, estimate_tokens};
 use crate::catalogue::Model;
 use crate::error::{Code, Error};
-use crate::tariff::Bound;
+use crate::tariff::{Bound, CacheUse};
 
 /// Top-level fields of one request; no client sends half as many.
 const MAX_FIELDS: usize = 128;
@@ -29,11 +29,11 @@ const MAX_ECHOED_BYTES: usize = 256 * 1024;
 /// A request that was read and found sellable. It borrows the body, which is never copied or rebuilt until [`Request::forward`].
 pub struct Request<'a> {
     dialect: Dialect,
-    /// What is forwarded, in the caller's order: name, and value as it stands in the body, unless a part of it is left out.
-    fields: Vec<(&'static str, Cow<'a, str>)>,
+    /// What is forwarded, in the caller's order.
+    fields: Vec<(&'static str, Raw<'a>)>,
     model: Cow<'a, str>,
     stream: bool,
-    stream_options: StreamOptions<'a>,
+    stream_options: StreamOptions,
     /// Tokens that the caller allows each answer.
     asked: Option<u32>,
     choices: u32,
@@ -41,6 +41,60 @@ pub struct Request<'a> {
     weight: Weight,
     /// It is only counted, so it needs no output limit.
     only_counted: bool,
+}
+
+/// The JSON text of a value.
+enum Raw<'a> {
+    /// As it stands in the body.
+    There(&'a str),
+    /// The same, of a body that is kept with it. It is UTF-8.
+    Kept(Bytes),
+    /// A part of it is left out.
+    Anew(String),
+}
+
+impl Raw<'_> {
+    /// Of one that is kept it looks at every byte.
+    fn text(&self) -> &str {
+        match self {
+            Raw::There(text) => text,
+            Raw::Kept(bytes) => std::str::from_utf8(bytes).unwrap_or_default(),
+            Raw::Anew(text) => text,
+        }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Raw::There(text) => text.as_bytes(),
+            Raw::Kept(bytes) => bytes,
+            Raw::Anew(text) => text.as_bytes(),
+        }
+    }
+}
+
+/// How much goes into a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Size {
+    weight: Weight,
+    has_tools: bool,
+}
+
+impl Size {
+    /// The most tokens that this can be: every byte of its text is taken for one, every picture for [`Model::image_tokens`].
+    pub fn input(&self, model: &Model) -> u64 {
+        let tools = if self.has_tools { TOKENS_FOR_TOOLS } else { 0 };
+        let around = self.weight.messages.saturating_mul(TOKENS_PER_MESSAGE).saturating_add(TOKENS_AROUND + tools);
+        self.weight.bytes.saturating_add(self.pictures(model)).saturating_add(around)
+    }
+
+    /// How much of it a cache is asked to keep.
+    pub fn cache(&self) -> CacheUse {
+        self.weight.cache
+    }
+
+    fn pictures(&self, model: &Model) -> u64 {
+        self.weight.pictures.saturating_mul(u64::from(model.image_tokens))
+    }
 }
 
 impl<'a> Request<'a> {
@@ -59,6 +113,18 @@ impl<'a> Request<'a> {
     /// As [`Request::read`].
     pub fn read_to_count(body: &'a [u8]) -> Result<Request<'a>, Error> {
         Request { only_counted: true, ..Request::empty(Dialect::Messages) }.fill(body)
+    }
+
+    /// The same, on its own: it keeps `body`, which it was read from, and copies nothing large of it.
+    pub fn detached(self, body: &Bytes) -> Request<'static> {
+        let kept = |(name, raw)| match raw {
+            Raw::There(text) => (name, Raw::Kept(body.slice_ref(text.as_bytes()))),
+            Raw::Kept(bytes) => (name, Raw::Kept(bytes)),
+            Raw::Anew(text) => (name, Raw::Anew(text)),
+        };
+        let Request { dialect, fields, model, stream, stream_options, asked, choices, tools, weight, only_counted } = self;
+        let (fields, model) = (fields.into_iter().map(kept).collect(), Cow::Owned(model.into_owned()));
+        Request { dialect, fields, model, stream, stream_options, asked, choices, tools, weight, only_counted }
     }
 
     fn fill(mut self, body: &'a [u8]) -> Result<Request<'a>, Error> {
@@ -139,18 +205,18 @@ impl<'a> Request<'a> {
         if name == "include" {
             rest = fields::included(raw)?;
         }
-        self.fields.push((name, rest.map_or(Cow::Borrowed(raw), Cow::Owned)));
+        self.fields.push((name, rest.map_or(Raw::There(raw), Raw::Anew)));
         Ok(())
     }
 
     fn field(&self, name: &str) -> Option<&str> {
-        self.fields.iter().find(|(known, _)| *known == name).map(|(_, raw)| &**raw)
+        self.fields.iter().find(|(known, _)| *known == name).map(|(_, raw)| raw.text())
     }
 
     /// As [`Request::field`], of one that stands in the body as it came.
     fn as_it_came(&self, name: &str) -> Option<&'a str> {
         self.fields.iter().find_map(|(known, raw)| match raw {
-            Cow::Borrowed(raw) if *known == name => Some(*raw),
+            Raw::There(raw) if *known == name => Some(*raw),
             _ => None,
         })
     }
@@ -225,8 +291,8 @@ impl<'a> Request<'a> {
             ));
         }
         let echoed = || self.fields.iter().filter(|(name, _)| *name != "input");
-        let bytes: usize = echoed().map(|(_, raw)| raw.len()).sum();
-        match echoed().max_by_key(|(_, raw)| raw.len()) {
+        let bytes: usize = echoed().map(|(_, raw)| raw.bytes().len()).sum();
+        match echoed().max_by_key(|(_, raw)| raw.bytes().len()) {
             Some((longest, _)) if bytes > MAX_ECHOED_BYTES => Err(refused(
                 longest,
                 format!("all fields beside input have {bytes} bytes, and a stream takes {MAX_ECHOED_BYTES}; shorten {longest}"),
@@ -283,22 +349,19 @@ impl<'a> Request<'a> {
     /// The most this request can use: every byte of its text is taken for a token, every picture for
     /// [`Model::image_tokens`], every answer for its whole output limit.
     pub fn bound(&self, model: &Model) -> Bound {
-        let tools = if self.tools { TOKENS_FOR_TOOLS } else { 0 };
-        let around = self.weight.messages.saturating_mul(TOKENS_PER_MESSAGE).saturating_add(TOKENS_AROUND + tools);
-        let input = self.weight.bytes.saturating_add(self.pictures(model)).saturating_add(around);
         let output = u64::from(self.output_limit(model)) * u64::from(self.choices);
-        Bound { input, output, cache: self.weight.cache, units: 0 }
+        Bound { input: self.size().input(model), output, cache: self.weight.cache, units: 0 }
     }
 
     /// Of the output that it is bound by ([`Request::bound`]), the tokens that may be used before anybody sees any. A budget
     /// for thinking bounds them; all else may use all there is.
     pub fn hidden_output(&self, model: &Model) -> u64 {
         let all = self.bound(model).output;
-        let asking = |(name, raw): &&(&'static str, Cow<'a, str>)| fields::asks_hidden(name, raw);
+        let asking = |(name, raw): &&(&'static str, Raw<'a>)| fields::may_hide(name) && fields::asks_hidden(name, raw.text());
         match (model.hidden_output, self.fields.iter().find(asking)) {
             (false, None) => 0,
             (false, Some(("thinking", raw))) if self.fields.iter().filter(asking).count() == 1 => {
-                let budget = fields::thinking_budget(raw).ok().flatten();
+                let budget = fields::thinking_budget(raw.text()).ok().flatten();
                 budget.map_or(all, |budget| budget.saturating_mul(u64::from(self.choices)).min(all))
             }
             _ => all,
@@ -313,18 +376,19 @@ impl<'a> Request<'a> {
     /// The tokens its input is taken for when the upstream reports none.
     pub fn estimate(&self, model: &Model) -> u64 {
         let text = estimate_tokens(self.weight.bytes).saturating_add(self.weight.messages.saturating_mul(4));
-        text.saturating_add(self.pictures(model))
+        text.saturating_add(self.size().pictures(model))
     }
 
-    fn pictures(&self, model: &Model) -> u64 {
-        self.weight.pictures.saturating_mul(u64::from(model.image_tokens))
+    /// How much goes into it.
+    pub(super) fn size(&self) -> Size {
+        Size { weight: self.weight, has_tools: self.tools }
     }
 
     /// The body for an upstream: the same fields in the same order with their values untouched, except that the model
     /// is named as the upstream names it, the output limit is written once, in the field the upstream takes it in,
     /// a chat stream asks for its usage, a response is not stored, and what is not sold is left out.
     pub fn forward(&self, upstream_model: &str, output_limit: u32, field: LimitField) -> Bytes {
-        let length: usize = self.fields.iter().map(|(name, raw)| name.len() + raw.len() + 4).sum();
+        let length: usize = self.fields.iter().map(|(name, raw)| name.len() + raw.bytes().len() + 4).sum();
         let mut body = BytesMut::with_capacity(length + upstream_model.len() + 96);
         let streamed_chat = self.dialect == Dialect::Chat && self.stream;
         let mut asks_usage = false;
@@ -340,7 +404,7 @@ impl<'a> Request<'a> {
                     self.put_stream_options(&mut body);
                 }
                 "stream_options" if self.dialect == Dialect::Responses => self.put_other_stream_options(&mut body),
-                _ => body.put_slice(raw.as_bytes()),
+                _ => body.put_slice(raw.bytes()),
             }
         }
         let field = match self.dialect {

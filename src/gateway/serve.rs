@@ -18,7 +18,7 @@ use crate::catalogue::Model;
 use crate::chain::reason::{About, about};
 use crate::chain::{Confirmation, VerifiedPayment};
 use crate::config::Order;
-use crate::dialect::{Goods, Purchase};
+use crate::dialect::{Asking, Goods, Purchase, Words};
 use crate::error::{Code, Error};
 use crate::ids::{JobId, RequestId};
 use crate::ledger::{Reservation, Standing};
@@ -70,10 +70,10 @@ impl Served {
 /// Serves one call. Bad requests are refused before a price is asked for, and nothing is charged for any refusal.
 pub async fn serve(worker: &Worker, call: Call) -> Result<Served, Refusal> {
     let gateway = &worker.gateway;
-    let request = Purchase::read(call.goods, &call.content_type, &call.body)?;
+    let request = read(&call).await?;
     let served = |model: &Model| worker.upstreams.forms(&model.upstreams, call.goods).is_ok();
     let model = &*request.find(&gateway.catalogue, served)?;
-    request.check(call.goods, &worker.upstreams.forms(&model.upstreams, call.goods)?, model)?;
+    let request = say(worker, &call, request, model).await?;
     let quote = || Quote::new(gateway, &call.path, model, model.quote(&request.bound(model)));
     let served = match call.credentials.payer(gateway) {
         // What cannot be served now is not offered either.
@@ -90,6 +90,40 @@ pub async fn serve(worker: &Worker, call: Call) -> Result<Served, Refusal> {
         Err(error) => Err(error.into()),
     };
     served.map_err(|refusal| Refusal { model: Some(model.id.clone()), ..refusal })
+}
+
+/// Bodies above this size are read and translated on another thread, so that the worker's other calls do not wait for it.
+const LARGE: usize = 1024 * 1024;
+
+async fn read(call: &Call) -> Result<Purchase<'_>, Error> {
+    match call.goods {
+        Goods::Words(dialect) if call.body.len() > LARGE => {
+            let body = call.body.clone();
+            apart(move || Words::read(dialect, &body).map(Words::detached)).await.map(Purchase::Words)
+        }
+        _ => Purchase::read(call.goods, &call.content_type, &call.body),
+    }
+}
+
+/// Puts words into the dialects of the upstreams that may serve them, once and before a price is named.
+async fn say<'a>(worker: &Worker, call: &Call, request: Purchase<'a>, model: &Model) -> Result<Purchase<'a>, Error> {
+    worker.upstreams.forms(&model.upstreams, call.goods)?;
+    let Purchase::Words(words) = request else { return Ok(request) };
+    let askings = worker.upstreams.askings(&model.upstreams, call.goods, call.request);
+    let is_foreign = |asking: &Asking| asking.form != call.goods;
+    if call.body.len() <= LARGE || !askings.iter().any(is_foreign) {
+        return words.say(&askings, model).map(Purchase::Words);
+    }
+    let (words, model) = (words.detached(), model.clone());
+    apart(move || words.say(&askings, &model)).await.map(Purchase::Words)
+}
+
+async fn apart<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|error| {
+        let message = "the request could not be read; nothing was charged";
+        Err(Error::new(Code::Internal, message).because(error.to_string()))
+    })
 }
 
 /// A call that brings its own money.

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use crate::account::AccountId;
 use crate::catalogue::Serving;
 use crate::config::{self, Failover, Speaks, UpstreamKind};
-use crate::dialect::{Dialect, Goods, LimitField, Task, translates};
+use crate::dialect::{Asking, Dialect, Goods, LimitField, Task, translates};
 use crate::error::{Code, Error};
 use crate::ids::{Funds, RequestId};
 use crate::{fault, metrics};
@@ -142,6 +142,18 @@ impl Upstreams {
         if forms.is_empty() { Err(self.nobody_speaks(servings)) } else { Ok(forms) }
     }
 
+    /// How each dialect in which this call may be served wants to be asked: as the first upstream that would serve it so.
+    /// Empty where nobody serves it.
+    pub fn askings(&self, servings: &[Serving], goods: Goods, request: RequestId) -> Vec<Asking> {
+        let mut askings: Vec<Asking> = Vec::new();
+        for (upstream, form, _, model) in self.able(servings, goods, request) {
+            if askings.iter().all(|known| known.form != form) {
+                askings.push(Asking { form, model: model.to_owned(), field: upstream.field });
+            }
+        }
+        askings
+    }
+
     /// Whether anybody who serves this model on this route would be asked now, by this account if it is known; to be asked before
     /// money moves.
     ///
@@ -159,7 +171,8 @@ impl Upstreams {
     ///
     /// Each upstream that speaks the dialect is tried in order (of those with weights, one by weight before the others), and
     /// once more if the connection failed before it said anything, or if it answered 408 or 5xx (but neither 504 nor 524, nor
-    /// 503 with a time to wait); never after a head was accepted. One that is down, or has said when it wants to be asked again,
+    /// 503 with a time to wait); never after a head was accepted. A plain answer in JSON is then read to its end, if it is not too
+    /// long: one that breaks off or says that it failed is none, and the next upstream is tried. One that is down, or has said when it wants to be asked again,
     /// is passed over. Dropping the future or the answer closes the connection to the upstream.
     ///
     /// # Errors

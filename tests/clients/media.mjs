@@ -51,6 +51,7 @@ export const media = (openai) => ({
         heard.text += event.delta ?? "";
         heard.last = event;
       }
+      if (heard.text !== heard.last.text) throw new Error(`heard ${heard.text} of ${heard.last.text}`);
       return heard;
     }
     return typeof answer === "string" ? answer : answer.text;

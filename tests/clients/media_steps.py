@@ -49,6 +49,8 @@ def actions(openai):
         if step["params"].get("stream"):
             events = list(answer)
             text = "".join(getattr(event, "delta", "") for event in events)
+            if text != events[-1].text:
+                raise ValueError(f"heard {text} of {events[-1].text}")
             return {"text": text, "last": events[-1].model_dump(mode="json")}
         return answer if isinstance(answer, str) else answer.text
 

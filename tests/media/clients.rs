@@ -31,6 +31,11 @@ fn with(params: &Value, more: Value) -> Value {
     params
 }
 
+/// Word by word; the step throws if the words do not make the whole.
+fn hears_live(model: &str) -> Value {
+    json!({ "do": "hear", "params": { "model": model, "response_format": "json", "stream": true }, "bytes": 32_000 })
+}
+
 fn steps() -> Vec<(Value, u64)> {
     let embed = json!({ "model": "text-embedding-3-small", "input": ["<<fake in=20>> hello", "you"] });
     let dalle = json!({ "model": "dall-e-3", "prompt": "a cat", "n": 2, "size": "1024x1024" });
@@ -53,7 +58,8 @@ fn steps() -> Vec<(Value, u64)> {
         (json!({ "do": "edit", "params": stream, "images": ["cat.png"] }), BY_TOKENS),
         (json!({ "do": "speak_on", "params": speech }), 12 * 15),
         (json!({ "do": "speak_on", "params": with(&speech, json!({ "stream_format": "sse" })) }), 12 * 15),
-        (json!({ "do": "hear", "params": { "model": "gpt-4o-transcribe", "stream": true }, "bytes": 32_000 }), 14 * 6 + 7 * 10),
+        (hears_live("gpt-4o-transcribe"), 14 * 6 + 7 * 10),
+        (hears_live("whisper-1"), 300),
     ]
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use farebox_rig::account::Key;
 use farebox_rig::anvil::BUYER;
 use farebox_rig::http::{self, Request};
-use farebox_rig::process::run;
+use farebox_rig::process::{eventually, run};
 use farebox_rig::provider::{After, Provider, wait_gone};
 use farebox_rig::server::Settings;
 use serde_json::json;
@@ -32,30 +32,30 @@ fn settings(provider: &Provider) -> Settings {
 }
 
 #[test]
-fn who_rotates_the_key_while_a_plain_answer_is_read_pays_for_what_it_took() {
+fn who_rotates_the_key_while_a_plain_answer_is_made_gets_none_of_it_and_pays_nothing() {
     // The upstream brings 400 letters of a longer answer, and then no more.
-    let provider = Provider::start(|_, stream| {
+    let (sender, gone) = mpsc::channel();
+    let provider = Provider::start(move |_, stream| {
         let part = format!("{{\"choices\":[{{\"message\":{{\"content\":\"{}", "w".repeat(400));
         let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 9000\r\n\r\n";
         let _ = stream.write_all(format!("{head}{part}").as_bytes());
         wait_gone(stream);
+        let _ = sender.send(());
         After::Close
     });
     let mut shop = Shop::with(8453, settings(&provider));
     let key = shop.buyer_with_key();
-    let mut stream = http::open(shop.server.address(), &plain(&key)).unwrap();
-    let mut taken = 0;
-    while taken < 400 {
-        taken += stream.next_chunk().expect("a part of the answer").len();
-    }
-    rotate(&shop, &key);
-    while stream.next_chunk().is_some() {}
-    assert!(!stream.complete, "a part never looks like the whole");
-    shop.wait_charged(1);
-    let charges = shop.account(BUYER).statement().of("CHARGE");
-    let prompt = -charges[0] - 100 * 15;
-    assert!((1..300).contains(&prompt), "400 letters are 100 tokens, and the prompt is a few words: {charges:?}");
-    shop.close(&[-charges[0]]);
+    let answer = thread::scope(|scope| {
+        let asking = scope.spawn(|| shop.server.send(&plain(&key)));
+        eventually("the upstream has begun", || provider.requests().len() == 1);
+        rotate(&shop, &key);
+        asking.join().unwrap()
+    });
+    assert_eq!((answer.status, answer.complete), (401, true), "{}", answer.text());
+    assert!(!answer.text().contains("www"), "a part is not shown");
+    gone.recv_timeout(Duration::from_secs(20)).expect("the upstream is let go");
+    assert_eq!(shop.account(BUYER).statement().of("CHARGE"), [0; 0], "nobody had anything of it");
+    shop.close(&[]);
 }
 
 #[test]

@@ -1,7 +1,10 @@
 //! Callers of one dialect, upstreams that speak only another: the unmodified SDKs notice nothing, and pay to the micro.
 
+use std::io::Write as _;
+
 use farebox_rig::anvil::BUYER;
 use farebox_rig::http::Request;
+use farebox_rig::provider::{After, Provider};
 use farebox_rig::sdk::Sdk;
 use farebox_rig::server::{MODEL, Settings, UPSTREAM_MODEL};
 use serde_json::{Value, json};
@@ -166,6 +169,63 @@ fn a_translated_stream_that_breaks_never_looks_complete() {
         let charge: i64 = shop.account(BUYER).statement().of("CHARGE").iter().map(|it| -it).sum();
         assert!((15..CHARGE * 10).contains(&charge), "what passed is charged: {charge}");
         shop.close(&[charge]);
+    }
+}
+
+/// A shop whose only upstream speaks chat and answers with these bytes.
+fn answering(content_type: &'static str, body: String) -> Shop {
+    let provider = Provider::start(move |_, stream| {
+        let head = format!("HTTP/1.1 200 OK\r\ncontent-type: {content_type}\r\ncontent-length: {}\r\n\r\n", body.len());
+        let _ = stream.write_all(format!("{head}{body}").as_bytes());
+        After::Close
+    });
+    Shop::with(8453, Settings { speaks: Some("chat".into()), upstream_url: Some(provider.url()), ..Settings::default() })
+}
+
+/// Whatever breaks while a model thinks, who cannot see thinking has had nothing of the answer.
+#[test]
+fn a_translated_stream_that_breaks_while_it_thinks_unseen_costs_nothing() {
+    let delta = |delta: Value, reason: Option<&str>| {
+        let choice = json!({ "index": 0, "delta": delta, "finish_reason": reason });
+        format!("data: {}\n\n", json!({ "choices": [choice], "usage": { "prompt_tokens": 20, "completion_tokens": 7 } }))
+    };
+    let thinking = delta(json!({ "reasoning_content": "hm hm hm" }), None);
+    let text = delta(json!({ "content": "hello" }), None);
+    let ends = [String::new(), delta(json!({}), Some("error")), "data: [DONE]\n\n".to_owned()];
+    for (said, is_seen) in [(thinking.clone(), false), (thinking + &text, true)] {
+        for end in &ends {
+            let mut shop = answering("text/event-stream", format!("{said}{end}"));
+            let key = shop.buyer_with_key();
+            let asked = params_with("", json!({ "stream": true }));
+            let answer = shop.server.send(&Request::post("/v1/messages", asked.to_string()).header("x-api-key", &key.text));
+            let seen = answer.text();
+            assert!(answer.status == 200 && !answer.complete && seen.contains("event: error"), "{seen}");
+            assert!(!seen.contains("message_stop") && !seen.contains("end_turn") && !seen.contains("hm hm"), "{seen}");
+            assert_eq!(seen.contains("hello"), is_seen, "{seen}");
+            shop.wait_charged(1);
+            let charged = if is_seen { vec![CHARGE] } else { Vec::new() };
+            assert_eq!(shop.account(BUYER).statement().of("CHARGE").iter().map(|it| -it).collect::<Vec<_>>(), charged, "{seen}");
+            shop.close(&charged);
+        }
+    }
+}
+
+#[test]
+fn a_plain_answer_that_is_none_is_refused_in_the_callers_dialect_and_costs_nothing() {
+    let usage = json!({ "prompt_tokens": 20, "completion_tokens": 7 });
+    for body in [
+        json!({ "error": { "message": "sk-upstream", "code": 502 }, "usage": usage }),
+        json!({ "choices": [{ "message": { "content": "half" }, "finish_reason": "error" }], "usage": usage }),
+        json!({ "choices": [{ "message": { "content": "half" } }], "usage": usage }),
+    ] {
+        let mut shop = answering("application/json", body.to_string());
+        let key = shop.buyer_with_key();
+        let answer = shop.server.send(&Request::post("/v1/messages", params("").to_string()).header("x-api-key", &key.text));
+        assert_eq!((answer.status, answer.code().as_str(), answer.complete), (502, "upstream_error", true), "{}", answer.text());
+        assert_eq!((&answer.json()["type"], &answer.json()["error"]["type"]), (&json!("error"), &json!("api_error")));
+        assert!(!answer.text().contains("sk-upstream") && !answer.text().contains("half"), "{}", answer.text());
+        assert_eq!(shop.account(BUYER).statement().of("CHARGE"), [0; 0]);
+        shop.close(&[]);
     }
 }
 

@@ -1,9 +1,12 @@
 //! Several upstreams for one model: the next one serves what the first cannot, who is down is left alone, and what nobody can
 //! serve costs nothing.
 
+use std::io::Write as _;
+
 use farebox_rig::anvil::{BUYER, OTHER_BUYER, SETTLER};
 use farebox_rig::http::{Answer, Request};
 use farebox_rig::process::eventually;
+use farebox_rig::provider::{After, Provider};
 use farebox_rig::server::Settings;
 use farebox_rig::upstream::Upstream;
 use serde_json::json;
@@ -173,6 +176,29 @@ fn who_makes_an_upstream_fail_on_purpose_keeps_nobody_else_out() {
     payments.iter().for_each(|payment| assert_served(&shop.buy(CHAT, &good, payment)));
     assert_eq!(shop.served(), asked + 2);
     shop.close(2 * CHARGE);
+}
+
+#[test]
+fn an_upstream_that_says_with_status_200_that_it_failed_is_passed_over_and_taken_for_down() {
+    let error = r#"{"error":{"code":502,"message":"sk-upstream"},"usage":{"prompt_tokens":20,"completion_tokens":7}}"#;
+    let first = Provider::start(move |_, stream| {
+        let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n";
+        let _ = stream.write_all(format!("{head}content-length: {}\r\n\r\n{error}", error.len()).as_bytes());
+        After::Keep
+    });
+    let second = Upstream::start();
+    let mut shop = Shop::with(
+        84532,
+        &Settings { upstream_url: Some(first.url()), ..settings(&[&second], &["failures = 3", LONG, LONGEST]) },
+    );
+    let body = body(USAGE, false);
+    let payments = payments(&mut shop, &body, 5);
+    for (number, payment) in payments.iter().enumerate() {
+        assert_served(&shop.buy(CHAT, &body, payment));
+        assert_eq!((first.requests().len(), second.calls().len()), ((number + 1).min(3), number + 1), "asked once a call");
+    }
+    shop.server.has_said("upstream fake fails at");
+    shop.close(5 * CHARGE);
 }
 
 #[test]

@@ -382,3 +382,25 @@ fn a_model_is_named_exactly_as_the_caller_wrote_it() {
         assert_eq!(Request::read(Dialect::Chat, body.as_bytes()).unwrap().model(), name);
     }
 }
+
+#[test]
+fn a_request_on_its_own_says_the_same_and_copies_nothing() {
+    let responses = json!({"model": "m", "input": "hi", "include": ["x", "reasoning.encrypted_content"], "stream": true,
+        "stream_options": {"include_obfuscation": false}, "tools": [{"type": "web_search"}, {"type": "function", "name": "f"}]});
+    let chat = chat(json!({"stream": true, "stream_options": {"x": 1}, "reasoning_effort": "low", "max_tokens": 9}));
+    for (dialect, body) in [(Dialect::Chat, chat), (Dialect::Messages, messages(json!({}))), (Dialect::Responses, responses)] {
+        let body = Bytes::from(body.to_string());
+        let (there, alone) = (Request::read(dialect, &body).unwrap(), Request::read(dialect, &body).unwrap().detached(&body));
+        let model = model();
+        assert_eq!((alone.model(), alone.stream(), alone.choices()), (there.model(), there.stream(), there.choices()));
+        assert_eq!((alone.bound(&model), alone.estimate(&model)), (there.bound(&model), there.estimate(&model)));
+        assert_eq!(alone.hidden_output(&model), there.hidden_output(&model));
+        let forwarded = |request: &Request<'_>| request.forward("up", 7, LimitField::MaxTokens);
+        assert_eq!(forwarded(&alone), forwarded(&there));
+        let kept = alone.fields.iter().filter_map(|(_, raw)| match raw {
+            Raw::Kept(bytes) => Some(bytes.as_ptr()),
+            _ => None,
+        });
+        assert!(kept.clone().count() > 1 && kept.into_iter().all(|at| body.as_ptr_range().contains(&at)));
+    }
+}

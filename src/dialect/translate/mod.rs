@@ -8,6 +8,7 @@ mod conversation;
 mod delta;
 mod from_chat;
 mod from_messages;
+mod functions;
 mod parts;
 mod read_chat;
 mod read_messages;
@@ -27,6 +28,7 @@ mod writer;
 use bytes::Bytes;
 
 use super::fields::refused;
+use super::request::Size;
 use super::{Dialect, LimitField, Request};
 use crate::error::Error;
 
@@ -65,6 +67,11 @@ pub const fn translates(from: Dialect, to: Dialect) -> bool {
 /// [`Code::InvalidRequest`](crate::error::Code::InvalidRequest), naming the field, for what the other dialect cannot say;
 /// [`Code::InvalidJson`](crate::error::Code::InvalidJson) for a body that is no JSON.
 pub fn request(from: Dialect, to: Dialect, body: &[u8], terms: &Terms<'_>) -> Result<Bytes, Error> {
+    weighed(from, to, body, terms).map(|(written, _)| written)
+}
+
+/// As [`request`], with how much goes into the call in its new words, which may be more than in the caller's.
+pub(super) fn weighed(from: Dialect, to: Dialect, body: &[u8], terms: &Terms<'_>) -> Result<(Bytes, Size), Error> {
     if !translates(from, to) {
         return Err(refused("model", format!("this model is not sold on {}; ask for it on {}", from.path(), to.path())));
     }
@@ -82,8 +89,8 @@ pub fn request(from: Dialect, to: Dialect, body: &[u8], terms: &Terms<'_>) -> Re
         Dialect::Messages => write_messages::write(conversation, terms, room),
         Dialect::Chat | Dialect::Responses => write_chat::write(&conversation, terms, room),
     };
-    Request::read(to, &written)?;
-    Ok(written)
+    let size = Request::read(to, &written)?.size();
+    Ok((written, size))
 }
 
 #[cfg(test)]

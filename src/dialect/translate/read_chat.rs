@@ -2,6 +2,7 @@
 
 use super::super::fields::refused;
 use super::conversation::{Arguments, Call, Content, Conversation, Effort, Format, Part, Sampling, Speaker, ToolResult, Turn};
+use super::functions;
 use super::parts;
 use super::tools;
 use super::value::{Object, Value, Wrong, quoted};
@@ -13,8 +14,9 @@ pub(super) fn read(body: Value<'_>) -> Result<Conversation<'_>, Error> {
     let body = object(body)?;
     refuse_untranslatable(&body)?;
     let mut conversation = Conversation::default();
+    let mut calls = functions::Calls::default();
     for (n, message) in body.list("messages").map_err(|wrong| wrong.at("messages", "messages"))?.into_iter().enumerate() {
-        let turn = turn(message).map_err(|wrong| wrong.at("messages", format_args!("messages[{n}]")))?;
+        let turn = turn(message, &mut calls).map_err(|wrong| wrong.at("messages", format_args!("messages[{n}]")))?;
         conversation.turns.push(turn);
     }
     let found = body.list("tools").and_then(|list| tools::read(&list)).map_err(|wrong| wrong.at("tools", "tools"))?;
@@ -22,6 +24,7 @@ pub(super) fn read(body: Value<'_>) -> Result<Conversation<'_>, Error> {
     conversation.choice = tools::choice(body.get("tool_choice"), &mut conversation.tools)
         .map_err(|wrong| wrong.at("tool_choice", "tool_choice"))?;
     conversation.parallel = body.get("parallel_tool_calls").map(Value::is_true);
+    functions::read(&body, &mut conversation)?;
     conversation.stops = stops(body.get("stop")).map_err(|wrong| wrong.at("stop", "stop"))?;
     conversation.sampling = sampling(&body)?;
     conversation.format = response_format(&body).map_err(|wrong| wrong.at("response_format", "response_format"))?;
@@ -40,21 +43,21 @@ fn refuse_untranslatable(body: &Object<'_>) -> Result<(), Error> {
     if body.get("n").is_some_and(|n| n.raw() != "1") {
         return Err(refused("n", "n must be 1 with this model, which gives one answer; send several requests instead"));
     }
-    for old in ["functions", "function_call"] {
-        if body.get(old).is_some() {
-            return Err(refused(old, format!("{old} is not known to this model; send tools and tool_choice instead")));
-        }
-    }
     Ok(())
 }
 
-fn turn(message: Value<'_>) -> Result<Turn<'_>, Wrong> {
+fn turn<'a>(message: Value<'a>, calls: &mut functions::Calls<'a>) -> Result<Turn<'a>, Wrong> {
     let message = message.object().ok_or_else(|| Wrong(" must be an object with a role and content".into()))?;
     let content = parts::content(message.get("content"));
     let (speaker, mut said) = match &*message.needs_text("role")? {
         "system" | "developer" => (Speaker::System, content?),
         "user" => (Speaker::User, content?),
-        "assistant" => (Speaker::Assistant, assistant(&message, content?)?),
+        "assistant" => {
+            let mut said = assistant(&message, content?)?;
+            said.extend(calls.made(&message)?);
+            (Speaker::Assistant, said)
+        }
+        "function" => return calls.answered(&message),
         "tool" => {
             let id = message.needs_text("tool_call_id")?;
             let content = parts::result(message.get("content"))?;
@@ -74,7 +77,7 @@ fn turn(message: Value<'_>) -> Result<Turn<'_>, Wrong> {
 
 /// What the assistant said and which tools it called, in this order: chat has no other.
 fn assistant<'a>(message: &Object<'a>, mut said: Vec<Part<'a>>) -> Result<Vec<Part<'a>>, Wrong> {
-    for elsewhere in ["audio", "images", "function_call"] {
+    for elsewhere in ["audio", "images"] {
         if message.get(elsewhere).is_some_and(|value| value.raw() != "[]") {
             return Err(Wrong(format!(".{elsewhere} is not known to this model; leave it out")));
         }

@@ -6,6 +6,7 @@ use super::*;
 use crate::error::Code;
 
 mod chat_to_messages;
+mod functions;
 mod messages_to_chat;
 mod random;
 mod responses;

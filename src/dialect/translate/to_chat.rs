@@ -13,6 +13,8 @@ pub(super) struct ToChat {
     head: String,
     open: Option<Part>,
     calls: u64,
+    /// The caller knows functions, and one call of them.
+    functions: bool,
 }
 
 impl ToChat {
@@ -20,7 +22,7 @@ impl ToChat {
         let head = json!({ "id": asked.id("chatcmpl", None), "object": "chat.completion.chunk",
             "created": asked.created.secs(), "model": asked.model });
         let head = head.to_string();
-        ToChat { head: head.trim_end_matches('}').to_owned(), open: None, calls: 0 }
+        ToChat { head: head.trim_end_matches('}').to_owned(), open: None, calls: 0, functions: asked.wishes.functions }
     }
 
     pub fn start(&mut self, out: &mut String) {
@@ -37,7 +39,7 @@ impl ToChat {
     }
 
     pub fn end(&mut self, asked: &Asked, reason: &Reason, used: &Used, out: &mut String) {
-        let choice = json!([{ "index": 0, "delta": {}, "logprobs": null, "finish_reason": finish_reason(reason) }]);
+        let choice = json!([{ "index": 0, "delta": {}, "logprobs": null, "finish_reason": finish_reason(reason, asked) }]);
         self.chunk(&choice, None, out);
         if asked.wants_usage {
             self.chunk(&json!([]), Some(usage(used)), out);
@@ -49,7 +51,10 @@ impl ToChat {
     fn open(&mut self, part: Part, out: &mut String) {
         if let Part::Tool { id, name } = &part {
             let function = json!({ "name": name, "arguments": "" });
-            self.call(json!({ "id": id, "type": "function", "function": function }), out);
+            match self.functions {
+                true => self.function(&function, out),
+                false => self.call(json!({ "id": id, "type": "function", "function": function }), out),
+            }
         }
         self.open = Some(part);
     }
@@ -59,8 +64,16 @@ impl ToChat {
             Some(Part::Text) => self.delta(&json!({ "content": piece }), out),
             Some(Part::Refusal) => self.delta(&json!({ "refusal": piece }), out),
             Some(Part::Thinking) => self.delta(&json!({ "reasoning_content": piece }), out),
+            Some(Part::Tool { .. }) if self.functions => self.function(&json!({ "arguments": piece }), out),
             Some(Part::Tool { .. }) => self.call(json!({ "function": { "arguments": piece } }), out),
             Some(Part::Redacted(_)) | None => {}
+        }
+    }
+
+    /// There is place for one call, and the upstream was told so: one that makes more all the same is heard once.
+    fn function(&self, function: &Value, out: &mut String) {
+        if self.calls == 0 {
+            self.delta(&json!({ "function_call": function }), out);
         }
     }
 
@@ -104,19 +117,22 @@ pub(super) fn whole(asked: &Asked, parts: &[Written], reason: &Reason, used: &Us
     if let Some(thinking) = said(&Part::Thinking) {
         message["reasoning_content"] = thinking.into();
     }
-    if !calls.is_empty() {
-        message["tool_calls"] = calls.into();
+    match (calls.is_empty(), asked.wishes.functions) {
+        (true, _) => {}
+        (false, true) => message["function_call"] = calls[0]["function"].clone(),
+        (false, false) => message["tool_calls"] = calls.into(),
     }
-    let choice = json!({ "index": 0, "message": message, "logprobs": null, "finish_reason": finish_reason(reason) });
+    let choice = json!({ "index": 0, "message": message, "logprobs": null, "finish_reason": finish_reason(reason, asked) });
     let answer = json!({ "id": asked.id("chatcmpl", None), "object": "chat.completion", "created": asked.created.secs(),
         "model": asked.model, "choices": [choice], "usage": usage(used) });
     answer.to_string()
 }
 
-const fn finish_reason(reason: &Reason) -> &'static str {
+fn finish_reason(reason: &Reason, asked: &Asked) -> &'static str {
     match reason {
         Reason::End | Reason::StopSequence(_) | Reason::Paused => "stop",
         Reason::Length | Reason::ContextFull => "length",
+        Reason::Tools if asked.wishes.functions => "function_call",
         Reason::Tools => "tool_calls",
         Reason::Filtered => "content_filter",
     }

@@ -6,6 +6,7 @@ use std::fmt;
 use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::super::Dialect;
 
@@ -18,6 +19,8 @@ pub struct Wishes {
     pub sealed_reasoning: bool,
     /// Tools that the upstream knows in another form than the caller.
     pub tools: Vec<Renamed>,
+    /// A caller of chat offers functions, as was done before there were tools: it looks for calls in another place.
+    pub functions: bool,
 }
 
 /// A tool of the caller that an upstream knows in another form: its calls are to be written back as the caller's.
@@ -43,6 +46,12 @@ struct Thinking {
 struct Kind {
     #[serde(rename = "type")]
     kind: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Functions<'a> {
+    #[serde(borrow)]
+    functions: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -89,7 +98,10 @@ impl Wishes {
     /// Reads the caller's body. What is not as it should be wishes nothing.
     pub fn read(caller: Dialect, body: &[u8]) -> Wishes {
         match caller {
-            Dialect::Chat => Wishes::default(),
+            Dialect::Chat => {
+                let offers = serde_json::from_slice::<Functions<'_>>(body).is_ok_and(|body| body.functions.is_some());
+                Wishes { functions: offers, ..Wishes::default() }
+            }
             Dialect::Messages => {
                 let kind = serde_json::from_slice::<Thinking>(body).ok().and_then(|body| body.thinking.kind);
                 Wishes { thinking: matches!(kind.as_deref(), Some("enabled" | "adaptive")), ..Wishes::default() }

@@ -23,7 +23,7 @@ const PAIRS: [(Dialect, Dialect); 4] = [
 ];
 
 fn asked() -> Asked {
-    let wishes = Wishes { thinking: true, sealed_reasoning: true, tools: Vec::new() };
+    let wishes = Wishes { thinking: true, sealed_reasoning: true, ..Wishes::default() };
     let (created, id) = (Timestamp::from_secs(1_790_000_000), RequestId(7));
     Asked { model: "alias".into(), wants_usage: true, input_estimate: 41, created, id, wishes }
 }

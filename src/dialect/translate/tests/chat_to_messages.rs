@@ -340,8 +340,8 @@ fn what_the_upstream_cannot_be_told_is_refused_by_name() {
         Dialect::Messages,
         vec![
             (chat(json!({"n": 2})), "n", "must be 1"),
-            (chat(json!({"functions": []})), "functions", "tools"),
-            (chat(json!({"function_call": "auto"})), "function_call", "tool_choice"),
+            (chat(json!({"functions": [], "tools": []})), "functions", "tools"),
+            (chat(json!({"function_call": {"name": "f"}})), "function_call", "not among functions"),
             (chat(json!({"reasoning_effort": "extreme"})), "reasoning_effort", "extreme"),
             (chat(json!({"response_format": {"type": "grammar"}})), "response_format", "grammar"),
             (

@@ -2,6 +2,33 @@
 
 use super::*;
 
+/// Claude Code defers the tools of its servers where it can search for them; a chat upstream has no such search, and needs none.
+#[test]
+fn deferred_tools_are_offered_at_once_and_a_search_for_them_is_refused_by_name() {
+    let tool = json!({ "name": "read", "input_schema": { "type": "object" }, "defer_loading": true });
+    let body = |tools: Value, content: Value| json!({ "model": "m", "max_tokens": 9, "messages": [{ "role": "user", "content": content }], "tools": tools });
+    let told = translated(Dialect::Messages, Dialect::Chat, &body(json!([tool]), json!("hi")));
+    assert_eq!(told["tools"][0]["function"]["name"], "read");
+    assert!(!told.to_string().contains("defer_loading"), "{told}");
+    for search in ["tool_search_tool_regex_20251119", "tool_search_tool_bm25_20251119"] {
+        let searching = body(json!([tool, { "type": search, "name": "search" }]), json!("hi")).to_string();
+        let error = Request::read(Dialect::Messages, searching.as_bytes()).err().expect("it runs at the upstream");
+        assert_eq!((error.code, error.param), (Code::InvalidRequest, Some("tools")));
+        assert!(error.message.contains(search) && error.message.contains("send only tools that you run yourself"), "{error}");
+    }
+    let found = json!([{ "type": "tool_reference", "tool_name": "read" }]);
+    for part in [
+        json!({ "type": "tool_result", "tool_use_id": "a", "content": found }),
+        json!({ "type": "tool_search_tool_result", "tool_use_id": "a", "content": found }),
+        json!({ "type": "server_tool_use", "id": "a", "name": "search", "input": {} }),
+    ] {
+        let body = body(json!([tool]), json!([part])).to_string();
+        let error = Request::read(Dialect::Messages, body.as_bytes()).err().expect("its size is not in it");
+        assert_eq!((error.code, error.param), (Code::InvalidRequest, Some("messages")), "{part}");
+        assert!(error.message.contains("which is not sold here; send text or pictures"), "{error}");
+    }
+}
+
 fn messages(extra: Value) -> Value {
     let mut body = json!({"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "hi"}]});
     body.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());

@@ -3,6 +3,9 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::catalogue::{Kind, Model};
+use crate::dialect::{Asking, Goods, Words};
+use crate::tariff::{Ceiling, Tariff};
 
 /// What happened, step by step.
 #[derive(Clone, Debug)]
@@ -156,6 +159,50 @@ fn as_responses(script: &[Step]) -> Value {
     json!({"model": "m", "input": input})
 }
 
+fn model() -> Model {
+    let (tariff, ceiling) = (Tariff::default(), Ceiling::Computed);
+    Model {
+        id: "m".into(),
+        kind: Kind::Chat,
+        upstreams: Vec::new(),
+        tariff,
+        pieces: None,
+        ceiling,
+        default_output: 4096,
+        max_output: 64_000,
+        image_tokens: 2048,
+        hidden_output: false,
+    }
+}
+
+/// Fields that are said with more words elsewhere.
+fn extras() -> impl Strategy<Value = Value> {
+    let custom = json!({ "tools": [{ "type": "custom", "name": "patch" }, { "type": "custom", "custom": { "name": "p" } }] });
+    let picture = json!({ "tools": [{ "name": "f", "input_schema": {} }], "tool_choice": { "type": "any" } });
+    prop_oneof![
+        Just(json!({ "max_tokens": 2000 })),
+        Just(json!({ "max_tokens": 2000, "response_format": { "type": "json_object" } })),
+        Just(json!({ "max_tokens": 2000, "reasoning_effort": "high" })),
+        Just(json!({ "max_tokens": 2000, "functions": [{ "name": "f" }] })),
+        Just(custom),
+        Just(picture),
+        Just(json!({ "max_tokens": 2000, "stop": ["a", "b"], "user": "u" })),
+    ]
+}
+
+/// The other way round, what a quote that only knew the caller's words would have missed.
+#[test]
+fn there_are_requests_that_weigh_more_in_other_words() {
+    let body = json!({ "model": "m", "messages": [{ "role": "user", "content": "x" }, { "role": "assistant", "content": "y" }],
+        "tools": [{ "type": "custom", "custom": { "name": "p" } }] });
+    let (model, body) = (model(), Bytes::from(body.to_string()));
+    let words = Words::read(Dialect::Chat, &body).unwrap();
+    let own = words.bound(&model).input;
+    let asking = Asking { form: Goods::Words(Dialect::Messages), model: "claude".into(), field: LimitField::MaxTokens };
+    let words = words.say(&[asking], &model).unwrap_or_else(|error| panic!("{error}"));
+    assert!(words.bound(&model).input > own, "{} and {own}", words.bound(&model).input);
+}
+
 /// What was said apart from instructions, in order; a call is told with its result.
 fn expected(script: &[Step]) -> (Vec<String>, Vec<String>) {
     let (mut system, mut said) = (Vec::new(), Vec::new());
@@ -270,6 +317,31 @@ proptest! {
                     let Ok(sent) = request(from, to, damaged, &terms(true)) else { continue };
                     prop_assert!(Request::read(to, &sent).is_ok());
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn a_quote_covers_the_request_in_every_dialect_in_which_it_may_be_sent(script in script(), extra in extras(), stream: bool) {
+        let model = model();
+        for (from, mut body) in [(Dialect::Chat, as_chat(&script)), (Dialect::Messages, as_messages(&script)), (Dialect::Responses, as_responses(&script))] {
+            let fields = body.as_object_mut().unwrap();
+            fields.extend(extra.as_object().unwrap().clone());
+            fields.insert("stream".into(), stream.into());
+            let body = Bytes::from(body.to_string());
+            let askings: Vec<Asking> = Dialect::ALL.into_iter().filter(|to| *to == from || translates(from, *to)).map(|to| {
+                let model = if to == Dialect::Messages { "claude-sonnet-4-5" } else { "up/m" };
+                Asking { form: Goods::Words(to), model: model.into(), field: LimitField::MaxCompletionTokens }
+            }).collect();
+            let Ok(words) = Words::read(from, &body) else { continue };
+            let own = words.bound(&model);
+            let Ok(words) = words.say(&askings, &model) else { continue };
+            let quoted = words.bound(&model);
+            prop_assert!(quoted.input >= own.input && quoted.output == own.output);
+            for asking in askings.iter().filter(|asking| asking.form != Goods::Words(from)) {
+                let Ok(sent) = words.forward(asking.form, &asking.model, words.request().output_limit(&model), asking.field) else { continue };
+                let there = Request::read(asking.form.dialect(), &sent).unwrap().bound(&model);
+                prop_assert!(quoted.input >= there.input && quoted.output >= there.output && quoted.cache >= there.cache, "{:?}", asking.form);
             }
         }
     }
