@@ -20,6 +20,7 @@ use crate::dialect::{Goods, Purchase};
 use crate::error::{Code, Error};
 use crate::ids::{JobId, RequestId};
 use crate::ledger::{Reservation, Standing};
+use crate::money::Micros;
 use crate::upstream::{self, Answer};
 use crate::x402::{Payment, Receipt, Version};
 
@@ -101,13 +102,16 @@ async fn sell(
         Err(error) => return Err(quote.refuse_if_payable(error)),
     };
     let head_start = gateway.payments.settle_after;
-    let (verified, earlier) = match settle::verify(gateway, &quote, payment, head_start) {
-        Ok(verified) => (verified, None),
+    let (verified, surcharge, earlier) = match settle::verify(gateway, &quote, payment, head_start) {
+        Ok(verified) => {
+            let surcharge = quote.surcharge(verified.network());
+            (verified, surcharge, None)
+        }
         Err(error) if settle::is_about_time(&error) => {
             return Err(quote.refuse_if_payable(settle::unless_our_clock(gateway, payment, error).await));
         }
         Err(error) => match at_the_earlier_price(gateway, call, request, model, payment, &error) {
-            Some((verified, model)) => (verified, Some(model)),
+            Some((verified, surcharge, model)) => (verified, surcharge, Some(model)),
             None => return Err(quote.refuse_if_payable(error)),
         },
     };
@@ -130,7 +134,7 @@ async fn sell(
     // The one door through which bytes leave: the money has arrived.
     let Ok(paid) = reservation.paid() else { return Err(settle::not_in_the_books(&verified, &confirmation)) };
     let receipt = Some(settle::receipt(&verified, &confirmation));
-    let tariff = model.tariff.and_once(gateway.surcharge(verified.network()));
+    let tariff = model.tariff.and_once(surcharge);
     if let Some(accepted) = accepted {
         let order = jobs::Order { request, model, tariff, account: verified.payer(), by_payment: true, flat: None };
         let booked = jobs::book(gateway, order, accepted, paid).await;
@@ -151,7 +155,8 @@ async fn sell(
     Ok(Served { stream, content_type, content_length, receipt, standing: None, body })
 }
 
-/// A payment of another amount may answer a quote that was made before a change of price.
+/// A payment of another amount may answer a quote that was made before a change of price. With it goes what its network added
+/// to that.
 fn at_the_earlier_price(
     gateway: &Gateway,
     call: &Call,
@@ -159,12 +164,14 @@ fn at_the_earlier_price(
     model: &Model,
     payment: &Payment,
     error: &Error,
-) -> Option<(VerifiedPayment, Model)> {
+) -> Option<(VerifiedPayment, Micros, Model)> {
     error.reason.filter(|reason| about(reason) == About::Amount)?;
-    gateway.earlier.find(model, gateway.steady.now()).into_iter().find_map(|model| {
+    gateway.earlier.find(model, gateway.steady.now()).into_iter().find_map(|(model, surcharges)| {
         let model = request.priced(&model).ok()?.into_owned();
-        let quote = Quote::new(gateway, &call.path, &model, model.quote(&request.bound(&model)));
-        Some((settle::verify(gateway, &quote, payment, gateway.payments.settle_after).ok()?, model))
+        let quote = Quote::new(gateway, &call.path, &model, model.quote(&request.bound(&model))).when(&surcharges);
+        let verified = settle::verify(gateway, &quote, payment, gateway.payments.settle_after).ok()?;
+        let surcharge = quote.surcharge(verified.network());
+        Some((verified, surcharge, model))
     })
 }
 
