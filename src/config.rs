@@ -75,6 +75,8 @@ pub enum UpstreamKind {
         api_key: Option<Secret>,
         ca_file: Option<PathBuf>,
         limit_field: LimitField,
+        /// Where it may put what jobs make beside its own address: `https://` and a host, with a port if it is not the usual one.
+        media_hosts: Vec<String>,
     },
 }
 
@@ -355,6 +357,11 @@ fn upstreams(rows: &[file::Upstream], folder: &Path, env: &dyn Fn(&str) -> Optio
                         base_url,
                         api_key: api_key.map_err(|why| bad(key("api_key"), why))?,
                         ca_file,
+                        media_hosts: row
+                            .media_hosts
+                            .iter()
+                            .map(|host| media_host(host).map_err(|why| bad(key("media_hosts"), why)))
+                            .collect::<Result<_, _>>()?,
                     }
                 }
             };
@@ -367,6 +374,17 @@ fn upstreams(rows: &[file::Upstream], folder: &Path, env: &dyn Fn(&str) -> Optio
 }
 
 /// What the operator says, else what the newer models of OpenAI itself insist on, else what everybody knows.
+/// The address that a media host stands for. Exactly one, and on https: what comes from there is passed on as what was bought.
+fn media_host(host: &str) -> Result<String, String> {
+    let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+    let url = format!("https://{host}");
+    let plain = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-'));
+    match plain && http_url(&url).is_ok() {
+        true => Ok(url.to_ascii_lowercase()),
+        false => Err(format!("{host:?} is no host's name such as \"media.example.com\"; results are fetched over https")),
+    }
+}
+
 fn limit_field(row: &file::Upstream, base_url: &str) -> LimitField {
     match row.output_limit_field {
         Some(file::OutputLimitField::MaxTokens) => LimitField::MaxTokens,

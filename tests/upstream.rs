@@ -79,7 +79,8 @@ fn read_request(stream: &mut TcpStream) -> Option<String> {
 
 fn http_upstream(name: &str, url: &str) -> Upstream {
     let api_key = Some(Secret::from(KEY.to_owned()));
-    let kind = UpstreamKind::Http { base_url: url.into(), api_key, ca_file: None, limit_field: LimitField::MaxTokens };
+    let (base_url, limit_field, media_hosts) = (url.into(), LimitField::MaxTokens, Vec::new());
+    let kind = UpstreamKind::Http { base_url, api_key, ca_file: None, limit_field, media_hosts };
     Upstream { name: name.into(), kind, speaks: vec![Speaks::Chat, Speaks::Messages] }
 }
 

@@ -164,6 +164,8 @@ pub(super) struct Upstream {
     pub ca_file: Option<PathBuf>,
     pub output_limit_field: Option<OutputLimitField>,
     #[serde(default)]
+    pub media_hosts: Vec<String>,
+    #[serde(default)]
     pub speaks: Vec<Speaks>,
 }
 

@@ -1,19 +1,16 @@
 //! Jobs: sold as every call is and charged when their upstream has accepted them; looked after for nothing, by their buyer alone.
 
 use std::collections::HashMap;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use futures_core::Stream;
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::relay::{Incomplete, Piece};
+use super::relay::{Pace, RelayBody, pass_on};
 use super::settle::ledger_unavailable;
 use super::told::{Outcome, PaidBy, Told};
 use super::{Call, Credentials, Gateway, Payer, Place, Worker};
@@ -27,7 +24,7 @@ use crate::ids::{JobId, RequestId};
 use crate::ledger::{Denied, Job, JobState, Ledger, NewJob, Paid, Refused};
 use crate::money::Micros;
 use crate::tariff::Tariff;
-use crate::upstream::{self, Answer, AnswerBody, Found, Report};
+use crate::upstream::{self, Answer, Found, Report};
 
 /// The most that is read of an answer that names a job.
 const MOST: usize = 64 * 1024;
@@ -242,10 +239,15 @@ impl Looked {
             Err(progress) => return Ok(Err(progress)),
         };
         let answer = worker.upstreams.open((&self.job, self.task), found, deadline).await?.ok_or_else(gone)?;
-        let then = then_forget.then(|| (Rc::clone(worker), self.id, self.task, self.job.clone()));
         let Answer { content_type, content_length, body, .. } = answer;
-        let body = MediaBody { body: Some(body), then, breaking: false, _turn: turn };
-        Ok(Ok(Media { content_type, content_length, body }))
+        let (worker, id, task, job) = (Rc::clone(worker), self.id, self.task, self.job.clone());
+        let pace = Pace::after(worker.gateway.limits.wall_clock);
+        let then = async move {
+            if then_forget {
+                forget(&worker, id, task, &job).await;
+            }
+        };
+        Ok(Ok(Media { content_type, content_length, body: pass_on((body, content_length), pace, turn, then) }))
     }
 
     async fn ask(&mut self, worker: &Worker, deadline: Instant) -> Result<Result<Found, Progress>, Error> {
@@ -303,9 +305,9 @@ impl Looked {
     /// [`Code::LedgerUnavailable`].
     pub async fn complete(&mut self, worker: &Worker, deadline: Instant) -> Result<(), Error> {
         let _turn = worker.gateway.look(self.job.account)?;
-        let was_open = self.job.state == JobState::Open;
-        self.job = worker.gateway.ledger.complete_job(self.id).await.map_err(|denied| unavailable(&denied))?;
-        if was_open && let Err(error) = worker.upstreams.forget(&self.job, self.task, deadline).await {
+        let (job, is_news) = worker.gateway.ledger.complete_job(self.id).await.map_err(|denied| unavailable(&denied))?;
+        self.job = job;
+        if is_news && let Err(error) = worker.upstreams.forget(&self.job, self.task, deadline).await {
             not_told(self.id, &error);
         }
         Ok(())
@@ -413,55 +415,20 @@ pub struct Media {
     pub content_type: &'static str,
     /// Bytes of it, if the upstream said so.
     pub content_length: Option<u64>,
-    pub body: MediaBody,
-}
-
-/// Its bytes as they come. Dropping it closes the connection to the upstream; a body that broke off ends with [`Incomplete`].
-pub struct MediaBody {
-    body: Option<AnswerBody>,
-    /// The job that is completed when all has passed.
-    then: Option<(Rc<Worker>, JobId, Task, Job)>,
-    /// It broke off, which is said at the next turn.
-    breaking: bool,
-    _turn: Look,
-}
-
-impl Stream for MediaBody {
-    type Item = Piece;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Piece>> {
-        if std::mem::take(&mut self.breaking) {
-            return Poll::Ready(Some(Err(Incomplete)));
-        }
-        let Some(body) = &mut self.body else { return Poll::Ready(None) };
-        let next = ready!(Pin::new(&mut *body).poll_next(cx));
-        // A cut connection ends a body as its end does, unless its framing tells.
-        let well = body.ended_well();
-        match next {
-            Some(Ok(piece)) => return Poll::Ready(Some(Ok(piece))),
-            None if well => {}
-            broken => {
-                let cause = broken.and_then(Result::err).map(|broken| broken.to_string()).unwrap_or_default();
-                tracing::warn!(cause, "what a job made broke off");
-                // The server drops what it has not written when a body fails: one idle turn lets that out first.
-                (self.body, self.breaking) = (None, true);
-                cx.waker().wake_by_ref();
-                return Poll::Pending;
-            }
-        }
-        self.body = None;
-        if let Some((worker, id, task, job)) = self.then.take() {
-            actix_web::rt::spawn(async move { forget(&worker, id, task, &job).await });
-        }
-        Poll::Ready(None)
-    }
+    /// Its bytes as they come. Dropping it closes the connection to the upstream.
+    pub body: RelayBody,
 }
 
 /// Completes a job whose buyer asked for that beforehand.
 async fn forget(worker: &Worker, id: JobId, task: Task, job: &Job) {
-    if let Err(denied) = worker.gateway.ledger.complete_job(id).await {
-        tracing::debug!(job = %id, %denied, "a job is not completed");
-        return;
+    match worker.gateway.ledger.complete_job(id).await {
+        Ok((_, true)) => {}
+        // Another fetch of it came to its end before.
+        Ok((_, false)) => return,
+        Err(denied) => {
+            tracing::debug!(job = %id, %denied, "a job is not completed");
+            return;
+        }
     }
     let deadline = Instant::now() + worker.gateway.limits.wall_clock;
     if let Err(error) = worker.upstreams.forget(job, task, deadline).await {

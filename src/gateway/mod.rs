@@ -75,8 +75,7 @@ pub struct Gateway {
     pub health: Health,
     /// Whom the operator wants told of what happens.
     pub notices: Notices,
-    /// What each network, as CAIP-2 names it, adds to the price of a call that is paid for on it by itself.
-    surcharges: Vec<(String, Micros)>,
+    surcharges: Arc<prices::Surcharges>,
     sign_in_rules: SignInRules,
     early: Arc<early::Early>,
     keyring: Keyring,
@@ -173,7 +172,9 @@ impl Gateway {
         let chains = Chains::start(&config.networks, journal, clock.clone())?;
         settle::resume(&ledger, &chains);
         let honour = Duration::from_secs(config.payments.max_timeout_seconds);
-        let earlier = prices::Earlier::load(&config.data_dir, config.catalogue.models(), honour, clock.now());
+        let surcharges = Arc::new(prices::Surcharges::new(&config.networks));
+        let on_sale = (config.catalogue.models(), &surcharges);
+        let earlier = prices::Earlier::load(&config.data_dir, on_sale, honour, clock.now());
         let earlier = earlier.unwrap_or_else(|error| {
             tracing::warn!(%error, "prices.json cannot be used; quotes made before a change of price are not honoured");
             prices::Earlier::default()
@@ -195,7 +196,7 @@ impl Gateway {
             failures: Arc::default(),
             health: Health::new(&config.upstreams, config.failover),
             notices,
-            surcharges: config.networks.iter().map(|network| (network.id.clone(), network.surcharge)).collect(),
+            surcharges,
             sign_in_rules,
             early: Arc::default(),
             earlier,
@@ -255,7 +256,7 @@ impl Gateway {
 
     /// What a call costs more that is paid for by itself on this network, for the gas.
     pub fn surcharge(&self, network: &str) -> Micros {
-        self.surcharges.iter().find(|(id, _)| id == network).map_or(Micros::ZERO, |(_, surcharge)| *surcharge)
+        self.surcharges.of(network).unwrap_or_default()
     }
 
     /// What a sign-in must say.

@@ -1,14 +1,17 @@
-//! Prices of an earlier configuration, honoured until the last quote that was made with them has run out.
+//! Prices and surcharges of an earlier configuration, honoured until the last quote that was made with them has run out.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::catalogue::Model;
 use crate::clock::Timestamp;
+use crate::config;
 use crate::fault;
 use crate::money::{BadAmount, Micros, UnitPrice};
 use crate::tariff::{Ceiling, LongPrompt, Pieces, Tariff, TokenPrices};
@@ -16,8 +19,32 @@ use crate::tariff::{Ceiling, LongPrompt, Pieces, Tariff, TokenPrices};
 /// The prices before each change, for as long as they count.
 #[derive(Default)]
 pub(super) struct Earlier {
-    /// With the moment from which they count no more; the oldest first.
-    prices: Vec<(Vec<Price>, Timestamp)>,
+    /// The oldest first.
+    changes: Vec<Before>,
+}
+
+/// What a change has replaced.
+struct Before {
+    prices: Vec<Price>,
+    surcharges: Arc<Surcharges>,
+    /// The moment from which it counts no more.
+    until: Timestamp,
+}
+
+/// What each network, as CAIP-2 names it, adds to the price of a call that is paid for on it by itself, in micros.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(super) struct Surcharges(BTreeMap<String, u64>);
+
+impl Surcharges {
+    pub fn new(networks: &[config::Network]) -> Surcharges {
+        Surcharges(networks.iter().map(|network| (network.id.clone(), network.surcharge.get())).collect())
+    }
+
+    /// `None` for a network that nothing was sold on.
+    pub fn of(&self, network: &str) -> Option<Micros> {
+        self.0.get(network).copied().map(Micros::new)
+    }
 }
 
 /// What a quote of one model depends on, as it is written down.
@@ -46,6 +73,9 @@ type Tokens = [String; 5];
 #[derive(Default, Serialize, Deserialize)]
 struct Noted {
     now: Vec<Price>,
+    /// Not in a note of before there were any: then they were what they are.
+    #[serde(default)]
+    surcharges: Option<Surcharges>,
     earlier: Vec<Change>,
 }
 
@@ -53,6 +83,8 @@ struct Noted {
 #[derive(Serialize, Deserialize)]
 struct Change {
     before: Vec<Price>,
+    #[serde(default)]
+    surcharges: Option<Surcharges>,
     at_ms: u64,
 }
 
@@ -62,7 +94,12 @@ impl Earlier {
     ///
     /// # Errors
     /// When the note cannot be read or written; then nothing earlier is honoured.
-    pub fn load(folder: &Path, models: &[Model], honour: Duration, now: Timestamp) -> io::Result<Earlier> {
+    pub fn load(
+        folder: &Path,
+        (models, surcharges): (&[Model], &Arc<Surcharges>),
+        honour: Duration,
+        now: Timestamp,
+    ) -> io::Result<Earlier> {
         let path = folder.join("prices.json");
         let mut noted = match fs::read(&path) {
             // A note that cannot be read is replaced: it only ever helps for minutes.
@@ -75,21 +112,33 @@ impl Earlier {
         today.sort_by(|one, other| one.model.cmp(&other.model));
         // A clock that was set back since must not make earlier prices count for longer.
         let until = |change: &Change| Timestamp::from_millis(change.at_ms).min(now).plus(honour);
-        if noted.now != today {
+        let added = noted.surcharges.as_ref().is_some_and(|before| before != surcharges.as_ref());
+        if noted.now != today || added {
             noted.earlier.retain(|change| now < until(change));
-            noted.earlier.push(Change { before: noted.now, at_ms: now.millis() });
+            let (before, surcharges) = (noted.now, noted.surcharges.take());
+            noted.earlier.push(Change { before, surcharges, at_ms: now.millis() });
             noted.now = today;
+        }
+        if noted.surcharges.is_none() {
+            noted.surcharges = Some(Surcharges::clone(surcharges));
             replace(&path, &serde_json::to_vec_pretty(&noted)?)?;
         }
-        let prices = noted.earlier.into_iter().map(|change| (until(&change), change.before));
-        Ok(Earlier { prices: prices.map(|(until, before)| (before, until)).collect() })
+        let before = |change: Change| Before {
+            until: until(&change),
+            prices: change.before,
+            surcharges: change.surcharges.map_or_else(|| Arc::clone(surcharges), Arc::new),
+        };
+        Ok(Earlier { changes: noted.earlier.into_iter().map(before).collect() })
     }
 
-    /// The model at each earlier price that still counts, the latest first.
-    pub fn find(&self, model: &Model, now: Timestamp) -> Vec<Model> {
-        let counting = self.prices.iter().rev().filter(|(_, until)| now < *until);
-        let prices = counting.filter_map(|(prices, _)| prices.iter().find(|price| price.model == model.id));
-        prices.filter_map(|price| price.apply(model).ok()).collect()
+    /// The model at each earlier price that still counts, with what the networks added then, the latest first.
+    pub fn find(&self, model: &Model, now: Timestamp) -> Vec<(Model, Arc<Surcharges>)> {
+        let counting = self.changes.iter().rev().filter(|change| now < change.until);
+        let at = |change: &Before| {
+            let price = change.prices.iter().find(|price| price.model == model.id)?;
+            Some((price.apply(model).ok()?, Arc::clone(&change.surcharges)))
+        };
+        counting.filter_map(at).collect()
     }
 }
 
@@ -190,12 +239,13 @@ mod tests {
     fn a_quote_survives_a_change_of_price_for_as_long_as_it_may_be_paid() {
         let folder = tempfile::tempdir().unwrap();
         let (honour, at) = (Duration::from_secs(300), Timestamp::from_secs);
-        let load = |models: &[Model], now| Earlier::load(folder.path(), models, honour, now).unwrap();
+        let none = Arc::default();
+        let load = |models: &[Model], now| Earlier::load(folder.path(), (models, &none), honour, now).unwrap();
         let bound = Bound { output: 1000, ..Bound::default() };
         assert!(load(&[model("15")], at(0)).find(&model("15"), at(0)).is_empty(), "nothing came before");
         let changed = load(&[model("30")], at(1000));
         let old = changed.find(&model("30"), at(1299));
-        assert_eq!(old[0].quote(&bound), model("15").quote(&bound));
+        assert_eq!(old[0].0.quote(&bound), model("15").quote(&bound));
         assert!(changed.find(&model("30"), at(1300)).is_empty());
         // Another start with the same prices neither forgets nor prolongs.
         let again = load(&[model("30")], at(1200));
@@ -210,12 +260,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (honour, at) = (Duration::from_secs(300), Timestamp::from_secs);
         let other = || Model { id: "a".into(), ..model("7") };
-        let load = |models: &[Model], now| Earlier::load(folder.path(), models, honour, now).unwrap();
+        let none = Arc::default();
+        let load = |models: &[Model], now| Earlier::load(folder.path(), (models, &none), honour, now).unwrap();
         let outputs = |earlier: &Earlier, now| -> Vec<_> {
             earlier
                 .find(&model("60"), at(now))
                 .iter()
-                .map(|model| model.tariff.tokens.output.as_per_million().to_string())
+                .map(|(model, _)| model.tariff.tokens.output.as_per_million().to_string())
                 .collect()
         };
         load(&[model("15"), other()], at(0));
@@ -226,5 +277,54 @@ mod tests {
         let reordered = load(&[model("60"), other()], at(1350));
         assert_eq!(outputs(&reordered, 1399), ["30.000000"], "no price has changed");
         assert!(outputs(&reordered, 1400).is_empty());
+    }
+
+    fn surcharges(micros: u64) -> Arc<Surcharges> {
+        Arc::new(Surcharges([("eip155:8453".to_owned(), micros)].into()))
+    }
+
+    #[test]
+    fn a_surcharge_is_honoured_with_the_price_beside_which_it_stood_and_on_no_network_that_was_not_sold_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let (honour, at) = (Duration::from_secs(300), Timestamp::from_secs);
+        let load = |output: &str, micros: u64, now| {
+            Earlier::load(folder.path(), (&[model(output)], &surcharges(micros)), honour, at(now)).unwrap()
+        };
+        let found = |earlier: &Earlier, now| -> Vec<_> {
+            let at = |(model, surcharges): (Model, Arc<Surcharges>)| {
+                (model.tariff.tokens.output.as_per_million().to_string(), surcharges.of("eip155:8453").map(Micros::get))
+            };
+            earlier.find(&model("99"), at_secs(now)).into_iter().map(at).collect()
+        };
+        load("15", 2000, 0);
+        let dearer = load("15", 5000, 1000);
+        assert_eq!(found(&dearer, 1299), [("15.000000".to_owned(), Some(2000))], "a surcharge that changed is a change of price");
+        assert_eq!(found(&dearer, 1300), []);
+        let both = load("30", 5000, 1100);
+        let expected = [("15.000000".to_owned(), Some(5000)), ("15.000000".to_owned(), Some(2000))];
+        assert_eq!(found(&both, 1299), expected);
+        assert_eq!(found(&load("30", 5000, 1200), 1299), expected, "another start with the same changes nothing");
+        assert_eq!(both.find(&model("30"), at(1200))[0].1.of("eip155:1"), None);
+    }
+
+    #[test]
+    fn a_note_from_before_there_were_surcharges_in_it_is_no_change() {
+        let folder = tempfile::tempdir().unwrap();
+        let load = |micros: u64, now| {
+            let models = [model("15")];
+            Earlier::load(folder.path(), (&models, &surcharges(micros)), Duration::from_secs(300), at_secs(now)).unwrap()
+        };
+        load(2000, 0);
+        let path = folder.path().join("prices.json");
+        let mut note: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        note.as_object_mut().unwrap().remove("surcharges");
+        fs::write(&path, note.to_string()).unwrap();
+        assert!(load(2000, 1000).find(&model("15"), at_secs(1001)).is_empty());
+        let found = load(7000, 1100).find(&model("15"), at_secs(1101));
+        assert_eq!(found[0].1.of("eip155:8453"), Some(Micros::new(2000)), "from then on it is noted");
+    }
+
+    fn at_secs(seconds: u64) -> Timestamp {
+        Timestamp::from_secs(seconds)
     }
 }

@@ -1,6 +1,9 @@
 //! What a call may cost, or a top-up bring, and how it can be paid: the offer of a 402, and our own requirement to hold a
 //! payment against.
 
+use std::sync::Arc;
+
+use super::prices::Surcharges;
 use super::{Gateway, Refusal, Remedy};
 use crate::catalogue::Model;
 use crate::chain::{Amounts, reason};
@@ -17,6 +20,8 @@ pub(super) struct Quote {
     pub offer: Offer,
     /// What a payment buys, in the same words for the same quote.
     subject: String,
+    /// What the networks add to it.
+    surcharges: Arc<Surcharges>,
 }
 
 impl Quote {
@@ -40,17 +45,29 @@ impl Quote {
         let resource = Resource { url, description: ascii(description), mime_type: "application/json".into() };
         let mut accepts = gateway.chains.offer(amount, gateway.payments.max_timeout_seconds, &subject);
         for entry in &mut accepts {
-            entry.amount = asked(gateway, (amount, amounts), &entry.network).get().to_string();
+            entry.amount = asked(&gateway.surcharges, (amount, amounts), &entry.network).unwrap_or(amount).get().to_string();
         }
-        Quote { amount, amounts, offer: Offer { resource, accepts }, subject }
+        let surcharges = Arc::clone(&gateway.surcharges);
+        Quote { amount, amounts, offer: Offer { resource, accepts }, subject, surcharges }
+    }
+
+    /// The same as it was made when the networks added something else. It is a payment's measure, and offered no more.
+    pub fn when(self, surcharges: &Arc<Surcharges>) -> Quote {
+        Quote { surcharges: Arc::clone(surcharges), ..self }
+    }
+
+    /// What the network of a payment adds to it.
+    pub fn surcharge(&self, network: &str) -> Micros {
+        self.surcharges.of(network).unwrap_or_default()
     }
 
     /// Our requirement on a payment's network, which may have trouble just now: a copy of a known payment is known all
     /// the same.
     pub fn wanted(&self, gateway: &Gateway, payment: &Payment) -> Result<Requirements, Error> {
         let (network, timeout) = (&payment.network, gateway.payments.max_timeout_seconds);
-        let amount = asked(gateway, (self.amount, self.amounts), network);
-        gateway.chains.requirement(payment, amount, timeout, &self.subject).ok_or_else(|| {
+        let amount = asked(&self.surcharges, (self.amount, self.amounts), network);
+        let wanted = amount.and_then(|amount| gateway.chains.requirement(payment, amount, timeout, &self.subject));
+        wanted.ok_or_else(|| {
             let offered: Vec<_> = self.offer.accepts.iter().map(|entry| entry.network.as_str()).collect();
             let message = format!("payments on {network:?} are not taken here; pay on {}", offered.join(" or "));
             Error::new(Code::PaymentInvalid, message).reason(reason::network(network))
@@ -93,10 +110,10 @@ impl Quote {
 }
 
 /// What is to be paid on a network: the price of a call with the network's surcharge, or a top-up, which has none.
-fn asked(gateway: &Gateway, (amount, amounts): (Micros, Amounts), network: &str) -> Micros {
+fn asked(surcharges: &Surcharges, (amount, amounts): (Micros, Amounts), network: &str) -> Option<Micros> {
     match amounts {
-        Amounts::Exact => Micros::new(amount.get().saturating_add(gateway.surcharge(network).get())),
-        Amounts::UpTo(_) => amount,
+        Amounts::Exact => Some(Micros::new(amount.get().saturating_add(surcharges.of(network)?.get()))),
+        Amounts::UpTo(_) => Some(amount),
     }
 }
 

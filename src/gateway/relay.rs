@@ -1,5 +1,6 @@
 //! The answer on its way: bytes pass through, the meter reads them, and whatever ends the stream ends the call once.
 
+mod bought;
 mod growth;
 mod shelf;
 mod till;
@@ -26,6 +27,7 @@ use crate::fault;
 use crate::money::Micros;
 use crate::upstream::{AnswerBody, Broken};
 
+pub(super) use bought::{Pace, pass_on};
 pub(super) use growth::Growth;
 pub use shelf::Shelf;
 use shelf::Whole;
@@ -83,6 +85,14 @@ impl RelayBody {
         if let Source::Pumped { words_end_it, .. } = &mut self.0 {
             *words_end_it = true;
         }
+    }
+
+    /// A body whose pieces come through a pump, which says at its end how it went.
+    fn pumped() -> (mpsc::Sender<Bytes>, Rc<Cell<Close>>, RelayBody) {
+        let (out, pieces) = mpsc::channel(AHEAD);
+        let close = Rc::new(Cell::new(Close::Broken));
+        let source = Source::Pumped { pieces, close: Rc::clone(&close), words_end_it: false, breaking: false };
+        (out, close, RelayBody(source))
     }
 
     /// An answer that was charged before.
@@ -230,14 +240,12 @@ struct Pump {
 
 impl Pump {
     fn new(sale: Sale) -> (Pump, RelayBody) {
-        let (out, pieces) = mpsc::channel(AHEAD);
+        let (out, close, relayed) = RelayBody::pumped();
         let Sale { tab, gauge, translation, heard, dialect, stream, length, deadline, ended } = sale;
-        let close = Rc::new(Cell::new(Close::Broken));
-        let relayed = Source::Pumped { pieces, close: Rc::clone(&close), words_end_it: false, breaking: false };
         let (mut till, until) = (Till::new(tab, gauge, stream), Box::pin(sleep_until(deadline)));
         till.unseen = translation.is_some();
         let pump = Pump { till, translation, heard, dialect, stream, length, until, ended, out, close, noted: None, owed: None };
-        (pump, RelayBody(relayed))
+        (pump, relayed)
     }
 
     async fn run(mut self, mut body: AnswerBody, place: Option<&Place>) {

@@ -22,6 +22,7 @@ use crate::dialect::{Asking, Goods, Purchase, Words};
 use crate::error::{Code, Error};
 use crate::ids::{JobId, RequestId};
 use crate::ledger::{Reservation, Standing};
+use crate::money::Micros;
 use crate::upstream::{self, Answer};
 use crate::x402::{Payment, Receipt, Version};
 
@@ -142,13 +143,16 @@ async fn sell(
         Err(error) => return Err(quote.refuse_if_payable(error)),
     };
     let head_start = gateway.payments.settle_after;
-    let (verified, earlier) = match settle::verify(gateway, &quote, payment, head_start) {
-        Ok(verified) => (verified, None),
+    let (verified, surcharge, earlier) = match settle::verify(gateway, &quote, payment, head_start) {
+        Ok(verified) => {
+            let surcharge = quote.surcharge(verified.network());
+            (verified, surcharge, None)
+        }
         Err(error) if settle::is_about_time(&error) => {
             return Err(quote.refuse_if_payable(settle::unless_our_clock(gateway, payment, error).await));
         }
         Err(error) => match at_the_earlier_price(gateway, call, request, model, payment, &error) {
-            Some((verified, model)) => (verified, Some(model)),
+            Some((verified, surcharge, model)) => (verified, surcharge, Some(model)),
             None => return Err(quote.refuse_if_payable(error)),
         },
     };
@@ -171,7 +175,7 @@ async fn sell(
     // The one door through which bytes leave: the money has arrived.
     let Ok(paid) = reservation.paid() else { return Err(settle::not_in_the_books(&verified, &confirmation)) };
     let receipt = Some(settle::receipt(&verified, &confirmation));
-    let tariff = model.tariff.and_once(gateway.surcharge(verified.network()));
+    let tariff = model.tariff.and_once(surcharge);
     // Its own line: the sale's comes at its end, which may be minutes away.
     tracing::info!(request.id = %call.request, payment = %verified.id(), tx = confirmation.tx, settled_in_us = settled_in.as_micros(), "serving a paid call");
     let told = Told {
@@ -203,7 +207,8 @@ async fn sell(
     Ok(Served { stream, content_type, content_length, receipt, standing: None, body })
 }
 
-/// A payment of another amount may answer a quote that was made before a change of price.
+/// A payment of another amount may answer a quote that was made before a change of price. With it goes what its network added
+/// to that.
 fn at_the_earlier_price(
     gateway: &Gateway,
     call: &Call,
@@ -211,12 +216,14 @@ fn at_the_earlier_price(
     model: &Model,
     payment: &Payment,
     error: &Error,
-) -> Option<(VerifiedPayment, Model)> {
+) -> Option<(VerifiedPayment, Micros, Model)> {
     error.reason.filter(|reason| about(reason) == About::Amount)?;
-    gateway.earlier.find(model, gateway.steady.now()).into_iter().find_map(|model| {
+    gateway.earlier.find(model, gateway.steady.now()).into_iter().find_map(|(model, surcharges)| {
         let model = request.priced(&model).ok()?.into_owned();
-        let quote = Quote::new(gateway, &call.path, &model, model.quote(&request.bound(&model)));
-        Some((settle::verify(gateway, &quote, payment, gateway.payments.settle_after).ok()?, model))
+        let quote = Quote::new(gateway, &call.path, &model, model.quote(&request.bound(&model))).when(&surcharges);
+        let verified = settle::verify(gateway, &quote, payment, gateway.payments.settle_after).ok()?;
+        let surcharge = quote.surcharge(verified.network());
+        Some((verified, surcharge, model))
     })
 }
 

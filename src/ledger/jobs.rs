@@ -195,21 +195,22 @@ impl Ledger {
         done.ok_or(Denied::Stopped(Stopped))
     }
 
-    /// Writes down that the buyer of a job needs what it made no more. A job that has failed stays so. Durable when this
-    /// returns; asked for again it changes nothing.
+    /// Writes down that the buyer of a job needs what it made no more, and says whether that was news. A job that has failed
+    /// stays so. Durable when this returns; asked for again it changes nothing.
     ///
     /// # Errors
     /// [`Refused::WrongState`] for a job that is not known.
-    pub async fn complete_job(&self, id: JobId) -> Result<Job, Denied> {
+    pub async fn complete_job(&self, id: JobId) -> Result<(Job, bool), Denied> {
         let mut done = None;
         let durable = self.run(|inner, book| {
             let mut job = inner.job(book, id)?;
             let mut rows = Rows::new();
-            if job.state == JobState::Open {
+            let is_news = job.state == JobState::Open;
+            if is_news {
                 job.state = JobState::Completed;
                 book.put_job(&mut rows, id, &job);
             }
-            done = Some(job);
+            done = Some((job, is_news));
             Ok(rows)
         })?;
         durable.wait().await?;

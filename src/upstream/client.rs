@@ -55,6 +55,8 @@ pub(super) struct Attempt {
 pub(super) struct HttpUpstream {
     pub(super) connections: Connections,
     pub(super) base_url: String,
+    /// Where it may put what jobs make, beside its own address.
+    pub(super) media_hosts: Vec<(String, Connections)>,
     /// The operator's key as each dialect sends it.
     bearer: Option<HeaderValue>,
     api_key: Option<HeaderValue>,
@@ -65,9 +67,19 @@ pub(super) struct HttpUpstream {
 
 impl HttpUpstream {
     /// On failure, the configuration key at fault and what is wrong with it.
-    pub fn new(base_url: &str, key: Option<&Secret>, ca_file: Option<&Path>) -> Result<HttpUpstream, (&'static str, String)> {
+    pub fn new(
+        base_url: &str,
+        key: Option<&Secret>,
+        ca_file: Option<&Path>,
+        media_hosts: &[String],
+    ) -> Result<HttpUpstream, (&'static str, String)> {
         let url = base_url.parse::<Uri>().map_err(|error| ("base_url", error.to_string()))?;
         let tls = tls::client(ca_file).map_err(|why| ("ca_file", why))?;
+        let media_host = |host: &String| {
+            let url = host.parse::<Uri>().map_err(|error| ("media_hosts", error.to_string()))?;
+            Ok((host.clone(), Connections::new(url, Some(tls.clone()))))
+        };
+        let media_hosts = media_hosts.iter().map(media_host).collect::<Result<_, _>>()?;
         let tls = (url.scheme_str() == Some("https")).then_some(tls);
         let value = |text: String| {
             let mut value =
@@ -79,6 +91,7 @@ impl HttpUpstream {
         let mut upstream = HttpUpstream {
             base_url: base_url.trim_end_matches('/').to_owned(),
             connections: Connections::new(url, tls),
+            media_hosts,
             bearer: key.map(|key| value(format!("Bearer {key}"))).transpose()?,
             api_key: key.map(|key| value(key.to_owned())).transpose()?,
             heads: Default::default(),

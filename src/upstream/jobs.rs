@@ -1,7 +1,10 @@
 //! Jobs at an upstream: what became of one, the bytes of what it made, and that it is needed no more. Never paid for again.
 //!
-//! A result that the upstream names by a URL is fetched from the upstream's own configured scheme, host and port, over its own
-//! connections: of the URL only the path is used, so that there is no way to anywhere else.
+//! A result that the upstream names by a URL is fetched from the upstream's own configured scheme, host and port, or from a host
+//! that the operator named for it, over connections to those: of the URL only the path is used, so that there is no way to
+//! anywhere else. A result that is elsewhere cannot be delivered, so its job has failed.
+
+use std::time::Duration;
 
 use actix_http::{Method, RequestHead, ResponseHead};
 use awc::http::Uri;
@@ -21,6 +24,9 @@ use crate::ids::Bought;
 
 /// Characters of an upstream's name for a job.
 const MAX_NAME_CHARS: usize = 256;
+
+/// A body that is still silent so long after its head had to be there is over.
+const LONGEST_FETCH: Duration = Duration::from_secs(6 * 60 * 60);
 
 /// What an upstream says of a job.
 #[derive(Debug)]
@@ -120,7 +126,7 @@ impl Upstreams {
         let text = timeout_at(deadline, words(body)).await.unwrap_or_default();
         let said = serde_json::from_slice::<Value>(&text).unwrap_or_default();
         match status {
-            200..300 if said.is_object() => Ok(http.read(&said)),
+            200..300 if said.is_object() => Ok(http.fetchable(job, http.read(task, &said))),
             // So do some say that what they were asked to make is against their rules.
             422 if said.is_object() => Ok(http.failure(&said)),
             200..300 => Err(unusable(&head)),
@@ -131,8 +137,8 @@ impl Upstreams {
     /// Opens what a job made; `None` where there is nothing any more.
     ///
     /// # Errors
-    /// As [`Upstreams::ask`]; [`Code::UpstreamError`] also for a URL that is not at the upstream's own address, for a redirect,
-    /// and for what is no media.
+    /// As [`Upstreams::ask`]; [`Code::UpstreamError`] also for a URL at an address that is not fetched from, for a redirect, and
+    /// for what is no media.
     pub async fn open(
         &self,
         (job, task): (&impl Bought, Task),
@@ -143,7 +149,8 @@ impl Upstreams {
         let question = match found {
             Found::Here(answer) => return Ok(Some(answer)),
             Found::At(url) => {
-                Question { own: true, ..Question::of(Method::GET, http.own_path(&url).ok_or_else(|| elsewhere(&url))?) }
+                let (at, path) = http.located(&url).ok_or_else(|| elsewhere(&url))?;
+                Question { at, ..Question::of(Method::GET, path) }
             }
             Found::InItsPlace => Question::of(Method::GET, format!("{}/content", place(job.upstream_job()))),
         };
@@ -214,20 +221,30 @@ fn place(name: &str) -> String {
 struct Question {
     method: Method,
     path: String,
-    /// Whether the path is the upstream's own, and not below `/v1`.
-    own: bool,
+    at: At,
     body: Bytes,
+}
+
+/// What a path is below.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum At {
+    /// Where the upstream is asked everything: its base URL and `/v1`.
+    Api,
+    /// Its own scheme, host and port.
+    Origin,
+    /// The media host of this place in the upstream's list.
+    MediaHost(usize),
 }
 
 impl Question {
     fn of(method: Method, path: String) -> Question {
-        Question { method, path, own: false, body: Bytes::new() }
+        Question { method, path, at: At::Api, body: Bytes::new() }
     }
 
     /// By the job's name in the body.
     fn about(job: &impl Bought, path: &str) -> Question {
         let body = json!({ "model": job.upstream_model(), "queue_id": job.upstream_job() });
-        Question { method: Method::POST, path: path.to_owned(), own: false, body: body.to_string().into() }
+        Question { method: Method::POST, path: path.to_owned(), at: At::Api, body: body.to_string().into() }
     }
 }
 
@@ -235,12 +252,16 @@ impl HttpUpstream {
     /// Sends one request about a job and waits for the head of its answer. Asking twice changes nothing, so it is asked once more
     /// over a new connection if the first one broke.
     async fn exchange(&self, question: Question, deadline: Instant) -> Result<(ResponseHead, Body), Error> {
+        let connections = match question.at {
+            At::MediaHost(place) => self.media_hosts.get(place).map_or(&self.connections, |(_, connections)| connections),
+            At::Api | At::Origin => &self.connections,
+        };
         let mut again = false;
         loop {
             let head = self.question(&question).map_err(|why| {
                 Error::new(Code::UpstreamError, "the upstream cannot be asked about this job; ask again later").because(why)
             })?;
-            match timeout_at(deadline, self.connections.exchange(head.into(), question.body.clone(), again)).await {
+            match timeout_at(deadline, connections.exchange(head.into(), question.body.clone(), again)).await {
                 Err(_) => return Err(refusal::timed_out()),
                 Ok(Ok(answer)) => return Ok(answer),
                 Ok(Err(error)) => match unsent(&error, question.body.len()) {
@@ -253,9 +274,10 @@ impl HttpUpstream {
 
     /// The head of a request. The error says why there can be none.
     fn question(&self, question: &Question) -> Result<RequestHead, String> {
-        let base = match question.own {
-            true => self.origin().to_owned(),
-            false => format!("{}/v1", self.base_url),
+        let base = match question.at {
+            At::Api => format!("{}/v1", self.base_url),
+            At::Origin => self.origin().to_owned(),
+            At::MediaHost(place) => self.media_hosts.get(place).map(|(origin, _)| origin.clone()).unwrap_or_default(),
         };
         let uri = format!("{base}{}", question.path).parse::<Uri>().map_err(|error| error.to_string())?;
         let host = uri.authority().map(|authority| authority.as_str()).unwrap_or_default();
@@ -270,7 +292,10 @@ impl HttpUpstream {
         if !question.body.is_empty() {
             headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         }
-        self.identify(headers, Dialect::Chat);
+        // The operator's key is the upstream's, and nobody else's.
+        if !matches!(question.at, At::MediaHost(_)) {
+            self.identify(headers, Dialect::Chat);
+        }
         Ok(head)
     }
 
@@ -281,42 +306,58 @@ impl HttpUpstream {
         self.base_url.get(..end).unwrap_or_default()
     }
 
-    /// The path of a URL at the upstream's own address: the same scheme, host and port, nobody's name before the host. A URL
-    /// without an address is at this one.
-    fn own_path(&self, url: &str) -> Option<String> {
+    /// Where a URL leads, if it is at the upstream's own address or at one of its media hosts: the same scheme, host and port,
+    /// nobody's name before the host. A URL without an address is at the upstream's own.
+    fn located(&self, url: &str) -> Option<(At, String)> {
         if !url.bytes().all(|byte| byte.is_ascii_graphic()) || url.contains('\\') {
             return None;
         }
         if url.starts_with('/') && !url.starts_with("//") {
             let path = url.split('#').next().unwrap_or_default();
-            return path.parse::<Uri>().ok().map(|_| path.to_owned());
+            return path.parse::<Uri>().ok().map(|_| (At::Origin, path.to_owned()));
         }
-        let (theirs, ours) = (url.parse::<Uri>().ok()?, self.origin().parse::<Uri>().ok()?);
-        let at = |uri: &Uri| -> Option<(String, String, u16)> {
-            let (scheme, authority) = (uri.scheme_str()?.to_ascii_lowercase(), uri.authority()?);
-            let usual = match scheme.as_str() {
-                "http" => 80,
-                "https" => 443,
-                _ => return None,
-            };
-            let plain = !authority.as_str().contains('@');
-            let port = match authority.port() {
-                Some(_) => authority.port_u16()?,
-                None => usual,
-            };
-            plain.then(|| (scheme, authority.host().to_ascii_lowercase(), port))
+        let theirs = url.parse::<Uri>().ok()?;
+        let address = address(&theirs)?;
+        let is_at =
+            |origin: &str| origin.parse().ok().and_then(|origin| self::address(&origin)).is_some_and(|own| own == address);
+        let at = match is_at(self.origin()) {
+            true => At::Origin,
+            false => At::MediaHost(self.media_hosts.iter().position(|(origin, _)| is_at(origin))?),
         };
-        (at(&theirs)? == at(&ours)?).then(|| theirs.path_and_query().map_or("/".to_owned(), |path| path.as_str().to_owned()))
+        Some((at, theirs.path_and_query().map_or("/".to_owned(), |path| path.as_str().to_owned())))
+    }
+
+    /// A report of a result that is not fetched from where it is says that the job has failed: nobody can have what it made.
+    fn fetchable(&self, job: &impl Bought, report: Report) -> Report {
+        match report {
+            Report::Done(Found::At(url)) if self.located(&url).is_none() => {
+                let (upstream, host) = (job.upstream(), shown(&url));
+                tracing::error!(
+                    upstream,
+                    host,
+                    "upstream {upstream} puts results at {host}, where they are not fetched from; jobs fail and are refunded until media_hosts names it"
+                );
+                let error =
+                    "the upstream has put what this job made where it is not fetched from, which only the operator can change";
+                Report::Failed { code: Some("result_not_fetchable".into()), error: error.into() }
+            }
+            other => other,
+        }
     }
 
     /// What an upstream says of a job in JSON.
-    fn read(&self, said: &Value) -> Report {
+    fn read(&self, task: Task, said: &Value) -> Report {
         let status = said.get("status").or_else(|| said.get("state")).and_then(Value::as_str).unwrap_or_default();
         let url = || URLS.iter().find_map(|place| said.pointer(place)?.as_str()).map(str::to_owned);
         match status.to_ascii_lowercase().as_str() {
             "failed" | "failure" | "error" | "cancelled" | "canceled" | "rejected" => self.failure(said),
             "completed" | "complete" | "succeeded" | "success" | "done" | "finished" => {
-                Report::Done(url().map_or(Found::InItsPlace, Found::At))
+                match (url(), family(task)) {
+                    (Some(url), _) => Report::Done(Found::At(url)),
+                    (None, None) => Report::Done(Found::InItsPlace),
+                    // A queue hands its results out itself: one that is complete and not in the answer is there no more.
+                    (None, Some(_)) => Report::Unknown,
+                }
             }
             _ => {
                 let number = |name: &str| said.get(name).and_then(whole);
@@ -368,7 +409,8 @@ fn passing(
     (content_type, deadline): (&'static str, Instant),
 ) -> Answer {
     let length = head.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-    let body = AnswerBody::http(body, length, deadline);
+    // Who passes it on sees to its pace; a film may take longer than to be told where it is.
+    let body = AnswerBody::http(body, length, deadline + LONGEST_FETCH);
     Answer {
         form: Goods::Media(task),
         content_type,
@@ -385,13 +427,33 @@ fn unusable(head: &ResponseHead) -> Error {
     Error { message: "the upstream of this job gave no usable answer; ask again later".into(), ..failure.error }
 }
 
-/// A result that is not at the upstream's own address is not fetched: such a URL could lead into the operator's network.
+/// Scheme, host and port of a URL that leads somewhere over HTTP, and says nothing of who asks.
+fn address(uri: &Uri) -> Option<(String, String, u16)> {
+    let (scheme, authority) = (uri.scheme_str()?.to_ascii_lowercase(), uri.authority()?);
+    let usual = match scheme.as_str() {
+        "http" => 80,
+        "https" => 443,
+        _ => return None,
+    };
+    let port = match authority.port() {
+        Some(_) => authority.port_u16()?,
+        None => usual,
+    };
+    (!authority.as_str().contains('@')).then(|| (scheme, authority.host().to_ascii_lowercase(), port))
+}
+
+/// What the operator may see of a URL: its path and query may be all that is needed to have what is there.
+fn shown(url: &str) -> String {
+    let end = url.find("://").map_or(0, |at| at + 3);
+    let end = url.get(end..).and_then(|rest| rest.find(['/', '?', '#', '\\'])).map_or(url.len(), |at| end + at);
+    let address = url.get(..end).unwrap_or_default().rsplit('@').next().unwrap_or_default();
+    address.chars().filter(char::is_ascii_graphic).take(120).collect()
+}
+
+/// A result that is at none of the upstream's addresses is not fetched: such a URL could lead into the operator's network.
 fn elsewhere(url: &str) -> Error {
-    let shown: String =
-        url.split(['?', '#']).next().unwrap_or_default().chars().filter(char::is_ascii_graphic).take(120).collect();
-    let message = "the upstream has put what this job made where it is not fetched from, which only the operator can change; \
-                   ask the operator for a refund";
-    Error::new(Code::UpstreamError, message).because(format!("a result at {shown:?}, which is not the upstream's own address"))
+    let message = "the upstream has put what this job made where it is not fetched from, which only the operator can change";
+    Error::new(Code::UpstreamError, message).because(format!("a result at {:?}, which is none of its addresses", shown(url)))
 }
 
 #[cfg(test)]

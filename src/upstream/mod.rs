@@ -111,8 +111,8 @@ impl Upstreams {
             let mut field = LimitField::default();
             let kind = match &upstream.kind {
                 UpstreamKind::Echo => Kind::Echo,
-                UpstreamKind::Http { base_url, api_key, ca_file, limit_field } => {
-                    let http = HttpUpstream::new(base_url, api_key.as_ref(), ca_file.as_deref());
+                UpstreamKind::Http { base_url, api_key, ca_file, limit_field, media_hosts } => {
+                    let http = HttpUpstream::new(base_url, api_key.as_ref(), ca_file.as_deref(), media_hosts);
                     let named = |(key, why)| UpstreamConfigError { name: upstream.name.clone(), key, why };
                     field = *limit_field;
                     Kind::Http(Box::new(http.map_err(named)?))

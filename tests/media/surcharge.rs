@@ -1,7 +1,7 @@
 //! What a network adds to the price of a call for its gas: asked on that network alone, charged with the call, given back with it.
 
 use farebox_rig::anvil::{self, Anvil};
-use farebox_rig::buyer::{Client, Order};
+use farebox_rig::buyer::{Client, Intent, Order, sign};
 use farebox_rig::http::Request;
 use farebox_rig::server::{INPUT_PRICE, MODEL, OUTPUT_PRICE, Server, Settings};
 use farebox_rig::solana::{self, Solana};
@@ -76,4 +76,53 @@ fn each_network_asks_its_own_surcharge_charges_it_with_a_call_and_gives_it_back_
     let left = [anvil::BUYER, solana::BUYER].map(|wallet| books.balance(wallet.address));
     let evm_left = earned[0] + TOP_UP - (CHARGE + EVM) - CHARGE;
     assert_eq!(left, [evm_left, earned[1] - (CHARGE + SVM)], "the surcharge of the call that was served, and of no other");
+}
+
+#[test]
+fn a_quote_from_before_a_change_of_the_surcharge_buys_what_it_promised_and_is_charged_what_it_said() {
+    let (evm, upstream) = (Anvil::start(84532), Upstream::start());
+    let network = vec!["surcharge = \"0.002\"".into()];
+    let settings = Settings { network, ..Settings::default() };
+    let mut server = Server::with(env!("CARGO_BIN_EXE_farebox"), &evm, &upstream, &settings);
+    let words = body("<<fake in=20 out=7>>");
+    let offered = |server: &Server| {
+        let unpaid = server.send(&Request::post(CHAT, words.clone()));
+        unpaid.decoded("payment-required").expect("an offer")["accepts"][0].clone()
+    };
+    let sign = |requirements: Value| {
+        let intent = Intent { wallet: anvil::BUYER, requirements, valid_before: now() + 250 };
+        sign(&[intent]).remove(0)["v2"].as_str().unwrap().to_owned()
+    };
+    let earlier = offered(&server);
+    let of_before = sign(earlier.clone());
+    let invented = sign(with_amount(&earlier, amount(&earlier) - 1));
+    server.reconfigure(|text| text.replace("\"0.002\"", "\"0.007\""));
+    server.restart();
+    assert_eq!(amount(&offered(&server)), amount(&earlier) + 5000, "it is asked from now on");
+    let buy = |payment: &str| server.send(&Request::post(CHAT, words.clone()).header("payment-signature", payment));
+    let refused = buy(&invented);
+    assert_eq!((refused.status, upstream.calls().len()), (402, 0), "what was never asked buys nothing: {}", refused.text());
+    let bought = buy(&of_before);
+    assert_eq!((bought.status, upstream.calls().len()), (200, 1), "{}", bought.text());
+    let earned = evm.usdc_balance(anvil::PAY_TO.address);
+    assert_eq!(earned, amount(&earlier));
+    let books = server.audit();
+    assert!(books.clean, "{:#}", books.json);
+    assert_eq!(books.balance(anvil::BUYER.address), earned - (CHARGE + EVM), "charged the surcharge of its quote");
+}
+
+fn amount(entry: &Value) -> u64 {
+    entry["amount"].as_str().unwrap().parse().unwrap()
+}
+
+fn with_amount(entry: &Value, amount: u64) -> Value {
+    let mut entry = entry.clone();
+    entry["amount"] = amount.to_string().into();
+    entry
+}
+
+/// Seconds since 1970.
+fn now() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.expect("the clock is past 1970").as_secs()
 }

@@ -8,6 +8,8 @@ use farebox_rig::anvil::BUYER;
 use farebox_rig::http::{self, Request};
 use farebox_rig::process::eventually;
 use farebox_rig::provider::{After, Provider, Received};
+use farebox_rig::secure::{Authority, Door};
+use farebox_rig::upstream::UPSTREAM_KEY;
 use serde_json::json;
 
 use crate::shop::{Kind, Shop};
@@ -65,7 +67,6 @@ fn a_result_is_fetched_from_the_upstreams_own_address_and_from_nowhere_else() {
     let trap = Provider::connections(|_, _| {});
     let provider = upstream(&script);
     let shop = Shop::before("", |_| provider.url());
-    let id = shop.order(Kind::Video, "");
     let (own, trap_at) = (provider.url(), trap.url());
     let (host, trap_host) = (own.trim_start_matches("http://"), trap_at.trim_start_matches("http://"));
     let trap_port = trap_host.split_once(':').unwrap().1;
@@ -88,13 +89,26 @@ fn a_result_is_fetched_from_the_upstreams_own_address_and_from_nowhere_else() {
         format!("{own}/files/film.mp4\r\nx-evil: 1"),
     ] {
         script.done_at(&url);
+        let before = shop.balance();
+        let id = shop.order(Kind::Video, "");
         let asked = provider.requests().len();
-        let answer = shop.send_keyed(Kind::Video.fetch(&id));
-        assert_eq!((answer.status, answer.code().as_str()), (502, "upstream_error"), "{url}: {}", answer.text());
-        assert!(!answer.text().contains(trap_port), "{url} is not told: {}", answer.text());
+        for _ in 0..2 {
+            let answer = shop.send_keyed(Kind::Video.fetch(&id));
+            let told = answer.json();
+            assert_eq!(
+                (answer.status, &told["status"], &told["credits_refunded"]),
+                (200, &json!("failed"), &json!(true)),
+                "{url}"
+            );
+            assert_eq!(told["code"], "result_not_fetchable", "{url}");
+            assert!(!answer.text().contains(trap_port), "{url} is not told: {}", answer.text());
+        }
         assert_eq!(provider.requests().len(), asked + 1, "{url}: the upstream was asked for the job, and nothing was fetched");
+        assert_eq!(shop.balance(), before, "{url}: what nobody can have costs nothing, and is given back once");
     }
     assert_eq!(trap.connected(), 0, "nobody ever connected there");
+    shop.server.has_said("until media_hosts names it");
+    let id = shop.order(Kind::Video, "");
     for moved in ["/files/moved", "/files/page"] {
         script.done_at(&format!("{own}{moved}"));
         let answer = shop.send_keyed(Kind::Video.fetch(&id));
@@ -109,6 +123,44 @@ fn a_result_is_fetched_from_the_upstreams_own_address_and_from_nowhere_else() {
         assert_eq!(answer.header("content-type"), Some("video/mp4"));
     }
     shop.close(Kind::Video.charge());
+}
+
+#[test]
+fn a_result_at_a_media_host_is_fetched_over_tls_and_without_the_operators_key() {
+    let (script, authority, folder) = (Script::default(), Authority::new(), tempfile::tempdir().unwrap());
+    let provider = upstream(&script);
+    let elsewhere = Provider::start(|received, stream| {
+        let answer = match received.head().contains(" /files/film.mp4") {
+            true => media_answer("the film"),
+            false => "HTTP/1.1 302 Found\r\nlocation: /files/film.mp4\r\ncontent-length: 0\r\n\r\n".into(),
+        };
+        _ = stream.write_all(answer.as_bytes());
+        After::Close
+    });
+    let door = Door::to(elsewhere.url().trim_start_matches("http://"), &authority, "localhost");
+    let host = door.url().trim_start_matches("https://").trim_end_matches('/').to_owned();
+    let ca_file = folder.path().join("ca.pem");
+    std::fs::write(&ca_file, authority.pem()).unwrap();
+    let mut shop = Shop::before("", |_| provider.url());
+    shop.server
+        .reconfigure(|text| text.replace("speaks =", &format!("media_hosts = [{host:?}]\nca_file = {ca_file:?}\nspeaks =")));
+    shop.server.restart();
+    for kind in [Kind::Video, Kind::Videos] {
+        script.done_at(&format!("https://{host}/files/film.mp4?sig=1"));
+        let id = shop.order(kind, "");
+        let answer = shop.send_keyed(kind.fetch(&id));
+        assert_eq!((answer.status, answer.text().as_str()), (200, "the film"), "{kind:?}");
+        let fetched = elsewhere.requests().pop().expect("it was asked");
+        assert!(fetched.starts_with("GET /files/film.mp4?sig=1 HTTP/1.1\r\n"), "{fetched}");
+        assert!(!fetched.contains(UPSTREAM_KEY) && !fetched.to_lowercase().contains("authorization"), "{fetched}");
+    }
+    // A redirect leads nowhere from there, either.
+    script.done_at(&format!("https://{host}/files/moved"));
+    let id = shop.order(Kind::Video, "");
+    let moved = shop.send_keyed(Kind::Video.fetch(&id));
+    assert_eq!((moved.status, moved.code().as_str()), (502, "upstream_error"), "{}", moved.text());
+    assert_eq!(elsewhere.requests().len(), 3);
+    shop.close(2 * Kind::Video.charge() + Kind::Videos.charge());
 }
 
 #[test]

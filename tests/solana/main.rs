@@ -6,6 +6,7 @@ mod clients;
 mod deaths;
 mod facilitator;
 mod fees;
+mod made;
 mod offer;
 mod races;
 mod shop;

@@ -243,3 +243,57 @@ fn an_answer_that_came_whole_holds_its_money_no_longer_than_a_client_may_stall()
     });
     assert!(credited < AMOUNT);
 }
+
+/// Sets a task's flag when it is dropped.
+struct Guard(Rc<Cell<bool>>);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.0.set(true);
+    }
+}
+
+/// Passes on what was bought before to a reader that pauses before each piece, and says how it ended: after how many pieces,
+/// whether as a whole one, whether all was let go, and whether what follows a whole one did.
+fn pass_on_to(reader: Duration, pace: Pace) -> (usize, bool, bool, bool) {
+    let folder = tempfile::tempdir().unwrap();
+    let (ledger, _) = open(folder.path());
+    let outcome = actix_web::rt::System::new().block_on(async {
+        let (_sale, body) = sell(&ledger, 40, true, 60).await;
+        let (let_go, followed) = (Rc::new(Cell::new(false)), Rc::new(Cell::new(false)));
+        let then = Rc::clone(&followed);
+        let mut relayed = pass_on((body, None), pace, Guard(Rc::clone(&let_go)), async move { then.set(true) });
+        let (mut pieces, mut whole) = (0, true);
+        loop {
+            sleep(reader).await;
+            match relayed.next().await {
+                Some(Ok(_)) => pieces += 1,
+                Some(Err(Incomplete)) => whole = false,
+                None => break,
+            }
+            if !whole {
+                break;
+            }
+        }
+        for _ in 0..100 {
+            yield_now().await;
+        }
+        (pieces, whole, let_go.get(), followed.get())
+    });
+    ledger.close();
+    outcome
+}
+
+#[test]
+fn who_takes_too_little_of_what_it_bought_is_let_go_and_who_takes_its_time_within_reason_is_not() {
+    let swift = Pace { grace: Duration::from_secs(60), bytes_per_second: 100_000 };
+    let (all, whole, let_go, followed) = pass_on_to(Duration::ZERO, swift);
+    assert!(all >= 40 && whole && let_go && followed, "{all} pieces: {whole} {let_go} {followed}");
+    // Four thousand bytes each tenth of a second are less than a hundred thousand a second.
+    let trickle = Pace { grace: Duration::from_millis(200), bytes_per_second: 100_000 };
+    let (some, whole, let_go, followed) = pass_on_to(Duration::from_millis(100), trickle);
+    assert!(some < all && !whole && let_go && !followed, "{some} of {all} pieces: {whole} {let_go} {followed}");
+    // The same reader is swift enough where less is asked, although the grace is over long before the end.
+    let patient = Pace { grace: Duration::from_millis(200), bytes_per_second: 1_000 };
+    assert_eq!(pass_on_to(Duration::from_millis(20), patient), (all, true, true, true));
+}

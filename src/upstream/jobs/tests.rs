@@ -3,7 +3,9 @@
 use super::*;
 
 fn upstream(base_url: &str) -> HttpUpstream {
-    HttpUpstream::new(base_url, None, None).map_err(|(key, why)| format!("{key}: {why}")).unwrap()
+    HttpUpstream::new(base_url, None, None, &["https://cdn.example".into(), "https://cdn.example:8443".into()])
+        .map_err(|(key, why)| format!("{key}: {why}"))
+        .unwrap()
 }
 
 #[test]
@@ -34,10 +36,41 @@ fn only_the_upstreams_own_address_is_led_to() {
         ("https://media.example:8443/a b", None),
         ("https://media.example:8443/a\r\nx: y", None),
     ] {
-        assert_eq!(http.own_path(url).as_deref(), path, "{url}");
+        assert_eq!(http.located(url), path.map(|path| (At::Origin, path.to_owned())), "{url}");
     }
-    assert_eq!(upstream("https://media.example").own_path("https://media.example:443/x").as_deref(), Some("/x"));
+    let usual = upstream("https://media.example").located("https://media.example:443/x");
+    assert_eq!(usual, Some((At::Origin, "/x".to_owned())));
     assert_eq!(upstream("http://media.example").origin(), "http://media.example");
+}
+
+#[test]
+fn a_media_host_is_led_to_by_its_exact_name_and_port_and_over_tls_alone() {
+    let http = upstream("https://media.example");
+    for (url, place) in [
+        ("https://cdn.example/a?sig=1", Some(0)),
+        ("https://CDN.example:443/a?sig=1", Some(0)),
+        ("https://cdn.example:8443/a?sig=1", Some(1)),
+        ("http://cdn.example/a?sig=1", None),
+        ("https://cdn.example:444/a?sig=1", None),
+        ("https://a.cdn.example/a?sig=1", None),
+        ("https://cdn.example.evil.example/a?sig=1", None),
+        ("https://cdn.example@evil.example/a?sig=1", None),
+        ("https://me@cdn.example/a?sig=1", None),
+    ] {
+        assert_eq!(http.located(url), place.map(|place| (At::MediaHost(place), "/a?sig=1".to_owned())), "{url}");
+    }
+}
+
+#[test]
+fn of_a_url_only_its_host_is_logged() {
+    for (url, host) in [
+        ("https://cdn.example:8443/secret?sig=1", "https://cdn.example:8443"),
+        ("https://me:secret@cdn.example?sig=1", "cdn.example"),
+        ("data:video/mp4;base64,AAAA", "data:video"),
+        ("https://x\r\nforged", "https://xforged"),
+    ] {
+        assert_eq!(shown(url), host);
+    }
 }
 
 #[test]
@@ -59,7 +92,8 @@ fn a_job_has_the_first_plain_name_that_its_answer_gives() {
 #[test]
 fn a_job_is_over_only_when_its_upstream_says_so() {
     let http = upstream("https://media.example");
-    let read = |text: &str| http.read(&serde_json::from_str(text).unwrap());
+    let read_as = |task, text: &str| http.read(task, &serde_json::from_str(text).unwrap());
+    let read = |text: &str| read_as(Task::VideosGenerations, text);
     for text in ["{}", r#"{"status":"QUEUED"}"#, r#"{"status":"in_progress"}"#, r#"{"status":"FAILING"}"#, r#"{"status":7}"#] {
         assert!(matches!(read(text), Report::Working { .. }), "{text}");
     }
@@ -67,6 +101,10 @@ fn a_job_is_over_only_when_its_upstream_says_so() {
         assert!(matches!(read(text), Report::Failed { .. }), "{text}");
     }
     assert!(matches!(read(r#"{"status":"COMPLETED"}"#), Report::Done(Found::InItsPlace)));
+    for queue in [Task::AudioQueue, Task::VideoQueue] {
+        assert!(matches!(read_as(queue, r#"{"status":"COMPLETED"}"#), Report::Unknown), "it has no other place to look at");
+        assert!(matches!(read_as(queue, r#"{"status":"COMPLETED","url":"/v"}"#), Report::Done(Found::At(_))));
+    }
     assert!(matches!(read(r#"{"status":"completed","video":{"url":"/v"}}"#), Report::Done(Found::At(url)) if url == "/v"));
     let told = read(r#"{"status":"PROCESSING","average_execution_time":1000.5,"execution_duration":20,"progress":400}"#);
     assert!(matches!(told, Report::Working { average: Some(1000), running: Some(20), progress: Some(100) }), "{told:?}");
@@ -75,7 +113,7 @@ fn a_job_is_over_only_when_its_upstream_says_so() {
 #[test]
 fn a_failure_keeps_its_reason_and_loses_its_secrets() {
     let http = upstream("https://media.example");
-    let failure = |text: &str| match http.read(&serde_json::from_str(text).unwrap()) {
+    let failure = |text: &str| match http.read(Task::VideoQueue, &serde_json::from_str(text).unwrap()) {
         Report::Failed { code, error } => (code, error),
         other => panic!("{other:?}"),
     };
