@@ -41,6 +41,11 @@ impl Goods {
         }
     }
 
+    /// The first route on which models of this kind are sold, for those who ask on another.
+    pub fn usual(kind: Kind) -> Goods {
+        Task::ALL.into_iter().map(Goods::Media).find(|goods| goods.sells(kind)).unwrap_or(Goods::Words(Dialect::Chat))
+    }
+
     /// The language of its events.
     pub fn dialect(self) -> Dialect {
         match self {
@@ -98,7 +103,8 @@ impl<'a> Purchase<'a> {
                 match model.kind {
                     Kind::Chat => Ok(Cow::Borrowed(model)),
                     kind => {
-                        let message = format!("{} is a model of kind {}, which does not chat", model.id, kind.name());
+                        let (id, name, path) = (&model.id, kind.name(), Goods::usual(kind).path());
+                        let message = format!("{id} is a model of kind {name}, which does not chat; call it on /v1{path}");
                         Err(Error::new(Code::InvalidRequest, message).param("model"))
                     }
                 }

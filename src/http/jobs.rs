@@ -5,7 +5,7 @@ use std::rc::Rc;
 use actix_web::body::{BodyStream, BoxBody, SizedStream};
 use actix_web::http::header;
 use actix_web::web::{self, Payload};
-use actix_web::{HttpRequest, HttpResponse};
+use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -13,9 +13,11 @@ use tokio::time::Instant;
 use super::credentials::credentials;
 use super::paid;
 use super::respond::{self, Edge};
+use crate::account::AccountId;
 use crate::config::Limits;
 use crate::dialect::Task;
 use crate::error::{Code, Error};
+use crate::gateway::account;
 use crate::gateway::jobs::{self, Looked, Media, Progress};
 use crate::gateway::{Purpose, Worker};
 
@@ -42,8 +44,8 @@ pub async fn retrieve(task: Task, request: HttpRequest, payload: Payload) -> Htt
         let mut looked = find(&request, edge, task, &asked).await?;
         let forget = asked.delete_media_on_completion == Some(true) || asked.delete_after_retrieval == Some(true);
         Ok(match looked.media(worker, deadline(worker), forget).await? {
-            Ok(media) => stream(media),
-            Err(progress) => HttpResponse::Ok().json(told(&progress)),
+            Ok(media) => stream(shown(edge, &looked)?, media),
+            Err(progress) => shown(edge, &looked)?.json(told(&progress)),
         })
     };
     answer.await.unwrap_or_else(|error: Error| respond::refuse(&request, error.into()))
@@ -56,7 +58,7 @@ pub async fn complete(task: Task, request: HttpRequest, payload: Payload) -> Htt
         let asked = asked(&request, payload, worker).await?;
         let mut looked = find(&request, edge, task, &asked).await?;
         looked.complete(worker, deadline(worker)).await?;
-        Ok(HttpResponse::Ok().json(json!({ "success": true })))
+        Ok(shown(edge, &looked)?.json(json!({ "success": true })))
     };
     answer.await.unwrap_or_else(|error: Error| respond::refuse(&request, error.into()))
 }
@@ -68,7 +70,7 @@ pub async fn video(request: HttpRequest, id: web::Path<String>) -> HttpResponse 
         let mut looked = find_video(&request, edge, &id).await?;
         let progress = looked.progress(worker, deadline(worker)).await?;
         let place = format!("{}{}", worker.gateway.public_url, request.path());
-        Ok(HttpResponse::Ok().json(looked.video(&progress, &place)))
+        Ok(shown(edge, &looked)?.json(looked.video(&progress, &place)))
     };
     answer.await.unwrap_or_else(|error: Error| respond::refuse(&request, error.into()))
 }
@@ -79,7 +81,7 @@ pub async fn delete(request: HttpRequest, id: web::Path<String>) -> HttpResponse
         let (worker, edge) = shop(&request)?;
         let mut looked = find_video(&request, edge, &id).await?;
         looked.complete(worker, deadline(worker)).await?;
-        Ok(HttpResponse::Ok().json(json!({ "id": looked.id.to_string(), "object": "video.deleted", "deleted": true })))
+        Ok(shown(edge, &looked)?.json(json!({ "id": looked.id.to_string(), "object": "video.deleted", "deleted": true })))
     };
     answer.await.unwrap_or_else(|error: Error| respond::refuse(&request, error.into()))
 }
@@ -90,7 +92,7 @@ pub async fn content(request: HttpRequest, id: web::Path<String>) -> HttpRespons
         let (worker, edge) = shop(&request)?;
         let mut looked = find_video(&request, edge, &id).await?;
         match looked.media(worker, deadline(worker), false).await? {
-            Ok(media) => Ok(stream(media)),
+            Ok(media) => Ok(stream(shown(edge, &looked)?, media)),
             Err(progress) => Err(not_there(&progress)),
         }
     };
@@ -110,12 +112,11 @@ pub async fn list(request: HttpRequest) -> HttpResponse {
         edge.gateway.consume(&payer, Purpose::Read).await?;
         let (ledger, account) = (edge.gateway.ledger.clone(), payer.account());
         let listed = web::block(move || jobs::list(&ledger, account)).await;
-        listed.map_err(|_| Error::new(Code::Busy, "the gateway is stopping; ask again in a moment").retry_after(1))?
+        let listed =
+            listed.map_err(|_| Error::new(Code::Busy, "the gateway is stopping; ask again in a moment").retry_after(1))??;
+        Ok(with_balance(edge, account)?.json(listed))
     };
-    match answer.await {
-        Ok(listed) => HttpResponse::Ok().json(listed),
-        Err(error) => respond::refuse(&request, error.into()),
-    }
+    answer.await.unwrap_or_else(|error: Error| respond::refuse(&request, error.into()))
 }
 
 /// `POST …/{audio,video}/quote`: what the same body would cost at most where such jobs are sold.
@@ -178,7 +179,7 @@ async fn admit(edge: &Edge, looked: Looked) -> Result<Looked, Error> {
     Ok(looked)
 }
 
-fn poll(edge: &Edge, account: crate::account::AccountId) -> Result<(), Error> {
+fn poll(edge: &Edge, account: AccountId) -> Result<(), Error> {
     edge.limits.job(account).map_err(|seconds| respond::slow_down("jobs of this wallet are asked for too often", seconds))
 }
 
@@ -206,8 +207,22 @@ fn not_there(progress: &Progress) -> Error {
     Error::new(Code::MediaNotFound, message)
 }
 
-fn stream(media: Media) -> HttpResponse {
+/// The beginning of an answer about a job. Whoever said whose it is hears what that wallet can spend, with what a job that failed
+/// has just brought back.
+fn shown(edge: &Edge, looked: &Looked) -> Result<HttpResponseBuilder, Error> {
+    match &looked.payer {
+        Some(payer) => with_balance(edge, payer.account()),
+        None => Ok(HttpResponse::Ok()),
+    }
+}
+
+fn with_balance(edge: &Edge, account: AccountId) -> Result<HttpResponseBuilder, Error> {
     let mut response = HttpResponse::Ok();
+    respond::show_standing(&mut response, &account::now(&edge.gateway.ledger, account)?);
+    Ok(response)
+}
+
+fn stream(mut response: HttpResponseBuilder, media: Media) -> HttpResponse {
     response.insert_header((header::CONTENT_TYPE, media.content_type));
     let body = match media.content_length {
         Some(length) => BoxBody::new(SizedStream::new(length, media.body)),

@@ -122,7 +122,8 @@ fn routes_of(upstreams: &Upstreams, model: &Model) -> Vec<String> {
 pub async fn not_found(request: HttpRequest) -> HttpResponse {
     let path: String = request.path().chars().take(80).collect();
     let message = format!(
-        "there is nothing at {path:?}; POST /v1/chat/completions, /v1/messages and /v1/responses are sold, GET /v1/models lists the models"
+        "there is nothing at {path:?}; GET /openapi.json lists all there is, such as POST /v1/chat/completions, /v1/messages and \
+         /v1/responses, and GET /v1/models the models"
     );
     respond::refuse(&request, Error::new(Code::NotFound, message).into())
 }

@@ -139,7 +139,7 @@ impl Upstreams {
                 forms.push(form);
             }
         }
-        if forms.is_empty() { Err(self.nobody_speaks(servings)) } else { Ok(forms) }
+        if forms.is_empty() { Err(self.nobody_speaks(servings, goods)) } else { Ok(forms) }
     }
 
     /// How each dialect in which this call may be served wants to be asked: as the first upstream that would serve it so.
@@ -215,7 +215,7 @@ impl Upstreams {
                 }
             }
         }
-        Err(failed.unwrap_or_else(|| self.nobody_speaks(call.servings)))
+        Err(failed.unwrap_or_else(|| self.nobody_speaks(call.servings, call.goods)))
     }
 
     /// Who serves a model on this route, in the order in which this call asks them, and what it is called there.
@@ -231,9 +231,14 @@ impl Upstreams {
         able
     }
 
-    fn nobody_speaks(&self, servings: &[Serving]) -> Error {
+    /// Names a route that sells such models and that somebody who serves this one speaks.
+    fn nobody_speaks(&self, servings: &[Serving], goods: Goods) -> Error {
         let speaks = |name: &str, goods| self.find(name).is_some_and(|upstream| upstream.speaks(goods));
-        let spoken = |other: &Goods| servings.iter().any(|serving| speaks(&serving.upstream, *other));
+        let alike = |other: &Goods| match goods {
+            Goods::Words(_) => matches!(other, Goods::Words(_)),
+            Goods::Media(task) => task.row().kinds.iter().any(|kind| other.sells(*kind)),
+        };
+        let spoken = |other: &Goods| alike(other) && servings.iter().any(|serving| speaks(&serving.upstream, *other));
         let all = Dialect::ALL.into_iter().map(Goods::Words).chain(Task::ALL.into_iter().map(Goods::Media));
         if let Some(other) = all.into_iter().find(spoken) {
             let message = format!("this model is not sold on this route; call it on /v1{}", other.path());
@@ -377,9 +382,17 @@ mod tests {
         let echo = config::Upstream { name: "e".into(), kind: UpstreamKind::Echo, speaks: vec![Speaks::Messages] };
         let upstreams = Upstreams::new(&[echo]).unwrap();
         let servings = [Serving { upstream: "e".into(), model: "m".into(), weight: None }];
-        let error = upstreams.forms(&servings, Goods::Media(Task::Speech)).unwrap_err();
         assert!(upstreams.forms(&servings, Goods::Words(Dialect::Messages)).is_ok());
+        let error = upstreams.forms(&servings, Goods::Words(Dialect::Responses)).map(drop);
+        assert!(error.is_ok_and(|()| translates(Dialect::Responses, Dialect::Messages)));
+        // No route of words is named to who wants pictures.
+        let both = [Speaks::Chat, Speaks::Images].to_vec();
+        let echo = config::Upstream { name: "e".into(), kind: UpstreamKind::Echo, speaks: both };
+        let upstreams = Upstreams::new(&[echo]).unwrap();
+        let error = upstreams.forms(&servings, Goods::Media(Task::ImageGenerate)).unwrap_err();
         assert_eq!(error.code, Code::InvalidRequest);
-        assert!(error.message.contains("/v1/messages"));
+        assert!(error.message.contains("/v1/images/generations"), "{}", error.message);
+        let error = upstreams.forms(&servings, Goods::Media(Task::Speech)).unwrap_err();
+        assert_eq!(error.code, Code::UpstreamUnavailable, "{}", error.message);
     }
 }

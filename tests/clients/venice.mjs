@@ -66,14 +66,16 @@ const actions = {
     const [family, verb] = about.split(".");
     return told(await client[family][verb](params));
   },
-  /** Queues, polls until there are bytes, and completes, as the library's users write it. */
-  audioJob: async ({ params }) => {
-    const { queue_id, model } = await client.audio.queue(params);
+  /** Queues, polls until there are bytes, and completes, as the library's users write it; the family is audio or video. */
+  wholeJob: async ({ family, params }) => {
+    const { queue_id, model } = await client[family].queue(params);
     let made;
-    do made = await client.audio.retrieve({ queue_id, model });
+    do made = await client[family].retrieve({ queue_id, model });
     while (made.status === "PROCESSING");
-    return { made: await told(made), completed: await client.audio.complete({ queue_id, model }) };
+    return { made: await told(made), completed: await client[family].complete({ queue_id, model }) };
   },
+  /** What the library has for routes that it has no helper for. */
+  request: ({ path, body }) => client.request(path, body && { method: "POST", body: JSON.stringify(body) }),
   /** A plain fetch, with its body as JSON by a header of its own, as people write it. */
   authFetch: async ({ params, told = true }) => {
     const headers = { "content-type": "application/json" };

@@ -27,6 +27,12 @@ fn assert_working(kind: Kind, answer: &Answer) {
     }
 }
 
+/// Who says whose job it is hears what that wallet can spend; the name of a job alone tells nobody.
+fn assert_tells_balance(by: By, answer: &Answer, balance: i64) {
+    let told = answer.header("x-balance-remaining").map(|text| text.replace('.', "").parse::<i64>().unwrap());
+    assert_eq!(told, (by != By::Payment).then_some(balance), "{by:?}");
+}
+
 fn assert_media(kind: Kind, answer: &Answer) {
     assert_eq!((answer.status, answer.header("content-type")), (200, Some(kind.media_type())), "{}", answer.text());
     assert!(answer.complete && !answer.body.is_empty() && serde_json::from_slice::<serde_json::Value>(&answer.body).is_err());
@@ -57,7 +63,9 @@ fn every_kind_of_job_is_paid_once_waited_for_and_fetched_by_whoever_bought_it() 
             }
         }
         let after = shop.balance();
-        assert_working(kind, &ask(&shop, by, kind.poll(&id)));
+        let working = ask(&shop, by, kind.poll(&id));
+        assert_working(kind, &working);
+        assert_tells_balance(by, &working, after);
         if kind == Kind::Videos {
             let done = ask(&shop, by, kind.poll(&id)).json();
             assert_eq!((&done["status"], &done["progress"]), (&json!("completed"), &json!(100)), "{done}");
@@ -66,7 +74,9 @@ fn every_kind_of_job_is_paid_once_waited_for_and_fetched_by_whoever_bought_it() 
         }
         // As often as it is asked for.
         for _ in 0..2 {
-            assert_media(kind, &ask(&shop, by, kind.fetch(&id)));
+            let fetched = ask(&shop, by, kind.fetch(&id));
+            assert_media(kind, &fetched);
+            assert_tells_balance(by, &fetched, after);
         }
         assert_eq!(shop.balance(), after, "looking after a job is free");
     }
@@ -120,7 +130,8 @@ fn a_job_that_shall_be_deleted_with_its_fetch_is_completed_when_all_of_it_has_pa
         assert_working(Kind::Video, &fetch());
         let before = shop.asked("/video/complete");
         assert_media(Kind::Video, &fetch());
-        farebox_rig::process::eventually("it is completed", || fetch().status == 404);
+        // Asked without the flag: a second fetch with it would complete the job a second time.
+        farebox_rig::process::eventually("it is completed", || shop.send_keyed(Kind::Video.poll(&id)).status == 404);
         farebox_rig::process::eventually("the upstream is told", || shop.asked("/video/complete") == before + 1);
         assert_eq!(fetch().code(), "MEDIA_NOT_FOUND");
     }

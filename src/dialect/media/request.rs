@@ -8,6 +8,7 @@ use super::facts::{self, Facts, Value};
 use super::form::{self, Part};
 use super::{Form, Row, Task};
 use crate::catalogue::{Catalogue, Kind, Model};
+use crate::dialect::Goods;
 use crate::dialect::cursor::Cursor;
 use crate::dialect::estimate_tokens;
 use crate::dialect::fields::refused;
@@ -235,7 +236,8 @@ impl<'a> Request<'a> {
         };
         let model = catalogue.sold(name)?;
         if !fits(model.kind) {
-            let message = format!("{name} is a model of kind {}, which is not sold on this route", model.kind.name());
+            let (kind, path) = (model.kind.name(), Goods::usual(model.kind).path());
+            let message = format!("{name} is a model of kind {kind}, which is not sold on this route; call it on /v1{path}");
             return Err(refused("model", message));
         }
         match self.is_priced(model) {
