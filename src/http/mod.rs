@@ -1,6 +1,7 @@
 //! The edge: the routes, the one handler behind every paid route, and what every answer carries.
 
 mod accounts;
+mod caller;
 mod count;
 mod credentials;
 mod discovery;
@@ -16,22 +17,25 @@ mod table;
 mod topup;
 mod wallet;
 
-use std::any::Any;
 use std::cell::RefCell;
+use std::future::ready;
 use std::net::TcpListener;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_web::dev::{Extensions, Server, Service as _};
+use actix_http::{HttpService, KeepAlive};
+use actix_service::{IntoServiceFactory as _, ServiceFactoryExt as _, fn_service, map_config};
+use actix_web::dev::{AppConfig, Server, Service as _};
 use actix_web::rt::net::TcpStream;
-use actix_web::{App, HttpServer, web};
+use actix_web::{App, web};
 use tokio::sync::Semaphore;
 
 use crate::config::Config;
 use crate::gateway::{Gateway, Shelf, Worker};
 use crate::upstream::{Health, Upstreams};
 
+use caller::Caller;
 use discovery::Documents;
 use limits::{BodyMemory, RateLimits};
 
@@ -60,7 +64,12 @@ pub fn start(config: &Config, gateway: Arc<Gateway>, listener: TcpListener) -> s
     let turns = Arc::new(Semaphore::new(CHANGES_AT_ONCE));
     let upstreams = config.upstreams.clone();
     let health = Health::new(&upstreams, config.failover);
-    let server = HttpServer::new(move || {
+    let unread = config.limits.body_time / UNREAD;
+    let address = listener.local_addr()?;
+    let server = Server::build().max_concurrent_connections(CONNECTIONS).disable_signals();
+    let server = server.shutdown_timeout(config.limits.wall_clock.as_secs() + LINGER.as_secs());
+    let stopping = server.graceful_shutdown_signal();
+    let server = server.listen("farebox", listener, move || {
         let connections = Upstreams::sharing(&upstreams, health.clone());
         let connections = connections.expect("the same list was checked before the server started");
         let shelf = Rc::default();
@@ -75,7 +84,7 @@ pub fn start(config: &Config, gateway: Arc<Gateway>, listener: TcpListener) -> s
             documents: Documents::default(),
         });
         let wrap = Rc::clone(&edge);
-        App::new()
+        let app = App::new()
             .app_data(worker)
             .app_data(edge)
             .configure(routes::configure)
@@ -85,39 +94,25 @@ pub fn start(config: &Config, gateway: Arc<Gateway>, listener: TcpListener) -> s
                 let passport = respond::enter(&wrap, &mut request);
                 let next = passport.is_ok().then(|| service.call(request));
                 async move { respond::leave(passport, next).await }
+            });
+        let app = app.into_factory().map_err(|error| error.error_response());
+        let stopping = stopping.clone();
+        let http = HttpService::build()
+            .graceful_shutdown_signal(move || {
+                let stopping = stopping.clone();
+                async move { stopping.notified().await }
             })
-    })
-    .tcp_nodelay(true)
-    .on_connect(cut_unread(config.limits.body_time / UNREAD))
-    // A client that closes its side has left: without this it would go unnoticed while the upstream is silent.
-    .h1_allow_half_closed(false)
-    .client_request_timeout(HEAD)
-    .client_disconnect_timeout(LINGER)
-    .h1_write_buffer_size(UNWRITTEN)
-    .max_connections(CONNECTIONS)
-    .shutdown_timeout(config.limits.wall_clock.as_secs() + LINGER.as_secs())
-    .disable_signals()
-    .listen(listener)?;
+            .keep_alive(KeepAlive::default())
+            .client_request_timeout(HEAD)
+            .client_disconnect_timeout(LINGER)
+            // A client that closes its side has left: without this it would go unnoticed while the upstream is silent.
+            .h1_allow_half_closed(false)
+            .h1_write_buffer_size(UNWRITTEN)
+            .local_addr(address)
+            .h1(map_config(app, |()| AppConfig::default()));
+        fn_service(move |tcp: TcpStream| ready(Ok(Caller::accept(tcp, unread)))).and_then(http)
+    })?;
     Ok(server.run())
-}
-
-/// Has the system cut a connection when the other side takes nothing of what was sent to it for this long. The server
-/// library does not: it waits for ever for a client that asks and does not read.
-#[cfg(target_os = "linux")]
-fn cut_unread(after: Duration) -> impl Fn(&dyn Any, &mut Extensions) + Send + Sync + 'static {
-    move |connection, _| {
-        if let Some(tcp) = connection.downcast_ref::<TcpStream>()
-            && let Err(error) = socket2::SockRef::from(tcp).set_tcp_user_timeout(Some(after))
-        {
-            tracing::warn!(%error, "a connection could not be given a time limit for its answers");
-        }
-    }
-}
-
-/// Other systems have no such option: there, who reads no answers stays until its side of the connection ends.
-#[cfg(not(target_os = "linux"))]
-fn cut_unread(_after: Duration) -> impl Fn(&dyn Any, &mut Extensions) + Send + Sync + 'static {
-    |_, _| {}
 }
 
 /// Memory must not grow with the number of callers ever seen.
