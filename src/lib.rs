@@ -6,7 +6,7 @@
 //! Layers, lowest first; arrows point down only (`tests/tidy.rs` holds that):
 //!
 //! ```text
-//! money account clock          what everything is counted in
+//! money account clock buffer   what everything is counted in, and written to
 //! ids error                    names of a call and a payment; the table of codes
 //! x402 tariff catalogue        the wire of payments; quotes and charges; the models on sale
 //! dialect                      what a request says, what an answer used, how an error reads
@@ -18,6 +18,7 @@
 //! ```
 
 pub mod account;
+pub mod buffer;
 pub mod catalogue;
 pub mod chain;
 pub mod cli;

@@ -8,7 +8,7 @@ use crate::buyer::Offer;
 use crate::calls::beside_settlement;
 use crate::http;
 use crate::load::{self, Load, Start};
-use crate::measure::{median, resident_bytes, runtime};
+use crate::measure::{median, own_bytes, resident_bytes, runtime};
 use crate::node::{BUYER_KEY, Node, SETTLER_KEY};
 use crate::peers::{self, Farebox, INPUT_PRICE, OUTPUT_PRICE, Setup};
 use crate::report::{Report, Target};
@@ -17,16 +17,19 @@ use crate::upstream::{ANSWER_TOKENS, PROMPT_TOKENS, Plan};
 
 /// Starts on fresh folders: time to the first 200, and memory.
 pub fn starts(report: &mut Report, options: &Options) -> Result<(), String> {
-    let (mut times, mut memory) = (Vec::new(), Vec::new());
+    let (mut times, mut memory, mut own) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..options.count(11) {
         let farebox = Farebox::start(&options.farebox, "127.0.0.1:9", Setup::simulated())?;
         times.push(farebox.start.as_secs_f64());
         memory.push(resident_bytes(farebox.pid()) as f64 / 1e6);
+        own.push(own_bytes(farebox.pid()) as f64 / 1e6);
         farebox.close(Some(0))?;
     }
     let note = "from execution to the first 200 on /healthz, on a fresh data folder";
     report.add("start", median(&times), "s", Target::AtMost(0.1), note);
     report.add("idle memory", median(&memory), "MB", Target::AtMost(20.0), "resident, after that first 200");
+    let note = "the same without the text of the program, which the system shares and takes back as it likes";
+    report.add("idle memory, its own", median(&own), "MB", Target::AtMost(8.0), note);
     Ok(())
 }
 

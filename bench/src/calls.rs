@@ -127,7 +127,7 @@ pub fn latency(report: &mut Report, stage: &mut Stage, options: &Options) -> Res
         for peer in stage.peers(&[Peer::Farebox]) {
             let round = stage.round(peer, &kind)?;
             let mut latencies = match peer {
-                Peer::Direct | Peer::Nginx | Peer::Keyed => round.outcome.latencies_ms(),
+                Peer::Direct | Peer::Nginx | Peer::Keyed | Peer::Translated => round.outcome.latencies_ms(),
                 Peer::Farebox => {
                     let (beside, settlements) = beside_settlement(&stage.farebox, &round.outcome.answers)?;
                     settled.extend(settlements);

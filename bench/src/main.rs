@@ -7,6 +7,7 @@ mod calls;
 mod folder;
 mod http;
 mod keyed;
+mod large;
 mod load;
 mod measure;
 mod node;
@@ -104,7 +105,7 @@ fn measure_all(report: &mut Report, options: &Options, only: Option<&str>) {
         });
         report.check(name, taken);
     }
-    let apart: [(&str, Alone); 8] = [
+    let apart: [(&str, Alone); 10] = [
         ("slow-disk", keyed::slow_disk),
         ("books", books::postings),
         ("node", alone::on_a_real_node),
@@ -112,6 +113,8 @@ fn measure_all(report: &mut Report, options: &Options, only: Option<&str>) {
         ("prompts", streams::long_prompts),
         ("held", |report, options| streams::held(report, options, Peer::Farebox)),
         ("held-keyed", |report, options| streams::held(report, options, Peer::Keyed)),
+        ("held-beside", streams::held_beside),
+        ("large", large::requests),
         ("starts", alone::starts),
     ];
     for (name, step) in apart.into_iter().filter(|(name, _)| wanted(name)) {

@@ -28,9 +28,23 @@ pub fn own_thread_cpu_ns() -> u64 {
 
 /// Resident bytes of a process and its children.
 pub fn resident_bytes(pid: u32) -> u64 {
+    status_bytes(pid, "VmRSS:")
+}
+
+/// Of these, what is not read from files: without the text of the program, which the system shares and takes back as it likes.
+pub fn own_bytes(pid: u32) -> u64 {
+    status_bytes(pid, "RssAnon:")
+}
+
+/// The most resident bytes that each of them has ever had, together.
+pub fn peak_bytes(pid: u32) -> u64 {
+    status_bytes(pid, "VmHWM:")
+}
+
+fn status_bytes(pid: u32, line: &str) -> u64 {
     let of_one = |pid: u32| {
         let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-        status.lines().find_map(|line| line.strip_prefix("VmRSS:")).map_or(0, first_number) * 1024
+        status.lines().find_map(|found| found.strip_prefix(line)).map_or(0, first_number) * 1024
     };
     family(pid).into_iter().map(of_one).sum()
 }

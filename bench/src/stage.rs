@@ -14,8 +14,7 @@ use crate::upstream::{ANSWER_TOKENS, PROMPT_TOKENS, Plan};
 pub const CHAT: &str = "/v1/chat/completions";
 /// Wallets that buy in turn, so that none has two payments under way.
 const WALLETS: usize = 2048;
-/// What a whole event stream ends with.
-const STREAM_END: &[u8] = b"data: [DONE]\n\n";
+const MESSAGES: &str = "/v1/messages";
 
 /// How much is measured.
 #[derive(Clone)]
@@ -48,6 +47,23 @@ pub enum Peer {
     Farebox,
     /// With a key that spends a balance.
     Keyed,
+    /// With that key, in a dialect that the upstream does not speak.
+    Translated,
+}
+
+impl Peer {
+    fn path(self) -> &'static str {
+        if self == Peer::Translated { MESSAGES } else { CHAT }
+    }
+
+    /// What a whole answer ends with.
+    fn ending(self, stream: bool) -> &'static [u8] {
+        match (stream, self) {
+            (false, _) => b"}",
+            (true, Peer::Translated) => b"data: {\"type\":\"message_stop\"}\n\n",
+            (true, _) => b"data: [DONE]\n\n",
+        }
+    }
 }
 
 /// One upstream and what stands before it.
@@ -92,14 +108,14 @@ impl Kind {
         PROMPT_TOKENS * INPUT_PRICE + answered * OUTPUT_PRICE
     }
 
-    fn load(&self, address: &str, requests: Vec<Vec<u8>>) -> Load {
+    fn load(&self, peer: Peer, address: &str, requests: Vec<Vec<u8>>) -> Load {
         Load {
             address: address.to_owned(),
             requests,
             callers: self.callers,
             status: 200,
             events: if self.stream { self.plan.events } else { 0 },
-            ending: if self.stream { STREAM_END } else { b"}" },
+            ending: peer.ending(self.stream),
             start: self.start,
         }
     }
@@ -126,7 +142,7 @@ impl Stage {
         match (peer, &self.nginx) {
             (Peer::Nginx, Some(nginx)) => &nginx.program.address,
             (Peer::Direct | Peer::Nginx, _) => &self.upstream.address,
-            (Peer::Farebox | Peer::Keyed, _) => self.farebox.address(),
+            (Peer::Farebox | Peer::Keyed | Peer::Translated, _) => self.farebox.address(),
         }
     }
 
@@ -134,7 +150,7 @@ impl Stage {
         match (peer, &self.nginx) {
             (Peer::Nginx, Some(nginx)) => nginx.program.pid(),
             (Peer::Direct | Peer::Nginx, _) => self.upstream.pid(),
-            (Peer::Farebox | Peer::Keyed, _) => self.farebox.pid(),
+            (Peer::Farebox | Peer::Keyed | Peer::Translated, _) => self.farebox.pid(),
         }
     }
 
@@ -152,21 +168,23 @@ impl Stage {
 
     /// The requests of a round, those to farebox with what pays for each.
     pub fn prepare(&self, peer: Peer, kind: &Kind) -> Result<Load, String> {
-        let (address, body) = (self.address(peer).to_owned(), kind.body());
+        let (address, path, body) = (self.address(peer).to_owned(), peer.path(), kind.body());
         let requests = match peer {
-            Peer::Direct | Peer::Nginx => vec![crate::http::request("POST", CHAT, "", &body); kind.count],
-            Peer::Keyed => vec![crate::http::request("POST", CHAT, &self.purse.header(), &body); kind.count],
+            Peer::Direct | Peer::Nginx => vec![crate::http::request("POST", path, "", &body); kind.count],
+            Peer::Keyed | Peer::Translated => {
+                vec![crate::http::request("POST", path, &self.purse.header(), &body); kind.count]
+            }
             Peer::Farebox => {
                 let runtime = runtime().map_err(|error| error.to_string())?;
-                runtime.block_on(buyer::presign(&address, CHAT, &body, kind.count, WALLETS.max(kind.callers)))?
+                runtime.block_on(buyer::presign(&address, path, &body, kind.count, WALLETS.max(kind.callers)))?
             }
         };
-        Ok(kind.load(&address, requests))
+        Ok(kind.load(peer, &address, requests))
     }
 
     /// Holds an outcome against what was sent, and notes what farebox must have charged for it.
     pub fn count(&mut self, peer: Peer, kind: &Kind, outcome: &Outcome) -> Result<(), String> {
-        if matches!(peer, Peer::Farebox | Peer::Keyed) {
+        if matches!(peer, Peer::Farebox | Peer::Keyed | Peer::Translated) {
             self.owed += outcome.complete * kind.charge();
         }
         match outcome.failed {

@@ -79,16 +79,37 @@ pub fn held(report: &mut Report, options: &Options, ours: Peer) -> Result<(), St
     let kind = held_open(count, 400, 300);
     let peers = if ours == Peer::Keyed { vec![ours] } else { stage.peers(&[ours]) };
     for peer in peers.into_iter().filter(|peer| *peer != Peer::Direct) {
-        let weight = weigh(&mut stage, peer, &kind)?;
-        let (name, target) = match peer {
-            Peer::Farebox => ("farebox, paid", Target::AtMost(40.0)),
-            Peer::Keyed => ("farebox, with a key", Target::AtMost(40.0)),
-            Peer::Direct | Peer::Nginx => ("nginx", Target::Shown),
-        };
-        let note = format!("resident memory of {count} open streams with an event a second, less that before them, divided");
-        report.add(&format!("memory per held stream, {name}"), Some(weight), "kB", target, &note);
+        report_weight(report, &mut stage, peer, &kind)?;
     }
     stage.close()
+}
+
+/// Memory of one of 2,000 held streams whose buyers have a key: passed through, translated, and beside them nginx.
+pub fn held_beside(report: &mut Report, options: &Options) -> Result<(), String> {
+    let count = options.count(2_000);
+    let kind = held_open(count, 400, 300);
+    for peer in [Peer::Nginx, Peer::Keyed, Peer::Translated] {
+        // A program of its own for each: what one has had in use, the next would find.
+        let mut stage = Stage::set(options, Setup::simulated())?;
+        if peer != Peer::Nginx || stage.nginx.is_some() {
+            report_weight(report, &mut stage, peer, &kind)?;
+        }
+        stage.close()?;
+    }
+    Ok(())
+}
+
+fn report_weight(report: &mut Report, stage: &mut Stage, peer: Peer, kind: &Kind) -> Result<(), String> {
+    let (weight, count) = (weigh(stage, peer, kind)?, kind.count);
+    let (name, target) = match peer {
+        Peer::Farebox => ("farebox, paid", Target::AtMost(40.0)),
+        Peer::Keyed => ("farebox, with a key", Target::AtMost(40.0)),
+        Peer::Translated => ("farebox, translated", Target::AtMost(40.0)),
+        Peer::Direct | Peer::Nginx => ("nginx", Target::Shown),
+    };
+    let note = "resident memory of open streams with an event a second, less that before them, divided";
+    report.add(&format!("memory per stream of {count}, {name}"), Some(weight), "kB", target, note);
+    Ok(())
 }
 
 /// Memory of streams whose prompts were long: what is kept of a request while its answer streams.

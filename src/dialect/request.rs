@@ -2,13 +2,14 @@
 
 use std::borrow::Cow;
 
-use bytes::{BufMut as _, Bytes, BytesMut};
+use bytes::Bytes;
 use serde_json::value::RawValue;
 
 use super::cursor::Cursor;
 use super::fields::{self, Fate, StreamOptions, refused};
 use super::weigh::Weight;
 use super::{Dialect, LimitField, estimate_tokens};
+use crate::buffer::Buffer;
 use crate::catalogue::Model;
 use crate::error::{Code, Error};
 use crate::tariff::{Bound, CacheUse};
@@ -389,7 +390,7 @@ impl<'a> Request<'a> {
     /// a chat stream asks for its usage, a response is not stored, and what is not sold is left out.
     pub fn forward(&self, upstream_model: &str, output_limit: u32, field: LimitField) -> Bytes {
         let length: usize = self.fields.iter().map(|(name, raw)| name.len() + raw.bytes().len() + 4).sum();
-        let mut body = BytesMut::with_capacity(length + upstream_model.len() + 96);
+        let mut body = Buffer::with_capacity(length + upstream_model.len() + 96);
         let streamed_chat = self.dialect == Dialect::Chat && self.stream;
         let mut asks_usage = false;
         for (name, raw) in &self.fields {
@@ -426,7 +427,7 @@ impl<'a> Request<'a> {
         body.freeze()
     }
 
-    fn put_stream_options(&self, body: &mut BytesMut) {
+    fn put_stream_options(&self, body: &mut Buffer) {
         body.put_u8(b'{');
         for (name, raw) in &self.stream_options.others {
             put_member(body, name, raw);
@@ -436,7 +437,7 @@ impl<'a> Request<'a> {
     }
 
     /// Usage is always told on responses, where nobody knows the option to ask for it.
-    fn put_other_stream_options(&self, body: &mut BytesMut) {
+    fn put_other_stream_options(&self, body: &mut Buffer) {
         body.put_u8(b'{');
         for (place, (name, raw)) in self.stream_options.others.iter().enumerate() {
             body.put_slice(if place > 0 { b"," } else { b"" });
@@ -446,7 +447,7 @@ impl<'a> Request<'a> {
     }
 }
 
-fn put_member(body: &mut BytesMut, name: &str, raw: &RawValue) {
+fn put_member(body: &mut Buffer, name: &str, raw: &RawValue) {
     put_json(body, name);
     body.put_u8(b':');
     body.put_slice(raw.get().as_bytes());
@@ -475,15 +476,15 @@ fn invalid_json(what: String) -> Error {
 }
 
 /// Starts the object or goes on with it. Names are ours and need no escaping.
-fn put_name(body: &mut BytesMut, name: &str) {
+fn put_name(body: &mut Buffer, name: &str) {
     body.put_u8(if body.is_empty() { b'{' } else { b',' });
     body.put_u8(b'"');
     body.put_slice(name.as_bytes());
     body.put_slice(b"\":");
 }
 
-fn put_json<T: serde::Serialize + ?Sized>(body: &mut BytesMut, value: &T) {
-    serde_json::to_writer(body.writer(), value).expect("a string or a number is always JSON, and the buffer grows");
+fn put_json<T: serde::Serialize + ?Sized>(body: &mut Buffer, value: &T) {
+    body.put_slice(&serde_json::to_vec(value).expect("a string or a number is always JSON"));
 }
 
 #[cfg(test)]

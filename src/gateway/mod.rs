@@ -219,7 +219,12 @@ impl Gateway {
     pub fn renewed(&self, config: &Config) -> Result<Gateway, CannotStart> {
         let sign_in_rules = payer::sign_in_rules(config)?;
         let honour = Duration::from_secs(config.payments.max_timeout_seconds);
-        let earlier = prices::Earlier::load(&config.data_dir, config.catalogue.models(), honour, self.steady.now());
+        let earlier = prices::Earlier::load(
+            &config.data_dir,
+            (config.catalogue.models(), &self.surcharges),
+            honour,
+            self.steady.now(),
+        );
         Ok(Gateway {
             catalogue: config.catalogue.clone(),
             limits: config.limits.clone(),

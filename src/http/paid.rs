@@ -5,13 +5,14 @@ use std::rc::Rc;
 use actix_web::error::PayloadError;
 use actix_web::http::header::{self, HeaderMap};
 use actix_web::{HttpRequest, HttpResponse, web};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::StreamExt as _;
 use tokio::time::Instant;
 
 use super::credentials::credentials;
 use super::respond::{self, Edge};
 use super::routes::{Route, error_shape};
+use crate::buffer::Buffer;
 use crate::config::Limits;
 use crate::dialect::{Dialect, ErrorShape, Goods};
 use crate::error::{Code, Error};
@@ -195,8 +196,8 @@ async fn read(
     if let Some(length) = announced.filter(|length| *length > limit) {
         return Err(too_large(&length.to_string()));
     }
-    // What is announced is only believed up to a point: memory is taken as bytes arrive.
-    let mut body = BytesMut::with_capacity(announced.unwrap_or(0).min(64 * 1024));
+    // What is announced takes memory only as it arrives.
+    let mut body = Buffer::with_capacity(announced.unwrap_or(0));
     loop {
         let patience = limits.body_time / STALL;
         let chunk = tokio::time::timeout(patience, payload.next()).await;
@@ -216,12 +217,6 @@ async fn read(
             )
             .retry_after(1));
         }
-        if body.capacity() < body.len() + chunk.len() {
-            // Twice as much, but not beyond what was announced: a body is held in no more than its own size.
-            let twice = body.len().max(chunk.len());
-            let missing = announced.map_or(twice, |length| length.saturating_sub(body.len()).min(twice));
-            body.reserve(missing.max(chunk.len()));
-        }
-        body.extend_from_slice(&chunk);
+        body.put_slice(&chunk);
     }
 }

@@ -1,11 +1,13 @@
-//! A connection that is watched: whether an answer is on its way, and since when nothing of one has gone out.
+//! A connection that is watched: whether an answer is on its way, and since when nothing of one has gone out. Of a long request no
+//! more is read at once than is soon used: the server keeps the buffer it read into.
 
 use std::cell::Cell;
 use std::future::{Ready, ready};
 use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use actix_http::{Request, Response};
@@ -17,6 +19,10 @@ use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
+
+/// Bytes that are read before the server looks at them. The server library reads on while anything is there, and keeps a
+/// buffer that has grown to 256 kB by that for as long as the connection lives.
+const AT_ONCE: usize = 16 * 1024;
 
 /// What answers requests, on one thread.
 #[derive(Clone)]
@@ -68,11 +74,13 @@ impl Drop for Serving {
 pub struct Watched<T> {
     bytes: T,
     activity: Rc<Activity>,
+    /// Bytes that were read since the server last looked.
+    read: usize,
 }
 
 impl<T> Watched<T> {
     pub fn new(bytes: T) -> Watched<T> {
-        Watched { bytes, activity: Activity::new() }
+        Watched { bytes, activity: Activity::new(), read: 0 }
     }
 
     pub fn activity(&self) -> Rc<Activity> {
@@ -82,7 +90,21 @@ impl<T> Watched<T> {
 
 impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.bytes).poll_read(context, buffer)
+        if self.read >= AT_ONCE {
+            // The rest in the next turn, which is asked for at once.
+            self.read = 0;
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        // Never as much as there is room for either: the server makes more room whenever what there was is full.
+        let mut part = [MaybeUninit::uninit(); AT_ONCE];
+        let most = buffer.remaining().min(AT_ONCE - self.read);
+        let mut part = ReadBuf::uninit(&mut part[..most]);
+        let read = Pin::new(&mut self.bytes).poll_read(context, &mut part);
+        self.read = if read.is_pending() { 0 } else { self.read + part.filled().len() };
+        ready!(read)?;
+        buffer.put_slice(part.filled());
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -169,5 +191,61 @@ impl ServiceFactory<Request> for Pages {
 
     fn new_service(&self, _config: ()) -> Self::Future {
         ready(Ok(self.clone()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::poll_fn;
+    use std::io::Write as _;
+
+    use actix_web::rt::net::TcpStream;
+    use bytes::BytesMut;
+    use tokio::io::AsyncReadExt as _;
+
+    /// Reads as the server does: on and on into one buffer, until there is nothing at the moment.
+    async fn turn(caller: &mut Watched<TcpStream>, buffer: &mut BytesMut) -> bool {
+        poll_fn(|cx| {
+            loop {
+                let room = buffer.capacity() - buffer.len();
+                if room < 1024 {
+                    buffer.reserve(8 * 1024 - room);
+                }
+                let mut reading = std::pin::pin!(caller.read_buf(buffer));
+                match reading.as_mut().poll(cx) {
+                    Poll::Ready(read) if read.as_ref().is_ok_and(|read| *read > 0) => {}
+                    Poll::Ready(_) => return Poll::Ready(false),
+                    Poll::Pending => return Poll::Ready(true),
+                }
+            }
+        })
+        .await
+    }
+
+    #[actix_web::test]
+    async fn a_long_request_is_read_in_turns_whole_and_in_order() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut sender = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (tcp, _) = listener.accept().unwrap();
+        tcp.set_nonblocking(true).unwrap();
+        let mut caller = Watched::new(TcpStream::from_std(tcp).unwrap());
+        let sent: Vec<u8> = (0..1_000_000u32).map(|n| (n % 251) as u8).collect();
+        let expected = sent.clone();
+        let sending = std::thread::spawn(move || sender.write_all(&sent).unwrap());
+        let mut heard = Vec::new();
+        let mut buffer = BytesMut::with_capacity(8 * 1024);
+        loop {
+            let goes_on = turn(&mut caller, &mut buffer).await;
+            assert!(buffer.capacity() <= 2 * AT_ONCE, "a buffer of {} bytes", buffer.capacity());
+            // As the server does, which hands a part of its buffer on.
+            heard.extend_from_slice(&buffer.split().freeze());
+            if !goes_on {
+                break;
+            }
+            actix_web::rt::task::yield_now().await;
+        }
+        sending.join().unwrap();
+        assert!(heard == expected, "{} of {} bytes, or others", heard.len(), expected.len());
     }
 }

@@ -22,7 +22,7 @@ use actix_service::Service as _;
 use actix_tls::connect::rustls_0_23::{TlsConnector, TlsConnectorService};
 use actix_tls::connect::{ConnectError, ConnectInfo, Connector as TcpConnector};
 use awc::http::Uri;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures_core::Stream;
 use rustls::ClientConfig;
 use tokio::io::{AsyncRead as _, ReadBuf};
@@ -91,7 +91,10 @@ impl Connections {
         let head = answer.ok_or(Unheard::Closed)?.map_err(Unheard::Answer)?;
         let mut body = Body { framed: None, home: Rc::clone(&self.0), ended_well: false };
         let has_body = !matches!(framed.codec_ref().message_type(), MessageType::None);
-        let framed = framed.into_map_codec(ClientCodec::into_payload_codec);
+        let mut parts = framed.into_map_codec(ClientCodec::into_payload_codec).into_parts();
+        // Nothing more is written: what the request went out of is not kept while its answer streams.
+        parts.write_buf = BytesMut::new();
+        let framed = Framed::from_parts(parts);
         if has_body {
             body.framed = Some(framed)
         } else {

@@ -2,11 +2,12 @@
 
 use std::borrow::Cow;
 
-use bytes::{BufMut as _, Bytes, BytesMut};
+use bytes::Bytes;
 
 use super::facts::{self, Facts, Value};
 use super::form::{self, Part};
 use super::{Form, Row, Task};
+use crate::buffer::Buffer;
 use crate::catalogue::{Catalogue, Kind, Model};
 use crate::dialect::Goods;
 use crate::dialect::cursor::Cursor;
@@ -345,7 +346,7 @@ impl<'a> Request<'a> {
 
     fn forward_json(&self, fields: &[(&str, &str)], upstream_model: &str) -> Bytes {
         let length: usize = fields.iter().map(|(name, raw)| name.len() + raw.len() + 4).sum();
-        let mut body = BytesMut::with_capacity(length + upstream_model.len() + 96);
+        let mut body = Buffer::with_capacity(length + upstream_model.len() + 96);
         let mut before = "{";
         let mut put = |name: &str, raw: &str| {
             body.put_slice(format!("{before}\"{name}\":").as_bytes());
@@ -364,7 +365,7 @@ impl<'a> Request<'a> {
     fn forward_form(&self, boundary: &str, parts: &[(&str, Part<'_>)], upstream_model: &str) -> Bytes {
         let room = |(_, part): &(&str, Part<'_>)| part.value.len() + boundary.len() + FORM_HEAD;
         let length: usize = parts.iter().map(room).sum();
-        let mut body = BytesMut::with_capacity(length + upstream_model.len() + 2 * (boundary.len() + FORM_HEAD));
+        let mut body = Buffer::with_capacity(length + upstream_model.len() + 2 * (boundary.len() + FORM_HEAD));
         let mut put = |head: &str, value: &[u8]| {
             body.put_slice(format!("--{boundary}\r\n{head}\r\n\r\n").as_bytes());
             body.put_slice(value);
