@@ -83,7 +83,8 @@ pub fn certified(chain: &[u8], key: &str, now: Timestamp) -> Result<CertifiedKey
     let chain = chain.map_err(|error| format!("not a certificate in PEM: {error}"))?;
     let Some((own, others)) = chain.split_first() else { return Err("there is no certificate in it".into()) };
     in_time(own, others, now)?;
-    let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|error| format!("its key is no private key in PEM: {error}"))?;
+    let key =
+        PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|error| format!("its key is no private key in PEM: {error}"))?;
     let signing = provider().key_provider.load_private_key(key).map_err(|error| format!("its key cannot be used: {error}"))?;
     let certified = CertifiedKey::new(chain, signing);
     match certified.keys_match() {

@@ -102,7 +102,8 @@ fn compare(place: &str, before: &Table, now: &Table, tell: &mut impl FnMut(&str,
 
 /// Rows such as `[[model]]`, found again by their name.
 fn compare_named(place: &str, before: &[Value], now: &[Value], tell: &mut impl FnMut(&str, String)) {
-    let named = |rows: &[Value], name: &str| rows.iter().find(|row| name_of(row) == Some(name)).and_then(Value::as_table).cloned();
+    let named =
+        |rows: &[Value], name: &str| rows.iter().find(|row| name_of(row) == Some(name)).and_then(Value::as_table).cloned();
     for name in before.iter().chain(now).filter_map(name_of).collect::<BTreeSet<_>>() {
         let path = format!("{place} {name:?}");
         match (named(before, name), named(now, name)) {
@@ -152,7 +153,10 @@ mod tests {
 
     /// Changes `TEXT`, and the secret, under a gateway that runs.
     fn changed(key: &str, change: impl Fn(&str) -> String) -> Result<(Config, Changes), super::super::ConfigError> {
-        let env = |value: &str| { let value = value.to_owned(); move |name: &str| (name == "KEY").then(|| value.clone()) };
+        let env = |value: &str| {
+            let value = value.to_owned();
+            move |name: &str| (name == "KEY").then(|| value.clone())
+        };
         let running = Config::parse(TEXT, Path::new("."), &env("before")).unwrap();
         let running = running.bound_to("127.0.0.1:4020".parse().unwrap());
         let file = tempfile::NamedTempFile::new().unwrap();
@@ -194,7 +198,10 @@ mod tests {
     #[test]
     fn what_cannot_change_is_named_and_stays() {
         let (next, changes) = changed("before", |text| {
-            let text = text.replace("127.0.0.1:0", "127.0.0.1:9").replace("0x2096", "0x0000").replace("[server]", "[server]\ndata_dir = \"d\"");
+            let text = text
+                .replace("127.0.0.1:0", "127.0.0.1:9")
+                .replace("0x2096", "0x0000")
+                .replace("[server]", "[server]\ndata_dir = \"d\"");
             format!("{text}\n[payments]\npayg_remainder = \"keep\"\n")
         })
         .unwrap_or_else(|error| panic!("{error}"));

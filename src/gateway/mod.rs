@@ -6,6 +6,7 @@ pub mod jobs;
 mod journal;
 mod keyring;
 pub mod operator;
+mod pace;
 mod payer;
 mod prepaid;
 mod prices;
@@ -70,6 +71,7 @@ pub struct Gateway {
     trust: Arc<trust::Trust>,
     waste: Arc<waste::Waste>,
     earlier: prices::Earlier,
+    pace: Arc<pace::Pace>,
     calls: Arc<AtomicUsize>,
     looks: Arc<jobs::Looks>,
 }
@@ -174,6 +176,7 @@ impl Gateway {
             sign_in_rules,
             early: Arc::default(),
             earlier,
+            pace: Arc::new(pace::Pace::new(&config.limits)),
             trust: Arc::new(trust),
             waste,
             clock,
@@ -193,9 +196,14 @@ impl Gateway {
         let sign_in_rules = payer::sign_in_rules(config)?;
         let honour = Duration::from_secs(config.payments.max_timeout_seconds);
         let earlier = prices::Earlier::load(&config.data_dir, config.catalogue.models(), honour, self.steady.now());
+        let pace = match config.limits == self.limits {
+            true => Arc::clone(&self.pace),
+            false => Arc::new(pace::Pace::new(&config.limits)),
+        };
         Ok(Gateway {
             catalogue: config.catalogue.clone(),
             limits: config.limits.clone(),
+            pace,
             prepaid: config.prepaid.clone(),
             keyring: self.keyring.renewed(config),
             sign_in_rules,
@@ -252,6 +260,11 @@ impl Gateway {
             .retry_after(1));
         }
         Ok(place)
+    }
+
+    /// Memory must not grow with the number of wallets ever seen.
+    pub fn forget_quiet(&self) {
+        self.pace.forget_quiet();
     }
 
     pub fn calls_in_flight(&self) -> usize {

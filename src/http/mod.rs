@@ -33,8 +33,8 @@ use crate::config::Config;
 use crate::gateway::Gateway;
 
 pub use certificate::Certificate;
-pub use edition::{CannotReload, Editions};
 use door::Door;
+pub use edition::{CannotReload, Editions};
 use edition::{Desk, Today};
 use limits::{BodyMemory, RateLimits};
 
@@ -73,14 +73,16 @@ pub fn start(
     let (shared, crowd) = (editions.clone(), editions.crowd());
     let app = move || {
         let desk = Desk::open(shared.clone()).expect("the same list was checked before the server started");
-        App::new().configure(routes::configure).default_service(web::to(public::not_found)).wrap_fn(move |mut request, service| {
-            let Today { edge, container } = desk.today();
-            request.add_data_container(container);
-            routes::collapse_leading_slashes(&mut request);
-            let passport = respond::enter(&edge, &mut request);
-            let next = passport.is_ok().then(|| service.call(request));
-            async move { respond::leave(passport, next).await }
-        })
+        App::new().configure(routes::configure).default_service(web::to(public::not_found)).wrap_fn(
+            move |mut request, service| {
+                let Today { edge, container } = desk.today();
+                request.add_data_container(container);
+                routes::collapse_leading_slashes(&mut request);
+                let passport = respond::enter(&edge, &mut request);
+                let next = passport.is_ok().then(|| service.call(request));
+                async move { respond::leave(passport, next).await }
+            },
+        )
     };
     Ok((door::open(Door { tls, crowd }, listener, app)?, editions))
 }

@@ -1,6 +1,6 @@
 //! TLS of our own: real clients over HTTP/1.1 and HTTP/2, callers who leave, answers that break, and certificates that change.
 
-use farebox_rig::account::Key;
+use farebox_rig::account::{Key, usd};
 use farebox_rig::anvil::BUYER;
 use farebox_rig::process::{eventually, run};
 use farebox_rig::sdk::Sdk;
@@ -71,9 +71,9 @@ impl Secure {
         let mut shown = Value::Null;
         eventually("no call is running", || {
             shown = self.account();
-            shown["held_usd"].as_str().is_some_and(|held| held.trim_matches(['0', '.']).is_empty())
+            shown["open_calls"] == 0
         });
-        FUNDS - farebox_rig::server::micros(&shown["available_usd"])
+        FUNDS - u64::try_from(usd(&shown["available_usd"])).unwrap()
     }
 
     fn account(&self) -> Value {
@@ -93,7 +93,8 @@ fn unmodified_clients_buy_over_http11_and_http2() {
         json!({ "do": "create", "params": { "model": MODEL, "max_tokens": 64, "stream": stream, "messages": messages } })
     };
     for sdk in [Sdk::OpenAiNode, Sdk::OpenAiPython] {
-        let environment = [("BASE_URL", url.as_str()), ("API_KEY", &secure.key.text), ("NODE_EXTRA_CA_CERTS", &ca), ("SSL_CERT_FILE", &ca)];
+        let environment =
+            [("BASE_URL", url.as_str()), ("API_KEY", &secure.key.text), ("NODE_EXTRA_CA_CERTS", &ca), ("SSL_CERT_FILE", &ca)];
         for outcome in sdk.perform(&environment, &[params(false), params(true)]) {
             assert_eq!(outcome["value"]["text"], ANSWER, "{sdk:?}: {outcome}");
         }
@@ -105,7 +106,11 @@ fn unmodified_clients_buy_over_http11_and_http2() {
     let steps = [models, secure.call(USAGE, false), secure.call(USAGE, true), together, unpaid, head];
     let [models, plain, stream, together, unpaid, head] = secure.http2(&[], &steps).try_into().unwrap();
     for answer in [&models, &plain, &stream, &together[0], &together[1], &together[2]] {
-        assert_eq!((&answer["status"], &answer["ended"], &answer["protocol"]), (&json!(200), &json!("end"), &json!("h2")), "{answer}");
+        assert_eq!(
+            (&answer["status"], &answer["ended"], &answer["protocol"]),
+            (&json!(200), &json!("end"), &json!("h2")),
+            "{answer}"
+        );
         assert!(answer["headers"]["x-request-id"].is_string() && answer["headers"]["date"].is_string(), "{answer}");
         assert!(answer["headers"]["connection"].is_null() && answer["headers"]["transfer-encoding"].is_null());
     }
@@ -127,7 +132,12 @@ fn a_caller_who_resets_a_stream_has_left_and_its_upstream_hears_it_whatever_it_d
     };
     // Before its head, in a silence of a stream, and in one of a plain answer. The connection serves on.
     let silent = "<<fake in=20 out=7 words=5 hang=3>>";
-    let steps = [leave("<<fake ttfb=60000>>", false, 0), leave("<<fake ttfb=60000>>", true, 0), leave(silent, true, 1), secure.call(USAGE, true)];
+    let steps = [
+        leave("<<fake ttfb=60000>>", false, 0),
+        leave("<<fake ttfb=60000>>", true, 0),
+        leave(silent, true, 1),
+        secure.call(USAGE, true),
+    ];
     let answers = secure.http2(&[], &steps);
     assert!(answers[..3].iter().all(|answer| answer["ended"] == "left"), "{answers:?}");
     assert_eq!((&answers[3]["ended"], &answers[3]["status"]), (&json!("end"), &json!(200)));
@@ -157,7 +167,8 @@ fn who_takes_nothing_of_an_answer_is_cut_and_so_is_who_asks_for_nothing() {
     let settings = Settings { limits: vec!["body_seconds = 4".into()], ..Settings::default() };
     let secure = Secure::open(&settings);
     let models = json!({ "do": "call", "method": "GET", "path": "/openapi.json" });
-    let steps = [json!({ "do": "calls", "all": [models, secure.call("<<fake in=20 words=3000>>", true)] }), json!({ "do": "idle" })];
+    let steps =
+        [json!({ "do": "calls", "all": [models, secure.call("<<fake in=20 words=3000>>", true)] }), json!({ "do": "idle" })];
     let [unread, idle] = secure.http2(&[("WINDOW", "0")], &steps).try_into().unwrap();
     for answer in unread.as_array().unwrap() {
         assert_eq!((&answer["text"], &answer["ended"]), (&json!(""), &json!("reset")), "{answer}");
