@@ -84,6 +84,9 @@ pub enum UpstreamKind {
 pub struct Limits {
     pub per_ip_per_second: u32,
     pub per_ip_burst: u32,
+    /// Calls that one wallet's balance pays for.
+    pub per_account_per_second: u32,
+    pub per_account_burst: u32,
     /// Open connections of one address at the same time.
     pub connections_per_ip: usize,
     pub payments_per_ip_per_minute: u32,
@@ -407,6 +410,8 @@ fn limits(row: &file::Limits) -> Result<Limits, ConfigError> {
     let buckets = [
         row.per_ip_per_second,
         row.per_ip_burst,
+        row.per_account_per_second,
+        row.per_account_burst,
         row.payments_per_ip_per_minute,
         row.key_changes_per_ip_per_minute,
         row.top_ups_per_ip_per_minute,
@@ -427,6 +432,8 @@ fn limits(row: &file::Limits) -> Result<Limits, ConfigError> {
     Ok(Limits {
         per_ip_per_second: row.per_ip_per_second,
         per_ip_burst: row.per_ip_burst,
+        per_account_per_second: row.per_account_per_second,
+        per_account_burst: row.per_account_burst,
         connections_per_ip: row.connections_per_ip,
         payments_per_ip_per_minute: row.payments_per_ip_per_minute,
         key_changes_per_ip_per_minute: row.key_changes_per_ip_per_minute,

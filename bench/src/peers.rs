@@ -245,6 +245,8 @@ price = {{ input = "{INPUT_PRICE}", output = "{OUTPUT_PRICE}" }}
 [limits]
 per_ip_per_second = 4000000000
 per_ip_burst = 4000000000
+per_account_per_second = 4000000000
+per_account_burst = 4000000000
 payments_per_ip_per_minute = 4000000000
 streams = 8192
 streams_per_account = 8192

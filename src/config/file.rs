@@ -312,6 +312,8 @@ pub(super) enum Pieces {
 pub(super) struct Limits {
     pub per_ip_per_second: u32,
     pub per_ip_burst: u32,
+    pub per_account_per_second: u32,
+    pub per_account_burst: u32,
     pub connections_per_ip: usize,
     pub payments_per_ip_per_minute: u32,
     pub key_changes_per_ip_per_minute: u32,
@@ -333,6 +335,8 @@ impl Default for Limits {
         Limits {
             per_ip_per_second: 20,
             per_ip_burst: 40,
+            per_account_per_second: 50,
+            per_account_burst: 100,
             connections_per_ip: 1000,
             payments_per_ip_per_minute: 60,
             key_changes_per_ip_per_minute: 60,

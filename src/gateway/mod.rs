@@ -7,6 +7,7 @@ pub mod jobs;
 mod journal;
 mod keyring;
 pub mod operator;
+mod pace;
 mod payer;
 mod prepaid;
 mod prices;
@@ -86,6 +87,7 @@ pub struct Gateway {
     trust: Arc<trust::Trust>,
     waste: Arc<waste::Waste>,
     earlier: prices::Earlier,
+    pace: Arc<pace::Pace>,
     calls: Arc<AtomicUsize>,
     stopping: Arc<AtomicBool>,
     looks: Arc<jobs::Looks>,
@@ -200,6 +202,7 @@ impl Gateway {
             sign_in_rules,
             early: Arc::default(),
             earlier,
+            pace: Arc::new(pace::Pace::new(&config.limits)),
             trust: Arc::new(trust),
             waste,
             clock,
@@ -225,9 +228,14 @@ impl Gateway {
             honour,
             self.steady.now(),
         );
+        let pace = match config.limits == self.limits {
+            true => Arc::clone(&self.pace),
+            false => Arc::new(pace::Pace::new(&config.limits)),
+        };
         Ok(Gateway {
             catalogue: config.catalogue.clone(),
             limits: config.limits.clone(),
+            pace,
             prepaid: config.prepaid.clone(),
             keyring: self.keyring.renewed(config),
             sign_in_rules,
@@ -289,6 +297,11 @@ impl Gateway {
             .retry_after(1));
         }
         Ok(place)
+    }
+
+    /// Memory must not grow with the number of wallets ever seen.
+    pub fn forget_quiet(&self) {
+        self.pace.forget_quiet();
     }
 
     pub fn calls_in_flight(&self) -> usize {

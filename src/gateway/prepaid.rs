@@ -48,6 +48,7 @@ pub(super) async fn sell(
     let gateway = &worker.gateway;
     let (account, key) = (payer.account(), payer.key().cloned());
     key.iter().try_for_each(|key| check_allowed(&key.record, model))?;
+    gateway.pace.call(account)?;
     // Before a sign-in is used up for nothing.
     worker.upstreams.ready(&model.upstreams, call.goods, Some(account))?;
     let place = gateway.admit()?;

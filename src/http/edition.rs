@@ -123,8 +123,9 @@ impl Editions {
     pub(super) async fn forget_quiet_callers(self) {
         loop {
             actix_web::rt::time::sleep(FORGET_EVERY).await;
-            let limits = Arc::clone(&self.latest.borrow().limits);
-            limits.forget_quiet();
+            let latest = self.latest.borrow().clone();
+            latest.limits.forget_quiet();
+            latest.gateway.forget_quiet();
         }
     }
 }

@@ -1,7 +1,8 @@
 //! HTTP/2 on a connection that agreed on it: a caller who resets a stream has left it, and an answer that breaks off ends in a
 //! reset and never looks complete.
 //!
-//! The server library has a dispatcher of its own, which notices neither: a call would go on at its upstream until its end.
+//! The server library has a dispatcher of its own, which does not notice who has left: a call would go on at its upstream until
+//! its end. And its release of h2 drops the streams of a client that says it will ask for nothing more.
 
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
@@ -12,8 +13,8 @@ use actix_http::{Payload, Request, Response};
 use actix_service::Service as _;
 use actix_web::body::{BodySize, BoxBody, MessageBody as _};
 use actix_web::error::PayloadError;
-use actix_web::http::header::{self, HeaderValue};
-use actix_web::http::{Method, StatusCode};
+use actix_web::http::header::{self, HeaderName, HeaderValue};
+use actix_web::http::{Method, StatusCode, Version};
 use bytes::Bytes;
 use futures_core::Stream;
 use futures_util::StreamExt as _;
@@ -38,6 +39,8 @@ const WINDOW: u32 = 256 * 1024;
 const WINDOWS: u32 = 1024 * 1024;
 /// Bytes of an answer that are put into one frame at most.
 const FRAME: usize = 16 * 1024;
+/// How long the last words of an answer that breaks off may take to leave.
+const FAREWELL: Duration = Duration::from_secs(1);
 /// What says how HTTP/1.1 frames its messages, and is forbidden here.
 const HOP_BY_HOP: [&str; 5] = ["connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade"];
 
@@ -105,14 +108,15 @@ async fn exchange(
     mut respond: SendResponse<Bytes>,
     unread: Duration,
 ) {
-    let is_head = request.method() == Method::HEAD;
-    let answering = pages.call(asked(request, peer));
+    let is_head = *request.method() == http::Method::HEAD;
+    let Some(request) = asked(request, peer) else { return respond.send_reset(Reason::PROTOCOL_ERROR) };
+    let answering = pages.call(request);
     let answer = tokio::select! {
         biased;
         _ = poll_fn(|context| respond.poll_reset(context)) => return,
         answer = answering => answer.unwrap_or_else(Response::from),
     };
-    let (head, size) = answered(&answer);
+    let Some((head, size)) = answered(&answer) else { return respond.send_reset(Reason::INTERNAL_ERROR) };
     let ends = is_head || matches!(size, BodySize::None | BodySize::Sized(0));
     // An error means that nobody is there any more, as below.
     let Ok(mut stream) = respond.send_response(head, ends) else { return };
@@ -122,33 +126,37 @@ async fn exchange(
     match send(&mut stream, answer.into_body(), size, unread).await {
         Ok(()) => _ = stream.send_data(Bytes::new(), true),
         Err(Early::Gone) => {}
-        Err(Early::Broken) => stream.send_reset(Reason::INTERNAL_ERROR),
+        Err(Early::Broken) => {
+            sent(&mut stream).await;
+            stream.send_reset(Reason::INTERNAL_ERROR);
+        }
         Err(Early::Unread) => stream.send_reset(Reason::CANCEL),
     }
 }
 
-/// A request as the pages know it.
-fn asked(request: http::Request<RecvStream>, peer: SocketAddr) -> Request {
+/// A request as the pages know it, whose types are of an older release; nothing if those do not know it.
+fn asked(request: http::Request<RecvStream>, peer: SocketAddr) -> Option<Request> {
     let (parts, body) = request.into_parts();
     let mut request =
         Request::with_payload(Payload::Stream { payload: Box::pin(Upload(body)) as Pin<Box<dyn Stream<Item = _>>> });
     let head = request.head_mut();
-    head.uri = parts.uri;
-    head.method = parts.method;
-    head.version = parts.version;
-    head.headers = parts.headers.into();
+    head.uri = parts.uri.to_string().parse().ok()?;
+    head.method = Method::from_bytes(parts.method.as_str().as_bytes()).ok()?;
+    head.version = Version::HTTP_2;
     head.peer_addr = Some(peer);
-    request
+    for (name, value) in &parts.headers {
+        let name = HeaderName::from_bytes(name.as_str().as_bytes()).ok()?;
+        head.headers.append(name, HeaderValue::from_bytes(value.as_bytes()).ok()?);
+    }
+    Some(request)
 }
 
 /// The head of an answer, and how long its body is.
-fn answered(answer: &Response<BoxBody>) -> (http::Response<()>, BodySize) {
-    let mut head = http::Response::new(());
-    *head.status_mut() = answer.status();
-    let headers = head.headers_mut();
+fn answered(answer: &Response<BoxBody>) -> Option<(http::Response<()>, BodySize)> {
+    let mut head = http::Response::builder().status(answer.status().as_u16());
     for (name, value) in answer.headers() {
         if !HOP_BY_HOP.contains(&name.as_str()) && *name != header::CONTENT_LENGTH {
-            headers.append(name, value.clone());
+            head = head.header(name.as_str(), value.as_bytes());
         }
     }
     let size = match answer.status() {
@@ -156,13 +164,25 @@ fn answered(answer: &Response<BoxBody>) -> (http::Response<()>, BodySize) {
         _ => answer.body().size(),
     };
     if let BodySize::Sized(length) = size {
-        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+        head = head.header("content-length", length);
     }
     let now = jiff::fmt::rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&jiff::Timestamp::now());
-    if let Ok(Ok(now)) = now.map(|now| HeaderValue::from_str(&now)) {
-        headers.insert(header::DATE, now);
+    if let Ok(now) = now {
+        head = head.header("date", now);
     }
-    (head, size)
+    Some((head.body(()).ok()?, size))
+}
+
+/// Waits until what was sent is on its way, for a moment: a reset overtakes what is not.
+async fn sent(stream: &mut SendStream<Bytes>) {
+    stream.reserve_capacity(UNSENT);
+    let all = async {
+        while stream.capacity() < UNSENT {
+            let Some(Ok(_)) = poll_fn(|context| stream.poll_capacity(context)).await else { return };
+        }
+    };
+    // Whoever has no room for it hears of the reset alone.
+    let _ = timeout(FAREWELL, all).await;
 }
 
 /// Sends a body as fast as the client takes it.

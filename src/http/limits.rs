@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -114,12 +114,14 @@ impl RateLimits {
     /// line of its own below the caller's, so all lines count, the last first.
     pub fn source(&self, peer: IpAddr, forwarded: &[&str]) -> IpAddr {
         let trusted = |address: IpAddr| self.trusted.iter().any(|range| range.contains(address));
+        // A listener for both versions of IP names callers of the older one in the newer one's words.
+        let peer = peer.to_canonical();
         if !trusted(peer) {
             return peer;
         }
         let mut source = peer;
         for hop in forwarded.iter().rev().flat_map(|line| line.rsplit(',')).take(HOPS) {
-            let Ok(address) = hop.trim().parse() else { break };
+            let Some(address) = address(hop.trim()) else { break };
             source = address;
             if !trusted(address) {
                 break;
@@ -127,6 +129,13 @@ impl RateLimits {
         }
         source
     }
+}
+
+/// An address as proxies write it: bare, with a port, or in brackets.
+fn address(hop: &str) -> Option<IpAddr> {
+    let bare = hop.strip_prefix('[').and_then(|hop| hop.strip_suffix(']')).unwrap_or(hop);
+    let address = bare.parse().or_else(|_| hop.parse().map(|address: SocketAddr| address.ip()));
+    address.ok().map(|address| address.to_canonical())
 }
 
 /// The memory for request bodies, which callers fill before they have shown that they can pay. Small bodies always have
@@ -222,6 +231,8 @@ mod tests {
         let limits = Limits {
             per_ip_per_second: 1,
             per_ip_burst: 3,
+            per_account_per_second: 1,
+            per_account_burst: 1,
             connections_per_ip: 1,
             payments_per_ip_per_minute: 1,
             top_ups_per_ip_per_minute: 1,
@@ -262,6 +273,20 @@ mod tests {
             ip("203.0.113.9"),
             "the proxy's own line is the last"
         );
+    }
+
+    #[test]
+    fn a_proxy_is_known_and_its_caller_read_in_whichever_way_they_are_written() {
+        let limits = limits(&[("10.0.0.0", 8), ("2001:db8:f::", 48)]);
+        let stranger = ip("203.0.113.9");
+        for hop in
+            ["203.0.113.9", "203.0.113.9:4711", "::ffff:203.0.113.9", "[::ffff:203.0.113.9]:80", " 203.0.113.9 , 10.9.9.9:1"]
+        {
+            assert_eq!(limits.source(ip("::ffff:10.0.0.1"), &[hop]), stranger, "{hop}");
+        }
+        let v6 = ["2001:db8::7", "[2001:db8::7]", "[2001:db8::7]:443", "2001:db8::7, 2001:db8:f::1"];
+        assert!(v6.iter().all(|hop| limits.source(ip("10.0.0.1"), &[hop]) == ip("2001:db8::7")));
+        assert_eq!(limits.source(ip("::ffff:203.0.113.9"), &["1.2.3.4"]), stranger, "a stranger is not believed either way");
     }
 
     #[test]

@@ -189,6 +189,27 @@ fn a_key_of_a_day_is_good_for_its_limit_again_on_the_next_day_and_not_before() {
 }
 
 #[test]
+fn a_wallet_calls_so_often_whichever_its_keys_and_another_wallet_is_not_punished() {
+    let settings =
+        Settings { limits: vec!["per_account_per_second = 1".into(), "per_account_burst = 3".into()], ..Settings::default() };
+    let mut shop = Shop::with(8453, settings);
+    let first = shop.buyer_with_key();
+    let second = shop.mint_by_hand(BUYER);
+    let other = shop.mint_by_hand(farebox_rig::anvil::OTHER_BUYER);
+    let body = params(USAGE).to_string();
+    let requests: Vec<_> = [&first, &second].into_iter().cycle().take(12).map(|key| with_key(&body, key)).collect();
+    let answers = farebox_rig::buyer::send_at_once(shop.server.address(), &requests.iter().collect::<Vec<_>>());
+    let served = answers.iter().filter(|(status, _)| *status == 200).count();
+    let refused = answers.iter().filter(|(status, answer)| *status == 429 && answer.contains("rate_limited"));
+    assert!(refused.clone().all(|(_, answer)| answer.to_ascii_lowercase().contains("retry-after: 1")), "{answers:?}");
+    assert!(served >= 3 && served < 12 && served + refused.count() == 12, "{answers:?}");
+    assert_eq!(shop.upstream.calls().len(), served, "what is refused is asked of nobody");
+    let poor = shop.server.send(&with_key(&body, &other));
+    assert_eq!(poor.status, 402, "another wallet is only told that it has nothing: {}", poor.text());
+    shop.close(&vec![CHARGE; served]);
+}
+
+#[test]
 fn a_wallet_has_so_many_calls_at_once_and_its_place_is_free_when_one_ends() {
     let mut shop = Shop::with(8453, wide(&["streams_per_account = 3"]));
     let key = shop.buyer_with_key();

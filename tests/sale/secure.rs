@@ -1,6 +1,6 @@
 //! TLS of our own: real clients over HTTP/1.1 and HTTP/2, callers who leave, answers that break, and certificates that change.
 
-use farebox_rig::account::Key;
+use farebox_rig::account::{Key, usd};
 use farebox_rig::anvil::BUYER;
 use farebox_rig::process::{eventually, run};
 use farebox_rig::sdk::Sdk;
@@ -71,9 +71,9 @@ impl Secure {
         let mut shown = Value::Null;
         eventually("no call is running", || {
             shown = self.account();
-            shown["held_usd"].as_str().is_some_and(|held| held.trim_matches(['0', '.']).is_empty())
+            shown["open_calls"] == 0
         });
-        FUNDS - farebox_rig::server::micros(&shown["available_usd"])
+        FUNDS - u64::try_from(usd(&shown["available_usd"])).unwrap()
     }
 
     fn account(&self) -> Value {

@@ -187,6 +187,26 @@ fn a_head_that_trickles_is_cut_and_a_connection_without_a_request_does_not_stay(
 }
 
 #[test]
+fn a_second_head_that_trickles_is_cut_as_the_first_is() {
+    let (provider, stall) = impatient();
+    let mut caller = TcpStream::connect(stall.server.address()).unwrap();
+    write!(caller, "GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+    assert!(first_line(&mut caller).starts_with("HTTP/1.1 200"));
+    let begun = Instant::now();
+    write!(caller, "POST {CHAT} HTTP/1.1\r\nhost: x\r\n").unwrap();
+    let mut sending = caller.try_clone().unwrap();
+    std::thread::spawn(move || {
+        while sending.write_all(b"x-more: y\r\n").is_ok() {
+            std::thread::sleep(Duration::from_millis(300));
+        }
+    });
+    wait_gone(&mut caller);
+    assert!(begun.elapsed() < Duration::from_secs(60), "it would else stay for ever");
+    assert!(provider.requests().is_empty());
+    stall.close(0, |charged| charged == 0);
+}
+
+#[test]
 fn a_caller_that_asks_and_asks_and_reads_no_answer_is_cut() {
     let (provider, stall) = impatient();
     let asked = b"GET /v1/models HTTP/1.1\r\nhost: x\r\n\r\n".repeat(1000);

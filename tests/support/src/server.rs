@@ -398,6 +398,8 @@ price = {{ input = "{INPUT_PRICE}", output = "{OUTPUT_PRICE}"{prices} }}
     let wide = [
         "per_ip_per_second",
         "per_ip_burst",
+        "per_account_per_second",
+        "per_account_burst",
         "payments_per_ip_per_minute",
         "top_ups_per_ip_per_minute",
         "balance_reads_per_minute",
