@@ -211,16 +211,16 @@ fn place(name: &str) -> String {
 }
 
 /// One request about a job.
-struct Question {
+pub(super) struct Question {
     method: Method,
     path: String,
     /// Whether the path is the upstream's own, and not below `/v1`.
     own: bool,
-    body: Bytes,
+    pub body: Bytes,
 }
 
 impl Question {
-    fn of(method: Method, path: String) -> Question {
+    pub fn of(method: Method, path: String) -> Question {
         Question { method, path, own: false, body: Bytes::new() }
     }
 
@@ -252,7 +252,7 @@ impl HttpUpstream {
     }
 
     /// The head of a request. The error says why there can be none.
-    fn question(&self, question: &Question) -> Result<RequestHead, String> {
+    pub(super) fn question(&self, question: &Question) -> Result<RequestHead, String> {
         let base = match question.own {
             true => self.origin().to_owned(),
             false => format!("{}/v1", self.base_url),

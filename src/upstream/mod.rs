@@ -8,6 +8,7 @@ mod gate;
 mod health;
 mod jobs;
 mod order;
+mod probe;
 mod refusal;
 mod wire;
 
@@ -29,6 +30,7 @@ use gate::Word;
 use health::Door;
 pub use health::Health;
 pub use jobs::{Found, Report, named};
+pub use probe::Probe;
 use refusal::{Failure, Then};
 
 /// The configuration of an upstream that cannot work.
