@@ -1,12 +1,15 @@
 //! What the operator wrote in config.toml, checked once: every refusal names the key at fault and says why.
 
 mod changes;
+mod costs;
 mod failover;
 mod file;
 mod model;
 mod network;
+mod place;
 mod prepaid;
 mod secret;
+mod shown;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -23,10 +26,12 @@ use crate::money::Micros;
 use crate::x402::names::Family;
 
 pub use changes::Changes;
+pub use costs::below_cost;
 pub use failover::Failover;
 pub use file::Speaks;
 pub(crate) use network::is_test_network;
 pub use network::{Network, Settlement};
+pub use place::line_of;
 pub use prepaid::{NoncePolicy, Prepaid};
 pub use secret::Secret;
 pub use tls::{Tls, TlsFiles};
@@ -159,14 +164,16 @@ pub struct Cidr {
 
 /// A configuration that cannot be used: which key, and why.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{key}: {problem}")]
+#[error("{}{key}: {problem}", line.map(|line| format!("line {line}, ")).unwrap_or_default())]
 pub struct ConfigError {
     pub key: String,
     pub problem: String,
+    /// Where the key stands, or the section that it is missing in; the first line is 1.
+    pub line: Option<usize>,
 }
 
 fn bad(key: impl Into<String>, problem: impl ToString) -> ConfigError {
-    ConfigError { key: key.into(), problem: problem.to_string() }
+    ConfigError { key: key.into(), problem: problem.to_string(), line: None }
 }
 
 impl Config {
@@ -195,6 +202,16 @@ impl Config {
 
     /// Checks a text as a whole, together with what a `running` gateway keeps.
     fn check(
+        text: &str,
+        folder: &Path,
+        env: &dyn Fn(&str) -> Option<String>,
+        running: Option<&Config>,
+    ) -> Result<Config, ConfigError> {
+        let located = |error: ConfigError| ConfigError { line: error.line.or_else(|| line_of(text, &error.key)), ..error };
+        Config::read(text, folder, env, running).map_err(located)
+    }
+
+    fn read(
         text: &str,
         folder: &Path,
         env: &dyn Fn(&str) -> Option<String>,
@@ -332,11 +349,8 @@ fn unreadable(text: &str, error: &toml::de::Error) -> ConfigError {
     let before = text.get(..start).unwrap_or_default();
     let line = text.lines().nth(before.matches('\n').count()).unwrap_or_default();
     let key = line.split_once('=').map(|(key, _)| key.trim()).unwrap_or_default();
-    let place = format!("config, line {}", before.matches('\n').count() + 1);
-    match key.is_empty() {
-        true => bad(place, error.message()),
-        false => bad(format!("{place}, {key}"), error.message()),
-    }
+    let key = if key.is_empty() { "config" } else { key };
+    ConfigError { line: Some(before.matches('\n').count() + 1), ..bad(key, error.message()) }
 }
 
 fn upstreams(rows: &[file::Upstream], folder: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Vec<Upstream>, ConfigError> {

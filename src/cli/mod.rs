@@ -1,5 +1,6 @@
 //! The command line: one file per subcommand.
 
+mod check;
 mod forget;
 mod inspect;
 mod log;
@@ -50,6 +51,8 @@ pub struct Arguments {
 enum Command {
     /// Run the gateway (the default).
     Serve,
+    /// Look whether the configuration is right and everything that it names answers; buys nothing.
+    Check(check::Arguments),
     /// Buy one call: ask, show the quote, sign, stream the answer, print the receipt.
     Pay(pay::Arguments),
     /// Decode and judge a payment or a sign-in without asking anybody.
@@ -97,6 +100,7 @@ enum Command {
 pub fn run(arguments: Arguments) -> ExitCode {
     match arguments.command.unwrap_or(Command::Serve) {
         Command::Serve => with_config(&arguments.config, |config| serve::run(arguments.config.clone(), config)),
+        Command::Check(check) => check::run(&check, &arguments.config),
         Command::Pay(pay) => pay::run(&pay),
         Command::Inspect { what } => inspect::run(&what),
         Command::Keys { what: operator::Keys::ForgetAll { yes } } => {

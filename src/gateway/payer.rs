@@ -161,6 +161,7 @@ pub(super) fn sign_in_rules(config: &Config) -> Result<SignInRules, ConfigError>
     let rules = rules.ok_or_else(|| ConfigError {
         key: "server.public_url".into(),
         problem: "it has no host that a wallet could sign in for".into(),
+        line: None,
     })?;
     Ok(rules.and_at(config.prepaid.sign_in_domains.iter().cloned()))
 }

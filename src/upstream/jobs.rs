@@ -218,11 +218,11 @@ fn place(name: &str) -> String {
 }
 
 /// One request about a job.
-struct Question {
+pub(super) struct Question {
     method: Method,
     path: String,
     at: At,
-    body: Bytes,
+    pub body: Bytes,
 }
 
 /// What a path is below.
@@ -237,7 +237,7 @@ enum At {
 }
 
 impl Question {
-    fn of(method: Method, path: String) -> Question {
+    pub fn of(method: Method, path: String) -> Question {
         Question { method, path, at: At::Api, body: Bytes::new() }
     }
 
@@ -273,7 +273,7 @@ impl HttpUpstream {
     }
 
     /// The head of a request. The error says why there can be none.
-    fn question(&self, question: &Question) -> Result<RequestHead, String> {
+    pub(super) fn question(&self, question: &Question) -> Result<RequestHead, String> {
         let base = match question.at {
             At::Api => format!("{}/v1", self.base_url),
             At::Origin => self.origin().to_owned(),

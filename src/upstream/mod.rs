@@ -8,6 +8,7 @@ mod gate;
 mod health;
 mod jobs;
 mod order;
+mod probe;
 mod refusal;
 mod wire;
 
@@ -30,6 +31,7 @@ use gate::{Caller, Word};
 use health::Door;
 pub use health::{Health, Manner, Mood, Resting, Trouble};
 pub use jobs::{Found, Report, named};
+pub use probe::Probe;
 use refusal::{Failure, Then};
 
 /// The configuration of an upstream that cannot work.

@@ -1,7 +1,11 @@
 //! What an operator relies on who runs it and sleeps: numbers, health, webhooks, and one line of the log for each sale.
 
+mod bad_days;
+mod check;
 mod health;
 mod lines;
 mod numbers;
+mod packaging;
+mod proxies;
 mod shop;
 mod webhooks;
