@@ -105,7 +105,7 @@ fn without_operators_in_the_configuration_nobody_is_one_and_a_slip_in_an_address
     for path in ROUTES {
         assert_eq!(shop.ask(&token, path).code(), "not_an_operator", "{path}");
     }
-    let slip = OPERATOR.address.replacen('F', "f", 1);
+    let slip = OPERATOR.address.replacen('D', "d", 1);
     let (own, other) = ("data_dir = \"data\"", format!("data_dir = \"other\"\noperators = [\"{slip}\"]"));
     shop.server.reconfigure(|text| text.replace(own, &other));
     let (code, _, said) = run(shop.server.command(&["serve"]), "");
