@@ -9,6 +9,7 @@ mod prepaid;
 mod secret;
 #[cfg(test)]
 mod tests;
+mod tls;
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
@@ -27,11 +28,14 @@ pub(crate) use network::is_test_network;
 pub use network::{Network, Settlement};
 pub use prepaid::{NoncePolicy, Prepaid};
 pub use secret::Secret;
+pub use tls::{Tls, TlsFiles};
 
 /// A configuration that was checked as a whole.
 #[derive(Debug, Clone)]
 pub struct Config {
     pub bind: SocketAddr,
+    /// With a certificate of ours; without one somebody else speaks TLS for us, or nobody does.
+    pub tls: Option<Tls>,
     /// What callers see, without a trailing slash.
     pub public_url: String,
     pub trusted_proxies: Vec<Cidr>,
@@ -73,6 +77,8 @@ pub enum UpstreamKind {
 pub struct Limits {
     pub per_ip_per_second: u32,
     pub per_ip_burst: u32,
+    /// Open connections of one address at the same time.
+    pub connections_per_ip: usize,
     pub payments_per_ip_per_minute: u32,
     pub key_changes_per_ip_per_minute: u32,
     /// Payments to the top-up route, which count as payments, too.
@@ -195,7 +201,8 @@ impl Config {
         let catalogue = model::catalogue(&file.model, &upstreams, payments.remainder)?;
         let mut config = Config {
             bind,
-            public_url: public_url(file.server.public_url.as_deref(), bind)?,
+            public_url: public_url(&file.server, bind)?,
+            tls: file.server.tls.as_ref().map(|row| tls::tls(row, folder)).transpose()?,
             trusted_proxies: file.server.trusted_proxies.iter().map(|text| cidr(text)).collect::<Result<_, _>>()?,
             data_dir: folder.join(&file.server.data_dir),
             operators: file.server.operators.clone(),
@@ -220,15 +227,24 @@ impl Config {
     fn stay(&mut self, running: &Config) {
         let Config { bind, public_url, data_dir, networks, .. } = running.clone();
         (self.bind, self.public_url, self.data_dir, self.networks) = (bind, public_url, data_dir, networks);
+        if self.tls.is_some() != running.tls.is_some() {
+            self.tls.clone_from(&running.tls);
+        }
     }
 
     /// The same, now that the system has chosen the port where the operator wrote port 0.
     pub fn bound_to(mut self, address: SocketAddr) -> Config {
-        if self.public_url == format!("http://{}", self.bind) {
-            self.public_url = format!("http://{address}");
+        let scheme = self.scheme();
+        if self.public_url == format!("{scheme}://{}", self.bind) {
+            self.public_url = format!("{scheme}://{address}");
         }
         self.bind = address;
         self
+    }
+
+    /// What a caller's client speaks to us directly: `https` where we have a certificate.
+    pub fn scheme(&self) -> &'static str {
+        scheme(self.tls.is_some())
     }
 
     /// Whether any network only pretends to move money.
@@ -373,7 +389,7 @@ fn limits(row: &file::Limits) -> Result<Limits, ConfigError> {
         row.statement_reads_per_minute,
         row.job_polls_per_minute,
     ];
-    if buckets.contains(&0) {
+    if buckets.contains(&0) || row.connections_per_ip == 0 {
         return Err(bad("limits", "a bucket of zero would refuse everybody"));
     }
     if !(1..=3650).contains(&row.jobs_kept_days) {
@@ -386,6 +402,7 @@ fn limits(row: &file::Limits) -> Result<Limits, ConfigError> {
     Ok(Limits {
         per_ip_per_second: row.per_ip_per_second,
         per_ip_burst: row.per_ip_burst,
+        connections_per_ip: row.connections_per_ip,
         payments_per_ip_per_minute: row.payments_per_ip_per_minute,
         key_changes_per_ip_per_minute: row.key_changes_per_ip_per_minute,
         top_ups_per_ip_per_minute: row.top_ups_per_ip_per_minute,
@@ -428,14 +445,19 @@ fn payments(row: &file::Payments) -> Result<Payments, ConfigError> {
     })
 }
 
-fn public_url(text: Option<&str>, bind: SocketAddr) -> Result<String, ConfigError> {
+fn scheme(has_tls: bool) -> &'static str {
+    if has_tls { "https" } else { "http" }
+}
+
+fn public_url(server: &file::Server, bind: SocketAddr) -> Result<String, ConfigError> {
+    let text = server.public_url.as_deref();
     if text.is_none() && bind.ip().is_unspecified() {
         let problem = format!(
             "{bind} is no address that callers see, and sign-ins are signed for one; write public_url = \"https://your.name\""
         );
         return Err(bad("server.public_url", problem));
     }
-    let url = text.map_or_else(|| format!("http://{bind}"), str::to_owned);
+    let url = text.map_or_else(|| format!("{}://{bind}", scheme(server.tls.is_some())), str::to_owned);
     http_url(&url).map_err(|why| bad("server.public_url", why))?;
     Ok(url.trim_end_matches('/').to_owned())
 }

@@ -1,11 +1,18 @@
-//! Whom we believe over TLS: the web's root certificates, and the operator's own for servers on a private network.
+//! TLS on both sides: whom we believe, the web's root certificates and the operator's own; and the certificate that callers see.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
-use rustls::pki_types::CertificateDer;
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::ServerCertVerifier as _;
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject as _;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use rustls::{CertificateError, ClientConfig, Error, RootCertStore, ServerConfig};
+
+use crate::clock::Timestamp;
 
 /// TLS as we speak it to upstreams, chain nodes and facilitators: rustls with ring, independent of any process-wide
 /// default, HTTP/1.1 only. A certificate is believed when the web's roots or one in `ca_file` (PEM) vouch for it.
@@ -13,17 +20,98 @@ use rustls::{ClientConfig, RootCertStore};
 /// # Errors
 /// Names the file, and what is wrong with it.
 pub fn client(ca_file: Option<&Path>) -> Result<ClientConfig, String> {
-    let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+    let mut roots = web_roots();
     if let Some(path) = ca_file {
         add(&mut roots, path).map_err(|why| format!("{}: {why}", path.display()))?;
     }
-    let mut config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+    let mut config = ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?
         .with_root_certificates(roots)
         .with_no_client_auth();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(config)
+}
+
+/// The one provider, independent of any process-wide default.
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}
+
+fn web_roots() -> RootCertStore {
+    RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() }
+}
+
+/// The certificate that callers see, and its key; another one takes its place for every handshake that begins afterwards.
+#[derive(Debug)]
+pub struct Identity(RwLock<Arc<CertifiedKey>>);
+
+impl Identity {
+    pub fn new(certified: CertifiedKey) -> Identity {
+        Identity(RwLock::new(Arc::new(certified)))
+    }
+
+    pub fn replace(&self, certified: CertifiedKey) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(certified);
+    }
+}
+
+impl ResolvesServerCert for Identity {
+    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner)))
+    }
+}
+
+/// TLS as we speak it to callers: HTTP/2 or HTTP/1.1, whichever they prefer.
+///
+/// # Errors
+/// The provider speaks no version of TLS.
+pub fn server(identity: Arc<Identity>) -> Result<ServerConfig, String> {
+    let builder = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
+    let builder = builder.map_err(|error| error.to_string())?;
+    let mut config = builder.with_no_client_auth().with_cert_resolver(identity);
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(config)
+}
+
+/// Puts a certificate and its key together, both in PEM. Whoever signed it, it must be good at this time.
+///
+/// # Errors
+/// What is wrong: with the files, between them, or with the time.
+pub fn certified(chain: &[u8], key: &str, now: Timestamp) -> Result<CertifiedKey, String> {
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(chain).collect();
+    let chain = chain.map_err(|error| format!("not a certificate in PEM: {error}"))?;
+    let Some((own, others)) = chain.split_first() else { return Err("there is no certificate in it".into()) };
+    in_time(own, others, now)?;
+    let key =
+        PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|error| format!("its key is no private key in PEM: {error}"))?;
+    let signing = provider().key_provider.load_private_key(key).map_err(|error| format!("its key cannot be used: {error}"))?;
+    let certified = CertifiedKey::new(chain, signing);
+    match certified.keys_match() {
+        Ok(()) | Err(Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => Ok(certified),
+        Err(_) => Err("the key belongs to another certificate".into()),
+    }
+}
+
+/// Only the time is judged: it is looked at before who signed, which may be anybody.
+fn in_time(own: &CertificateDer<'_>, others: &[CertificateDer<'_>], now: Timestamp) -> Result<(), String> {
+    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(web_roots()), provider()).build();
+    let verifier = verifier.map_err(|error| error.to_string())?;
+    let name = ServerName::try_from("localhost").map_err(|error| error.to_string())?;
+    let now = UnixTime::since_unix_epoch(std::time::Duration::from_secs(now.secs()));
+    match verifier.verify_server_cert(own, others, &name, &[], now) {
+        Err(Error::InvalidCertificate(error)) => match error {
+            CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+                Err(format!("the certificate has expired; renew it ({error})"))
+            }
+            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+                Err(format!("the certificate is not good yet; is the clock of this machine right? ({error})"))
+            }
+            CertificateError::BadEncoding => Err("the certificate cannot be read".into()),
+            _ => Ok(()),
+        },
+        _ => Ok(()),
+    }
 }
 
 fn add(roots: &mut RootCertStore, path: &Path) -> Result<(), String> {

@@ -13,7 +13,7 @@ use super::{BAD_CONFIGURATION, FAIL_STOP, code_of, code_of_keys, machine_clock, 
 use crate::catalogue::Serving;
 use crate::config::{Config, Remainder};
 use crate::gateway::Gateway;
-use crate::http;
+use crate::http::{self, Editions};
 use crate::keys::{self, Keys};
 use crate::ledger::{Ledger, Money, Options};
 use crate::money::Micros;
@@ -59,6 +59,8 @@ async fn serve(path: PathBuf, config: Config) -> Result<ExitCode, Trouble> {
     Upstreams::new(&config.upstreams).map_err(|error| trouble(BAD_CONFIGURATION)(error.to_string()))?;
     raise_open_files(config.limits.streams);
     let clock = machine_clock();
+    let certificate = config.tls.as_ref().map(|place| http::Certificate::open(place, clock.clone())).transpose();
+    let certificate = certificate.map_err(|why| trouble(BAD_CONFIGURATION)(format!("server.tls: {why}")))?;
     let ledger = open_ledger(&config, clock.clone())?;
     let keys = open_keys(&config, &ledger)?;
     // Before the gateway, which says in its offers and sign-ins where it is. Who connects from now on waits a moment.
@@ -73,17 +75,18 @@ async fn serve(path: PathBuf, config: Config) -> Result<ExitCode, Trouble> {
     let gateway = Arc::new(gateway.map_err(|error| trouble(BAD_CONFIGURATION)(error.to_string()))?);
     // Before anybody is told that we listen: from then on a signal is a stop in good order.
     let signals = Signals::listen()?;
-    let (server, editions) = http::start(&config, Arc::clone(&gateway), listener)
+    let (server, editions) = http::start(&config, Arc::clone(&gateway), listener, certificate)
         .map_err(|error| trouble(FAIL_STOP)(format!("cannot serve on {address}: {error}")))?;
     let running = Running::new(path, config.clone(), editions);
     let operator = socket::listen(&config.data_dir, running.clone());
     if let Err(error) = &operator {
         tracing::warn!(%error, "farebox keys, account, allowance and refund cannot reach this gateway while it runs");
     }
+    let editions = running.editions().clone();
     actix_web::rt::spawn(reload_on(hangup, running));
     introduce(&config, &gateway, address);
     actix_web::rt::spawn(check_the_books(ledger.clone()));
-    let code = until_the_end(server, &gateway, signals).await?;
+    let code = until_the_end(server, &gateway, signals, &editions).await?;
     drop(operator);
     // The books are closed after the last call: its reservation ended with it.
     ledger.close();
@@ -189,7 +192,7 @@ fn introduce(config: &Config, gateway: &Gateway, address: SocketAddr) {
         tell(format_args!("  MONEY IS SIMULATED: signatures are checked for real, no USDC moves"));
     }
     tell(format_args!("  try it    farebox pay \"Hello\""));
-    tell(format_args!("listening on http://{address}"));
+    tell(format_args!("listening on {}://{address}", config.scheme()));
 }
 
 /// Who is asked for a model: `a, then b`; those that weights choose between are `a or b`.
@@ -251,7 +254,12 @@ async fn reload_on(mut hangup: Signal, running: Running) {
 }
 
 /// Serves until a signal, or until the ledger or the index of keys fails.
-async fn until_the_end(server: actix_web::dev::Server, gateway: &Gateway, signals: Signals) -> Result<ExitCode, Trouble> {
+async fn until_the_end(
+    server: actix_web::dev::Server,
+    gateway: &Gateway,
+    signals: Signals,
+    editions: &Editions,
+) -> Result<ExitCode, Trouble> {
     let handle = server.handle();
     let mut running = actix_web::rt::spawn(server);
     let ledger = &gateway.ledger;
@@ -272,6 +280,8 @@ async fn until_the_end(server: actix_web::dev::Server, gateway: &Gateway, signal
         served = &mut running => Some(served),
         _ = terminate.recv(), if graceful => None,
         _ = interrupt.recv(), if graceful => None,
+        // Every call has ended by then; what is left are callers who do not take their answers.
+        () = tokio::time::sleep(editions.patience() + LAST_CALLS), if graceful => None,
         // Admission refuses already; answers that are paid for got a moment to end.
         () = tokio::time::sleep(DRAIN), if !graceful => None,
     };

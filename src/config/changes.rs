@@ -44,7 +44,8 @@ impl Changes {
     pub(super) fn between(running: &Config, next: &Config) -> Changes {
         let mut changes = Changes::default();
         compare("", &running.written.0, &next.written.0, &mut |path, said| {
-            let is_fixed = FIXED.iter().any(|fixed| is_within(path, fixed));
+            // A listener speaks TLS or does not; with which certificate can change.
+            let is_fixed = path == "server.tls" || FIXED.iter().any(|fixed| is_within(path, fixed));
             let list = if is_fixed { &mut changes.after_a_restart } else { &mut changes.changed };
             list.push(said);
         });

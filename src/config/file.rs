@@ -78,12 +78,21 @@ pub(super) struct Server {
     #[serde(default = "default_bind")]
     pub bind: String,
     pub public_url: Option<String>,
+    pub tls: Option<Tls>,
     #[serde(default)]
     pub trusted_proxies: Vec<String>,
     #[serde(default = "default_data_dir")]
     pub data_dir: PathBuf,
     #[serde(default)]
     pub operators: Vec<String>,
+}
+
+/// See `config::Tls`.
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Tls {
+    pub certificate: PathBuf,
+    pub key: String,
 }
 
 fn default_bind() -> String {
@@ -287,6 +296,7 @@ pub(super) enum Pieces {
 pub(super) struct Limits {
     pub per_ip_per_second: u32,
     pub per_ip_burst: u32,
+    pub connections_per_ip: usize,
     pub payments_per_ip_per_minute: u32,
     pub key_changes_per_ip_per_minute: u32,
     pub top_ups_per_ip_per_minute: u32,
@@ -307,6 +317,7 @@ impl Default for Limits {
         Limits {
             per_ip_per_second: 20,
             per_ip_burst: 40,
+            connections_per_ip: 1000,
             payments_per_ip_per_minute: 60,
             key_changes_per_ip_per_minute: 60,
             top_ups_per_ip_per_minute: 10,

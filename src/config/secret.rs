@@ -44,7 +44,7 @@ impl fmt::Debug for Secret {
     }
 }
 
-fn read_private(path: &Path) -> Result<String, String> {
+pub(super) fn read_private(path: &Path) -> Result<String, String> {
     use std::os::unix::fs::PermissionsExt as _;
     let shown = path.display();
     let mode = std::fs::metadata(path).map_err(|error| format!("{shown}: {error}"))?.permissions().mode();

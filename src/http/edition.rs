@@ -4,10 +4,13 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix_web::dev::Extensions;
 use tokio::sync::{Semaphore, watch};
 
+use super::certificate::Certificate;
+use super::crowd::Crowd;
 use super::discovery::Documents;
 use super::limits::{BodyMemory, RateLimits};
 use super::pages::Pages;
@@ -33,6 +36,8 @@ pub struct Editions {
     latest: watch::Sender<Arc<Edition>>,
     bodies: Arc<BodyMemory>,
     turns: Arc<Semaphore>,
+    crowd: Arc<Crowd>,
+    certificate: Option<Arc<Certificate>>,
 }
 
 /// Why another edition cannot be published: what the operator must change.
@@ -42,11 +47,13 @@ pub enum CannotReload {
     Gateway(#[from] CannotStart),
     #[error(transparent)]
     Upstream(#[from] UpstreamConfigError),
+    #[error("server.tls: {0}")]
+    Certificate(String),
 }
 
 impl Editions {
     /// The first one. Its upstreams are known to work.
-    pub(super) fn new(config: &Config, gateway: Arc<Gateway>) -> Editions {
+    pub(super) fn new(config: &Config, gateway: Arc<Gateway>, certificate: Option<Arc<Certificate>>) -> Editions {
         let rules = (config.limits.clone(), config.trusted_proxies.clone());
         let health = Health::new(&config.upstreams, config.failover);
         let upstreams = Upstreams::sharing(&config.upstreams, health.clone());
@@ -63,6 +70,8 @@ impl Editions {
             latest: watch::Sender::new(Arc::new(first)),
             bodies: Arc::new(BodyMemory::new(config.limits.max_bodies)),
             turns: Arc::new(Semaphore::new(CHANGES_AT_ONCE)),
+            crowd: Arc::new(Crowd::new(config)),
+            certificate,
         }
     }
 
@@ -76,6 +85,11 @@ impl Editions {
         let health = before.health.renewed(&config.upstreams, config.failover);
         // Before anything counts: what the threads are about to prepare can be prepared.
         let upstreams = Upstreams::sharing(&config.upstreams, health.clone())?;
+        if let Some((certificate, place)) = self.certificate.as_ref().zip(config.tls.as_ref())
+            && certificate.renew(place).map_err(CannotReload::Certificate)?
+        {
+            tracing::info!("another certificate is shown from now on");
+        }
         let gateway = Arc::new(before.gateway.renewed(config)?);
         let pages = Arc::new(Pages::of(&gateway, &upstreams));
         let rules = (config.limits.clone(), config.trusted_proxies.clone());
@@ -83,6 +97,7 @@ impl Editions {
             true => Arc::clone(&before.limits),
             false => Arc::new(RateLimits::new(&rules.0, rules.1.clone())),
         };
+        self.crowd.follow(config);
         self.bodies.set_limit(config.limits.max_bodies);
         let next = Edition { gateway, limits, rules, pages, upstreams: config.upstreams.clone(), health };
         self.latest.send_replace(Arc::new(next));
@@ -92,6 +107,15 @@ impl Editions {
     /// What changes keys, by the latest edition's limits.
     pub fn keyring(&self) -> Keyring {
         self.latest.borrow().gateway.keyring()
+    }
+
+    /// How long a call may last that begins now.
+    pub fn patience(&self) -> Duration {
+        self.latest.borrow().rules.0.wall_clock
+    }
+
+    pub(super) fn crowd(&self) -> Arc<Crowd> {
+        Arc::clone(&self.crowd)
     }
 
     /// Memory must not grow with the number of callers ever seen.

@@ -206,7 +206,7 @@ impl Drop for BodyShare {
 }
 
 /// An IPv6 caller has a /64 for itself: one bucket, not 2^64.
-fn bucket(address: IpAddr) -> IpAddr {
+pub fn bucket(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(v4) => IpAddr::V4(v4),
         IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),
@@ -222,6 +222,7 @@ mod tests {
         let limits = Limits {
             per_ip_per_second: 1,
             per_ip_burst: 3,
+            connections_per_ip: 1,
             payments_per_ip_per_minute: 1,
             top_ups_per_ip_per_minute: 1,
             key_changes_per_ip_per_minute: 1,

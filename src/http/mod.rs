@@ -1,10 +1,14 @@
 //! The edge: the routes, the one handler behind every paid route, and what every answer carries.
 
 mod accounts;
+mod certificate;
 mod count;
 mod credentials;
+mod crowd;
 mod discovery;
+mod door;
 mod edition;
+mod h2;
 mod jobs;
 mod limits;
 mod openapi;
@@ -18,33 +22,32 @@ mod routes;
 mod table;
 mod topup;
 mod wallet;
+mod watched;
 
-use std::any::Any;
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_web::dev::{Extensions, Server, Service as _};
-use actix_web::rt::net::TcpStream;
-use actix_web::{App, HttpServer, web};
+use actix_web::dev::{Server, Service as _};
+use actix_web::{App, web};
 
 use crate::config::Config;
 use crate::gateway::Gateway;
 
+pub use certificate::Certificate;
+use door::Door;
 pub use edition::{CannotReload, Editions};
 use edition::{Desk, Today};
 use limits::{BodyMemory, RateLimits};
 
-/// Sockets per worker thread; beyond them new connections wait. There is no bound per address: behind a proxy all callers
-/// have the same one, and a socket that asks for nothing, or takes none of its answers, is closed after a while anyway.
+/// Sockets per worker thread; beyond them new connections wait.
 const CONNECTIONS: usize = 25_000;
 /// Bytes of an answer that wait in here for a client that reads slowly.
 const UNWRITTEN: usize = 8 * 1024;
 /// How long a request head may take to arrive.
 const HEAD: Duration = Duration::from_secs(10);
-/// The part of [`Limits::body_time`](crate::config::Limits::body_time) after which a caller that takes nothing of its
-/// answers is cut. Longer than a paid answer waits for its client, which has a limit of its own.
-const UNREAD: u32 = 2;
+/// How long a connection may be silent between two requests.
+const IDLE: Duration = Duration::from_secs(5);
 /// How long a closing connection may linger.
 const LINGER: Duration = Duration::from_secs(5);
 /// Changes of keys that are made at the same time, those that end one not counted. They are made one by one anyway.
@@ -54,11 +57,23 @@ const FORGET_EVERY: Duration = Duration::from_secs(60);
 
 /// Starts to serve. The server runs until it is stopped; running calls may then finish within their time limit. What it sells
 /// can be changed meanwhile.
-pub fn start(config: &Config, gateway: Arc<Gateway>, listener: TcpListener) -> std::io::Result<(Server, Editions)> {
-    let editions = Editions::new(config, gateway);
+///
+/// # Errors
+/// The listener cannot be used, or there is no TLS to speak.
+pub fn start(
+    config: &Config,
+    gateway: Arc<Gateway>,
+    listener: TcpListener,
+    certificate: Option<Arc<Certificate>>,
+) -> std::io::Result<(Server, Editions)> {
+    let tls = certificate.as_ref().map(|certificate| certificate.server()).transpose().map_err(std::io::Error::other)?;
+    if let Some(certificate) = &certificate {
+        actix_web::rt::spawn(Arc::clone(certificate).follow());
+    }
+    let editions = Editions::new(config, gateway, certificate);
     actix_web::rt::spawn(editions.clone().forget_quiet_callers());
-    let shared = editions.clone();
-    let server = HttpServer::new(move || {
+    let (shared, crowd) = (editions.clone(), editions.crowd());
+    let app = move || {
         let desk = Desk::open(shared.clone()).expect("the same list was checked before the server started");
         App::new().configure(routes::configure).default_service(web::to(public::not_found)).wrap_fn(
             move |mut request, service| {
@@ -70,36 +85,6 @@ pub fn start(config: &Config, gateway: Arc<Gateway>, listener: TcpListener) -> s
                 async move { respond::leave(passport, next).await }
             },
         )
-    })
-    .tcp_nodelay(true)
-    .on_connect(cut_unread(config.limits.body_time / UNREAD))
-    // A client that closes its side has left: without this it would go unnoticed while the upstream is silent.
-    .h1_allow_half_closed(false)
-    .client_request_timeout(HEAD)
-    .client_disconnect_timeout(LINGER)
-    .h1_write_buffer_size(UNWRITTEN)
-    .max_connections(CONNECTIONS)
-    .shutdown_timeout(config.limits.wall_clock.as_secs() + LINGER.as_secs())
-    .disable_signals()
-    .listen(listener)?;
-    Ok((server.run(), editions))
-}
-
-/// Has the system cut a connection when the other side takes nothing of what was sent to it for this long. The server
-/// library does not: it waits for ever for a client that asks and does not read.
-#[cfg(target_os = "linux")]
-fn cut_unread(after: Duration) -> impl Fn(&dyn Any, &mut Extensions) + Send + Sync + 'static {
-    move |connection, _| {
-        if let Some(tcp) = connection.downcast_ref::<TcpStream>()
-            && let Err(error) = socket2::SockRef::from(tcp).set_tcp_user_timeout(Some(after))
-        {
-            tracing::warn!(%error, "a connection could not be given a time limit for its answers");
-        }
-    }
-}
-
-/// Other systems have no such option: there, who reads no answers stays until its side of the connection ends.
-#[cfg(not(target_os = "linux"))]
-fn cut_unread(_after: Duration) -> impl Fn(&dyn Any, &mut Extensions) + Send + Sync + 'static {
-    |_, _| {}
+    };
+    Ok((door::open(Door { tls, crowd }, listener, app)?, editions))
 }

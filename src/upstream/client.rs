@@ -254,7 +254,10 @@ async fn examine(answer: &mut Answer, is_translated: bool) -> Result<(), Failure
         Ok(Ahead::Part) => return Ok(()),
         Err(broken) => return Err(refusal::broke_off(&broken)),
     };
-    failed_answer(answer.form, is_translated, &whole).map_or(Ok(()), |error| Err(refusal::within(error)))
+    match failed_answer(answer.form, is_translated, &whole) {
+        Some(error) => Err(refusal::within(error)),
+        None => Ok(()),
+    }
 }
 
 /// What an answer that is no stream may be.

@@ -94,7 +94,16 @@ impl Process {
 
     /// Asks it to end in good order.
     pub fn signal(&self) {
-        let sent = Command::new("kill").arg(self.child.id().to_string()).status();
+        self.send("-TERM");
+    }
+
+    /// Tells it that its configuration is another one (SIGHUP).
+    pub fn hang_up(&self) {
+        self.send("-HUP");
+    }
+
+    fn send(&self, signal: &str) {
+        let sent = Command::new("kill").args([signal, &self.child.id().to_string()]).status();
         assert!(sent.is_ok_and(|status| status.success()), "{} had already ended; it printed:\n{}", self.name, self.output());
     }
 

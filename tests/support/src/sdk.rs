@@ -20,6 +20,8 @@ pub enum Sdk {
     AnthropicNode,
     /// PyPI `anthropic`.
     AnthropicPython,
+    /// node's own HTTP/2; its steps are the actions of `h2.mjs`.
+    Http2,
 }
 
 impl Sdk {
@@ -47,6 +49,11 @@ impl Sdk {
             Sdk::OpenAiNode => node("openai.mjs", "openai"),
             Sdk::OpenAiPython => python("openai_client.py"),
             Sdk::AnthropicNode => node("anthropic.mjs", "@anthropic-ai/sdk"),
+            Sdk::Http2 => {
+                let mut command = Command::new("node");
+                command.arg(tests_dir().join("clients/h2.mjs"));
+                command
+            }
             Sdk::AnthropicPython => python("anthropic_client.py"),
         }
     }

@@ -2,10 +2,11 @@
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::ops::Range;
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
@@ -28,6 +29,18 @@ impl Authority {
     /// For a `ca_file`.
     pub fn pem(&self) -> &str {
         &self.pem
+    }
+
+    /// A certificate for this machine that is good in these years, the last not included, and its key, both in PEM.
+    pub fn certificate(&self, years: Range<i32>) -> (String, String) {
+        let key = KeyPair::generate().expect("a key can be made");
+        let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
+        let mut params = CertificateParams::new(names).expect("names that fit into a certificate");
+        // A name of its own: one that is its issuer's looks signed by itself.
+        params.distinguished_name.push(DnType::CommonName, "this machine");
+        (params.not_before, params.not_after) = (date_time_ymd(years.start, 1, 1), date_time_ymd(years.end, 1, 1));
+        let certificate = params.signed_by(&key, &self.issuer).expect("a certificate can be signed");
+        (certificate.pem(), key.serialize_pem())
     }
 
     /// A certificate for `name` and its key.

@@ -66,6 +66,8 @@ pub struct Server {
     folder: TempDir,
     process: Process,
     address: String,
+    /// `https` once it has a certificate.
+    scheme: &'static str,
     /// What earlier processes on the same data folder printed.
     past_output: String,
 }
@@ -89,8 +91,8 @@ impl Server {
     pub fn configured(binary: &str, config: &str) -> Server {
         let folder = TempDir::new().expect("a temporary folder");
         std::fs::write(folder.path().join("config.toml"), config).expect("the folder is writable");
-        let (process, address) = serve(Path::new(binary), folder.path());
-        Server { binary: binary.into(), folder, process, address, past_output: String::new() }
+        let (process, scheme, address) = serve(Path::new(binary), folder.path());
+        Server { binary: binary.into(), folder, process, address, scheme, past_output: String::new() }
     }
 
     /// `127.0.0.1:PORT`.
@@ -99,7 +101,7 @@ impl Server {
     }
 
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        format!("{}://{}", self.scheme, self.address)
     }
 
     /// Where callers see it, as its configuration says: at its own address, if it says nothing.
@@ -145,14 +147,14 @@ impl Server {
     pub fn restart(&mut self) {
         self.process.kill();
         self.past_output.push_str(&self.process.output());
-        (self.process, self.address) = serve(&self.binary, self.folder.path());
+        (self.process, self.scheme, self.address) = serve(&self.binary, self.folder.path());
     }
 
     /// Starts again with a fault point armed, such as `claim.after:2`; it listens, and dies when it comes by.
     pub fn restart_armed(&mut self, fault: &str) {
         self.process.kill();
         self.past_output.push_str(&self.process.output());
-        (self.process, self.address) = listening(self.armed(fault));
+        (self.process, self.scheme, self.address) = listening(self.armed(fault));
     }
 
     /// Starts again with a fault point armed that it passes before it listens, and waits until it has died of it.
@@ -181,6 +183,25 @@ impl Server {
         let path = self.folder.path().join("config.toml");
         let text = std::fs::read_to_string(&path).expect("the configuration is readable");
         std::fs::write(path, change(text)).expect("the folder is writable");
+    }
+
+    /// Has it read its configuration again, as an operator by `farebox reload`; returns the exit code and what that printed.
+    pub fn reload(&self) -> (i32, String) {
+        let (code, stdout, stderr) = run(self.command(&["reload"]), "");
+        (code, stdout + &stderr)
+    }
+
+    /// Has it read its configuration again, as a service manager by SIGHUP, and waits for nothing.
+    pub fn hang_up(&self) {
+        self.process.hang_up();
+    }
+
+    /// A file beside its configuration, readable for nobody else.
+    pub fn put(&self, name: &str, text: &str) {
+        use std::os::unix::fs::PermissionsExt as _;
+        let path = self.folder.path().join(name);
+        std::fs::write(&path, text).expect("the folder is writable");
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).expect("the file is ours");
     }
 
     /// Asks it to end, and waits for nothing.
@@ -311,16 +332,18 @@ fn farebox(binary: &Path, folder: &Path) -> Command {
     command
 }
 
-fn serve(binary: &Path, folder: &Path) -> (Process, String) {
+fn serve(binary: &Path, folder: &Path) -> (Process, &'static str, String) {
     let mut command = farebox(binary, folder);
     command.arg("serve");
     listening(command)
 }
 
-fn listening(command: Command) -> (Process, String) {
+fn listening(command: Command) -> (Process, &'static str, String) {
     let mut process = Process::spawn(command);
-    let address = process.wait_for("listening on http://");
-    (process, address)
+    let place = process.wait_for("listening on http");
+    let (secure, address) = place.split_once("://").expect("it says where it listens");
+    let (scheme, address) = (if secure == "s" { "https" } else { "http" }, address.to_owned());
+    (process, scheme, address)
 }
 
 fn config(chains: &[&dyn Chain], upstream: &Upstream, settings: &Settings) -> String {

@@ -1,0 +1,164 @@
+//! The door: connections are taken, as many as one address may have, shown our certificate where there is one, and served.
+
+use std::net::{SocketAddr, TcpListener};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_http::HttpService;
+use actix_http::error::DispatchError;
+use actix_service::boxed::{self, BoxService};
+use actix_service::{IntoServiceFactory, Service as _, ServiceFactory, fn_factory, fn_service, map_config};
+use actix_web::body::BoxBody;
+use actix_web::dev::{AppConfig, Extensions, Server, ServiceResponse};
+use actix_web::rt::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::{Instant, sleep_until, timeout};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use super::crowd::Crowd;
+use super::watched::{Activity, Pages, Watched};
+use super::{CONNECTIONS, HEAD, IDLE, LINGER, UNWRITTEN, h2};
+
+/// How connections are taken.
+#[derive(Clone)]
+pub struct Door {
+    /// Where we have a certificate.
+    pub tls: Option<Arc<rustls::ServerConfig>>,
+    pub crowd: Arc<Crowd>,
+}
+
+/// Seconds that a stop may take at most: as long as a call may. Whoever stops the server has less patience.
+const STOPPING: u64 = 3600;
+
+/// One of the two ways to serve HTTP/1.1.
+type Plain<T> = BoxService<(Watched<T>, Option<SocketAddr>), (), DispatchError>;
+
+/// What one thread serves connections with.
+struct Hall {
+    door: Door,
+    pages: Pages,
+    bare: Plain<TcpStream>,
+    secure: Plain<TlsStream<TcpStream>>,
+}
+
+/// Begins to take connections, on as many threads as there are processors; each has an `app` of its own.
+pub fn open<A, F, S>(door: Door, listener: TcpListener, app: A) -> std::io::Result<Server>
+where
+    A: Fn() -> F + Send + Clone + 'static,
+    F: IntoServiceFactory<S, actix_http::Request>,
+    S: ServiceFactory<actix_http::Request, Config = AppConfig, Response = ServiceResponse<BoxBody>, Error = actix_web::Error>,
+    S: 'static,
+    S::Service: 'static,
+    S::InitError: std::fmt::Debug,
+{
+    let builder = Server::build().max_concurrent_connections(CONNECTIONS).shutdown_timeout(STOPPING).disable_signals();
+    let stopping = builder.graceful_shutdown_signal();
+    let hall = move || {
+        let (door, app, stopping) = (door.clone(), app.clone(), stopping.clone());
+        fn_factory(move || {
+            let (door, app, stopping) = (door.clone(), app(), stopping.clone());
+            async move {
+                let app = map_config(app.into_factory(), |()| AppConfig::default()).new_service(()).await;
+                let app = app.map_err(|error| tracing::error!(?error, "a thread could not begin to serve"))?;
+                let pages = Pages(Rc::new(boxed::service(app)));
+                let closed = stopping.clone();
+                let closed = move || {
+                    let stopping = closed.clone();
+                    async move { stopping.notified().await }
+                };
+                let (bare, secure) = (plain(&pages, closed.clone()).await?, plain(&pages, closed).await?);
+                let hall = Rc::new(Hall { door, pages, bare, secure });
+                Ok::<_, ()>(fn_service(move |stream: TcpStream| {
+                    let (hall, stopping) = (Rc::clone(&hall), stopping.clone());
+                    async move {
+                        hall.serve(stream, async move { stopping.notified().await }).await;
+                        Ok::<(), ()>(())
+                    }
+                }))
+            }
+        })
+    };
+    Ok(builder.listen("farebox", listener, hall)?.run())
+}
+
+/// HTTP/1.1, whatever it travels in.
+async fn plain<T, C, W>(pages: &Pages, closed: C) -> Result<Plain<T>, ()>
+where
+    T: AsyncRead + AsyncWrite + Unpin + 'static,
+    C: Fn() -> W + 'static,
+    W: Future<Output = ()> + 'static,
+{
+    let builder = HttpService::<Watched<T>, Pages, BoxBody>::build()
+        .graceful_shutdown_signal(closed)
+        .keep_alive(IDLE)
+        .client_request_timeout(HEAD)
+        .client_disconnect_timeout(LINGER)
+        // A client that closes its side has left: without this it would go unnoticed while the upstream is silent.
+        .h1_allow_half_closed(false)
+        .h1_write_buffer_size(UNWRITTEN)
+        .on_connect_ext(|connection: &Watched<T>, extensions: &mut Extensions| _ = extensions.insert(connection.activity()));
+    Ok(boxed::service(builder.h1(pages.clone()).new_service(()).await?))
+}
+
+impl Hall {
+    /// One connection from its first byte to its last.
+    async fn serve(&self, stream: TcpStream, closing: impl Future<Output = ()>) {
+        let Ok(peer) = stream.peer_addr() else { return };
+        let Some((_place, unread)) = self.door.crowd.enter(peer.ip()) else {
+            tracing::debug!(%peer, "an address has as many connections as it may have");
+            return;
+        };
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "a connection is gone already");
+        }
+        cut_unread(&stream, unread);
+        let Some(tls) = &self.door.tls else {
+            let watched = Watched::new(stream);
+            let activity = watched.activity();
+            return in_time(&activity, self.bare.call((watched, Some(peer)))).await;
+        };
+        let shaken = timeout(HEAD, TlsAcceptor::from(Arc::clone(tls)).accept(stream)).await;
+        let Ok(Ok(stream)) = shaken else {
+            tracing::debug!(%peer, "a caller and we could not agree on TLS");
+            return;
+        };
+        if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+            return h2::serve(stream, peer, self.pages.clone(), unread, closing).await;
+        }
+        let watched = Watched::new(stream);
+        let activity = watched.activity();
+        in_time(&activity, self.secure.call((watched, Some(peer)))).await;
+    }
+}
+
+/// Serves a connection, and cuts it when it takes too long over a request after its first. The server library gives only the
+/// first one a time, and whoever dribbles the next would stay for ever.
+async fn in_time(activity: &Activity, serving: impl Future<Output = Result<(), DispatchError>>) {
+    tokio::pin!(serving);
+    loop {
+        let until = activity.waited(IDLE + HEAD + LINGER);
+        tokio::select! {
+            // It has told the client what was wrong, if anything was.
+            _ = &mut serving => return,
+            () = sleep_until(until) => {}
+        }
+        if activity.waited(IDLE + HEAD + LINGER) <= Instant::now() {
+            return;
+        }
+    }
+}
+
+/// Has the system cut a connection when the other side takes nothing of what was sent to it for this long. The server
+/// library does not: it waits for ever for a client that asks and does not read.
+#[cfg(target_os = "linux")]
+fn cut_unread(stream: &TcpStream, after: Duration) {
+    if let Err(error) = socket2::SockRef::from(stream).set_tcp_user_timeout(Some(after)) {
+        tracing::warn!(%error, "a connection could not be given a time limit for its answers");
+    }
+}
+
+/// Other systems have no such option: there, who reads no answers stays until its side of the connection ends.
+#[cfg(not(target_os = "linux"))]
+fn cut_unread(_stream: &TcpStream, _after: Duration) {}

@@ -1,0 +1,209 @@
+//! HTTP/2 on a connection that agreed on it: a caller who resets a stream has left it, and an answer that breaks off ends in a
+//! reset and never looks complete.
+//!
+//! The server library has a dispatcher of its own, which notices neither: a call would go on at its upstream until its end.
+
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use actix_http::{Payload, Request, Response};
+use actix_service::Service as _;
+use actix_web::body::{BodySize, BoxBody, MessageBody as _};
+use actix_web::error::PayloadError;
+use actix_web::http::header::{self, HeaderValue};
+use actix_web::http::{Method, StatusCode};
+use bytes::Bytes;
+use futures_core::Stream;
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use h2::server::{Builder, Connection, SendResponse};
+use h2::{Reason, RecvStream, SendStream};
+use std::future::poll_fn;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::watched::Pages;
+use super::{HEAD, IDLE, LINGER};
+
+/// Requests at the same time on one connection.
+const STREAMS: u32 = 128;
+/// Bytes of the headers of one request, as HTTP/2 counts them.
+const HEADERS: u32 = 64 * 1024;
+/// Bytes of an answer that wait in here for a client that reads slowly.
+const UNSENT: usize = 32 * 1024;
+/// Bytes of a request that may come before they are asked for, of one and of all on a connection.
+const WINDOW: u32 = 256 * 1024;
+const WINDOWS: u32 = 1024 * 1024;
+/// Bytes of an answer that are put into one frame at most.
+const FRAME: usize = 16 * 1024;
+/// What says how HTTP/1.1 frames its messages, and is forbidden here.
+const HOP_BY_HOP: [&str; 5] = ["connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade"];
+
+/// How an answer ends early.
+enum Early {
+    /// Nobody is there any more.
+    Gone,
+    /// What makes it broke off.
+    Broken,
+    /// The client took nothing of it for too long.
+    Unread,
+}
+
+/// Serves a connection until it ends; once `closing` resolves, until its last answer has.
+pub async fn serve<T>(bytes: T, peer: SocketAddr, pages: Pages, unread: Duration, closing: impl Future<Output = ()>)
+where
+    T: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut builder = Builder::new();
+    builder
+        .max_concurrent_streams(STREAMS)
+        .max_header_list_size(HEADERS)
+        .max_send_buffer_size(UNSENT)
+        .initial_window_size(WINDOW)
+        .initial_connection_window_size(WINDOWS);
+    let Ok(Ok(mut connection)) = timeout(HEAD, builder.handshake(bytes)).await else { return };
+    let mut closing = pin!(closing);
+    let mut exchanges = FuturesUnordered::new();
+    let (mut is_closing, mut idle) = (false, Instant::now() + IDLE);
+    loop {
+        tokio::select! {
+            accepted = accept(&mut connection) => match accepted {
+                Some((request, respond)) => exchanges.push(exchange(pages.clone(), peer, request, respond, unread)),
+                // What is still being answered has nobody left to hear it.
+                None => return,
+            },
+            Some(()) = exchanges.next(), if !exchanges.is_empty() => idle = Instant::now() + IDLE,
+            () = &mut closing, if !is_closing => {
+                is_closing = true;
+                connection.graceful_shutdown();
+            }
+            () = sleep_until(idle), if exchanges.is_empty() => {
+                connection.graceful_shutdown();
+                // Whoever does not take the farewell is cut.
+                let _ = timeout(LINGER, accept(&mut connection)).await;
+                return;
+            }
+        }
+    }
+}
+
+/// The next request; nothing when the connection has ended.
+async fn accept<T>(connection: &mut Connection<T, Bytes>) -> Option<(http::Request<RecvStream>, SendResponse<Bytes>)>
+where
+    T: AsyncRead + AsyncWrite + Unpin,
+{
+    connection.accept().await?.ok()
+}
+
+/// One request and its answer.
+async fn exchange(
+    pages: Pages,
+    peer: SocketAddr,
+    request: http::Request<RecvStream>,
+    mut respond: SendResponse<Bytes>,
+    unread: Duration,
+) {
+    let is_head = request.method() == Method::HEAD;
+    let answering = pages.call(asked(request, peer));
+    let answer = tokio::select! {
+        biased;
+        _ = poll_fn(|context| respond.poll_reset(context)) => return,
+        answer = answering => answer.unwrap_or_else(Response::from),
+    };
+    let (head, size) = answered(&answer);
+    let ends = is_head || matches!(size, BodySize::None | BodySize::Sized(0));
+    // An error means that nobody is there any more, as below.
+    let Ok(mut stream) = respond.send_response(head, ends) else { return };
+    if ends {
+        return;
+    }
+    match send(&mut stream, answer.into_body(), size, unread).await {
+        Ok(()) => _ = stream.send_data(Bytes::new(), true),
+        Err(Early::Gone) => {}
+        Err(Early::Broken) => stream.send_reset(Reason::INTERNAL_ERROR),
+        Err(Early::Unread) => stream.send_reset(Reason::CANCEL),
+    }
+}
+
+/// A request as the pages know it.
+fn asked(request: http::Request<RecvStream>, peer: SocketAddr) -> Request {
+    let (parts, body) = request.into_parts();
+    let mut request =
+        Request::with_payload(Payload::Stream { payload: Box::pin(Upload(body)) as Pin<Box<dyn Stream<Item = _>>> });
+    let head = request.head_mut();
+    head.uri = parts.uri;
+    head.method = parts.method;
+    head.version = parts.version;
+    head.headers = parts.headers.into();
+    head.peer_addr = Some(peer);
+    request
+}
+
+/// The head of an answer, and how long its body is.
+fn answered(answer: &Response<BoxBody>) -> (http::Response<()>, BodySize) {
+    let mut head = http::Response::new(());
+    *head.status_mut() = answer.status();
+    let headers = head.headers_mut();
+    for (name, value) in answer.headers() {
+        if !HOP_BY_HOP.contains(&name.as_str()) && *name != header::CONTENT_LENGTH {
+            headers.append(name, value.clone());
+        }
+    }
+    let size = match answer.status() {
+        StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED => BodySize::None,
+        _ => answer.body().size(),
+    };
+    if let BodySize::Sized(length) = size {
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    let now = jiff::fmt::rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&jiff::Timestamp::now());
+    if let Ok(Ok(now)) = now.map(|now| HeaderValue::from_str(&now)) {
+        headers.insert(header::DATE, now);
+    }
+    (head, size)
+}
+
+/// Sends a body as fast as the client takes it.
+async fn send(stream: &mut SendStream<Bytes>, mut body: BoxBody, size: BodySize, unread: Duration) -> Result<(), Early> {
+    let mut sent = 0u64;
+    loop {
+        let piece = tokio::select! {
+            biased;
+            _ = poll_fn(|context| stream.poll_reset(context)) => return Err(Early::Gone),
+            piece = poll_fn(|context| Pin::new(&mut body).poll_next(context)) => piece,
+        };
+        let Some(piece) = piece else { break };
+        let mut piece = piece.map_err(|_| Early::Broken)?;
+        sent += piece.len() as u64;
+        while !piece.is_empty() {
+            stream.reserve_capacity(piece.len().min(FRAME));
+            let room = timeout(unread, poll_fn(|context| stream.poll_capacity(context))).await.map_err(|_| Early::Unread)?;
+            let room = room.and_then(Result::ok).ok_or(Early::Gone)?;
+            let frame = piece.split_to(room.min(piece.len()));
+            stream.send_data(frame, false).map_err(|_| Early::Gone)?;
+        }
+    }
+    match size {
+        BodySize::Sized(length) if length != sent => Err(Early::Broken),
+        _ => Ok(()),
+    }
+}
+
+/// A request's body; room for more of it is given as it is read.
+struct Upload(RecvStream);
+
+impl Stream for Upload {
+    type Item = Result<Bytes, PayloadError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let failed = |error: h2::Error| PayloadError::Io(std::io::Error::other(error));
+        let piece = ready!(self.0.poll_data(context));
+        Poll::Ready(piece.map(|piece| {
+            let piece = piece.map_err(failed)?;
+            self.0.flow_control().release_capacity(piece.len()).map_err(failed)?;
+            Ok(piece)
+        }))
+    }
+}
