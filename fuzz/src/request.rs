@@ -100,5 +100,6 @@ fn model() -> Model {
         max_output: 64_000,
         image_tokens: 2048,
         hidden_output: false,
+        context: None,
     }
 }

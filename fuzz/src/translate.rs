@@ -62,5 +62,6 @@ fn model() -> Model {
         max_output: 64_000,
         image_tokens: IMAGE_TOKENS,
         hidden_output: false,
+        context: None,
     }
 }

@@ -115,6 +115,22 @@ fn without_operators_in_the_configuration_nobody_is_one_and_a_slip_in_an_address
 }
 
 #[test]
+fn a_reload_lets_a_wallet_in_and_out_again_also_in_the_session_that_it_has() {
+    let shop = Shop::open();
+    let token = shop.session(OPERATOR);
+    let line = format!("[server]\noperators = [\"{}\"]", OPERATOR.address);
+    let reload = || assert_eq!(run(shop.server.command(&["reload"]), "").0, 0, "it is read again");
+    assert_eq!(shop.ask(&token, "overview").status, 403);
+    shop.server.reconfigure(|text| text.replace("[server]", &line));
+    reload();
+    assert_eq!(shop.ask(&token, "overview").status, 200);
+    shop.server.reconfigure(|text| text.replace(&line, "[server]"));
+    reload();
+    assert_eq!(shop.ask(&token, "overview").status, 403);
+    shop.close(&Ledger { paid: vec![], charged: 0 });
+}
+
+#[test]
 fn an_operator_follows_sales_and_failures_in_the_browser_and_finds_no_prompt_there() {
     let shop = open_shop();
     assert_eq!(shop.server.account(BUYER).top_up(DOLLAR).status, 200);
