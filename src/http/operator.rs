@@ -135,8 +135,8 @@ fn operator(request: &HttpRequest) -> Result<&Rc<Edge>, Error> {
         true => Ok(edge),
         false => {
             let message = format!(
-                "{} is no operator of this gateway; its address belongs into operators in [server] of config.toml, which counts \
-                 from the next start on",
+                "{} is no operator of this gateway; its address belongs into operators in [server] of config.toml, which \
+                 `farebox reload` has read again",
                 account.address()
             );
             Err(Error::new(Code::NotAnOperator, message))

@@ -63,6 +63,40 @@ fn a_name_of_a_model_stays_text_on_every_page() {
 }
 
 #[test]
+fn a_name_of_a_model_that_failed_stays_text_before_the_operator_who_reads_of_it() {
+    let mut server = simulated(&[ATTACK]);
+    server.reconfigure(|text| {
+        let text = text.replace("kind = \"echo\"", "base_url = \"http://127.0.0.1:9\"");
+        text.replace("[server]", &format!("[server]\noperators = [\"{}\"]", BUYER.address))
+    });
+    server.restart();
+    let body = json!({ "model": ATTACK, "messages": [{ "role": "user", "content": ATTACK }] }).to_string();
+    let payment = server.account(OTHER_BUYER).top_up(DOLLAR);
+    assert_eq!(payment.status, 200, "{}", payment.text());
+    let key = server.account(OTHER_BUYER).mint(&json!({ "name": ATTACK })).text;
+    let refused = server.send(&Request::post("/v1/chat/completions", body).header("x-api-key", &key));
+    assert_eq!(refused.status, 502, "{}", refused.text());
+    let wallet = json!({ "family": "evm", "name": "Test Wallet", "key": BUYER.key, "chainId": 84532, "knows": [] });
+    let steps = [
+        open("/operator"),
+        click("Test Wallet"),
+        see("Recent failures"),
+        json!({ "do": "click", "css": "#failures button >> nth=0" }),
+        see("What its caller was told"),
+        read("#failures"),
+        unhurt(),
+        json!({ "do": "fill", "label": "Request or payment", "text": ATTACK }),
+        click("Look it up"),
+        see("a sale is named req_"),
+        unhurt(),
+    ];
+    let seen = Browser::of(&server).with(wallet).does(&steps);
+    assert!(seen.value(5).as_str().unwrap().contains(ATTACK), "{}", seen.value(5));
+    assert_eq!((seen.value(6), seen.last()), (&json!([0, 0]), &json!([0, 0])));
+    assert!(server.audit().clean);
+}
+
+#[test]
 fn an_offer_that_somebody_changed_on_its_way_is_shown_as_text_and_a_long_memo_too() {
     let shop = Shop::open_on_solana();
     let memo = ATTACK.repeat(4);

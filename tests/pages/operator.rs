@@ -105,12 +105,28 @@ fn without_operators_in_the_configuration_nobody_is_one_and_a_slip_in_an_address
     for path in ROUTES {
         assert_eq!(shop.ask(&token, path).code(), "not_an_operator", "{path}");
     }
-    let slip = OPERATOR.address.replacen('F', "f", 1);
+    let slip = OPERATOR.address.replacen('D', "d", 1);
     let (own, other) = ("data_dir = \"data\"", format!("data_dir = \"other\"\noperators = [\"{slip}\"]"));
     shop.server.reconfigure(|text| text.replace(own, &other));
     let (code, _, said) = run(shop.server.command(&["serve"]), "");
     assert!(code == 78 && said.contains("server.operators"), "{code}: {said}");
     shop.server.reconfigure(|text| text.replace(&other, own));
+    shop.close(&Ledger { paid: vec![], charged: 0 });
+}
+
+#[test]
+fn a_reload_lets_a_wallet_in_and_out_again_also_in_the_session_that_it_has() {
+    let shop = Shop::open();
+    let token = shop.session(OPERATOR);
+    let line = format!("[server]\noperators = [\"{}\"]", OPERATOR.address);
+    let reload = || assert_eq!(run(shop.server.command(&["reload"]), "").0, 0, "it is read again");
+    assert_eq!(shop.ask(&token, "overview").status, 403);
+    shop.server.reconfigure(|text| text.replace("[server]", &line));
+    reload();
+    assert_eq!(shop.ask(&token, "overview").status, 200);
+    shop.server.reconfigure(|text| text.replace(&line, "[server]"));
+    reload();
+    assert_eq!(shop.ask(&token, "overview").status, 403);
     shop.close(&Ledger { paid: vec![], charged: 0 });
 }
 
