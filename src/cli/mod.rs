@@ -6,8 +6,10 @@ mod log;
 mod memory;
 mod operator;
 mod pay;
+mod report;
 mod say;
 mod serve;
+mod sheet;
 mod socket;
 mod verify;
 
@@ -86,6 +88,8 @@ enum Command {
         #[arg(long)]
         reason: String,
     },
+    /// Show what was earned: calls, revenue, refunds, costs and margin by day, model, upstream and network, and what is owed.
+    Report(report::Arguments),
     /// Check the books and the keys, and with --chain every payment against its chain.
     Verify(verify::Arguments),
 }
@@ -104,6 +108,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Allowance { what } => by_hand(&arguments.config, Ok(what.command())),
         Command::Refund { request, usd } => by_hand(&arguments.config, Ok(Order::Refund { request, usd })),
         Command::GiveUp { payment, reason } => by_hand(&arguments.config, Ok(Order::GiveUp { payment, reason })),
+        Command::Report(report) => with_config(&arguments.config, |config| report::run(&report, &config)),
         Command::Verify(verify) => with_config(&arguments.config, |config| verify::run(&verify, config)),
     }
 }

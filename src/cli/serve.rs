@@ -302,7 +302,7 @@ mod tests {
     fn the_start_says_who_is_asked_first_and_who_shares() {
         let serving = |(upstream, weight): &(&str, u32)| {
             let weight = std::num::NonZeroU32::new(*weight);
-            Serving { upstream: (*upstream).to_owned(), model: "m".to_owned(), weight }
+            Serving { upstream: (*upstream).to_owned(), model: "m".to_owned(), weight, cost: None }
         };
         let said = |servings: &[(&str, u32)]| in_order(&servings.iter().map(serving).collect::<Vec<_>>());
         assert_eq!(said(&[("a", 0), ("b", 0)]), "a, then b");

@@ -24,7 +24,7 @@ const SOCKET: &str = "operator.sock";
 const MOST: u64 = 64 * 1024;
 /// How long a command may take to arrive, and how long to wait for its answer.
 const ARRIVAL: Duration = Duration::from_secs(10);
-const WORK: Duration = Duration::from_secs(60);
+const WORK: Duration = Duration::from_secs(600);
 /// Commands at the same time.
 const AT_ONCE: usize = 8;
 

@@ -11,6 +11,7 @@ mod prepaid;
 mod prices;
 mod quote;
 mod relay;
+pub mod report;
 mod serve;
 mod sessions;
 mod settle;

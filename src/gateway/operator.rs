@@ -1,4 +1,4 @@
-//! What the operator's own hand does: keys, allowances, refunds, payments given up, a look at an account; the same on a running gateway and a stopped one.
+//! What the operator's own hand does: keys, allowances, refunds, payments given up, a look at an account, reports; the same on a running gateway and a stopped one.
 
 use std::fmt;
 use std::time::Duration;
@@ -8,13 +8,14 @@ use serde_json::{Value, json};
 
 use super::account;
 use super::keyring::{Change, Fresh, Keyring, Rotation, Whose, Wish};
+use super::report::report;
 use super::settle::ledger_unavailable;
 use crate::account::AccountId;
 use crate::chain::typed_account;
 use crate::clock::Timestamp;
 use crate::error::{Code, Error};
 use crate::ids::{KeyId, PaymentId, RequestId};
-use crate::ledger::{Denied, Grant, MOST_A_DAY, Refused, State, Stopped};
+use crate::ledger::{Denied, Grant, MOST_A_DAY, Refused, Span, State, Stopped};
 use crate::money::Micros;
 
 /// So long after it was brought any payment may still arrive: the longest lives for a day, and has another to be looked for.
@@ -69,6 +70,11 @@ pub enum Command {
         payment: String,
         reason: String,
     },
+    /// From one day to another, both such as 2027-01-31 and in UTC.
+    Report {
+        from: String,
+        until: String,
+    },
 }
 
 impl fmt::Debug for Command {
@@ -92,6 +98,7 @@ impl Command {
             Command::RemoveAllowance { .. } => "remove an allowance",
             Command::Refund { .. } => "refund a call",
             Command::GiveUp { .. } => "give a payment up",
+            Command::Report { .. } => "make a report",
         }
     }
 }
@@ -145,6 +152,16 @@ pub async fn perform(keyring: &Keyring, command: Command, fresh: Fresh) -> Resul
         Command::RemoveAllowance { account } => remove(keyring, wallet(&account)?).await,
         Command::Refund { request, usd } => refund(keyring, &request, usd.as_deref()).await,
         Command::GiveUp { payment, reason } => give_up(keyring, &payment, &reason).await,
+        Command::Report { from, until } => {
+            let span = span(&from, &until)?;
+            // Calls that have just ended have their receipts on disk then.
+            keyring.ledger.flush().map_err(|denied| stopped(&denied))?.wait().await.map_err(gone)?;
+            apart(keyring, move |keyring| {
+                let made = report(&keyring.ledger, &keyring.clock, span)?;
+                Ok(serde_json::to_value(made).expect("string keys and no failing serializers"))
+            })
+            .await
+        }
     }
 }
 
@@ -238,8 +255,7 @@ fn note(text: &str) -> Result<&str, Error> {
 fn grant(usd_per_day: &str, from: Option<&str>, until: Option<&str>, note: String) -> Result<Grant, Error> {
     let per_day = Micros::parse_usd(usd_per_day).map_err(|why| wrong(why.to_string()))?;
     let time = |text: &str| {
-        // A day alone is its first instant.
-        let at = Timestamp::from_rfc3339(text).or_else(|| Timestamp::from_rfc3339(&format!("{text}T00:00:00Z")));
+        let at = Timestamp::from_rfc3339(text).or_else(|| day(text));
         at.map(Timestamp::millis)
             .ok_or_else(|| wrong(format!("{text:?} is not a time such as 2027-01-31 or 2027-01-31T12:00:00Z")))
     };
@@ -249,6 +265,21 @@ fn grant(usd_per_day: &str, from: Option<&str>, until: Option<&str>, note: Strin
     }
     self::note(&note)?;
     Ok(Grant { per_day: per_day.get(), from, until, note })
+}
+
+/// A day alone is its first instant.
+fn day(text: &str) -> Option<Timestamp> {
+    Timestamp::from_rfc3339(&format!("{text}T00:00:00Z"))
+}
+
+fn span(from: &str, until: &str) -> Result<Span, Error> {
+    let day =
+        |text: &str| day(text).map(Timestamp::day).ok_or_else(|| wrong(format!("{text:?} is not a day such as 2027-01-31")));
+    let span = Span { from: day(from)?, until: day(until)? };
+    if span.until < span.from {
+        return Err(wrong("it would end before it begins"));
+    }
+    Ok(span)
 }
 
 fn granted(account: AccountId, grant: &Grant) -> Value {

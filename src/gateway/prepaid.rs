@@ -93,8 +93,9 @@ pub(super) async fn sell(
     tracing::debug!(request.id = %call.request, "serving a prepaid call");
     let key = key.map(|key| key.record.id);
     // One line a call: a log of many calls costs as much as their holds and charges.
-    let told = Told { account, key, model: model.id.clone(), upstream: answer.upstream };
-    let tab = Tab { paid, tariff: model.tariff, growth: price.growth, flat: price.flat, told: Some(told) };
+    let told = Some(Told { account, key, model: model.id.clone() });
+    let (upstream, cost) = (answer.upstream.clone(), model.cost_at(&answer.upstream, &answer.model).cloned());
+    let tab = Tab { paid, tariff: model.tariff, growth: price.growth, flat: price.flat, upstream, cost, told };
     let (length, deadline) = (content_length, call.deadline);
     let sale = Sale { tab, gauge, translation, heard, dialect: call.goods.dialect(), stream, length, deadline, ended };
     let body = relay(answer.body, sale, &worker.shelf, place).await;

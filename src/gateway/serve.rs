@@ -143,7 +143,8 @@ async fn sell(
     let content_length = content_length.filter(|_| translation.is_none());
     tracing::info!(request.id = %call.request, account = %verified.payer(), model = model.id, upstream = answer.upstream, tx = confirmation.tx, settled_in_us = settled_in.as_micros(), "serving a paid call");
     let (length, deadline) = (content_length, call.deadline);
-    let tab = Tab { paid, tariff, growth: None, flat: None, told: None };
+    let cost = model.cost_at(&answer.upstream, &answer.model).cloned();
+    let tab = Tab { paid, tariff, growth: None, flat: None, upstream: answer.upstream, cost, told: None };
     let ended = Box::pin(std::future::pending());
     let sale = Sale { tab, gauge, translation, heard, dialect: call.goods.dialect(), stream, length, deadline, ended };
     let body = relay(answer.body, sale, &worker.shelf, place).await;

@@ -36,6 +36,8 @@ pub enum Write {
     Job(JobId, Job),
     ForgetJob(JobId, AccountId),
     KeyEvent(u64, Vec<u8>),
+    /// What a transaction of ours took of us: when, on which network, its name there, and how much.
+    Fee(Day, String, String, u64),
 }
 
 /// Why a command was refused. A refused command changes nothing.

@@ -13,6 +13,7 @@ mod derived;
 mod failure;
 #[cfg(feature = "fault-points")]
 pub mod faulty;
+mod history;
 mod jobs;
 mod queue;
 mod rebuild;
@@ -42,15 +43,15 @@ use crate::clock::Clock;
 use crate::fault;
 use crate::ids::{PaymentId, RequestId};
 use crate::money::Micros;
-use crate::tariff::Usage;
 
 pub use book::{Claim, Close, Expected, Refused};
 pub use calls::{Draw, KeyDraw, MOST_A_DAY, Nonce, Standing};
 pub use failure::{Broken, Denied, Remedy, Stopped};
+pub use history::{History, Span};
 pub use jobs::{Job, JobState, NewJob};
 pub use recover::Recovered;
 pub use reservation::{Deposit, Paid, Reservation};
-pub use rows::{Account, Attempt, Grant, Outcome, Payment, Receipt, State};
+pub use rows::{Account, Attempt, Grant, Kind, Outcome, Payment, Receipt, Reference, Service, State, Transfer};
 pub use spending::Spending;
 pub use statement::{Entry, Movement, Used};
 pub use store::copy_on;
@@ -394,14 +395,14 @@ impl Ledger {
         verify::check_totals(&self.inner.store.read()?, &|| self.inner.failed.borrow().is_some())
     }
 
-    fn close_call(&self, request: RequestId, close: Close, usage: Usage) -> Micros {
+    fn close_call(&self, request: RequestId, close: Close, service: Service) -> Micros {
         match close {
             Close::Void => fault::point("void.before"),
             Close::Post(_) | Close::Partly(_) => fault::point("post.before"),
         }
         let mut charged = Micros::ZERO;
         let done = self.note(|ledger, book| {
-            let (rows, amount) = book.close(request, close, usage, ledger.clock.now())?;
+            let (rows, amount) = book.close(request, close, service, ledger.clock.now())?;
             charged = amount;
             Ok(rows)
         });

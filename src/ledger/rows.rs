@@ -10,6 +10,7 @@ use crate::account::AccountId;
 use crate::clock::{Period, Timestamp};
 use crate::ids::{KeyId, PaymentId, RequestId};
 use crate::money::Micros;
+use crate::tariff::Usage;
 
 use super::written::{account_hex, base64_bytes};
 
@@ -295,6 +296,27 @@ pub struct Receipt {
     pub cache_write: u64,
     /// Images, seconds or characters.
     pub units: u64,
+    /// Which upstream served it; empty where that was not written down.
+    pub upstream: String,
+    /// What that one asks the operator for it, in micros, if it is known.
+    pub cost: Option<u64>,
+}
+
+/// What was delivered for a call: what it used, of whom, and what that one asks the operator for it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Service {
+    pub usage: Usage,
+    /// The name of the upstream; empty where nobody knows it any more.
+    pub upstream: String,
+    /// `None` where it is not known, which is no cost of nothing.
+    pub cost: Option<Micros>,
+}
+
+impl From<Usage> for Service {
+    /// By nobody knows whom.
+    fn from(usage: Usage) -> Service {
+        Service { usage, ..Service::default() }
+    }
 }
 
 impl Receipt {

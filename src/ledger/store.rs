@@ -11,7 +11,7 @@ use super::book::{Book, Write};
 use super::commit::apply;
 use super::rows::{Hold, Transfer};
 use super::snapshot::{Snapshot, for_each, json};
-use super::tables::{self, HOLDS, KEY_EVENTS, META, NONCES, PAY_OPEN, PAYMENTS, SCHEMA, TRANSFERS};
+use super::tables::{self, HOLDS, KEY_EVENTS, META, NONCES, OLDEST, PAY_OPEN, PAYMENTS, SCHEMA, TRANSFERS};
 use super::{Broken, Money};
 use crate::clock::Timestamp;
 use crate::fault;
@@ -222,7 +222,7 @@ impl Layout {
 
     fn known(self) -> Result<(), Broken> {
         match self.0 {
-            Some(SCHEMA) => Ok(()),
+            Some(OLDEST..=SCHEMA) => Ok(()),
             Some(other) => Err(Broken::change(
                 "open",
                 format!("the file has layout {other}, this program knows {SCHEMA}: start the version of farebox that wrote it"),

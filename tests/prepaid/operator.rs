@@ -3,6 +3,7 @@
 #[cfg(feature = "fault-points")]
 mod deaths;
 mod pepper;
+mod report;
 mod strangers;
 
 use std::fs;

@@ -18,6 +18,7 @@ mod lists;
 mod offer;
 mod refusal;
 mod replay;
+mod report;
 mod several_upstreams;
 mod shop;
 mod stop;

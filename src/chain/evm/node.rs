@@ -36,6 +36,8 @@ pub struct Receipt {
     pub block: u64,
     pub succeeded: bool,
     pub logs: Vec<Log>,
+    /// What its sender paid for it, in wei, where the node says so.
+    pub fee: Option<u64>,
 }
 
 /// Looks that are at least this far apart happen at multiples of it.
@@ -324,9 +326,20 @@ pub fn read_receipt(answer: &Value, hash: &[u8; 32]) -> Asked<Option<Receipt>> {
                 _ => return None,
             },
             logs: answer["logs"].as_array()?.iter().map(read_log).collect::<Option<_>>()?,
+            fee: read_fee(answer),
         })
     })();
     receipt.map(Some).ok_or_else(|| nonsense("eth_getTransactionReceipt"))
+}
+
+/// What the sender paid: for the gas, and on rollups that say so for what they write to their parent chain.
+fn read_fee(answer: &Value) -> Option<u64> {
+    let gas = read_quantity(&answer["gasUsed"]).ok()?.checked_mul(read_quantity(&answer["effectiveGasPrice"]).ok()?)?;
+    let parent = match &answer["l1Fee"] {
+        Value::Null => 0,
+        fee => read_quantity(fee).ok()?,
+    };
+    u64::try_from(gas.checked_add(parent)?).ok()
 }
 
 fn read_log(log: &Value) -> Option<Log> {
@@ -364,6 +377,21 @@ mod tests {
         assert!(!is_revert(&answered("internal error", json!("no hex"))));
         assert!(!is_revert(&RpcError::Unreachable("revert".into())));
         assert_eq!(revert_data(&"0x08c3".into()), Some(vec![0x08, 0xc3]));
+    }
+
+    #[test]
+    fn a_fee_is_gas_times_price_and_what_a_rollup_asks_beside_and_unknown_where_nobody_says() {
+        let fee = |more: &[(&str, &str)]| {
+            let mut answer = answer();
+            more.iter().for_each(|(field, value)| answer[*field] = (*value).into());
+            read_receipt(&answer, &[7; 32]).unwrap().unwrap().fee
+        };
+        let gas = [("gasUsed", "0x10"), ("effectiveGasPrice", "0x3b9aca00")];
+        assert_eq!(fee(&gas), Some(16_000_000_000));
+        assert_eq!(fee(&[&gas[..], &[("l1Fee", "0x5")]].concat()), Some(16_000_000_005));
+        assert_eq!(fee(&[&gas[..], &[("l1Fee", "five")]].concat()), None, "not known in full");
+        assert_eq!(fee(&gas[..1]), None);
+        assert_eq!(fee(&[("gasUsed", "0xffffffffffffffff"), ("effectiveGasPrice", "0xffffffffffffffff")]), None);
     }
 
     #[test]
