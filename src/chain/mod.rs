@@ -44,7 +44,7 @@ pub use judge::judge;
 pub use payment::{Unreadable, VerifiedPayment, identify, verify};
 pub use sign_in::{SignedIn, judge_sign_in, verify_sign_in};
 pub use terms::Amounts;
-pub use treasury::{Treasury, treasury};
+pub use treasury::{Arrival, Arrivals, Treasury, arrivals, treasury};
 pub use typed::typed_account;
 
 /// Why a payment is not taken.

@@ -5,6 +5,7 @@ use super::evm::{self, Depth};
 use super::handle::Closed;
 use super::payment::{Transfer, VerifiedPayment};
 use super::token::Token;
+use super::treasury::Arrival;
 use super::{Confirmation, Settlement, solana};
 use crate::clock::Timestamp;
 use crate::money::Micros;
@@ -58,6 +59,17 @@ impl Witness {
         match self {
             Witness::Evm(ledger) => ledger.held().await,
             Witness::Solana(ledger) => ledger.held().await,
+        }
+    }
+
+    /// What came in at `pay_to` since a moment, the oldest first.
+    ///
+    /// # Errors
+    /// Why nobody could say. On Solana nobody is asked.
+    pub async fn arrivals(&self, since: Timestamp) -> Result<Vec<Arrival>, String> {
+        match self {
+            Witness::Evm(ledger) => ledger.arrivals(since).await,
+            Witness::Solana(_) => Err("on Solana this is not looked up; look at the history of your token account".into()),
         }
     }
 

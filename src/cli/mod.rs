@@ -1,5 +1,7 @@
 //! The command line: one file per subcommand.
 
+mod backup;
+mod export;
 mod forget;
 mod inspect;
 mod log;
@@ -7,6 +9,7 @@ mod memory;
 mod operator;
 mod pay;
 mod report;
+mod restore;
 mod say;
 mod serve;
 mod sheet;
@@ -90,6 +93,12 @@ enum Command {
     },
     /// Show what was earned: calls, revenue, refunds, costs and margin by day, model, upstream and network, and what is owed.
     Report(report::Arguments),
+    /// Write the books row by row, as CSV or JSON Lines.
+    Export(export::Arguments),
+    /// Copy the books, the pepper of the keys and the noted prices into a new folder, also while the gateway runs.
+    Backup(backup::Arguments),
+    /// Put a backup into an empty data folder, and look for payments that came in after it was made.
+    Restore(restore::Arguments),
     /// Check the books and the keys, and with --chain every payment against its chain.
     Verify(verify::Arguments),
 }
@@ -109,7 +118,21 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Refund { request, usd } => by_hand(&arguments.config, Ok(Order::Refund { request, usd })),
         Command::GiveUp { payment, reason } => by_hand(&arguments.config, Ok(Order::GiveUp { payment, reason })),
         Command::Report(report) => with_config(&arguments.config, |config| report::run(&report, &config)),
+        Command::Export(export) => with_config(&arguments.config, |config| ended(export::run(&export, &config))),
+        Command::Backup(backup) => with_config(&arguments.config, |config| ended(backup::run(&backup, &config))),
+        Command::Restore(restore) => with_config(&arguments.config, |config| ended(restore::run(&restore, &config))),
         Command::Verify(verify) => with_config(&arguments.config, |config| verify::run(&verify, config)),
+    }
+}
+
+/// What a command ends with that prints by itself: what went wrong is said here.
+fn ended(done: Result<(), serve::Trouble>) -> ExitCode {
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(serve::Trouble { message, code, .. }) => {
+            say::err(format_args!("farebox: {message}"));
+            ExitCode::from(code)
+        }
     }
 }
 

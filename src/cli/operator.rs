@@ -181,13 +181,17 @@ pub fn run(command: Result<Command, String>, config: &Config) -> ExitCode {
 
 /// Does one command wherever the books are open. What was wrong has been said, and the code is what to end with.
 pub(super) fn done(command: &Command, config: &Config) -> Result<Value, ExitCode> {
-    match reach(command, config) {
-        Ok(Answer::Done(value)) => Ok(value),
-        Ok(Answer::Refused { code, message }) => {
+    told(command, config).map_err(|serve::Trouble { message, code, .. }| fail(&message, code))
+}
+
+/// The same, saying nothing.
+pub(super) fn told(command: &Command, config: &Config) -> Result<Value, serve::Trouble> {
+    match reach(command, config)? {
+        Answer::Done(value) => Ok(value),
+        Answer::Refused { code, message } => {
             let code = if code == Code::InvalidRequest.row().code { USAGE } else { FOUND_A_PROBLEM };
-            Err(fail(&message, code))
+            Err(serve::trouble(code)(message))
         }
-        Err(serve::Trouble { message, code, .. }) => Err(fail(&message, code)),
     }
 }
 

@@ -146,7 +146,7 @@ fn raise_open_files(streams: usize) {
 }
 
 /// Nobody but the operator reads the books.
-fn private_folder(path: &Path) -> std::io::Result<()> {
+pub(super) fn private_folder(path: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::DirBuilderExt as _;
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
 }

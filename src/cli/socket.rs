@@ -17,6 +17,7 @@ use super::operator::fresh;
 use crate::error::{Code, Error};
 use crate::gateway::Keyring;
 use crate::gateway::operator::{Command, perform};
+use crate::ledger;
 
 /// The name of the socket in the data folder.
 const SOCKET: &str = "operator.sock";
@@ -62,6 +63,7 @@ impl Drop for Listening {
 /// Takes commands from the user that this gateway runs as and from root, and from nobody else. The caller has the books open, so a socket
 /// that is there already is what a gateway left that was killed.
 pub fn listen(data_dir: &Path, keyring: Keyring) -> io::Result<Listening> {
+    ledger::forget_copies(data_dir);
     let (path, fresh) = (data_dir.join(SOCKET), data_dir.join(format!("{SOCKET}.new")));
     match fs::remove_file(&fresh) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),

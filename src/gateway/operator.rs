@@ -70,6 +70,8 @@ pub enum Command {
         payment: String,
         reason: String,
     },
+    /// A copy of the books as they are, in a file beside them.
+    CopyBooks,
     /// From one day to another, both such as 2027-01-31 and in UTC.
     Report {
         from: String,
@@ -98,6 +100,7 @@ impl Command {
             Command::RemoveAllowance { .. } => "remove an allowance",
             Command::Refund { .. } => "refund a call",
             Command::GiveUp { .. } => "give a payment up",
+            Command::CopyBooks => "copy the books",
             Command::Report { .. } => "make a report",
         }
     }
@@ -152,6 +155,16 @@ pub async fn perform(keyring: &Keyring, command: Command, fresh: Fresh) -> Resul
         Command::RemoveAllowance { account } => remove(keyring, wallet(&account)?).await,
         Command::Refund { request, usd } => refund(keyring, &request, usd.as_deref()).await,
         Command::GiveUp { payment, reason } => give_up(keyring, &payment, &reason).await,
+        Command::CopyBooks => {
+            // What was acknowledged by now is in the copy.
+            keyring.ledger.flush().map_err(|denied| stopped(&denied))?.wait().await.map_err(gone)?;
+            apart(keyring, move |keyring| {
+                let copy = keyring.ledger.copy_beside(u128::from_be_bytes(fresh.id));
+                let copy = copy.map_err(|broken| Error::new(Code::LedgerUnavailable, broken.to_string()))?;
+                Ok(json!({ "file": copy.file_name().and_then(|name| name.to_str()) }))
+            })
+            .await
+        }
         Command::Report { from, until } => {
             let span = span(&from, &until)?;
             // Calls that have just ended have their receipts on disk then.

@@ -3,15 +3,16 @@
 use std::ops::ControlFlow;
 use std::time::Duration;
 
-use redb::{ReadTransaction, ReadableTable as _};
+use redb::{Database, ReadTransaction, ReadableTable as _};
 
 use super::book::Write;
+use super::jobs::Job;
 use super::rows::{Account, Payment, Receipt, Transfer};
-use super::snapshot::Snapshot;
-use super::tables::{FEES, RECEIPTS, TRANSFERS};
+use super::snapshot::{Snapshot, for_each, json};
+use super::tables::{FEES, JOBS, RECEIPTS, TRANSFERS};
 use super::{Broken, Denied, Ledger, Refused};
 use crate::clock::{Day, Timestamp};
-use crate::ids::{PaymentId, RequestId};
+use crate::ids::{JobId, PaymentId, RequestId};
 
 /// How far the clock of this machine may have been set back or forth without a report missing a row: rows stand in the order
 /// in which they were decided, and calls by when they came.
@@ -36,7 +37,12 @@ impl Span {
 }
 
 /// The books as they were at one moment. While it is there the file keeps what it shows: do not hold it for hours.
-pub struct History(ReadTransaction);
+pub struct History {
+    // Before the file: it ends first.
+    tx: ReadTransaction,
+    /// The file, if it is one of its own.
+    _copy: Option<Database>,
+}
 
 impl Ledger {
     /// The durable books of this moment.
@@ -44,7 +50,7 @@ impl Ledger {
     /// # Errors
     /// The file cannot be read.
     pub fn history(&self) -> Result<History, Broken> {
-        self.inner.store.read().map(History)
+        self.inner.store.read().map(|tx| History::new(tx, None))
     }
 
     /// Writes down what a chain took from us for a transaction that was to settle a payment, in the smallest unit of its coin.
@@ -61,6 +67,10 @@ impl Ledger {
 }
 
 impl History {
+    pub(super) fn new(tx: ReadTransaction, copy: Option<Database>) -> History {
+        History { tx, _copy: copy }
+    }
+
     /// The transfers of a span, the latest first, each with its number, until `visit` breaks off.
     ///
     /// # Errors
@@ -71,7 +81,7 @@ impl History {
         mut visit: impl FnMut(u64, Transfer) -> ControlFlow<()>,
     ) -> Result<ControlFlow<()>, Broken> {
         let failed = |error: redb::Error| Broken::new("read transfers", error);
-        let table = self.0.open_table(TRANSFERS).map_err(|error| failed(error.into()))?;
+        let table = self.tx.open_table(TRANSFERS).map_err(|error| failed(error.into()))?;
         for row in table.iter().map_err(|error| failed(error.into()))?.rev() {
             let (number, row) = row.map_err(|error| failed(error.into()))?;
             let transfer = Transfer::from_bytes(row.value()).ok_or_else(|| Broken::row("transfers"))?;
@@ -95,7 +105,7 @@ impl History {
         mut visit: impl FnMut(RequestId, Receipt) -> ControlFlow<()>,
     ) -> Result<ControlFlow<()>, Broken> {
         let failed = |error: redb::Error| Broken::new("read receipts", error);
-        let table = self.0.open_table(RECEIPTS).map_err(|error| failed(error.into()))?;
+        let table = self.tx.open_table(RECEIPTS).map_err(|error| failed(error.into()))?;
         let (from, until) = span.instants();
         let slack = u64::try_from(UNORDERED.as_millis()).unwrap_or(u64::MAX);
         let first = RequestId::new(Timestamp::from_millis(from.millis().saturating_sub(slack)), [0; 10]);
@@ -117,7 +127,7 @@ impl History {
     /// # Errors
     /// The file cannot be read, or a row of it.
     pub fn receipt(&self, request: RequestId) -> Result<Option<Receipt>, Broken> {
-        Snapshot(&self.0).receipt(request)
+        Snapshot(&self.tx).receipt(request)
     }
 
     /// What chains took for transactions of ours on the days of a span: day, network, transaction, amount in the smallest unit
@@ -127,7 +137,7 @@ impl History {
     /// The file cannot be read.
     pub fn fees(&self, span: Span, mut visit: impl FnMut(Day, &str, &str, u64)) -> Result<(), Broken> {
         let failed = |error: redb::Error| Broken::new("read fees", error);
-        let table = match self.0.open_table(FEES) {
+        let table = match self.tx.open_table(FEES) {
             Ok(table) => table,
             // Books of before there were fees, of which no start has made newer ones yet.
             Err(redb::TableError::TableDoesNotExist(_)) => return Ok(()),
@@ -147,7 +157,33 @@ impl History {
     /// # Errors
     /// The file cannot be read, or a row of it.
     pub fn balances(&self, mut visit: impl FnMut(Account, i64)) -> Result<(), Broken> {
-        Snapshot(&self.0).balances(|account, balance| visit(account, balance.amount))
+        Snapshot(&self.tx).balances(|account, balance| visit(account, balance.amount))
+    }
+
+    /// The transfers of a span in their order, each with its number.
+    ///
+    /// # Errors
+    /// The file cannot be read, or a row of it.
+    pub fn transfers(&self, span: Span, mut visit: impl FnMut(u64, Transfer) -> ControlFlow<()>) -> Result<(), Broken> {
+        let _ = Snapshot(&self.tx).transfers(|number, transfer| match span.has(transfer.at) {
+            true => visit(number, transfer),
+            false => ControlFlow::Continue(()),
+        })?;
+        Ok(())
+    }
+
+    /// The jobs that were ordered in a span, in their order.
+    ///
+    /// # Errors
+    /// The file cannot be read, or a row of it.
+    pub fn jobs(&self, span: Span, mut visit: impl FnMut(JobId, Job)) -> Result<(), Broken> {
+        for_each(&self.tx, JOBS, |id, row| {
+            let job: Job = json(row)?;
+            if span.has(Timestamp::from_millis(job.created)) {
+                visit(JobId(id), job);
+            }
+            Ok(())
+        })
     }
 
     /// Every payment, in the order of their ids.
@@ -155,6 +191,6 @@ impl History {
     /// # Errors
     /// The file cannot be read, or a row of it.
     pub fn payments(&self, mut visit: impl FnMut(PaymentId, Payment)) -> Result<(), Broken> {
-        Snapshot(&self.0).payments(|id, payment, _| visit(id, payment))
+        Snapshot(&self.tx).payments(|id, payment, _| visit(id, payment))
     }
 }

@@ -73,6 +73,17 @@ pub enum JobState {
     Completed,
 }
 
+impl JobState {
+    /// In a word.
+    pub fn name(&self) -> &'static str {
+        match self {
+            JobState::Open => "open",
+            JobState::Failed { .. } => "failed",
+            JobState::Completed => "completed",
+        }
+    }
+}
+
 impl Job {
     /// What it cost.
     pub fn charge(&self) -> Micros {

@@ -103,6 +103,11 @@ impl Store {
         tx.commit().map_err(|error| Broken::new("commit", error))
     }
 
+    /// Writes all that is durable now into a new file.
+    pub fn copy_to(&self, path: &Path) -> Result<(), Broken> {
+        copy_tables(&self.db, &database(path, true)?)
+    }
+
     pub fn read(&self) -> Result<ReadTransaction, Broken> {
         self.db.begin_read().map_err(|error| Broken::new("read", error))
     }

@@ -19,6 +19,7 @@ mod offer;
 mod refusal;
 mod replay;
 mod report;
+mod restore;
 mod several_upstreams;
 mod shop;
 mod stop;

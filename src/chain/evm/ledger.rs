@@ -17,8 +17,8 @@ use crate::money::Micros;
 
 /// A network's nodes, only ever asked.
 pub struct Ledger {
-    node: Node,
-    token: Token,
+    pub(super) node: Node,
+    pub(super) token: Token,
 }
 
 impl Ledger {

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 use tokio::time::{Duration, Instant};
 
+use super::abi;
 use super::address::Address;
 use super::hex;
 use super::round::{self, Receipts, Rounds};
@@ -169,9 +170,17 @@ impl Node {
     /// Events of `address` in a range of blocks, any of `events`, with the two indexed topics given. An answer counts only if
     /// its node has the last block of the range: one that is behind finds nothing there.
     pub async fn logs(&self, address: Address, events: &[&str], topics: [[u8; 32]; 2], from: u64, to: u64) -> Asked<Vec<Log>> {
+        self.logs_of(address, json!([events, hex::encode(&topics[0]), hex::encode(&topics[1])]), from, to).await
+    }
+
+    /// Transfers of `token` to an owner in a range of blocks; an answer counts as that of [`Node::logs`] does.
+    pub async fn arrivals(&self, token: Address, owner: Address, from: u64, to: u64) -> Asked<Vec<Log>> {
+        self.logs_of(token, json!([abi::TRANSFER_EVENT, null, hex::encode(&owner.to_word())]), from, to).await
+    }
+
+    async fn logs_of(&self, address: Address, topics: Value, from: u64, to: u64) -> Asked<Vec<Log>> {
         let filter = json!({
-            "address": address.to_string(), "fromBlock": format!("{from:#x}"), "toBlock": format!("{to:#x}"),
-            "topics": [events, hex::encode(&topics[0]), hex::encode(&topics[1])],
+            "address": address.to_string(), "fromBlock": format!("{from:#x}"), "toBlock": format!("{to:#x}"), "topics": topics,
         });
         let asking = self.asking();
         let [answer, end] = self.batch([Call::new("eth_getLogs", json!([filter])), block(&format!("{to:#x}"))]).await?;
