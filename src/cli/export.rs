@@ -159,6 +159,7 @@ fn posting(number: u64, transfer: &Transfer) -> Row {
     let about = match transfer.reference {
         Reference::Payment(id) => id.to_string(),
         Reference::Request(id) => id.to_string(),
+        Reference::Adjustment(name) => format!("adj_{:032x}", u128::from_be_bytes(name)),
     };
     vec![
         ("number", Cell::number(number)),

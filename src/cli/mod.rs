@@ -83,6 +83,20 @@ enum Command {
         /// How much in all, what was given back before included; all that can be, if left out.
         usd: Option<String>,
     },
+    /// Give a wallet money, or take some of what it has, with a reason. Asked for again by the same id, it is done once.
+    Adjust {
+        /// `0x…`, or a Solana address.
+        account: String,
+        /// Such as 0.25, or -0.25 to take it.
+        #[arg(allow_hyphen_values = true)]
+        usd: String,
+        /// Why, for the books.
+        #[arg(long)]
+        reason: String,
+        /// A name that no other adjustment has, such as a ticket's.
+        #[arg(long)]
+        id: String,
+    },
     /// Close a payment of which no node can tell whether it arrived, once you have looked it up and know that it did not.
     GiveUp {
         /// `pay_…`, as its buyer and `farebox verify` were told.
@@ -116,6 +130,9 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Account { address } => by_hand(&arguments.config, Ok(Order::ShowAccount { account: address })),
         Command::Allowance { what } => by_hand(&arguments.config, Ok(what.command())),
         Command::Refund { request, usd } => by_hand(&arguments.config, Ok(Order::Refund { request, usd })),
+        Command::Adjust { account, usd, reason, id } => {
+            by_hand(&arguments.config, Ok(Order::Adjust { account, usd, reason, id }))
+        }
         Command::GiveUp { payment, reason } => by_hand(&arguments.config, Ok(Order::GiveUp { payment, reason })),
         Command::Report(report) => with_config(&arguments.config, |config| report::run(&report, &config)),
         Command::Export(export) => with_config(&arguments.config, |config| ended(export::run(&export, &config))),

@@ -179,7 +179,8 @@ fn table(report: &Report, treasury: &[Treasury]) -> Vec<String> {
 
 /// How things stand now, and by the chains where they were asked.
 fn now_rows(report: &Report, treasury: &[Treasury]) -> Vec<Vec<Cell>> {
-    let Standing { liabilities_micros, wallets, in_transit_micros, earned_micros, bad_debt_micros, .. } = report.now;
+    let Standing { liabilities_micros, wallets, in_transit_micros, earned_micros, bad_debt_micros, adjusted_micros, .. } =
+        report.now;
     let row = |name: &str, cells: &[Cell]| [&[Cell::text(name)], cells].concat();
     let mut rows = vec![
         row(&format!("now ({})", report.made_at), &[Cell::text("USD")]),
@@ -187,6 +188,7 @@ fn now_rows(report: &Report, treasury: &[Treasury]) -> Vec<Vec<Cell>> {
         row("paid for calls that run", &[Cell::usd(in_transit_micros)]),
         row("earned since the books began", &[Cell::usd(earned_micros)]),
         row("lost to transfers that vanished", &[Cell::usd(bad_debt_micros)]),
+        row("taken of wallets by hand or given", &[Cell::usd(adjusted_micros)]),
     ];
     for (network, micros) in &report.now.treasury_micros {
         rows.push(row(&format!("came in on {network} by the books"), &[Cell::usd(*micros)]));

@@ -16,7 +16,7 @@ use crate::clock::Timestamp;
 use crate::error::{Code, Error};
 use crate::ids::{KeyId, PaymentId, RequestId};
 use crate::ledger::{Denied, Grant, MOST_A_DAY, Refused, Span, State, Stopped};
-use crate::money::Micros;
+use crate::money::{Micros, signed_usd};
 
 /// So long after it was brought any payment may still arrive: the longest lives for a day, and has another to be looked for.
 const MAY_ARRIVE: Duration = Duration::from_secs(2 * 24 * 60 * 60);
@@ -70,6 +70,13 @@ pub enum Command {
         payment: String,
         reason: String,
     },
+    /// Gives a wallet so much, or takes it with a minus, once for each id.
+    Adjust {
+        account: String,
+        usd: String,
+        reason: String,
+        id: String,
+    },
     /// A copy of the books as they are, in a file beside them.
     CopyBooks,
     /// From one day to another, both such as 2027-01-31 and in UTC.
@@ -100,6 +107,7 @@ impl Command {
             Command::RemoveAllowance { .. } => "remove an allowance",
             Command::Refund { .. } => "refund a call",
             Command::GiveUp { .. } => "give a payment up",
+            Command::Adjust { .. } => "adjust a balance",
             Command::CopyBooks => "copy the books",
             Command::Report { .. } => "make a report",
         }
@@ -155,6 +163,7 @@ pub async fn perform(keyring: &Keyring, command: Command, fresh: Fresh) -> Resul
         Command::RemoveAllowance { account } => remove(keyring, wallet(&account)?).await,
         Command::Refund { request, usd } => refund(keyring, &request, usd.as_deref()).await,
         Command::GiveUp { payment, reason } => give_up(keyring, &payment, &reason).await,
+        Command::Adjust { account, usd, reason, id } => adjust(keyring, wallet(&account)?, &usd, (&id, &reason)).await,
         Command::CopyBooks => {
             // What was acknowledged by now is in the copy.
             keyring.ledger.flush().map_err(|denied| stopped(&denied))?.wait().await.map_err(gone)?;
@@ -229,6 +238,42 @@ async fn refund(keyring: &Keyring, request: &str, usd: Option<&str>) -> Result<V
     let mut shown = account::shown(id, &receipt);
     shown["gave_back_usd"] = given_back.as_usd().into();
     Ok(shown)
+}
+
+async fn adjust(keyring: &Keyring, account: AccountId, usd: &str, (id, reason): (&str, &str)) -> Result<Value, Error> {
+    let (is_less, amount) = match usd.strip_prefix('-') {
+        Some(amount) => (true, amount),
+        None => (false, usd.strip_prefix('+').unwrap_or(usd)),
+    };
+    let amount = Micros::parse_usd(amount).map_err(|why| wrong(why.to_string()))?;
+    let micros = i64::try_from(amount.get()).ok().filter(|micros| *micros > 0);
+    let micros = micros.ok_or_else(|| wrong("say an amount in USD, such as 0.25 or -0.25"))?;
+    let (reason, id) = (note(reason)?.trim(), note(id)?.trim());
+    if reason.is_empty() || id.is_empty() {
+        return Err(wrong(
+            "say why with --reason, and give it a name of its own with --id, such as a ticket's: asked for again by the \
+                          same id it is not made again",
+        ));
+    }
+    let done = keyring.ledger.adjust(id, account, if is_less { -micros } else { micros }, reason).await;
+    let (row, is_new) = done.map_err(|denied| match denied {
+        Denied::Refused(Refused::Duplicate) => wrong(format!(
+            "{id:?} was used for another account or amount; nothing was changed, take another id for another adjustment"
+        )),
+        Denied::Refused(Refused::Insufficient { available, .. }) => {
+            wrong(format!("{account} can spend {available} USD, and no more than that can be taken; nothing was changed"))
+        }
+        Denied::Refused(Refused::Overflow) => wrong("the balance of this wallet has no room for so much"),
+        denied => stopped(&denied),
+    })?;
+    if is_new {
+        tracing::info!(%account, micros = row.micros, id, reason, "a balance was adjusted by hand");
+    }
+    Ok(json!({
+        "id": id, "account": account.to_string(), "amount_usd": signed_usd(row.micros), "reason": row.reason, "new": is_new,
+        "at": Timestamp::from_millis(row.at).to_rfc3339(),
+        "balance_usd": keyring.ledger.standing(account).map_err(|denied| stopped(&denied))?.posted.as_usd(),
+    }))
 }
 
 async fn give_up(keyring: &Keyring, payment: &str, reason: &str) -> Result<Value, Error> {

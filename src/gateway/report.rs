@@ -78,6 +78,8 @@ pub struct Standing {
     /// What was earned since the books began, and what was lost to transfers that vanished.
     pub earned_micros: i64,
     pub bad_debt_micros: i64,
+    /// What was taken of wallets by hand; below zero what they were given.
+    pub adjusted_micros: i64,
     /// Payments whose outcome no chain has said yet.
     pub open_payments: u64,
     pub open_payments_micros: u64,
@@ -189,7 +191,7 @@ impl Report {
                 *reversed = reversed.saturating_add(micros);
             }
             // Charges and what was left of payments are in the receipts.
-            (Kind::Payment | Kind::Charge | Kind::Credit | Kind::Reversal | Kind::Refund, ..) => {}
+            (Kind::Payment | Kind::Charge | Kind::Credit | Kind::Reversal | Kind::Refund | Kind::Adjustment, ..) => {}
         }
         Ok(())
     }
@@ -237,6 +239,7 @@ fn standing(ledger: &Ledger, history: &History) -> Result<Standing, Broken> {
         Account::Transit => now.in_transit_micros = positive(micros),
         Account::Sales => now.earned_micros = micros,
         Account::BadDebt => now.bad_debt_micros = micros.saturating_neg(),
+        Account::Adjustments => now.adjusted_micros = micros,
     })?;
     for (_, payment) in ledger.open_payments() {
         if matches!(payment.state, State::Claimed | State::Signed | State::Sent) {

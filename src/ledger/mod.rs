@@ -5,6 +5,7 @@
 //! a call nothing. When a write fails, its outcome is unknown: the ledger refuses everything from then on and the
 //! program must end, because recovery on start is what finds the truth.
 
+mod adjust;
 mod backup;
 mod book;
 mod calls;
@@ -45,6 +46,7 @@ use crate::fault;
 use crate::ids::{PaymentId, RequestId};
 use crate::money::Micros;
 
+pub use adjust::Adjustment;
 pub use backup::forget_copies;
 pub use book::{Claim, Close, Expected, Refused};
 pub use calls::{Draw, KeyDraw, MOST_A_DAY, Nonce, Standing};

@@ -27,12 +27,14 @@ pub enum Account {
     Sales,
     /// What was lost to transfers that vanished from the chain; negative by the loss.
     BadDebt,
+    /// What the operator gave and took by hand; negative by what wallets got.
+    Adjustments,
 }
 
 impl Account {
-    /// Whether the account may go below zero: only the sources of money and the loss may.
+    /// Whether the account may go below zero: only the sources of money, the loss and the operator's hand may.
     pub fn may_be_negative(&self) -> bool {
-        matches!(self, Account::External(_) | Account::BadDebt)
+        matches!(self, Account::External(_) | Account::BadDebt | Account::Adjustments)
     }
 
     /// The table key: one letter for the kind, then the rest.
@@ -43,6 +45,7 @@ impl Account {
             Account::Transit => b"T".to_vec(),
             Account::Sales => b"S".to_vec(),
             Account::BadDebt => b"B".to_vec(),
+            Account::Adjustments => b"A".to_vec(),
         }
     }
 
@@ -56,6 +59,7 @@ impl Account {
             (b'T', true) => Some(Account::Transit),
             (b'S', true) => Some(Account::Sales),
             (b'B', true) => Some(Account::BadDebt),
+            (b'A', true) => Some(Account::Adjustments),
             _ => None,
         }
     }
@@ -69,6 +73,7 @@ impl fmt::Display for Account {
             Account::Transit => f.write_str("transit"),
             Account::Sales => f.write_str("sales"),
             Account::BadDebt => f.write_str("bad debt"),
+            Account::Adjustments => f.write_str("adjustments"),
         }
     }
 }
@@ -87,11 +92,14 @@ pub enum Kind {
     Reversal = 6,
     /// The operator, or a job that failed, gave a charge back.
     Refund = 7,
+    /// The operator gave or took by hand.
+    Adjustment = 8,
 }
 
 impl Kind {
     fn from_byte(byte: u8) -> Option<Kind> {
-        [Kind::Payment, Kind::Charge, Kind::Credit, Kind::Reversal, Kind::Refund].into_iter().find(|kind| *kind as u8 == byte)
+        let all = [Kind::Payment, Kind::Charge, Kind::Credit, Kind::Reversal, Kind::Refund, Kind::Adjustment];
+        all.into_iter().find(|kind| *kind as u8 == byte)
     }
 }
 
@@ -100,6 +108,8 @@ impl Kind {
 pub enum Reference {
     Payment(PaymentId),
     Request(RequestId),
+    /// The first half of the SHA-256 of the id that the operator gave it.
+    Adjustment([u8; 16]),
 }
 
 /// One movement of money: a debit and a credit of the same amount, so that the sum of all postings is zero by its form.
@@ -177,6 +187,10 @@ impl Transfer {
                 out.push(2);
                 out.extend(id.0.to_be_bytes());
             }
+            Reference::Adjustment(name) => {
+                out.push(3);
+                out.extend(name);
+            }
         }
         let debit = self.debit.to_key();
         // Account names are short: a wallet has 34 bytes, a network and its token fewer than a hundred.
@@ -205,6 +219,7 @@ impl Transfer {
         let (reference, rest) = match rest.first()? {
             1 => (Reference::Payment(PaymentId(rest.get(1..33)?.try_into().ok()?)), rest.get(33..)?),
             2 => (Reference::Request(RequestId(u128::from_be_bytes(rest.get(1..17)?.try_into().ok()?))), rest.get(17..)?),
+            3 => (Reference::Adjustment(rest.get(1..17)?.try_into().ok()?), rest.get(17..)?),
             _ => return None,
         };
         let (length, accounts) = rest.split_first()?;
@@ -458,6 +473,7 @@ mod tests {
             Account::Transit,
             Account::Sales,
             Account::BadDebt,
+            Account::Adjustments,
         ] {
             assert_eq!(Account::from_key(&account.to_key()), Some(account));
         }

@@ -135,7 +135,7 @@ impl Snapshot<'_> {
         let amount = transfer.postings().into_iter().find(own).map_or(0, |(_, amount)| amount);
         let request = match transfer.reference {
             Reference::Request(request) => Some(request),
-            Reference::Payment(_) => None,
+            Reference::Payment(_) | Reference::Adjustment(_) => None,
         };
         let receipt = request.map(|request| self.receipt(request)).transpose()?.flatten();
         let movement = Movement::of(transfer.kind, transfer.reference);
