@@ -7,7 +7,7 @@ use std::num::NonZeroU32;
 
 use crate::error::{Code, Error};
 use crate::money::Micros;
-use crate::tariff::{Bound, Ceiling, Pieces, Tariff, Unit};
+use crate::tariff::{Bound, Ceiling, Cost, Pieces, Tariff, Unit};
 
 pub use lists::{Page, WrongPage};
 
@@ -74,6 +74,8 @@ pub struct Serving {
     pub model: String,
     /// With one it stands in a group with those next to it that have one, too; of these one is drawn by weight.
     pub weight: Option<NonZeroU32>,
+    /// What it asks of the operator, where that is known.
+    pub cost: Option<Cost>,
 }
 
 /// All models on sale, in the operator's order.
@@ -126,9 +128,24 @@ impl Model {
     /// # Errors
     /// The classes that are sold, where none of those that were named is.
     pub fn priced(&self, named: &[String]) -> Result<Cow<'_, Model>, String> {
-        let Some(pieces) = &self.pieces else { return Ok(Cow::Borrowed(self)) };
-        let unit = pieces.price(named).ok_or_else(|| pieces.named())?;
-        Ok(Cow::Owned(Model { tariff: Tariff { unit, ..self.tariff }, ..self.clone() }))
+        let costs_by_piece = |serving: &Serving| serving.cost.as_ref().is_some_and(|cost| cost.pieces.is_some());
+        if self.pieces.is_none() && !self.upstreams.iter().any(costs_by_piece) {
+            return Ok(Cow::Borrowed(self));
+        }
+        let unit = match &self.pieces {
+            Some(pieces) => pieces.price(named).ok_or_else(|| pieces.named())?,
+            None => self.tariff.unit,
+        };
+        let mut priced = Model { tariff: Tariff { unit, ..self.tariff }, ..self.clone() };
+        for serving in &mut priced.upstreams {
+            serving.cost = serving.cost.take().and_then(|cost| cost.priced(named));
+        }
+        Ok(Cow::Owned(priced))
+    }
+
+    /// What the upstream of this name asks for this model, as it calls it; `None` where that is not known.
+    pub fn cost_at(&self, upstream: &str, name: &str) -> Option<&Cost> {
+        self.upstreams.iter().find(|serving| serving.upstream == upstream && serving.model == name)?.cost.as_ref()
     }
 
     /// What an ordinary call is quoted, as the price list shows it: a prompt of a thousand tokens and the usual answer, or

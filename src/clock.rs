@@ -2,6 +2,7 @@
 
 mod rfc3339;
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -48,6 +49,14 @@ impl Day {
     /// Its first instant.
     pub const fn began(self) -> Timestamp {
         Timestamp::from_secs(self.0 as u64 * SECONDS_A_DAY)
+    }
+}
+
+impl fmt::Display for Day {
+    /// As a date, such as `2026-11-21`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let at = self.began().to_rfc3339();
+        f.write_str(at.split('T').next().unwrap_or(&at))
     }
 }
 

@@ -1,8 +1,10 @@
 //! What a call may cost before it is made, and what it did cost after.
 
+mod cost;
 mod pieces;
 
 use crate::money::{Bill, Micros, UnitPrice};
+pub use cost::Cost;
 pub use pieces::{Pieces, SOUND, Unit};
 
 /// What one call used. Tokens are counted once: `input` holds only what was neither read from nor written to a cache.

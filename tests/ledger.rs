@@ -16,6 +16,8 @@ mod life;
 mod limits;
 #[path = "ledger/model.rs"]
 mod model;
+#[path = "ledger/older.rs"]
+mod older;
 #[path = "ledger/power.rs"]
 mod power;
 #[path = "ledger/prepaid.rs"]

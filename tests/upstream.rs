@@ -87,7 +87,8 @@ fn http_upstream(name: &str, url: &str) -> Upstream {
 fn configured(urls: &[&str]) -> (Vec<Upstream>, Vec<Serving>) {
     let named = |(n, url): (usize, &&str)| http_upstream(&format!("up{n}"), url);
     let configured: Vec<_> = urls.iter().enumerate().map(named).collect();
-    let serving = |one: &Upstream| Serving { upstream: one.name.clone(), model: format!("{}/m", one.name), weight: None };
+    let serving =
+        |one: &Upstream| Serving { upstream: one.name.clone(), model: format!("{}/m", one.name), weight: None, cost: None };
     let servings = configured.iter().map(serving).collect();
     (configured, servings)
 }

@@ -56,7 +56,7 @@ pub fn audit(networks: &[Network], counted: &[Counted]) -> Audit {
     audit
 }
 
-fn witness(network: &Network) -> Result<Option<(&str, Witness)>, String> {
+pub(super) fn witness(network: &Network) -> Result<Option<(&str, Witness)>, String> {
     let urls = match &network.settlement {
         Settlement::Rpc { urls, .. } | Settlement::Facilitator { rpc_urls: urls, .. } if !urls.is_empty() => urls.clone(),
         _ => return Ok(None),

@@ -27,6 +27,7 @@ pub mod solana;
 mod stakes;
 mod terms;
 mod token;
+mod treasury;
 mod typed;
 mod witness;
 mod worker;
@@ -43,6 +44,7 @@ pub use judge::judge;
 pub use payment::{Unreadable, VerifiedPayment, identify, verify};
 pub use sign_in::{SignedIn, judge_sign_in, verify_sign_in};
 pub use terms::Amounts;
+pub use treasury::{Arrival, Arrivals, Treasury, arrivals, treasury};
 pub use typed::typed_account;
 
 /// Why a payment is not taken.
@@ -122,6 +124,9 @@ pub trait Journal: Send + Sync {
     fn sent(&self, id: PaymentId);
     /// A transaction of ours is in a block and moved the money, if only so far: its fee is not at risk any more. A note.
     fn landed(&self, _: PaymentId) {}
+    /// A transaction of ours for this payment is in a block, deep enough, and the chain has taken a fee for it, whether or not
+    /// it moved the money: so much, in the smallest unit of the chain's coin. It may be said again after a restart. A note.
+    fn paid_fee(&self, _: PaymentId, _tx: &str, _amount: u64) {}
     /// A transaction of ours is in a block and moved nothing: we paid for it, and its payment has failed, if only so far. Once
     /// per payment and run, before whoever waits hears of the failure. A note; nothing waits for it.
     fn wasted(&self, id: PaymentId);

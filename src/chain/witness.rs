@@ -5,8 +5,10 @@ use super::evm::{self, Depth};
 use super::handle::Closed;
 use super::payment::{Transfer, VerifiedPayment};
 use super::token::Token;
+use super::treasury::Arrival;
 use super::{Confirmation, Settlement, solana};
 use crate::clock::Timestamp;
+use crate::money::Micros;
 
 /// A network's nodes, only ever asked. A further family is one more arm.
 pub(super) enum Witness {
@@ -46,6 +48,28 @@ impl Witness {
             (Witness::Evm(ledger), Transfer::Evm(payment)) => ledger.carried(payment, tx).await,
             (Witness::Solana(ledger), Transfer::Solana(payment)) => ledger.carried(payment, tx).await,
             (Witness::Evm(_), Transfer::Solana(_)) | (Witness::Solana(_), Transfer::Evm(_)) => Err(ANOTHER_FAMILY.into()),
+        }
+    }
+
+    /// What `pay_to` has of the token now.
+    ///
+    /// # Errors
+    /// Why no node could say.
+    pub async fn held(&self) -> Result<Micros, String> {
+        match self {
+            Witness::Evm(ledger) => ledger.held().await,
+            Witness::Solana(ledger) => ledger.held().await,
+        }
+    }
+
+    /// What came in at `pay_to` since a moment, the oldest first.
+    ///
+    /// # Errors
+    /// Why nobody could say. On Solana nobody is asked.
+    pub async fn arrivals(&self, since: Timestamp) -> Result<Vec<Arrival>, String> {
+        match self {
+            Witness::Evm(ledger) => ledger.arrivals(since).await,
+            Witness::Solana(_) => Err("on Solana this is not looked up; look at the history of your token account".into()),
         }
     }
 

@@ -1,6 +1,8 @@
 //! The command line: one file per subcommand.
 
+mod backup;
 mod check;
+mod export;
 mod forget;
 mod inspect;
 mod log;
@@ -8,8 +10,11 @@ mod memory;
 mod operator;
 mod pay;
 mod reload;
+mod report;
+mod restore;
 mod say;
 mod serve;
+mod sheet;
 mod socket;
 mod verify;
 
@@ -82,6 +87,20 @@ enum Command {
         /// How much in all, what was given back before included; all that can be, if left out.
         usd: Option<String>,
     },
+    /// Give a wallet money, or take some of what it has, with a reason. Asked for again by the same id, it is done once.
+    Adjust {
+        /// `0x…`, or a Solana address.
+        account: String,
+        /// Such as 0.25, or -0.25 to take it.
+        #[arg(allow_hyphen_values = true)]
+        usd: String,
+        /// Why, for the books.
+        #[arg(long)]
+        reason: String,
+        /// A name that no other adjustment has, such as a ticket's.
+        #[arg(long)]
+        id: String,
+    },
     /// Close a payment of which no node can tell whether it arrived, once you have looked it up and know that it did not.
     GiveUp {
         /// `pay_…`, as its buyer and `farebox verify` were told.
@@ -92,6 +111,14 @@ enum Command {
     },
     /// Have a running gateway read its configuration again, as SIGHUP does, and say what has changed.
     Reload,
+    /// Show what was earned: calls, revenue, refunds, costs and margin by day, model, upstream and network, and what is owed.
+    Report(report::Arguments),
+    /// Write the books row by row, as CSV or JSON Lines.
+    Export(export::Arguments),
+    /// Copy the books, the pepper of the keys and the noted prices into a new folder, also while the gateway runs.
+    Backup(backup::Arguments),
+    /// Put a backup into an empty data folder, and look for payments that came in after it was made.
+    Restore(restore::Arguments),
     /// Check the books and the keys, and with --chain every payment against its chain.
     Verify(verify::Arguments),
 }
@@ -110,9 +137,27 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Account { address } => by_hand(&arguments.config, Ok(Order::ShowAccount { account: address })),
         Command::Allowance { what } => by_hand(&arguments.config, Ok(what.command())),
         Command::Refund { request, usd } => by_hand(&arguments.config, Ok(Order::Refund { request, usd })),
+        Command::Adjust { account, usd, reason, id } => {
+            by_hand(&arguments.config, Ok(Order::Adjust { account, usd, reason, id }))
+        }
         Command::GiveUp { payment, reason } => by_hand(&arguments.config, Ok(Order::GiveUp { payment, reason })),
         Command::Reload => with_config(&arguments.config, |config| reload::run(&config)),
+        Command::Report(report) => with_config(&arguments.config, |config| report::run(&report, &config)),
+        Command::Export(export) => with_config(&arguments.config, |config| ended(export::run(&export, &config))),
+        Command::Backup(backup) => with_config(&arguments.config, |config| ended(backup::run(&backup, &config))),
+        Command::Restore(restore) => with_config(&arguments.config, |config| ended(restore::run(&restore, &config))),
         Command::Verify(verify) => with_config(&arguments.config, |config| verify::run(&verify, config)),
+    }
+}
+
+/// What a command ends with that prints by itself: what went wrong is said here.
+fn ended(done: Result<(), serve::Trouble>) -> ExitCode {
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(serve::Trouble { message, code, .. }) => {
+            say::err(format_args!("farebox: {message}"));
+            ExitCode::from(code)
+        }
     }
 }
 

@@ -171,17 +171,27 @@ impl Allowance {
 
 /// Does one command wherever the books are open, and prints what came of it as JSON.
 pub fn run(command: Result<Command, String>, config: &Config) -> ExitCode {
-    match command.map(|command| reach(&command, config)) {
-        Ok(Ok(Answer::Done(value))) => match say::out(format_args!("{value:#}")) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(problem) => fail(&problem, FOUND_A_PROBLEM),
-        },
-        Ok(Ok(Answer::Refused { code, message })) => {
+    let done = command.map_err(|message| fail(&message, USAGE)).and_then(|command| done(&command, config));
+    match done.map(|value| say::out(format_args!("{value:#}"))) {
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Err(problem)) => fail(&problem, FOUND_A_PROBLEM),
+        Err(code) => code,
+    }
+}
+
+/// Does one command wherever the books are open. What was wrong has been said, and the code is what to end with.
+pub(super) fn done(command: &Command, config: &Config) -> Result<Value, ExitCode> {
+    told(command, config).map_err(|serve::Trouble { message, code, .. }| fail(&message, code))
+}
+
+/// The same, saying nothing.
+pub(super) fn told(command: &Command, config: &Config) -> Result<Value, serve::Trouble> {
+    match reach(command, config)? {
+        Answer::Done(value) => Ok(value),
+        Answer::Refused { code, message } => {
             let code = if code == Code::InvalidRequest.row().code { USAGE } else { FOUND_A_PROBLEM };
-            fail(&message, code)
+            Err(serve::trouble(code)(message))
         }
-        Ok(Err(serve::Trouble { message, code, .. })) => fail(&message, code),
-        Err(message) => fail(&message, USAGE),
     }
 }
 

@@ -171,7 +171,7 @@ fn raise_open_files(streams: usize) {
 }
 
 /// Nobody but the operator reads the books.
-fn private_folder(path: &Path) -> std::io::Result<()> {
+pub(super) fn private_folder(path: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::DirBuilderExt as _;
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
@@ -349,7 +349,7 @@ mod tests {
     fn the_start_says_who_is_asked_first_and_who_shares() {
         let serving = |(upstream, weight): &(&str, u32)| {
             let weight = std::num::NonZeroU32::new(*weight);
-            Serving { upstream: (*upstream).to_owned(), model: "m".to_owned(), weight }
+            Serving { upstream: (*upstream).to_owned(), model: "m".to_owned(), weight, cost: None }
         };
         let said = |servings: &[(&str, u32)]| in_order(&servings.iter().map(serving).collect::<Vec<_>>());
         assert_eq!(said(&[("a", 0), ("b", 0)]), "a, then b");

@@ -17,6 +17,7 @@ use super::operator::fresh;
 use super::reload::Running;
 use crate::error::{Code, Error};
 use crate::gateway::operator::{Command, perform};
+use crate::ledger;
 
 /// The name of the socket in the data folder.
 const SOCKET: &str = "operator.sock";
@@ -24,7 +25,7 @@ const SOCKET: &str = "operator.sock";
 const MOST: u64 = 64 * 1024;
 /// How long a command may take to arrive, and how long to wait for its answer.
 const ARRIVAL: Duration = Duration::from_secs(10);
-const WORK: Duration = Duration::from_secs(60);
+const WORK: Duration = Duration::from_secs(600);
 /// Commands at the same time.
 const AT_ONCE: usize = 8;
 
@@ -62,6 +63,7 @@ impl Drop for Listening {
 /// Takes commands from the user that this gateway runs as and from root, and from nobody else. The caller has the books open, so a socket
 /// that is there already is what a gateway left that was killed.
 pub fn listen(data_dir: &Path, running: Running) -> io::Result<Listening> {
+    ledger::forget_copies(data_dir);
     let (path, fresh) = (data_dir.join(SOCKET), data_dir.join(format!("{SOCKET}.new")));
     match fs::remove_file(&fresh) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),

@@ -220,9 +220,8 @@ pub(super) struct Model {
     pub kind: ModelKind,
     pub upstreams: Vec<Serving>,
     pub price: Price,
-    /// What the upstream asks; read by the margin report.
-    #[serde(rename = "cost")]
-    pub _cost: Option<Price>,
+    /// What upstreams ask of the operator.
+    pub cost: Option<Price>,
     #[serde(default = "default_output")]
     pub default_output: u32,
     pub max_output: Option<u32>,
@@ -269,6 +268,8 @@ pub(super) struct Serving {
     pub name: String,
     pub model: String,
     pub weight: Option<NonZeroU32>,
+    /// What this one asks, in the place of the model's.
+    pub cost: Option<Price>,
 }
 
 /// Exact decimal strings: USD per million tokens, and USD per call, image, second or character.

@@ -6,7 +6,7 @@ use super::file::{self, ModelKind};
 use super::{ConfigError, Remainder, Upstream, bad};
 use crate::catalogue::{Catalogue, Kind, Model, Serving};
 use crate::money::{BadAmount, Micros, UnitPrice};
-use crate::tariff::{Ceiling, LongPrompt, Pieces, Tariff, TokenPrices, Unit};
+use crate::tariff::{Ceiling, Cost, LongPrompt, Pieces, Tariff, TokenPrices, Unit};
 
 pub(super) fn catalogue(rows: &[file::Model], upstreams: &[Upstream], remainder: Remainder) -> Result<Catalogue, ConfigError> {
     let mut ids = HashSet::new();
@@ -29,8 +29,15 @@ fn model(row: &file::Model, upstreams: &[Upstream], remainder: Remainder) -> Res
         return Err(bad(key("upstreams"), "name at least one upstream that serves it"));
     }
     let kind = kind(row.kind);
-    let pieces = pieces(row, kind)?;
-    let tariff = tariff(row, kind, pieces.is_some(), remainder)?;
+    let price = Table { place: key("price"), written: &row.price, kind };
+    let pieces = price.pieces()?;
+    // A flat price that is kept is one.
+    let flat = row.ceiling != "computed" && remainder == Remainder::Keep;
+    if let Some(missing) = price.missing().filter(|_| !flat) {
+        return Err(bad(key("price"), missing));
+    }
+    let tariff = price.tariff()?;
+    let everywhere = row.cost.as_ref().map(|cost| self::cost(key("cost"), cost, kind)).transpose()?;
     let ceiling = match row.ceiling.as_str() {
         "computed" => Ceiling::Computed,
         amount => Ceiling::Flat(
@@ -41,10 +48,11 @@ fn model(row: &file::Model, upstreams: &[Upstream], remainder: Remainder) -> Res
     if max_output == 0 || row.default_output == 0 {
         return Err(bad(key("max_output"), "an answer has at least one token"));
     }
+    let upstreams_of = row.upstreams.iter().map(|serving| self::serving(serving, &row.id, kind, everywhere.as_ref()));
     Ok(Model {
         id: row.id.clone(),
         kind,
-        upstreams: row.upstreams.iter().map(serving).collect(),
+        upstreams: upstreams_of.collect::<Result<_, _>>()?,
         tariff,
         pieces,
         ceiling,
@@ -56,8 +64,19 @@ fn model(row: &file::Model, upstreams: &[Upstream], remainder: Remainder) -> Res
     })
 }
 
-fn serving(row: &file::Serving) -> Serving {
-    Serving { upstream: row.name.clone(), model: row.model.clone(), weight: row.weight }
+fn serving(row: &file::Serving, id: &str, kind: Kind, everywhere: Option<&Cost>) -> Result<Serving, ConfigError> {
+    let own = row.cost.as_ref().map(|cost| self::cost(format!("model {id:?}, upstreams, {:?}, cost", row.name), cost, kind));
+    let cost = own.transpose()?.or_else(|| everywhere.cloned());
+    Ok(Serving { upstream: row.name.clone(), model: row.model.clone(), weight: row.weight, cost })
+}
+
+/// What an upstream asks. A part of it that is left out would make every margin look better than it is.
+fn cost(place: String, written: &file::Price, kind: Kind) -> Result<Cost, ConfigError> {
+    let table = Table { place, written, kind };
+    match table.missing() {
+        Some(missing) => Err(bad(table.place, missing)),
+        None => Ok(Cost { tariff: table.tariff()?, pieces: table.pieces()? }),
+    }
 }
 
 fn kind(kind: ModelKind) -> Kind {
@@ -111,84 +130,101 @@ impl Written<'_> {
     }
 }
 
-fn tariff(row: &file::Model, kind: Kind, has_pieces: bool, remainder: Remainder) -> Result<Tariff, ConfigError> {
-    let key = |field: &str| format!("model {:?}, {field}", row.id);
-    let price = &row.price;
-    // A price that is left out would give tokens away; a price of "0" says so. A flat price that is kept is one.
-    let flat = row.ceiling != "computed" && remainder == Remainder::Keep;
-    let has_tokens = price.input.is_some() && (price.output.is_some() || kind == Kind::Embedding);
-    if !flat && price.call.is_none() && !has_tokens && !has_pieces {
-        let problem = match kind {
+/// One table of prices or of costs, as it is written for a model of some kind.
+struct Table<'a> {
+    /// Such as `model "m", price`.
+    place: String,
+    written: &'a file::Price,
+    kind: Kind,
+}
+
+impl Table<'_> {
+    fn key(&self, field: &str) -> String {
+        format!("{}.{field}", self.place)
+    }
+
+    /// What is missing for all that a call of this kind can use to have a price. One that is left out would be taken for
+    /// nothing; a price of "0" says so.
+    fn missing(&self) -> Option<&'static str> {
+        let written = self.written;
+        let has_pieces = written.image.is_some() || written.second.is_some() || written.character.is_some();
+        let has_tokens = written.input.is_some() && (written.output.is_some() || self.kind == Kind::Embedding);
+        if written.call.is_some() || has_tokens || has_pieces {
+            return None;
+        }
+        Some(match self.kind {
             Kind::Chat => "name input and output (\"0\" gives them away), or a price per call",
             Kind::Embedding => "name input (\"0\" gives it away), or a price per call",
             Kind::Image | Kind::Edit | Kind::Upscale => "name a price per image or per call, or of input and output tokens",
             Kind::Speech => "name a price per character or per call, or of input and output tokens",
             Kind::Transcription => "name a price per second or per call, or of input and output tokens",
             Kind::Video | Kind::Music => "name a price per second or per call",
-        };
-        return Err(bad(key("price"), problem));
+        })
     }
-    let written = Written {
-        place: key("price"),
-        input: &price.input,
-        output: &price.output,
-        cache_read: &price.cache_read,
-        cache_write_5m: &price.cache_write_5m,
-        cache_write_1h: &price.cache_write_1h,
-    };
-    let tokens = written.tokens(None)?;
-    let long = price.long.as_ref().map(|long| {
-        let written = Written {
-            place: key("price.long"),
-            input: &long.input,
-            output: &long.output,
-            cache_read: &long.cache_read,
-            cache_write_5m: &long.cache_write_5m,
-            cache_write_1h: &long.cache_write_1h,
-        };
-        written.tokens(Some(&tokens)).map(|tokens| LongPrompt { above: long.above, tokens })
-    });
-    let call = price.call.as_deref().map(UnitPrice::each).transpose().map_err(|why| bad(key("price.call"), why))?;
-    Ok(Tariff { tokens, long: long.transpose()?, unit: UnitPrice::default(), call: call.unwrap_or_default() })
-}
 
-/// The prices by the image, second or character. Each kind is counted in its own units.
-fn pieces(row: &file::Model, kind: Kind) -> Result<Option<Pieces>, ConfigError> {
-    let key = |field: &str| format!("model {:?}, price.{field}", row.id);
-    let price = &row.price;
-    let tables = [
-        ("image", &price.image, Unit::Image),
-        ("second", &price.second, Unit::Second),
-        ("character", &price.character, Unit::Character),
-    ];
-    let mut written = tables.into_iter().filter_map(|(name, table, unit)| Some((name, table.as_ref()?, unit)));
-    let Some((name, table, unit)) = written.next() else { return Ok(None) };
-    if let Some((other, ..)) = written.next() {
-        return Err(bad(key(other), format!("there is a price per {name} already, and a call is counted in one unit")));
+    fn tariff(&self) -> Result<Tariff, ConfigError> {
+        let price = self.written;
+        let written = Written {
+            place: self.place.clone(),
+            input: &price.input,
+            output: &price.output,
+            cache_read: &price.cache_read,
+            cache_write_5m: &price.cache_write_5m,
+            cache_write_1h: &price.cache_write_1h,
+        };
+        let tokens = written.tokens(None)?;
+        let long = price.long.as_ref().map(|long| {
+            let written = Written {
+                place: self.key("long"),
+                input: &long.input,
+                output: &long.output,
+                cache_read: &long.cache_read,
+                cache_write_5m: &long.cache_write_5m,
+                cache_write_1h: &long.cache_write_1h,
+            };
+            written.tokens(Some(&tokens)).map(|tokens| LongPrompt { above: long.above, tokens })
+        });
+        let call = price.call.as_deref().map(UnitPrice::each).transpose().map_err(|why| bad(self.key("call"), why))?;
+        Ok(Tariff { tokens, long: long.transpose()?, unit: UnitPrice::default(), call: call.unwrap_or_default() })
     }
-    let fits = match unit {
-        Unit::Image => matches!(kind, Kind::Image | Kind::Edit | Kind::Upscale),
-        Unit::Second => matches!(kind, Kind::Transcription | Kind::Video | Kind::Music),
-        Unit::Character => matches!(kind, Kind::Speech),
-    };
-    if !fits {
-        return Err(bad(key(name), format!("a model of kind {:?} is not counted in these", kind.name())));
-    }
-    let wrong = |why: BadAmount| bad(key(name), why);
-    match table {
-        file::Pieces::One(text) => Ok(Some(Pieces::flat(unit, UnitPrice::each(text).map_err(wrong)?))),
-        file::Pieces::Table(rows) => {
-            let mut pieces = Pieces { unit, classes: Vec::new(), default: None };
-            for (class, text) in rows {
-                let price = UnitPrice::each(text).map_err(wrong)?;
-                match class.as_str() {
-                    "default" => pieces.default = Some(price),
-                    class => pieces.classes.push((class.to_owned(), price)),
+
+    /// The prices by the image, second or character. Each kind is counted in its own units.
+    fn pieces(&self) -> Result<Option<Pieces>, ConfigError> {
+        let (price, kind) = (self.written, self.kind);
+        let tables = [
+            ("image", &price.image, Unit::Image),
+            ("second", &price.second, Unit::Second),
+            ("character", &price.character, Unit::Character),
+        ];
+        let mut written = tables.into_iter().filter_map(|(name, table, unit)| Some((name, table.as_ref()?, unit)));
+        let Some((name, table, unit)) = written.next() else { return Ok(None) };
+        if let Some((other, ..)) = written.next() {
+            return Err(bad(self.key(other), format!("there is a price per {name} already, and a call is counted in one unit")));
+        }
+        let fits = match unit {
+            Unit::Image => matches!(kind, Kind::Image | Kind::Edit | Kind::Upscale),
+            Unit::Second => matches!(kind, Kind::Transcription | Kind::Video | Kind::Music),
+            Unit::Character => matches!(kind, Kind::Speech),
+        };
+        if !fits {
+            return Err(bad(self.key(name), format!("a model of kind {:?} is not counted in these", kind.name())));
+        }
+        let wrong = |why: BadAmount| bad(self.key(name), why);
+        match table {
+            file::Pieces::One(text) => Ok(Some(Pieces::flat(unit, UnitPrice::each(text).map_err(wrong)?))),
+            file::Pieces::Table(rows) => {
+                let mut pieces = Pieces { unit, classes: Vec::new(), default: None };
+                for (class, text) in rows {
+                    let price = UnitPrice::each(text).map_err(wrong)?;
+                    match class.as_str() {
+                        "default" => pieces.default = Some(price),
+                        class => pieces.classes.push((class.to_owned(), price)),
+                    }
                 }
-            }
-            match pieces.dearest() {
-                Some(_) => Ok(Some(pieces)),
-                None => Err(bad(key(name), "the table is empty; name a default, or sizes and qualities")),
+                match pieces.dearest() {
+                    Some(_) => Ok(Some(pieces)),
+                    None => Err(bad(self.key(name), "the table is empty; name a default, or sizes and qualities")),
+                }
             }
         }
     }

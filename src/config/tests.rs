@@ -66,6 +66,35 @@ fn upstreams_may_have_weights_and_none_of_them_is_nothing() {
 }
 
 #[test]
+fn a_cost_is_written_like_a_price_for_all_that_is_counted_and_an_upstream_may_have_its_own() {
+    let cost = "max_output = 8192\ncost = { input = \"2\", output = \"10\" }";
+    let with = |upstreams: &str, cost: &str| {
+        let shipped = include_str!("../../config.toml").replace("[{ name = \"echo\", model = \"echo\" }]", upstreams);
+        Config::parse(&shipped.replacen("max_output = 8192", cost, 1), Path::new("."), &|_| None)
+    };
+    let two = r#"[{ name = "echo", model = "a" }, { name = "echo", model = "b", cost = { call = "0.01" } }]"#;
+    let usage = crate::tariff::Usage { input: 1000, output: 100, ..Default::default() };
+    let costs = |config: &Config, model: usize| {
+        let model = &config.catalogue.models()[model];
+        ["a", "b"].map(|name| model.cost_at("echo", name).and_then(|cost| cost.of(&usage)).map(Micros::get))
+    };
+    let config = with(two, cost).unwrap();
+    assert_eq!(costs(&config, 0), [Some(3000), Some(10_000)]);
+    assert_eq!(costs(&config, 1), [None, Some(10_000)], "what nobody wrote is unknown");
+    let free = "max_output = 8192\ncost = { input = \"0\", output = \"0\" }";
+    assert_eq!(costs(&with(two, free).unwrap(), 0), [Some(0), Some(10_000)], "what is said to be nothing is");
+    for (written, key) in [
+        ("cost = { input = \"2\" }", "model \"echo\", cost"),
+        ("cost = { input = \"2\", output = \"ten\" }", "model \"echo\", cost.output"),
+        ("cost = { image = \"0.04\" }", "model \"echo\", cost.image"),
+    ] {
+        assert_eq!(with(two, &format!("max_output = 8192\n{written}")).unwrap_err().key, key);
+    }
+    let own = r#"[{ name = "echo", model = "a", cost = { output = "1" } }]"#;
+    assert_eq!(with(own, cost).unwrap_err().key, "model \"echo\", upstreams, \"echo\", cost");
+}
+
+#[test]
 fn a_pause_of_upstreams_has_a_length_and_an_end() {
     let parse = |text: &str| Config::parse(&format!("[server]\n[failover]\n{text}\n"), Path::new("."), &|_| None);
     assert_eq!(parse("failures = 0").unwrap().failover.failures, 0);

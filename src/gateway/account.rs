@@ -135,6 +135,7 @@ pub fn transactions(ledger: &Ledger, account: AccountId, limit: usize, offset: u
                 Movement::TopUp => "TOP_UP",
                 Movement::Charge => "CHARGE",
                 Movement::Refund => "REFUND",
+                Movement::Adjustment => "ADJUSTMENT",
             },
             "amount_usd": signed_usd(entry.amount),
             "balance_after_usd": signed_usd(entry.balance_after),

@@ -21,7 +21,7 @@ use crate::dialect::{Goods, Purchase, Task};
 use crate::error::{Code, Error};
 use crate::fault;
 use crate::ids::{JobId, RequestId};
-use crate::ledger::{Denied, Job, JobState, Ledger, NewJob, Paid, Refused};
+use crate::ledger::{Denied, Job, JobState, Ledger, NewJob, Paid, Refused, Service};
 use crate::money::Micros;
 use crate::tariff::Tariff;
 use crate::upstream::{self, Answer, Found, Report};
@@ -98,6 +98,8 @@ pub(super) async fn book(gateway: &Gateway, order: Order<'_>, accepted: Accepted
     let metered = gauge.usage();
     let usage = metered.usage;
     let owed = flat.unwrap_or_else(|| tariff.charge(&usage, paid.ceiling()));
+    let cost = model.cost_at(&upstream, &upstream_model).and_then(|cost| cost.of(&usage));
+    let service = Service { usage, upstream: upstream.clone(), cost };
     let new = NewJob {
         id,
         account,
@@ -111,7 +113,7 @@ pub(super) async fn book(gateway: &Gateway, order: Order<'_>, accepted: Accepted
     let request = paid.request();
     let kept = u64::try_from(gateway.limits.jobs_kept.as_millis()).unwrap_or(u64::MAX);
     let forget_before = Timestamp::from_millis(gateway.clock.now().millis().saturating_sub(kept));
-    let (charge, job) = paid.post_job((owed, usage), new, forget_before).await.map_err(|denied| unavailable(&denied))?;
+    let (charge, job) = paid.post_job((owed, service), new, forget_before).await.map_err(|denied| unavailable(&denied))?;
     let words = format!("queued a job; charged {charge}");
     let outcome = Outcome { word: "ordered", words, error: None, is_trouble: false, charge, metered };
     told.tell(request, &outcome);

@@ -68,6 +68,10 @@ impl Journal for LedgerJournal {
         let _ = self.with(id, |waste, row, _| waste.over(&row.network, id));
     }
 
+    fn paid_fee(&self, id: PaymentId, tx: &str, amount: u64) {
+        note(id, "fee", self.ledger.paid_fee(id, tx, amount));
+    }
+
     fn wasted(&self, id: PaymentId) {
         let _ = self.with(id, |waste, row, now| waste.note_failure(&row.network, id, row.payer, now));
     }

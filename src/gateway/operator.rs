@@ -1,4 +1,4 @@
-//! What the operator's own hand does: keys, allowances, refunds, payments given up, a look at an account; the same on a running gateway and a stopped one.
+//! What the operator's own hand does: keys, allowances, refunds, payments given up, a look at an account, reports; the same on a running gateway and a stopped one.
 
 use std::fmt;
 use std::time::Duration;
@@ -8,14 +8,15 @@ use serde_json::{Value, json};
 
 use super::account;
 use super::keyring::{Change, Fresh, Keyring, Rotation, Whose, Wish};
+use super::report::report;
 use super::settle::ledger_unavailable;
 use crate::account::AccountId;
 use crate::chain::typed_account;
 use crate::clock::Timestamp;
 use crate::error::{Code, Error};
 use crate::ids::{KeyId, PaymentId, RequestId};
-use crate::ledger::{Denied, Grant, MOST_A_DAY, Refused, State, Stopped};
-use crate::money::Micros;
+use crate::ledger::{Denied, Grant, MOST_A_DAY, Refused, Span, State, Stopped};
+use crate::money::{Micros, signed_usd};
 
 /// So long after it was brought any payment may still arrive: the longest lives for a day, and has another to be looked for.
 const MAY_ARRIVE: Duration = Duration::from_secs(2 * 24 * 60 * 60);
@@ -71,6 +72,20 @@ pub enum Command {
     },
     /// Read the configuration again. For a gateway that runs only.
     Reload,
+    /// Gives a wallet so much, or takes it with a minus, once for each id.
+    Adjust {
+        account: String,
+        usd: String,
+        reason: String,
+        id: String,
+    },
+    /// A copy of the books as they are, in a file beside them.
+    CopyBooks,
+    /// From one day to another, both such as 2027-01-31 and in UTC.
+    Report {
+        from: String,
+        until: String,
+    },
 }
 
 impl fmt::Debug for Command {
@@ -95,6 +110,9 @@ impl Command {
             Command::Refund { .. } => "refund a call",
             Command::GiveUp { .. } => "give a payment up",
             Command::Reload => "read the configuration again",
+            Command::Adjust { .. } => "adjust a balance",
+            Command::CopyBooks => "copy the books",
+            Command::Report { .. } => "make a report",
         }
     }
 }
@@ -149,6 +167,27 @@ pub async fn perform(keyring: &Keyring, command: Command, fresh: Fresh) -> Resul
         Command::Refund { request, usd } => refund(keyring, &request, usd.as_deref()).await,
         Command::GiveUp { payment, reason } => give_up(keyring, &payment, &reason).await,
         Command::Reload => Err(wrong("this gateway does not run; it reads its configuration when it starts")),
+        Command::Adjust { account, usd, reason, id } => adjust(keyring, wallet(&account)?, &usd, (&id, &reason)).await,
+        Command::CopyBooks => {
+            // What was acknowledged by now is in the copy.
+            keyring.ledger.flush().map_err(|denied| stopped(&denied))?.wait().await.map_err(gone)?;
+            apart(keyring, move |keyring| {
+                let copy = keyring.ledger.copy_beside(u128::from_be_bytes(fresh.id));
+                let copy = copy.map_err(|broken| Error::new(Code::LedgerUnavailable, broken.to_string()))?;
+                Ok(json!({ "file": copy.file_name().and_then(|name| name.to_str()) }))
+            })
+            .await
+        }
+        Command::Report { from, until } => {
+            let span = span(&from, &until)?;
+            // Calls that have just ended have their receipts on disk then.
+            keyring.ledger.flush().map_err(|denied| stopped(&denied))?.wait().await.map_err(gone)?;
+            apart(keyring, move |keyring| {
+                let made = report(&keyring.ledger, &keyring.clock, span)?;
+                Ok(serde_json::to_value(made).expect("string keys and no failing serializers"))
+            })
+            .await
+        }
     }
 }
 
@@ -205,6 +244,42 @@ async fn refund(keyring: &Keyring, request: &str, usd: Option<&str>) -> Result<V
     Ok(shown)
 }
 
+async fn adjust(keyring: &Keyring, account: AccountId, usd: &str, (id, reason): (&str, &str)) -> Result<Value, Error> {
+    let (is_less, amount) = match usd.strip_prefix('-') {
+        Some(amount) => (true, amount),
+        None => (false, usd.strip_prefix('+').unwrap_or(usd)),
+    };
+    let amount = Micros::parse_usd(amount).map_err(|why| wrong(why.to_string()))?;
+    let micros = i64::try_from(amount.get()).ok().filter(|micros| *micros > 0);
+    let micros = micros.ok_or_else(|| wrong("say an amount in USD, such as 0.25 or -0.25"))?;
+    let (reason, id) = (note(reason)?.trim(), note(id)?.trim());
+    if reason.is_empty() || id.is_empty() {
+        return Err(wrong(
+            "say why with --reason, and give it a name of its own with --id, such as a ticket's: asked for again by the \
+                          same id it is not made again",
+        ));
+    }
+    let done = keyring.ledger.adjust(id, account, if is_less { -micros } else { micros }, reason).await;
+    let (row, is_new) = done.map_err(|denied| match denied {
+        Denied::Refused(Refused::Duplicate) => wrong(format!(
+            "{id:?} was used for another account or amount; nothing was changed, take another id for another adjustment"
+        )),
+        Denied::Refused(Refused::Insufficient { available, .. }) => {
+            wrong(format!("{account} can spend {available} USD, and no more than that can be taken; nothing was changed"))
+        }
+        Denied::Refused(Refused::Overflow) => wrong("the balance of this wallet has no room for so much"),
+        denied => stopped(&denied),
+    })?;
+    if is_new {
+        tracing::info!(%account, micros = row.micros, id, reason, "a balance was adjusted by hand");
+    }
+    Ok(json!({
+        "id": id, "account": account.to_string(), "amount_usd": signed_usd(row.micros), "reason": row.reason, "new": is_new,
+        "at": Timestamp::from_millis(row.at).to_rfc3339(),
+        "balance_usd": keyring.ledger.standing(account).map_err(|denied| stopped(&denied))?.posted.as_usd(),
+    }))
+}
+
 async fn give_up(keyring: &Keyring, payment: &str, reason: &str) -> Result<Value, Error> {
     let id = PaymentId::parse(payment)
         .ok_or_else(|| wrong("a payment's id is pay_ and 64 digits of hex, as its buyer and `farebox verify` were told"))?;
@@ -242,8 +317,7 @@ fn note(text: &str) -> Result<&str, Error> {
 fn grant(usd_per_day: &str, from: Option<&str>, until: Option<&str>, note: String) -> Result<Grant, Error> {
     let per_day = Micros::parse_usd(usd_per_day).map_err(|why| wrong(why.to_string()))?;
     let time = |text: &str| {
-        // A day alone is its first instant.
-        let at = Timestamp::from_rfc3339(text).or_else(|| Timestamp::from_rfc3339(&format!("{text}T00:00:00Z")));
+        let at = Timestamp::from_rfc3339(text).or_else(|| day(text));
         at.map(Timestamp::millis)
             .ok_or_else(|| wrong(format!("{text:?} is not a time such as 2027-01-31 or 2027-01-31T12:00:00Z")))
     };
@@ -253,6 +327,21 @@ fn grant(usd_per_day: &str, from: Option<&str>, until: Option<&str>, note: Strin
     }
     self::note(&note)?;
     Ok(Grant { per_day: per_day.get(), from, until, note })
+}
+
+/// A day alone is its first instant.
+fn day(text: &str) -> Option<Timestamp> {
+    Timestamp::from_rfc3339(&format!("{text}T00:00:00Z"))
+}
+
+fn span(from: &str, until: &str) -> Result<Span, Error> {
+    let day =
+        |text: &str| day(text).map(Timestamp::day).ok_or_else(|| wrong(format!("{text:?} is not a day such as 2027-01-31")));
+    let span = Span { from: day(from)?, until: day(until)? };
+    if span.until < span.from {
+        return Err(wrong("it would end before it begins"));
+    }
+    Ok(span)
 }
 
 fn granted(account: AccountId, grant: &Grant) -> Value {

@@ -103,7 +103,8 @@ pub(super) async fn sell(
     let translation = request.translation(model, answer.form, call.request, gateway.clock.now());
     let content_length = content_length.filter(|_| translation.is_none());
     tracing::debug!(request.id = %call.request, "serving a prepaid call");
-    let tab = Tab { paid, tariff: model.tariff, growth: price.growth, flat: price.flat, told: Some(told) };
+    let (upstream, cost) = (answer.upstream.clone(), model.cost_at(&answer.upstream, &answer.model).cloned());
+    let tab = Tab { paid, tariff: model.tariff, growth: price.growth, flat: price.flat, upstream, cost, told: Some(told) };
     let (length, deadline) = (content_length, call.deadline);
     let sale = Sale { tab, gauge, translation, heard, dialect: call.goods.dialect(), stream, length, deadline, ended };
     let body = relay(answer.body, sale, &worker.shelf, place).await;

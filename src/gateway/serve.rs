@@ -200,7 +200,8 @@ async fn sell(
     let translation = request.translation(model, answer.form, call.request, gateway.clock.now());
     let content_length = content_length.filter(|_| translation.is_none());
     let (length, deadline) = (content_length, call.deadline);
-    let tab = Tab { paid, tariff, growth: None, flat: None, told: Some(told) };
+    let cost = model.cost_at(&answer.upstream, &answer.model).cloned();
+    let tab = Tab { paid, tariff, growth: None, flat: None, upstream: answer.upstream, cost, told: Some(told) };
     let ended = Box::pin(std::future::pending());
     let sale = Sale { tab, gauge, translation, heard, dialect: call.goods.dialect(), stream, length, deadline, ended };
     let body = relay(answer.body, sale, &worker.shelf, place).await;

@@ -169,6 +169,9 @@ fn line(entry: &Entry) -> Value {
             Movement::TopUp => "TOP_UP",
             Movement::Charge => "CHARGE",
             Movement::Refund => "REFUND",
+            // Their clients know three names.
+            Movement::Adjustment if entry.amount < 0 => "CHARGE",
+            Movement::Adjustment => "REFUND",
         },
         "createdAt": entry.at.to_rfc3339(),
         "requestId": entry.request.map(|request| request.to_string()),

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
+use super::adjust::Adjustment;
 use super::calls::{Held, Nonces};
 use super::jobs::Job;
 use super::rows::{
@@ -37,6 +38,10 @@ pub enum Write {
     Job(JobId, Job),
     ForgetJob(JobId, AccountId),
     KeyEvent(u64, Vec<u8>),
+    /// What a transaction of ours took of us: when, on which network, its name there, and how much.
+    Fee(Day, String, String, u64),
+    /// An adjustment and its id.
+    Adjustment(String, Adjustment),
 }
 
 /// Why a command was refused. A refused command changes nothing.
@@ -113,6 +118,8 @@ pub struct Book {
     pub(super) held: HashMap<AccountId, Held>,
     pub(super) keys: HashMap<KeyId, Days>,
     pub(super) grants: HashMap<AccountId, Grant>,
+    /// What the operator adjusted by hand, by its ids.
+    pub(super) adjustments: HashMap<String, Adjustment>,
     pub(super) allowances: HashMap<AccountId, Days>,
     pub(super) nonces: Nonces,
     pub(super) next_key_event: u64,

@@ -4,13 +4,12 @@ use std::collections::{BTreeSet, HashSet};
 use std::time::Duration;
 
 use super::book::{Book, Close, Order, Refused, Rows, Write};
-use super::rows::{Account, Fund, Grant, Hold, KeyHold, Kind, Outcome, Receipt, Reference, State};
+use super::rows::{Account, Fund, Grant, Hold, KeyHold, Kind, Outcome, Receipt, Reference, Service, State};
 use super::spending::Spending;
 use crate::account::AccountId;
 use crate::clock::{Day, Period, Timestamp};
 use crate::ids::{KeyId, PaymentId, RequestId};
 use crate::money::Micros;
-use crate::tariff::Usage;
 
 /// What a call asks of its wallet.
 #[derive(Debug, Clone)]
@@ -269,7 +268,13 @@ impl Book {
     }
 
     /// Ends a call exactly once; a second end finds nothing and is refused. Returns what was charged.
-    pub fn close(&mut self, request: RequestId, close: Close, usage: Usage, at: Timestamp) -> Result<(Rows, Micros), Refused> {
+    pub fn close(
+        &mut self,
+        request: RequestId,
+        close: Close,
+        service: Service,
+        at: Timestamp,
+    ) -> Result<(Rows, Micros), Refused> {
         let mut rows = Rows::new();
         let Some(hold) = self.take_hold(&mut rows, request) else { return Err(Refused::WrongState) };
         let owed = match close {
@@ -286,12 +291,12 @@ impl Book {
                 self.transfer(&mut rows, charge);
                 self.spend(&mut rows, wallet, &hold, allowance, owed);
                 if !matches!(close, Close::Void) {
-                    let receipt = Receipt { allowance: allowance.get(), ..receipt(wallet, &hold, owed, usage, close, at) };
+                    let receipt = Receipt { allowance: allowance.get(), ..receipt(wallet, &hold, owed, service, close, at) };
                     rows.push(Write::Usage(request, receipt));
                 }
                 owed
             }
-            Fund::Payment(id) => self.close_paid(&mut rows, (id, &hold), request, owed, (close, usage), at),
+            Fund::Payment(id) => self.close_paid(&mut rows, (id, &hold), request, owed, (close, service), at),
         };
         Ok((rows, charged))
     }
@@ -302,7 +307,7 @@ impl Book {
         (id, hold): (PaymentId, &Hold),
         request: RequestId,
         owed: Micros,
-        (close, usage): (Close, Usage),
+        (close, service): (Close, Service),
         at: Timestamp,
     ) -> Micros {
         let Some(mut row) = self.payments.get(&id).map(|payment| payment.row.clone()) else { return Micros::ZERO };
@@ -328,7 +333,7 @@ impl Book {
                 });
                 if !matches!(close, Close::Void) {
                     let tx = row.confirmed.as_ref().map(|(tx, _)| tx.clone());
-                    let receipt = receipt(row.payer, hold, charged, usage, close, at);
+                    let receipt = receipt(row.payer, hold, charged, service, close, at);
                     rows.push(Write::Usage(request, Receipt { payment: Some(id), tx, credited: credited.get(), ..receipt }));
                 }
                 if row.irreversible {
@@ -492,7 +497,8 @@ fn day(began: u64) -> Day {
 }
 
 /// The receipt of a call that was charged; its fund adds what only it knows.
-fn receipt(account: AccountId, hold: &Hold, charge: Micros, usage: Usage, close: Close, at: Timestamp) -> Receipt {
+fn receipt(account: AccountId, hold: &Hold, charge: Micros, service: Service, close: Close, at: Timestamp) -> Receipt {
+    let Service { usage, upstream, cost } = service;
     Receipt {
         account,
         key: hold.key.map(|key| key.id),
@@ -514,5 +520,7 @@ fn receipt(account: AccountId, hold: &Hold, charge: Micros, usage: Usage, close:
         cache_read: usage.cache_read.min(MOST_TOKENS),
         cache_write: usage.cache_write_5m.saturating_add(usage.cache_write_1h).min(MOST_TOKENS),
         units: usage.units.min(MOST_TOKENS),
+        upstream,
+        cost: cost.map(Micros::get),
     }
 }

@@ -8,8 +8,8 @@ use super::book::Write;
 use super::jobs::Job;
 use super::rows::{Account, Balance, Grant, Hold, Payment, Receipt};
 use super::tables::{
-    ALLOWANCES, BALANCES, GRANTS, HOLDS, JOBS, JOBS_OF, KEY_EVENTS, KEY_SPENDING, NONCES, PAY_OPEN, PAYMENTS, RECEIPTS,
-    TRANSFERS, USAGE, UsageSums,
+    ADJUSTMENTS, ALLOWANCES, BALANCES, FEES, GRANTS, HOLDS, JOBS, JOBS_OF, KEY_EVENTS, KEY_SPENDING, NONCES, PAY_OPEN, PAYMENTS,
+    RECEIPTS, TRANSFERS, USAGE, UsageSums,
 };
 use crate::account::AccountId;
 use crate::clock::{Day, Timestamp};
@@ -46,11 +46,23 @@ pub fn apply<'a>(tx: &WriteTransaction, writes: impl Iterator<Item = &'a Write>)
             Write::Job(id, job) => _ = last.jobs.insert(id, (&job.account, Some(job))),
             Write::ForgetJob(id, account) => _ = last.jobs.insert(id, (account, None)),
             Write::KeyEvent(seq, event) => _ = tx.open_table(KEY_EVENTS)?.insert(*seq, event.as_slice())?,
+            Write::Adjustment(id, row) => _ = tx.open_table(ADJUSTMENTS)?.insert(id.as_str(), to_json(row).as_slice())?,
+            Write::Fee(day, network, name, fee) => write_fee(tx, *day, (network, name), *fee)?,
         }
     }
     last.write_money(tx)?;
     last.write_jobs(tx)?;
     last.write_limits(tx)
+}
+
+/// A transaction that was heard of the day before, as when the program died in between, is counted there already.
+fn write_fee(tx: &WriteTransaction, day: Day, (network, name): (&str, &str), fee: u64) -> Result<(), redb::Error> {
+    let mut fees = tx.open_table(FEES)?;
+    let counted = fees.get((day.0.saturating_sub(1), network, name))?.is_some();
+    if !counted {
+        fees.insert((day.0, network, name), fee)?;
+    }
+    Ok(())
 }
 
 /// The last state of each row that one commit writes.

@@ -7,10 +7,12 @@ use crate::ids::{KeyId, PaymentId};
 
 /// The first byte of each row. A row in another form is damaged, as far as this program can tell.
 const FORM: u8 = 1;
+/// That of a receipt, which has its upstream and what that one asks at its end. Older ones are of [`FORM`] and have neither.
+const RECEIPT_FORM: u8 = 2;
 
 impl Hold {
     pub fn to_bytes(&self) -> Vec<u8> {
-        let mut out = Row::begun();
+        let mut out = Row::begun(FORM);
         match &self.fund {
             Fund::Wallet(wallet) => out.flag(false).fixed(&wallet.to_bytes()),
             Fund::Payment(id) => out.flag(true).fixed(&id.0),
@@ -28,7 +30,7 @@ impl Hold {
 
     /// The inverse of [`Hold::to_bytes`]; `None` for a row that is damaged.
     pub fn from_bytes(bytes: &[u8]) -> Option<Hold> {
-        let mut row = Rest::begun(bytes)?;
+        let mut row = Rest::of(bytes, FORM)?;
         let hold = Hold {
             fund: match row.flag()? {
                 false => Fund::Wallet(row.account()?),
@@ -50,7 +52,7 @@ impl Hold {
 
 impl Receipt {
     pub fn to_bytes(&self) -> Vec<u8> {
-        let mut out = Row::begun();
+        let mut out = Row::begun(RECEIPT_FORM);
         out.fixed(&self.account.to_bytes()).flag(self.key.is_some());
         if let Some(key) = self.key {
             out.fixed(&key.0.to_be_bytes()).number(self.key_began);
@@ -68,17 +70,21 @@ impl Receipt {
             .number(self.cache_read)
             .number(self.cache_write)
             .number(self.units);
+        out.text(&self.upstream).flag(self.cost.is_some()).number(self.cost.unwrap_or(0));
         out.0
     }
 
     /// The inverse of [`Receipt::to_bytes`]; `None` for a row that is damaged.
     pub fn from_bytes(bytes: &[u8]) -> Option<Receipt> {
-        let mut row = Rest::begun(bytes)?;
+        let (mut row, is_older) = match Rest::of(bytes, RECEIPT_FORM) {
+            Some(row) => (row, false),
+            None => (Rest::of(bytes, FORM)?, true),
+        };
         let account = row.account()?;
         let key = if row.flag()? { Some((row.fixed()?, row.number()?)) } else { None };
         let payment = if row.flag()? { Some(PaymentId(row.fixed()?)) } else { None };
         let (has_tx, tx) = (row.flag()?, row.text()?);
-        let receipt = Receipt {
+        let mut receipt = Receipt {
             account,
             key: key.map(|(id, _)| KeyId(u128::from_be_bytes(id))),
             key_began: key.map_or(0, |(_, began)| began),
@@ -99,7 +105,14 @@ impl Receipt {
             cache_read: row.number()?,
             cache_write: row.number()?,
             units: row.number()?,
+            upstream: String::new(),
+            cost: None,
         };
+        if !is_older {
+            receipt.upstream = row.text()?;
+            let (known, cost) = (row.flag()?, row.number()?);
+            receipt.cost = known.then_some(cost);
+        }
         row.0.is_empty().then_some(receipt)
     }
 }
@@ -120,9 +133,9 @@ fn period_number(period: Period) -> u64 {
 struct Row(Vec<u8>);
 
 impl Row {
-    fn begun() -> Row {
+    fn begun(form: u8) -> Row {
         let mut bytes = Vec::with_capacity(192);
-        bytes.push(FORM);
+        bytes.push(form);
         Row(bytes)
     }
 
@@ -155,9 +168,9 @@ impl Row {
 struct Rest<'a>(&'a [u8]);
 
 impl<'a> Rest<'a> {
-    fn begun(bytes: &'a [u8]) -> Option<Rest<'a>> {
-        let (form, rest) = bytes.split_first()?;
-        (*form == FORM).then_some(Rest(rest))
+    fn of(bytes: &'a [u8], form: u8) -> Option<Rest<'a>> {
+        let (first, rest) = bytes.split_first()?;
+        (*first == form).then_some(Rest(rest))
     }
 
     fn take(&mut self, length: usize) -> Option<&'a [u8]> {
@@ -256,10 +269,13 @@ mod tests {
             cache_read: 9,
             cache_write: 10,
             units: 11,
+            upstream: "openrouter".into(),
+            cost: Some(2),
         };
         let keyed = Receipt { key: Some(KeyId(5)), key_began: u64::MAX, ..plain.clone() };
         let paid = Receipt { payment: Some(PaymentId([1; 32])), tx: Some("0xab".into()), whole: false, ..plain.clone() };
-        vec![plain, keyed, paid]
+        let unknown = Receipt { upstream: String::new(), cost: None, ..plain.clone() };
+        vec![plain, keyed, paid, unknown]
     }
 
     #[test]
@@ -277,10 +293,21 @@ mod tests {
         fn damaged<T>(bytes: Vec<u8>, read: fn(&[u8]) -> Option<T>) {
             assert!((0..bytes.len()).all(|end| read(&bytes[..end]).is_none()), "cut");
             assert!(read(&[&bytes[..], &[0]].concat()).is_none(), "longer");
-            assert!(read(&[&[FORM + 1], &bytes[1..]].concat()).is_none(), "of another form");
+            assert!(read(&[&[RECEIPT_FORM + 1], &bytes[1..]].concat()).is_none(), "of another form");
         }
         holds().into_iter().for_each(|hold| damaged(hold.to_bytes(), Hold::from_bytes));
         receipts().into_iter().for_each(|receipt| damaged(receipt.to_bytes(), Receipt::from_bytes));
+    }
+
+    #[test]
+    fn a_receipt_of_before_costs_were_written_down_has_none() {
+        for receipt in receipts() {
+            let bytes = receipt.to_bytes();
+            let more = receipt.upstream.len() + 1 + 1 + 1;
+            let older = [&[FORM], &bytes[1..bytes.len() - more]].concat();
+            let read = Receipt::from_bytes(&older);
+            assert_eq!(read, Some(Receipt { upstream: String::new(), cost: None, ..receipt }));
+        }
     }
 
     #[test]

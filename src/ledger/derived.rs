@@ -6,10 +6,10 @@ use std::fmt;
 use std::hash::{Hash, Hasher as _};
 use std::ops::ControlFlow;
 
-use super::Broken;
 use super::commit::sums_of;
 use super::rows::{Account, Kind, Receipt, Reference, Transfer};
 use super::snapshot::Snapshot;
+use super::{Broken, adjust};
 use crate::account::AccountId;
 use crate::clock::{Day, Timestamp};
 use crate::ids::{KeyId, PaymentId, RequestId};
@@ -42,6 +42,8 @@ pub(super) struct Explained {
     /// What calls were charged of balances and payments, and what of it was given back.
     charges: Fingerprint,
     refunds: Fingerprint,
+    /// What the operator gave and took by hand.
+    pub adjustments: Fingerprint,
 }
 
 impl Explained {
@@ -49,6 +51,10 @@ impl Explained {
         match transfer.kind {
             Kind::Charge => self.charges.add((transfer.reference, &transfer.debit), &[transfer.amount.get()]),
             Kind::Refund => self.refunds.add((transfer.reference, &transfer.credit), &[transfer.amount.get()]),
+            Kind::Adjustment => {
+                let Transfer { reference, debit, credit, amount, .. } = transfer;
+                adjust::count(&mut self.adjustments, *reference, debit, credit, *amount);
+            }
             Kind::Payment | Kind::Credit | Kind::Reversal => {}
         }
     }

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::book::{Book, Close, Rows, Write};
 use super::failure::{Broken, Denied, Stopped};
 use super::reservation::Paid;
+use super::rows::Service;
 use super::snapshot::{Snapshot, for_each, json};
 use super::tables::{JOBS, JOBS_OF};
 use super::written::account_hex;
@@ -14,7 +15,6 @@ use crate::clock::Timestamp;
 use crate::fault;
 use crate::ids::{Bought, JobId, RequestId};
 use crate::money::Micros;
-use crate::tariff::Usage;
 
 /// Jobs that one new job has forgotten at most: more than it adds, and never so many that others wait.
 const FORGOTTEN_AT_ONCE: usize = 4;
@@ -73,6 +73,17 @@ pub enum JobState {
     Completed,
 }
 
+impl JobState {
+    /// In a word.
+    pub fn name(&self) -> &'static str {
+        match self {
+            JobState::Open => "open",
+            JobState::Failed { .. } => "failed",
+            JobState::Completed => "completed",
+        }
+    }
+}
+
 impl Job {
     /// What it cost.
     pub fn charge(&self) -> Micros {
@@ -114,17 +125,17 @@ impl Paid {
     /// charged then.
     pub async fn post_job(
         mut self,
-        (owed, usage): (Micros, Usage),
+        (owed, service): (Micros, impl Into<Service>),
         new: NewJob,
         forget_before: Timestamp,
     ) -> Result<(Micros, Job), Denied> {
         fault::point("job.before");
-        let (request, ledger) = (self.request(), self.ledger());
+        let (request, ledger, service) = (self.request(), self.ledger(), service.into());
         let mut done = None;
         let durable = ledger.run(|inner, book| {
             let old = inner.on_disk(|disk| disk.jobs_before(forget_before, FORGOTTEN_AT_ONCE))?;
             let now = inner.clock.now();
-            let (mut rows, charge) = book.close(request, Close::Post(owed), usage, now)?;
+            let (mut rows, charge) = book.close(request, Close::Post(owed), service, now)?;
             let job = Job {
                 account: new.account,
                 by_payment: new.by_payment,

@@ -5,6 +5,8 @@
 //! a call nothing. When a write fails, its outcome is unknown: the ledger refuses everything from then on and the
 //! program must end, because recovery on start is what finds the truth.
 
+mod adjust;
+mod backup;
 mod book;
 mod calls;
 mod commit;
@@ -13,6 +15,7 @@ mod derived;
 mod failure;
 #[cfg(feature = "fault-points")]
 pub mod faulty;
+mod history;
 mod jobs;
 mod queue;
 mod rebuild;
@@ -43,15 +46,17 @@ use crate::clock::Clock;
 use crate::fault;
 use crate::ids::{PaymentId, RequestId};
 use crate::money::Micros;
-use crate::tariff::Usage;
 
+pub use adjust::Adjustment;
+pub use backup::forget_copies;
 pub use book::{Claim, Close, Expected, Refused};
 pub use calls::{Draw, KeyDraw, MOST_A_DAY, Nonce, Standing};
 pub use failure::{Broken, Denied, Remedy, Stopped};
+pub use history::{History, Span};
 pub use jobs::{Job, JobState, NewJob};
 pub use recover::Recovered;
 pub use reservation::{Deposit, Paid, Reservation};
-pub use rows::{Account, Attempt, Grant, Outcome, Payment, Receipt, State};
+pub use rows::{Account, Attempt, Grant, Kind, Outcome, Payment, Receipt, Reference, Service, State, Transfer};
 pub use spending::Spending;
 pub use statement::{Entry, Movement, Used};
 pub use store::copy_on;
@@ -396,14 +401,14 @@ impl Ledger {
         verify::check_totals(&self.inner.store.read()?, &|| self.inner.failed.borrow().is_some())
     }
 
-    fn close_call(&self, request: RequestId, close: Close, usage: Usage) -> Micros {
+    fn close_call(&self, request: RequestId, close: Close, service: Service) -> Micros {
         match close {
             Close::Void => fault::point("void.before"),
             Close::Post(_) | Close::Partly(_) => fault::point("post.before"),
         }
         let mut charged = Micros::ZERO;
         let done = self.note(|ledger, book| {
-            let (rows, amount) = book.close(request, close, usage, ledger.clock.now())?;
+            let (rows, amount) = book.close(request, close, service, ledger.clock.now())?;
             charged = amount;
             Ok(rows)
         });

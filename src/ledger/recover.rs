@@ -2,14 +2,13 @@
 
 use super::Broken;
 use super::book::{Book, Close, Refused};
-use super::rows::Hold;
+use super::rows::{Hold, Service};
 use super::store::{Commit, Store};
 use super::{reconcile, verify};
 use crate::clock::Timestamp;
 use crate::fault;
 use crate::ids::RequestId;
 use crate::money::Micros;
-use crate::tariff::Usage;
 
 /// What a start found and resolved.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -53,7 +52,7 @@ pub(super) fn resolve(store: &Store, book: &mut Book, now: Timestamp) -> Result<
             true => Close::Partly(Micros::new(hold.checkpoint)),
             false => Close::Void,
         };
-        match book.close(request, close, Usage::default(), now) {
+        match book.close(request, close, Service::default(), now) {
             Ok((rows, _)) => writes.extend(rows),
             Err(Refused::WrongState) => continue,
             Err(refused) => return Err(Broken::examine("recover", format!("{request}: {refused:?}"))),

@@ -1,10 +1,9 @@
 //! A reservation: the proof that money stands for one call. Dropping it gives the money back.
 
-use super::{Close, Ledger};
+use super::{Close, Ledger, Service};
 use crate::fault;
 use crate::ids::{Funds, PaymentId, RequestId};
 use crate::money::Micros;
-use crate::tariff::Usage;
 
 /// Funds held for one call. Made only by the ledger; ends by [`Reservation::post`], [`Reservation::void`], or by being
 /// dropped, which voids it.
@@ -23,7 +22,7 @@ impl Reservation {
 
     /// Gives the money back: nothing was delivered. What a payment brought becomes balance of its payer.
     pub fn void(mut self) {
-        self.end(Close::Void, Usage::default());
+        self.end(Close::Void, Service::default());
     }
 
     /// Turns into the right to relay, if the money is really there: held from a balance, or confirmed by the chain.
@@ -32,9 +31,9 @@ impl Reservation {
         if there { Ok(Paid(self)) } else { Err(self) }
     }
 
-    fn end(&mut self, close: Close, usage: Usage) -> Micros {
+    fn end(&mut self, close: Close, service: Service) -> Micros {
         match std::mem::replace(&mut self.open, false) {
-            true => self.ledger.close_call(self.request, close, usage),
+            true => self.ledger.close_call(self.request, close, service),
             false => Micros::ZERO,
         }
     }
@@ -42,7 +41,7 @@ impl Reservation {
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        self.end(Close::Void, Usage::default());
+        self.end(Close::Void, Service::default());
     }
 }
 
@@ -113,14 +112,14 @@ impl Paid {
         self.0.ledger.inner.lock().map_or(Micros::ZERO, |book| book.allowance_for(self.0.request, now))
     }
 
-    /// Charges the call, at most what is held, and gives the rest back; `usage` goes into its receipt. Returns the charge.
-    pub fn post(mut self, owed: Micros, usage: Usage) -> Micros {
-        self.0.end(Close::Post(owed), usage)
+    /// Charges the call, at most what is held, and gives the rest back; `service` goes into its receipt. Returns the charge.
+    pub fn post(mut self, owed: Micros, service: impl Into<Service>) -> Micros {
+        self.0.end(Close::Post(owed), service.into())
     }
 
     /// Charges the part of a call that was delivered before it broke off. Returns the charge.
-    pub fn post_part(mut self, owed: Micros, usage: Usage) -> Micros {
-        self.0.end(Close::Partly(owed), usage)
+    pub fn post_part(mut self, owed: Micros, service: impl Into<Service>) -> Micros {
+        self.0.end(Close::Partly(owed), service.into())
     }
 
     /// Gives all of it back: nothing was delivered.

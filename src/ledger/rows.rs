@@ -10,6 +10,7 @@ use crate::account::AccountId;
 use crate::clock::{Period, Timestamp};
 use crate::ids::{KeyId, PaymentId, RequestId};
 use crate::money::Micros;
+use crate::tariff::Usage;
 
 use super::written::{account_hex, base64_bytes};
 
@@ -26,12 +27,14 @@ pub enum Account {
     Sales,
     /// What was lost to transfers that vanished from the chain; negative by the loss.
     BadDebt,
+    /// What the operator gave and took by hand; negative by what wallets got.
+    Adjustments,
 }
 
 impl Account {
-    /// Whether the account may go below zero: only the sources of money and the loss may.
+    /// Whether the account may go below zero: only the sources of money, the loss and the operator's hand may.
     pub fn may_be_negative(&self) -> bool {
-        matches!(self, Account::External(_) | Account::BadDebt)
+        matches!(self, Account::External(_) | Account::BadDebt | Account::Adjustments)
     }
 
     /// The table key: one letter for the kind, then the rest.
@@ -42,6 +45,7 @@ impl Account {
             Account::Transit => b"T".to_vec(),
             Account::Sales => b"S".to_vec(),
             Account::BadDebt => b"B".to_vec(),
+            Account::Adjustments => b"A".to_vec(),
         }
     }
 
@@ -55,6 +59,7 @@ impl Account {
             (b'T', true) => Some(Account::Transit),
             (b'S', true) => Some(Account::Sales),
             (b'B', true) => Some(Account::BadDebt),
+            (b'A', true) => Some(Account::Adjustments),
             _ => None,
         }
     }
@@ -68,6 +73,7 @@ impl fmt::Display for Account {
             Account::Transit => f.write_str("transit"),
             Account::Sales => f.write_str("sales"),
             Account::BadDebt => f.write_str("bad debt"),
+            Account::Adjustments => f.write_str("adjustments"),
         }
     }
 }
@@ -86,6 +92,8 @@ pub enum Kind {
     Reversal = 6,
     /// The operator, or a job that failed, gave a charge back.
     Refund = 7,
+    /// The operator gave or took by hand.
+    Adjustment = 8,
 }
 
 impl Kind {
@@ -97,11 +105,13 @@ impl Kind {
             Kind::Credit => "credit",
             Kind::Reversal => "reversal",
             Kind::Refund => "refund",
+            Kind::Adjustment => "adjustment",
         }
     }
 
     fn from_byte(byte: u8) -> Option<Kind> {
-        [Kind::Payment, Kind::Charge, Kind::Credit, Kind::Reversal, Kind::Refund].into_iter().find(|kind| *kind as u8 == byte)
+        let all = [Kind::Payment, Kind::Charge, Kind::Credit, Kind::Reversal, Kind::Refund, Kind::Adjustment];
+        all.into_iter().find(|kind| *kind as u8 == byte)
     }
 }
 
@@ -110,6 +120,8 @@ impl Kind {
 pub enum Reference {
     Payment(PaymentId),
     Request(RequestId),
+    /// The first half of the SHA-256 of the id that the operator gave it.
+    Adjustment([u8; 16]),
 }
 
 /// One movement of money: a debit and a credit of the same amount, so that the sum of all postings is zero by its form.
@@ -187,6 +199,10 @@ impl Transfer {
                 out.push(2);
                 out.extend(id.0.to_be_bytes());
             }
+            Reference::Adjustment(name) => {
+                out.push(3);
+                out.extend(name);
+            }
         }
         let debit = self.debit.to_key();
         // Account names are short: a wallet has 34 bytes, a network and its token fewer than a hundred.
@@ -215,6 +231,7 @@ impl Transfer {
         let (reference, rest) = match rest.first()? {
             1 => (Reference::Payment(PaymentId(rest.get(1..33)?.try_into().ok()?)), rest.get(33..)?),
             2 => (Reference::Request(RequestId(u128::from_be_bytes(rest.get(1..17)?.try_into().ok()?))), rest.get(17..)?),
+            3 => (Reference::Adjustment(rest.get(1..17)?.try_into().ok()?), rest.get(17..)?),
             _ => return None,
         };
         let (length, accounts) = rest.split_first()?;
@@ -306,6 +323,27 @@ pub struct Receipt {
     pub cache_write: u64,
     /// Images, seconds or characters.
     pub units: u64,
+    /// Which upstream served it; empty where that was not written down.
+    pub upstream: String,
+    /// What that one asks the operator for it, in micros, if it is known.
+    pub cost: Option<u64>,
+}
+
+/// What was delivered for a call: what it used, of whom, and what that one asks the operator for it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Service {
+    pub usage: Usage,
+    /// The name of the upstream; empty where nobody knows it any more.
+    pub upstream: String,
+    /// `None` where it is not known, which is no cost of nothing.
+    pub cost: Option<Micros>,
+}
+
+impl From<Usage> for Service {
+    /// By nobody knows whom.
+    fn from(usage: Usage) -> Service {
+        Service { usage, ..Service::default() }
+    }
 }
 
 impl Receipt {
@@ -447,6 +485,7 @@ mod tests {
             Account::Transit,
             Account::Sales,
             Account::BadDebt,
+            Account::Adjustments,
         ] {
             assert_eq!(Account::from_key(&account.to_key()), Some(account));
         }

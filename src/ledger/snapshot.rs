@@ -136,6 +136,7 @@ impl Snapshot<'_> {
         let (request, payment) = match transfer.reference {
             Reference::Request(request) => (Some(request), None),
             Reference::Payment(payment) => (None, Some(payment)),
+            Reference::Adjustment(_) => (None, None),
         };
         let receipt = request.map(|request| self.receipt(request)).transpose()?.flatten();
         let movement = Movement::of(transfer.kind, transfer.reference);

@@ -15,6 +15,8 @@ pub enum Movement {
     TopUp,
     Charge,
     Refund,
+    /// By the operator's hand.
+    Adjustment,
 }
 
 /// One line of a wallet's statement. Amounts in micros.
@@ -52,6 +54,7 @@ impl Movement {
     /// What came in for a payment is a top-up; what a call gave back is a refund, whoever had paid for it.
     pub(super) fn of(kind: Kind, reference: Reference) -> Movement {
         match (kind, reference) {
+            (Kind::Adjustment, _) => Movement::Adjustment,
             (Kind::Charge, _) => Movement::Charge,
             (Kind::Credit | Kind::Reversal | Kind::Payment, Reference::Payment(_)) => Movement::TopUp,
             (Kind::Credit | Kind::Reversal | Kind::Payment | Kind::Refund, _) => Movement::Refund,

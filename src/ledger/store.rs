@@ -11,8 +11,8 @@ use super::book::{Book, Write};
 use super::commit::apply;
 use super::rows::{Hold, Transfer};
 use super::snapshot::{Snapshot, for_each, json};
-use super::tables::{self, HOLDS, KEY_EVENTS, META, NONCES, PAY_OPEN, PAYMENTS, SCHEMA, TRANSFERS};
-use super::{Broken, Money};
+use super::tables::{self, HOLDS, KEY_EVENTS, META, NONCES, OLDEST, PAY_OPEN, PAYMENTS, SCHEMA, TRANSFERS};
+use super::{Broken, Money, adjust};
 use crate::clock::Timestamp;
 use crate::fault;
 use crate::ids::{PaymentId, RequestId};
@@ -103,6 +103,11 @@ impl Store {
         tx.commit().map_err(|error| Broken::new("commit", error))
     }
 
+    /// Writes all that is durable now into a new file.
+    pub fn copy_to(&self, path: &Path) -> Result<(), Broken> {
+        copy_tables(&self.db, &database(path, true)?)
+    }
+
     pub fn read(&self) -> Result<ReadTransaction, Broken> {
         self.db.begin_read().map_err(|error| Broken::new("read", error))
     }
@@ -143,6 +148,7 @@ fn load_limits(tx: &ReadTransaction, book: &mut Book) -> Result<(), Broken> {
     let disk = Snapshot(tx);
     disk.key_spending(|key, day, spent| book.keys.entry(key).or_default().spend(day, spent))?;
     disk.allowance_spending(|wallet, day, spent| book.allowances.entry(wallet).or_default().spend(day, spent))?;
+    adjust::each(tx, |id, row| _ = book.adjustments.insert(id.to_owned(), row))?;
     disk.grants(|wallet, grant| _ = book.grants.insert(wallet, grant))?;
     for_each(tx, NONCES, |(forget_at, id), ()| {
         book.nonces.insert(*id, Timestamp::from_millis(forget_at));
@@ -223,7 +229,7 @@ impl Layout {
 
     fn known(self) -> Result<(), Broken> {
         match self.0 {
-            Some(SCHEMA) => Ok(()),
+            Some(OLDEST..=SCHEMA) => Ok(()),
             Some(other) => Err(Broken::change(
                 "open",
                 format!("the file has layout {other}, this program knows {SCHEMA}: start the version of farebox that wrote it"),

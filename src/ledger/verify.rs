@@ -11,7 +11,7 @@ use super::derived::{Explained, Fingerprint};
 use super::rows::{Account, Balance, Fund, Hold, Kind, Line, Payment, Reference, State, Transfer};
 use super::snapshot::Snapshot;
 use super::store;
-use super::{Broken, derived, jobs, rebuild, reconcile, rescue};
+use super::{Broken, adjust, derived, jobs, rebuild, reconcile, rescue};
 use crate::account::AccountId;
 use crate::ids::{PaymentId, RequestId};
 
@@ -133,6 +133,7 @@ fn totals(snapshot: &Snapshot, stop: &dyn Fn() -> bool) -> Result<Option<Totals>
     check_holds(&sums, &holds, &mut report, &mut problems);
     check_key_events(snapshot, &mut report, &mut problems)?;
     jobs::check(snapshot, &mut problems)?;
+    adjust::check(snapshot, sums.explained.adjustments, &mut problems)?;
     let Some(receipts) = derived::check(snapshot, &sums.explained, stop, &mut problems)? else { return Ok(None) };
     (report.receipts, report.problems) = (receipts.count, problems);
     Ok(Some(Totals { report, arrivals: sums.arrivals, served: receipts.served }))

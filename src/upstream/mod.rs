@@ -383,7 +383,7 @@ mod tests {
     fn a_model_of_another_dialect_is_refused_with_the_route_to_use() {
         let echo = config::Upstream { name: "e".into(), kind: UpstreamKind::Echo, speaks: vec![Speaks::Messages] };
         let upstreams = Upstreams::new(&[echo]).unwrap();
-        let servings = [Serving { upstream: "e".into(), model: "m".into(), weight: None }];
+        let servings = [Serving { upstream: "e".into(), model: "m".into(), weight: None, cost: None }];
         assert!(upstreams.forms(&servings, Goods::Words(Dialect::Messages)).is_ok());
         let error = upstreams.forms(&servings, Goods::Words(Dialect::Responses)).map(drop);
         assert!(error.is_ok_and(|()| translates(Dialect::Responses, Dialect::Messages)));

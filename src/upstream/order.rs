@@ -63,7 +63,7 @@ mod tests {
         let serving = |word: &str| {
             let (name, weight) = word.split_once(':').unzip();
             let weight = weight.map(|weight| weight.parse().unwrap());
-            Serving { upstream: name.unwrap_or(word).into(), model: "m".into(), weight }
+            Serving { upstream: name.unwrap_or(word).into(), model: "m".into(), weight, cost: None }
         };
         text.split(' ').map(serving).collect()
     }

@@ -99,7 +99,7 @@ fn made(task: Task) -> Call {
         Task::VideoTranscriptions => call(json!({ "model": "watcher", "url": "https://x.example/v" }), 50_000),
         Task::AudioQueue => job(json!({ "model": "song", "prompt": "a cat", "duration_seconds": 30 }), 30 * 10_000),
         Task::VideoQueue => job(json!({ "model": "film", "prompt": "a cat", "duration": "5s" }), 5 * 100_000),
-        Task::VideosGenerations => job(json!({ "model": "film", "prompt": "a cat", "seconds": "8" }), 8 * 100_000),
+        Task::Videos | Task::VideosGenerations => job(json!({ "model": "film", "prompt": "a cat", "seconds": "8" }), 8 * 100_000),
     }
 }
 

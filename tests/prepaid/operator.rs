@@ -1,8 +1,11 @@
 //! The operator's hand: keys, accounts, allowances and refunds by command, the same on a gateway that runs and on one that does not.
 
+mod adjust;
+mod backup;
 #[cfg(feature = "fault-points")]
 mod deaths;
 mod pepper;
+mod report;
 mod strangers;
 
 use std::fs;

@@ -19,6 +19,8 @@ mod offer;
 mod refusal;
 mod reload;
 mod replay;
+mod report;
+mod restore;
 mod secure;
 mod several_upstreams;
 mod shop;

@@ -90,6 +90,8 @@ pub struct Progress {
     pub reverted: bool,
     /// How long it was left alone after that.
     pub pause: Duration,
+    /// The transaction whose fee was told last.
+    pub charged: Option<[u8; 32]>,
 }
 
 /// What the node said to the bytes.
@@ -116,6 +118,7 @@ impl Progress {
             clear: false,
             reverted: false,
             pause: Duration::ZERO,
+            charged: None,
         }
     }
 

@@ -148,7 +148,7 @@ async fn find(node: &Node, payment: &Verified, latest: &Block) -> Asked<Option<(
 }
 
 /// The last block before `time`. Block `above` is not before it.
-async fn last_before(node: &Node, time: u64, mut above: u64) -> Asked<u64> {
+pub async fn last_before(node: &Node, time: u64, mut above: u64) -> Asked<u64> {
     let mut step = 1;
     let mut below = loop {
         let probe = above.saturating_sub(step);

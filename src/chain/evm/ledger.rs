@@ -1,5 +1,6 @@
 //! The chain as a witness for payments that somebody else submits: did this transaction carry it, and what became of it?
 
+use super::abi;
 use super::check;
 use super::evidence::{self, Depth, Elsewhere};
 use super::hex;
@@ -12,11 +13,12 @@ use crate::chain::rpc::{Rpc, RpcError};
 use crate::chain::witness::Stands;
 use crate::chain::{Confirmation, Settlement};
 use crate::clock::Timestamp;
+use crate::money::Micros;
 
 /// A network's nodes, only ever asked.
 pub struct Ledger {
-    node: Node,
-    token: Token,
+    pub(super) node: Node,
+    pub(super) token: Token,
 }
 
 impl Ledger {
@@ -42,6 +44,18 @@ impl Ledger {
     /// What is wrong, for the operator.
     pub async fn check(&self, now: Timestamp) -> Result<(), Closed> {
         self.node.any(|| check::check_token(&self.node, &self.token, now)).await.map(|_| ())
+    }
+
+    /// What `pay_to` has of the token now.
+    ///
+    /// # Errors
+    /// Why no node could say.
+    pub async fn held(&self) -> Result<Micros, String> {
+        let text = |error: RpcError| error.to_string();
+        let ask = node::view(self.token.asset, self.token.asset, &abi::balance_of(self.token.pay_to));
+        let answer = node::read_bytes(&self.node.call(ask).await.map_err(text)?).map_err(text)?;
+        let units = abi::word(&answer).and_then(|word| word.as_u64());
+        units.map(Micros::new).ok_or_else(|| "the token's answer is no balance".to_owned())
     }
 
     /// Whether the chain's clock and ours agree.

@@ -2,6 +2,7 @@
 
 pub mod abi;
 pub mod address;
+mod arrivals;
 mod attempt;
 pub mod buyer;
 mod check;

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 use tokio::time::{Duration, Instant};
 
+use super::abi;
 use super::address::Address;
 use super::hex;
 use super::round::{self, Receipts, Rounds};
@@ -36,6 +37,8 @@ pub struct Receipt {
     pub block: u64,
     pub succeeded: bool,
     pub logs: Vec<Log>,
+    /// What its sender paid for it, in wei, where the node says so.
+    pub fee: Option<u64>,
 }
 
 /// Looks that are at least this far apart happen at multiples of it.
@@ -167,9 +170,17 @@ impl Node {
     /// Events of `address` in a range of blocks, any of `events`, with the two indexed topics given. An answer counts only if
     /// its node has the last block of the range: one that is behind finds nothing there.
     pub async fn logs(&self, address: Address, events: &[&str], topics: [[u8; 32]; 2], from: u64, to: u64) -> Asked<Vec<Log>> {
+        self.logs_of(address, json!([events, hex::encode(&topics[0]), hex::encode(&topics[1])]), from, to).await
+    }
+
+    /// Transfers of `token` to an owner in a range of blocks; an answer counts as that of [`Node::logs`] does.
+    pub async fn arrivals(&self, token: Address, owner: Address, from: u64, to: u64) -> Asked<Vec<Log>> {
+        self.logs_of(token, json!([abi::TRANSFER_EVENT, null, hex::encode(&owner.to_word())]), from, to).await
+    }
+
+    async fn logs_of(&self, address: Address, topics: Value, from: u64, to: u64) -> Asked<Vec<Log>> {
         let filter = json!({
-            "address": address.to_string(), "fromBlock": format!("{from:#x}"), "toBlock": format!("{to:#x}"),
-            "topics": [events, hex::encode(&topics[0]), hex::encode(&topics[1])],
+            "address": address.to_string(), "fromBlock": format!("{from:#x}"), "toBlock": format!("{to:#x}"), "topics": topics,
         });
         let asking = self.asking();
         let [answer, end] = self.batch([Call::new("eth_getLogs", json!([filter])), block(&format!("{to:#x}"))]).await?;
@@ -324,9 +335,20 @@ pub fn read_receipt(answer: &Value, hash: &[u8; 32]) -> Asked<Option<Receipt>> {
                 _ => return None,
             },
             logs: answer["logs"].as_array()?.iter().map(read_log).collect::<Option<_>>()?,
+            fee: read_fee(answer),
         })
     })();
     receipt.map(Some).ok_or_else(|| nonsense("eth_getTransactionReceipt"))
+}
+
+/// What the sender paid: for the gas, and on rollups that say so for what they write to their parent chain.
+fn read_fee(answer: &Value) -> Option<u64> {
+    let gas = read_quantity(&answer["gasUsed"]).ok()?.checked_mul(read_quantity(&answer["effectiveGasPrice"]).ok()?)?;
+    let parent = match &answer["l1Fee"] {
+        Value::Null => 0,
+        fee => read_quantity(fee).ok()?,
+    };
+    u64::try_from(gas.checked_add(parent)?).ok()
 }
 
 fn read_log(log: &Value) -> Option<Log> {
@@ -364,6 +386,21 @@ mod tests {
         assert!(!is_revert(&answered("internal error", json!("no hex"))));
         assert!(!is_revert(&RpcError::Unreachable("revert".into())));
         assert_eq!(revert_data(&"0x08c3".into()), Some(vec![0x08, 0xc3]));
+    }
+
+    #[test]
+    fn a_fee_is_gas_times_price_and_what_a_rollup_asks_beside_and_unknown_where_nobody_says() {
+        let fee = |more: &[(&str, &str)]| {
+            let mut answer = answer();
+            more.iter().for_each(|(field, value)| answer[*field] = (*value).into());
+            read_receipt(&answer, &[7; 32]).unwrap().unwrap().fee
+        };
+        let gas = [("gasUsed", "0x10"), ("effectiveGasPrice", "0x3b9aca00")];
+        assert_eq!(fee(&gas), Some(16_000_000_000));
+        assert_eq!(fee(&[&gas[..], &[("l1Fee", "0x5")]].concat()), Some(16_000_000_005));
+        assert_eq!(fee(&[&gas[..], &[("l1Fee", "five")]].concat()), None, "not known in full");
+        assert_eq!(fee(&gas[..1]), None);
+        assert_eq!(fee(&[("gasUsed", "0xffffffffffffffff"), ("effectiveGasPrice", "0xffffffffffffffff")]), None);
     }
 
     #[test]

@@ -481,6 +481,7 @@ impl Settler {
         }
         let place = Confirmation { tx: hex::encode(&receipt.tx), block: receipt.block };
         let Some(deep) = self.deep(payment, place, latest).await? else { return Ok(None) };
+        self.note_fee(payment, receipt, progress);
         if evidence::pays(receipt, payment) {
             return Ok(Some(deep));
         }

@@ -6,6 +6,7 @@ use tracing::debug;
 use super::attempt::Progress;
 use super::evidence;
 use super::hex;
+use super::node::Receipt;
 use super::settle::{Halt, Settler};
 use super::transaction::Signed;
 use super::verified::Verified;
@@ -24,6 +25,14 @@ pub enum Watched {
 }
 
 impl Settler {
+    /// Tells what the chain took for a transaction of ours that is deep enough, once.
+    pub(super) fn note_fee(&self, payment: &Verified, receipt: &Receipt, progress: &mut Progress) {
+        let is_new = progress.charged.replace(receipt.tx) != Some(receipt.tx);
+        if let Some(fee) = receipt.fee.filter(|_| is_new) {
+            self.journal.paid_fee(payment.id(), &hex::encode(&receipt.tx), fee);
+        }
+    }
+
     /// Returns when the transfer is final or gone. Looks seldom: a reorganisation is rare and most are short.
     pub(super) async fn watch(&self, payment: &Verified, found: &Confirmation, tries: &mut Vec<Signed>) -> Watched {
         let Some(hash) = hex::fixed(&found.tx) else { return Watched::Vanished };

@@ -80,6 +80,19 @@ impl Ledger {
         self.node.any(|| check::check_token(&self.node, &self.token, None, now)).await.map(|_| ())
     }
 
+    /// What the token account of `pay_to` has now.
+    ///
+    /// # Errors
+    /// Why no node could say.
+    pub async fn held(&self) -> Result<Micros, String> {
+        let text = |error: RpcError| error.to_string();
+        let answer = self.node.call(node::accounts(&[self.token.account])).await.map_err(text)?;
+        let accounts = node::read_accounts(&answer, 1).map_err(text)?;
+        let account = accounts[0].as_ref().and_then(check::TokenAccount::read);
+        let account = account.ok_or_else(|| format!("{} is no token account", self.token.account))?;
+        Ok(Micros::new(account.amount))
+    }
+
     /// Whether the chain's clock and ours agree.
     ///
     /// # Errors

@@ -83,6 +83,8 @@ pub struct Landed {
     pub slot: u64,
     pub succeeded: bool,
     pub transaction: Transaction,
+    /// What its fee payer paid for it, in lamports, where the node says so.
+    pub fee: Option<u64>,
     before: Vec<Holding>,
     after: Vec<Holding>,
 }
@@ -454,6 +456,7 @@ pub fn read_shown(answer: &Value) -> Asked<Shown> {
             slot: answer["slot"].as_u64()?,
             succeeded: meta.get("err")?.is_null(),
             transaction,
+            fee: meta["fee"].as_u64(),
             before: holdings("preTokenBalances")?,
             after: holdings("postTokenBalances")?,
         })

@@ -393,6 +393,9 @@ impl Settler {
             return Ok(None);
         };
         if landed.succeeded == status.succeeded && landed.transaction.message == payment.transaction().message {
+            if let Some(fee) = landed.fee {
+                self.journal.paid_fee(payment.id(), &name(&ours.signature), fee);
+            }
             if !status.succeeded {
                 let (reason, message) = (reason::TRANSACTION, evidence::FAILED.to_owned());
                 let outcome = Settlement::Failed { reason, message };

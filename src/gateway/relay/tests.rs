@@ -52,7 +52,7 @@ async fn sell(ledger: &Ledger, words: usize, stream: bool, seconds: u64) -> (Sal
     let content = vec!["w".repeat(LETTERS); words].join(" ");
     let asked = serde_json::json!({ "model": "m", "stream": stream, "messages": [{ "role": "user", "content": content }] });
     let (dialect, deadline) = (Dialect::Chat, Instant::now() + Duration::from_secs(seconds));
-    let servings = [Serving { upstream: text("e"), model: text("m"), weight: None }];
+    let servings = [Serving { upstream: text("e"), model: text("m"), weight: None, cost: None }];
     let body = |_, _: &str, _| Ok(Bytes::from(asked.to_string()));
     let (goods, content_type) = (Goods::Words(dialect), "application/json".into());
     let (account, headers) = (AccountId::Evm([1; 20]), &[]);
@@ -66,7 +66,7 @@ async fn sell(ledger: &Ledger, words: usize, stream: bool, seconds: u64) -> (Sal
     };
     let gauge = Gauge::Words(Meter::new(dialect, stream, false, 10));
     let ended: Ended = Box::pin(std::future::pending());
-    let tab = Tab { paid, tariff, growth: None, flat: None, told: None };
+    let tab = Tab { paid, tariff, growth: None, flat: None, upstream: text("e"), cost: None, told: None };
     let length = answer.content_length;
     (Sale { tab, gauge, translation: None, heard: dialect, dialect, stream, length, deadline, ended }, answer.body)
 }

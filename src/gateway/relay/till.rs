@@ -5,9 +5,9 @@ use crate::dialect::{Gauge, Metered};
 use crate::error::Error;
 use crate::gateway::told::{Outcome, Told};
 use crate::ids::RequestId;
-use crate::ledger::Paid;
+use crate::ledger::{Paid, Service};
 use crate::money::Micros;
-use crate::tariff::Tariff;
+use crate::tariff::{Cost, Tariff};
 
 /// How a call is charged.
 pub(in crate::gateway) struct Tab {
@@ -17,6 +17,9 @@ pub(in crate::gateway) struct Tab {
     pub growth: Option<Growth>,
     /// What it costs if it is delivered, whatever it used.
     pub flat: Option<Micros>,
+    /// Who serves it, and what that one asks the operator, if it is known.
+    pub upstream: String,
+    pub cost: Option<Cost>,
     /// What is told of it at its end.
     pub told: Option<Told>,
 }
@@ -57,6 +60,8 @@ pub(super) struct Till {
     stream: bool,
     growth: Option<Growth>,
     flat: Option<Micros>,
+    upstream: String,
+    cost: Option<Cost>,
     /// What had been used when the last event passed that is paid for, and the bytes of the answer up to there.
     passed: (Metered, u64),
     told: Option<Told>,
@@ -64,9 +69,23 @@ pub(super) struct Till {
 
 impl Till {
     pub fn new(tab: Tab, gauge: Gauge, stream: bool) -> Till {
-        let Tab { paid, tariff, growth, flat, told } = tab;
+        let Tab { paid, tariff, growth, flat, upstream, cost, told } = tab;
         let (request, passed) = (paid.request(), (Metered::default(), 0));
-        Till { gauge, end: None, unseen: false, request, paid: Some(paid), tariff, stream, growth, flat, passed, told }
+        Till {
+            gauge,
+            end: None,
+            unseen: false,
+            request,
+            paid: Some(paid),
+            tariff,
+            stream,
+            growth,
+            flat,
+            upstream,
+            cost,
+            passed,
+            told,
+        }
     }
 
     pub fn request(&self) -> RequestId {
@@ -134,14 +153,17 @@ impl Till {
         }
         let owed = self.tariff.charge(&usage, paid.ceiling());
         let whole = self.flat.unwrap_or(owed);
+        let cost = self.cost.take().and_then(|cost| cost.of(&usage));
+        let upstream = std::mem::take(&mut self.upstream);
+        let service = Service { usage, upstream, cost };
         let charge = match end {
             // An answer that is complete and empty, with no word on usage, is none.
-            End::Complete if self.gauge.has_output() || !metered.estimated => paid.post(whole, usage),
+            End::Complete if self.gauge.has_output() || !metered.estimated => paid.post(whole, service),
             // A client that leaves chose to, and a key ends by somebody's hand: a flat price applies to what was taken.
-            End::ClientGone | End::ClientStalled | End::PayerEnded(_) if self.gauge.has_output() => paid.post(whole, usage),
-            End::ClientGone | End::ClientStalled | End::PayerEnded(_) => paid.post_part(owed, usage),
-            End::Broken(_) | End::Stopped if self.stream && self.has_parts() => paid.post_part(owed, usage),
-            End::Spent { .. } if self.passed.1 > 0 => paid.post_part(owed, usage),
+            End::ClientGone | End::ClientStalled | End::PayerEnded(_) if self.gauge.has_output() => paid.post(whole, service),
+            End::ClientGone | End::ClientStalled | End::PayerEnded(_) => paid.post_part(owed, service),
+            End::Broken(_) | End::Stopped if self.stream && self.has_parts() => paid.post_part(owed, service),
+            End::Spent { .. } if self.passed.1 > 0 => paid.post_part(owed, service),
             End::Complete | End::Broken(_) | End::Spent { .. } | End::Untaken | End::Stopped => {
                 paid.void();
                 Micros::ZERO

@@ -1,4 +1,5 @@
-//! Death in the middle of a refund: what was answered stands, what was not can be asked for again, and nobody gets it twice.
+//! Death in the middle of what the operator asks for: what was answered stands, what was not can be asked for again, and nobody
+//! gets anything twice.
 
 use std::thread;
 
@@ -47,4 +48,49 @@ fn die_at(point: &str, nth: usize, given_back: bool) {
     assert_eq!(given_back, left, "{point}:{nth}: {again:?}");
     assert_eq!(balance(&shop), PAID_IN, "{point}:{nth}");
     shop.close(&[(&owner, u64::try_from(PAID_IN).unwrap())]);
+}
+
+#[test]
+fn a_death_during_an_adjustment_makes_it_once_or_not_at_all() {
+    for (point, nth, made) in
+        [("adjust.before", 1, false), ("adjust.before", 2, false), ("adjust.after", 1, true), ("adjust.after", 2, true)]
+    {
+        let (mut shop, owner) = (Shop::open(), Owner::new(1));
+        shop.server.restart_armed(&format!("{point}:{nth}"));
+        let adjust = |shop: &Shop, number: usize| {
+            shop.operator(&["adjust", &owner.address(), "0.5", "--reason", "a gift", "--id", &number.to_string()])
+        };
+        for number in 1..nth {
+            assert_eq!(adjust(&shop, number).0, 0, "{point}:{nth}");
+        }
+        let (code, printed, said) = adjust(&shop, nth);
+        assert!((code, &printed) == (1, &json!(null)) && said.contains("look what came of it"), "{point}:{nth}: {code} {said}");
+        shop.server.wait_death(point);
+        shop.server.restart();
+        let again: Vec<_> = (1..=nth).map(|number| adjust(&shop, number).1["new"].clone()).collect();
+        let expected: Vec<_> = (1..=nth).map(|number| json!(number == nth && !made)).collect();
+        assert_eq!(again, expected, "{point}:{nth}: asked for again, each is made once");
+        shop.close(&[(&owner, 500_000 * nth as u64)]);
+    }
+}
+
+#[test]
+fn a_death_while_the_books_are_copied_leaves_no_backup_and_no_copy() {
+    for (point, left_behind) in [("copy.before", 0), ("copy.after", 1)] {
+        let (mut shop, place) = (Shop::open(), tempfile::TempDir::new().unwrap());
+        shop.server.restart_armed(point);
+        let folder = place.path().join("backup");
+        let (code, printed, said) = shop.operator(&["backup", folder.to_str().unwrap()]);
+        assert!((code, &printed) == (1, &json!(null)) && said.contains("look what came of it"), "{point}: {code} {said}");
+        shop.server.wait_death(point);
+        let copies = |shop: &Shop| {
+            let names = std::fs::read_dir(shop.server.data_dir()).unwrap().map(|entry| entry.unwrap().file_name());
+            names.filter(|name| name.to_str().is_some_and(|name| name.starts_with("copy-"))).count()
+        };
+        assert_eq!((copies(&shop), std::fs::read_dir(place.path()).unwrap().count()), (left_behind, 0), "{point}");
+        shop.server.restart();
+        assert_eq!(copies(&shop), 0, "{point}: the next start takes it away");
+        assert_eq!(shop.operator(&["backup", folder.to_str().unwrap()]).0, 0, "{point}");
+        shop.close(&[]);
+    }
 }

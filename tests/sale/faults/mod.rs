@@ -37,7 +37,10 @@ fn for_each<T: Sync>(cases: &[T], work: impl Fn(&T) + Sync) {
 const ELSEWHERE: [(&str, &[&str]); 4] = [
     ("tests/media_jobs/deaths.rs", &["job.accepted", "job.before", "job.after", "job.fail.before", "job.fail.after"]),
     ("tests/prepaid/keyring/deaths.rs", &["key.before"]),
-    ("tests/prepaid/operator/deaths.rs", &["refund.before", "refund.after"]),
+    (
+        "tests/prepaid/operator/deaths.rs",
+        &["refund.before", "refund.after", "adjust.before", "adjust.after", "copy.before", "copy.after"],
+    ),
     (
         "tests/solana/deaths.rs",
         &[

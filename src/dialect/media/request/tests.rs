@@ -11,7 +11,7 @@ pub fn model() -> Model {
     Model {
         id: "m".into(),
         kind: Kind::Image,
-        upstreams: vec![Serving { upstream: "u".into(), model: "real".into(), weight: None }],
+        upstreams: vec![Serving { upstream: "u".into(), model: "real".into(), weight: None, cost: None }],
         tariff: Tariff::default(),
         pieces: None,
         ceiling: Ceiling::Flat(Micros::ONE),

@@ -1,0 +1,57 @@
+//! What came in at `pay_to` since a moment, whoever sent it and for whatever: the token's own events.
+
+use super::address::Address;
+use super::evidence;
+use super::hex;
+use super::ledger::Ledger;
+use super::node::Asked;
+use super::word::Word;
+use crate::chain::rpc::RpcError;
+use crate::chain::treasury::Arrival;
+use crate::clock::Timestamp;
+use crate::money::Micros;
+
+/// Blocks per query, and how narrow a query gets for a node that refuses more.
+const WINDOW: u64 = 1000;
+const NARROWEST: u64 = 8;
+/// Queries before giving up: more than two weeks of 2 s blocks.
+const QUERIES: u32 = 1000;
+
+impl Ledger {
+    /// Every transfer to `pay_to` in a block of `since` or later, the oldest first.
+    ///
+    /// # Errors
+    /// Why no node could say, or that there are too many blocks to look at.
+    pub async fn arrivals(&self, since: Timestamp) -> Result<Vec<Arrival>, String> {
+        self.look_for_arrivals(since).await.map_err(|error| error.to_string())
+    }
+
+    async fn look_for_arrivals(&self, since: Timestamp) -> Asked<Vec<Arrival>> {
+        let latest = self.node.block("latest").await?;
+        if latest.timestamp < since.secs() {
+            return Ok(Vec::new());
+        }
+        let mut from = evidence::last_before(&self.node, since.secs(), latest.number).await?;
+        let (mut window, mut found) = (WINDOW, Vec::new());
+        for _ in 0..QUERIES {
+            if from > latest.number {
+                return Ok(found);
+            }
+            let to = from.saturating_add(window - 1).min(latest.number);
+            match self.node.arrivals(self.token.asset, self.token.pay_to, from, to).await {
+                Err(RpcError::Answered { .. }) if window > NARROWEST => window /= 5,
+                answer => {
+                    let logs = answer?;
+                    found.extend(logs.iter().filter(|log| log.address == self.token.asset).filter_map(|log| {
+                        let from = Address(log.topics.get(1)?[12..].try_into().ok()?);
+                        let amount = Word(log.data.as_slice().try_into().ok()?).as_u64()?;
+                        let (tx, amount) = (hex::encode(&log.tx), Micros::new(amount));
+                        Some(Arrival { tx, from: from.to_string(), amount, block: log.block })
+                    }));
+                    from = to + 1;
+                }
+            }
+        }
+        Err(RpcError::Unreachable(format!("the backup is too old: {} blocks are left to look at", latest.number - from)))
+    }
+}

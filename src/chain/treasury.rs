@@ -1,0 +1,71 @@
+//! What lies at the addresses that are paid, and what came in there since a moment, as their chains have it.
+
+use tokio::task::LocalSet;
+
+use super::audit::witness;
+use super::witness::Witness;
+use crate::clock::Timestamp;
+use crate::config::{Network, Settlement};
+use crate::money::Micros;
+
+/// What one network's `pay_to` has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Treasury {
+    /// CAIP-2.
+    pub network: String,
+    pub pay_to: String,
+    /// Of the token that is sold for; else why no node could say.
+    pub held: Result<Micros, String>,
+}
+
+/// One transfer to `pay_to`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Arrival {
+    /// The name of its transaction.
+    pub tx: String,
+    /// Whose money it was.
+    pub from: String,
+    pub amount: Micros,
+    pub block: u64,
+}
+
+/// What came in at one network's `pay_to`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Arrivals {
+    /// CAIP-2.
+    pub network: String,
+    pub pay_to: String,
+    /// The oldest first; else why nobody could say.
+    pub found: Result<Vec<Arrival>, String>,
+}
+
+/// Asks a node of every network that has one what is there now. Blocks until all have answered.
+pub fn treasury(networks: &[Network]) -> Vec<Treasury> {
+    let held = networks.iter().filter_map(|network| {
+        let held = ask(network, async |witness| witness.held().await).transpose()?;
+        Some(Treasury { network: network.id.clone(), pay_to: network.pay_to.clone(), held })
+    });
+    held.collect()
+}
+
+/// Asks a node of every network what came in since a moment; where there is none, it says so. Blocks until all have answered.
+pub fn arrivals(networks: &[Network], since: Timestamp) -> Vec<Arrivals> {
+    let real = networks.iter().filter(|network| !matches!(network.settlement, Settlement::Simulated));
+    let look = |network: &Network| {
+        let found = ask(network, async |witness| witness.arrivals(since).await).transpose();
+        let found = found.unwrap_or_else(|| Err("no node of it is named in rpc_urls".to_owned()));
+        Arrivals { network: network.id.clone(), pay_to: network.pay_to.clone(), found }
+    };
+    real.map(look).collect()
+}
+
+/// Asks a network's nodes; `None` where none are named.
+fn ask<T>(network: &Network, question: impl AsyncFnOnce(Witness) -> Result<T, String>) -> Result<Option<T>, String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())?;
+    LocalSet::new().block_on(&runtime, async {
+        match witness(network)? {
+            Some((_, witness)) => question(witness).await.map(Some),
+            None => Ok(None),
+        }
+    })
+}
