@@ -8,6 +8,7 @@ mod facilitator;
 mod fees;
 mod offer;
 mod races;
+mod report;
 mod shop;
 mod simulated;
 mod trouble;
