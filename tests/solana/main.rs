@@ -9,6 +9,7 @@ mod fees;
 mod made;
 mod offer;
 mod races;
+mod report;
 mod shop;
 mod simulated;
 mod trouble;
