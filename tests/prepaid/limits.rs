@@ -202,7 +202,7 @@ fn a_wallet_calls_so_often_whichever_its_keys_and_another_wallet_is_not_punished
     let served = answers.iter().filter(|(status, _)| *status == 200).count();
     let refused = answers.iter().filter(|(status, answer)| *status == 429 && answer.contains("rate_limited"));
     assert!(refused.clone().all(|(_, answer)| answer.to_ascii_lowercase().contains("retry-after: 1")), "{answers:?}");
-    assert!(served >= 3 && served < 12 && served + refused.count() == 12, "{answers:?}");
+    assert!((3..12).contains(&served) && served + refused.count() == 12, "{answers:?}");
     assert_eq!(shop.upstream.calls().len(), served, "what is refused is asked of nobody");
     let poor = shop.server.send(&with_key(&body, &other));
     assert_eq!(poor.status, 402, "another wallet is only told that it has nothing: {}", poor.text());
