@@ -190,9 +190,7 @@ fn a_key_of_a_day_is_good_for_its_limit_again_on_the_next_day_and_not_before() {
 
 #[test]
 fn a_wallet_calls_so_often_whichever_its_keys_and_another_wallet_is_not_punished() {
-    let settings =
-        Settings { limits: vec!["per_account_per_second = 1".into(), "per_account_burst = 3".into()], ..Settings::default() };
-    let mut shop = Shop::with(8453, settings);
+    let mut shop = Shop::with(8453, wide(&["per_account_per_second = 1", "per_account_burst = 3"]));
     let first = shop.buyer_with_key();
     let second = shop.mint_by_hand(BUYER);
     let other = shop.mint_by_hand(farebox_rig::anvil::OTHER_BUYER);
