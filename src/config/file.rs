@@ -336,8 +336,8 @@ impl Default for Limits {
         Limits {
             per_ip_per_second: 20,
             per_ip_burst: 40,
-            per_account_per_second: 50,
-            per_account_burst: 100,
+            per_account_per_second: 200,
+            per_account_burst: 2000,
             connections_per_ip: 1000,
             payments_per_ip_per_minute: 60,
             key_changes_per_ip_per_minute: 60,

@@ -20,6 +20,7 @@ use tokio_rustls::server::TlsStream;
 use super::crowd::Crowd;
 use super::watched::{Activity, Pages, Watched};
 use super::{CONNECTIONS, HEAD, IDLE, LINGER, UNWRITTEN, h2};
+use crate::clock::Clock;
 
 /// How connections are taken.
 #[derive(Clone)]
@@ -27,6 +28,7 @@ pub struct Door {
     /// Where we have a certificate.
     pub tls: Option<Arc<rustls::ServerConfig>>,
     pub crowd: Arc<Crowd>,
+    pub clock: Clock,
 }
 
 /// Seconds that a stop may take at most: as long as a call may. Whoever stops the server has less patience.
@@ -125,7 +127,8 @@ impl Hall {
             return;
         };
         if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
-            return h2::serve(stream, peer, self.pages.clone(), unread, closing).await;
+            let (pages, clock) = (self.pages.clone(), self.door.clock.clone());
+            return h2::serve(stream, h2::Host { pages, peer, unread, clock }, closing).await;
         }
         let watched = Watched::new(stream);
         let activity = watched.activity();

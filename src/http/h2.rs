@@ -27,6 +27,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::watched::Pages;
 use super::{HEAD, IDLE, LINGER};
+use crate::clock::{Clock, Timestamp};
 
 /// Requests at the same time on one connection.
 const STREAMS: u32 = 128;
@@ -44,6 +45,16 @@ const FAREWELL: Duration = Duration::from_secs(1);
 /// What says how HTTP/1.1 frames its messages, and is forbidden here.
 const HOP_BY_HOP: [&str; 5] = ["connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade"];
 
+/// What answers on a connection, and for whom.
+#[derive(Clone)]
+pub struct Host {
+    pub pages: Pages,
+    pub peer: SocketAddr,
+    /// How long a client may take nothing of its answers.
+    pub unread: Duration,
+    pub clock: Clock,
+}
+
 /// How an answer ends early.
 enum Early {
     /// Nobody is there any more.
@@ -55,7 +66,7 @@ enum Early {
 }
 
 /// Serves a connection until it ends; once `closing` resolves, until its last answer has.
-pub async fn serve<T>(bytes: T, peer: SocketAddr, pages: Pages, unread: Duration, closing: impl Future<Output = ()>)
+pub async fn serve<T>(bytes: T, host: Host, closing: impl Future<Output = ()>)
 where
     T: AsyncRead + AsyncWrite + Unpin,
 {
@@ -73,7 +84,7 @@ where
     loop {
         tokio::select! {
             accepted = accept(&mut connection) => match accepted {
-                Some((request, respond)) => exchanges.push(exchange(pages.clone(), peer, request, respond, unread)),
+                Some((request, respond)) => exchanges.push(exchange(host.clone(), request, respond)),
                 // What is still being answered has nobody left to hear it.
                 None => return,
             },
@@ -83,10 +94,13 @@ where
                 connection.graceful_shutdown();
             }
             () = sleep_until(idle), if exchanges.is_empty() => {
+                // Whoever does not take the farewell is cut; what was asked for before it was heard is answered.
+                if is_closing {
+                    return;
+                }
+                is_closing = true;
                 connection.graceful_shutdown();
-                // Whoever does not take the farewell is cut.
-                let _ = timeout(LINGER, accept(&mut connection)).await;
-                return;
+                idle = Instant::now() + LINGER;
             }
         }
     }
@@ -101,29 +115,23 @@ where
 }
 
 /// One request and its answer.
-async fn exchange(
-    pages: Pages,
-    peer: SocketAddr,
-    request: http::Request<RecvStream>,
-    mut respond: SendResponse<Bytes>,
-    unread: Duration,
-) {
+async fn exchange(host: Host, request: http::Request<RecvStream>, mut respond: SendResponse<Bytes>) {
     let is_head = *request.method() == http::Method::HEAD;
-    let Some(request) = asked(request, peer) else { return respond.send_reset(Reason::PROTOCOL_ERROR) };
-    let answering = pages.call(request);
+    let Some(request) = asked(request, host.peer) else { return respond.send_reset(Reason::PROTOCOL_ERROR) };
+    let answering = host.pages.call(request);
     let answer = tokio::select! {
         biased;
         _ = poll_fn(|context| respond.poll_reset(context)) => return,
         answer = answering => answer.unwrap_or_else(Response::from),
     };
-    let Some((head, size)) = answered(&answer) else { return respond.send_reset(Reason::INTERNAL_ERROR) };
+    let Some((head, size)) = answered(&answer, &host.clock) else { return respond.send_reset(Reason::INTERNAL_ERROR) };
     let ends = is_head || matches!(size, BodySize::None | BodySize::Sized(0));
     // An error means that nobody is there any more, as below.
     let Ok(mut stream) = respond.send_response(head, ends) else { return };
     if ends {
         return;
     }
-    match send(&mut stream, answer.into_body(), size, unread).await {
+    match send(&mut stream, answer.into_body(), size, host.unread).await {
         Ok(()) => _ = stream.send_data(Bytes::new(), true),
         Err(Early::Gone) => {}
         Err(Early::Broken) => {
@@ -152,7 +160,7 @@ fn asked(request: http::Request<RecvStream>, peer: SocketAddr) -> Option<Request
 }
 
 /// The head of an answer, and how long its body is.
-fn answered(answer: &Response<BoxBody>) -> Option<(http::Response<()>, BodySize)> {
+fn answered(answer: &Response<BoxBody>, clock: &Clock) -> Option<(http::Response<()>, BodySize)> {
     let mut head = http::Response::builder().status(answer.status().as_u16());
     for (name, value) in answer.headers() {
         if !HOP_BY_HOP.contains(&name.as_str()) && *name != header::CONTENT_LENGTH {
@@ -166,11 +174,16 @@ fn answered(answer: &Response<BoxBody>) -> Option<(http::Response<()>, BodySize)
     if let BodySize::Sized(length) = size {
         head = head.header("content-length", length);
     }
-    let now = jiff::fmt::rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&jiff::Timestamp::now());
-    if let Ok(now) = now {
-        head = head.header("date", now);
+    if let Some(date) = date(clock.now()) {
+        head = head.header("date", date);
     }
     Some((head.body(()).ok()?, size))
+}
+
+/// A time as headers write it.
+fn date(now: Timestamp) -> Option<String> {
+    let now = jiff::Timestamp::from_millisecond(i64::try_from(now.millis()).ok()?).ok()?;
+    jiff::fmt::rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&now).ok()
 }
 
 /// Waits until what was sent is on its way, for a moment: a reset overtakes what is not.

@@ -73,6 +73,7 @@ pub fn start(
     if let Some(certificate) = &certificate {
         actix_web::rt::spawn(Arc::clone(certificate).follow());
     }
+    let clock = gateway.clock().clone();
     let editions = Editions::new(config, gateway, certificate);
     actix_web::rt::spawn(editions.clone().forget_quiet_callers());
     let (shared, crowd) = (editions.clone(), editions.crowd());
@@ -90,5 +91,5 @@ pub fn start(
             },
         )
     };
-    Ok((door::open(Door { tls, crowd }, listener, app)?, editions))
+    Ok((door::open(Door { tls, crowd, clock }, listener, app)?, editions))
 }

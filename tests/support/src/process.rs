@@ -86,9 +86,11 @@ impl Process {
         let _ = self.child.wait();
     }
 
-    /// Asks it to end in good order and waits for it.
+    /// Asks it to end in good order, unless it has, and waits for it.
     pub fn terminate(&mut self) -> ExitStatus {
-        self.signal();
+        if self.is_running() {
+            self.signal();
+        }
         self.wait_exit()
     }
 
