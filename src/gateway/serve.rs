@@ -178,16 +178,7 @@ async fn sell(
     let tariff = model.tariff.and_once(surcharge);
     // Its own line: the sale's comes at its end, which may be minutes away.
     tracing::info!(request.id = %call.request, payment = %verified.id(), tx = confirmation.tx, settled_in_us = settled_in.as_micros(), "serving a paid call");
-    let told = Told {
-        gateway: Arc::clone(gateway),
-        account: verified.payer(),
-        key: None,
-        model: model.id.clone(),
-        upstream: answer.upstream.clone(),
-        paid_by: PaidBy::Payment,
-        quote: verified.amount(),
-        arrived: call.arrived,
-    };
+    let told = told(gateway, call, model, &verified, &answer);
     if let Some(accepted) = accepted {
         let order = jobs::Order { request, model, tariff, told, flat: None };
         let booked = jobs::book(gateway, order, accepted, paid).await;
@@ -206,6 +197,20 @@ async fn sell(
     let sale = Sale { tab, gauge, translation, heard, dialect: call.goods.dialect(), stream, length, deadline, ended };
     let body = relay(answer.body, sale, &worker.shelf, place).await;
     Ok(Served { stream, content_type, content_length, receipt, standing: None, body })
+}
+
+/// Who bought what from whom, of a call that brought its own money.
+fn told(gateway: &Arc<Gateway>, call: &Call, model: &Model, payment: &VerifiedPayment, answer: &Answer) -> Told {
+    Told {
+        gateway: Arc::clone(gateway),
+        account: payment.payer(),
+        key: None,
+        model: model.id.clone(),
+        upstream: answer.upstream.clone(),
+        paid_by: PaidBy::Payment,
+        quote: payment.amount(),
+        arrived: call.arrived,
+    }
 }
 
 /// A payment of another amount may answer a quote that was made before a change of price. With it goes what its network added

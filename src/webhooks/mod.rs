@@ -298,7 +298,7 @@ mod tests {
         assert_eq!(told.iter().map(|(webhook, _)| *webhook).collect::<Vec<_>>(), [0, 1]);
         assert_eq!(told[0].1["type"], "upstream_down");
         assert_eq!(told[0].1["data"]["upstream"], "a");
-        assert_eq!(told[0].1["timestamp"], "2021-02-25T15:02:10Z");
+        assert_eq!(told[0].1["timestamp"], "2021-02-25T15:02:10.000Z");
         let (nobody, _outbox) = open(&[], clock());
         assert!(Occasion::ALL.iter().all(|occasion| !nobody.wants(*occasion)));
     }
