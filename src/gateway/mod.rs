@@ -222,12 +222,8 @@ impl Gateway {
     pub fn renewed(&self, config: &Config) -> Result<Gateway, CannotStart> {
         let sign_in_rules = payer::sign_in_rules(config)?;
         let honour = Duration::from_secs(config.payments.max_timeout_seconds);
-        let earlier = prices::Earlier::load(
-            &config.data_dir,
-            (config.catalogue.models(), &self.surcharges),
-            honour,
-            self.steady.now(),
-        );
+        let earlier =
+            prices::Earlier::load(&config.data_dir, (config.catalogue.models(), &self.surcharges), honour, self.steady.now());
         let pace = match config.limits == self.limits {
             true => Arc::clone(&self.pace),
             false => Arc::new(pace::Pace::new(&config.limits)),
@@ -326,6 +322,7 @@ fn operators(typed: &[String]) -> Result<Vec<AccountId>, ConfigError> {
             problem: format!(
                 "{text:?} is no wallet's address: 0x and 40 digits of hex with the right checksum, or base58 of Solana"
             ),
+            line: None,
         })
     };
     typed.iter().map(wallet).collect()
