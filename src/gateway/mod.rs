@@ -324,7 +324,6 @@ fn operators(typed: &[String]) -> Result<Vec<AccountId>, ConfigError> {
             problem: format!(
                 "{text:?} is no wallet's address: 0x and 40 digits of hex with the right checksum, or base58 of Solana"
             ),
-            line: None,
         })
     };
     typed.iter().map(wallet).collect()
