@@ -81,16 +81,8 @@ pub(super) async fn sell(
     let accepted = jobs::accepted(call, &mut answer).await?;
     let Ok(paid) = reservation.paid() else { return Err(ledger_unavailable("a hold is gone").into()) };
     let standing = || gateway.ledger.standing(account).map_err(|denied| ledger_unavailable(&denied.to_string()));
-    let told = Told {
-        gateway: Arc::clone(gateway),
-        account,
-        key: key.map(|key| key.record.id),
-        model: model.id.clone(),
-        upstream: answer.upstream.clone(),
-        paid_by: PaidBy::Balance,
-        quote: price.quote,
-        arrived: call.arrived,
-    };
+    let key = key.map(|key| key.record.id);
+    let told = Told::of(gateway, call, (model, &answer.upstream), (account, key), (PaidBy::Balance, price.quote));
     if let Some(accepted) = accepted {
         let order = jobs::Order { request, model, tariff: model.tariff, told, flat: price.flat };
         let told = jobs::book(gateway, order, accepted, paid).await?;

@@ -1,6 +1,5 @@
 //! One paid call from start to finish: read, quote, identify, and for one that brings its own money claim, open and settle, relay.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -178,7 +177,8 @@ async fn sell(
     let tariff = model.tariff.and_once(surcharge);
     // Its own line: the sale's comes at its end, which may be minutes away.
     tracing::info!(request.id = %call.request, payment = %verified.id(), tx = confirmation.tx, settled_in_us = settled_in.as_micros(), "serving a paid call");
-    let told = told(gateway, call, model, &verified, &answer);
+    let (payer, paid_by) = ((verified.payer(), None), (PaidBy::Payment, verified.amount()));
+    let told = Told::of(gateway, call, (model, &answer.upstream), payer, paid_by);
     if let Some(accepted) = accepted {
         let order = jobs::Order { request, model, tariff, told, flat: None };
         let booked = jobs::book(gateway, order, accepted, paid).await;
@@ -189,28 +189,13 @@ async fn sell(
     let content_length = answer.content_length.filter(|_| !stream);
     let (gauge, heard) = (request.gauge(model, answer.form, content_type), answer.form.dialect());
     let translation = request.translation(model, answer.form, call.request, gateway.clock.now());
-    let content_length = content_length.filter(|_| translation.is_none());
-    let (length, deadline) = (content_length, call.deadline);
+    let (length, deadline) = (content_length.filter(|_| translation.is_none()), call.deadline);
     let cost = model.cost_at(&answer.upstream, &answer.model).cloned();
     let tab = Tab { paid, tariff, growth: None, flat: None, upstream: answer.upstream, cost, told: Some(told) };
     let ended = Box::pin(std::future::pending());
     let sale = Sale { tab, gauge, translation, heard, dialect: call.goods.dialect(), stream, length, deadline, ended };
     let body = relay(answer.body, sale, &worker.shelf, place).await;
-    Ok(Served { stream, content_type, content_length, receipt, standing: None, body })
-}
-
-/// Who bought what from whom, of a call that brought its own money.
-fn told(gateway: &Arc<Gateway>, call: &Call, model: &Model, payment: &VerifiedPayment, answer: &Answer) -> Told {
-    Told {
-        gateway: Arc::clone(gateway),
-        account: payment.payer(),
-        key: None,
-        model: model.id.clone(),
-        upstream: answer.upstream.clone(),
-        paid_by: PaidBy::Payment,
-        quote: payment.amount(),
-        arrived: call.arrived,
-    }
+    Ok(Served { stream, content_type, content_length: length, receipt, standing: None, body })
 }
 
 /// A payment of another amount may answer a quote that was made before a change of price. With it goes what its network added

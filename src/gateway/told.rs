@@ -5,8 +5,9 @@ use std::sync::Arc;
 use tokio::time::Instant;
 use tracing::field::display;
 
-use super::Gateway;
+use super::{Call, Gateway};
 use crate::account::AccountId;
+use crate::catalogue::Model;
 use crate::config::Occasion;
 use crate::dialect::Metered;
 use crate::error::Error;
@@ -61,6 +62,18 @@ pub(in crate::gateway) struct Outcome {
 }
 
 impl Told {
+    /// A call for a model, served by `upstream`, which may cost its payer the quote.
+    pub fn of(
+        gateway: &Arc<Gateway>,
+        call: &Call,
+        (model, upstream): (&Model, &str),
+        (account, key): (AccountId, Option<KeyId>),
+        (paid_by, quote): (PaidBy, Micros),
+    ) -> Told {
+        let (gateway, arrived) = (Arc::clone(gateway), call.arrived);
+        Told { gateway, account, key, model: model.id.clone(), upstream: upstream.to_owned(), paid_by, quote, arrived }
+    }
+
     /// What its wallet has, if anybody wants to know of that.
     fn balance(&self) -> Option<Micros> {
         let gateway = &self.gateway;
