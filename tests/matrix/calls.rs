@@ -37,6 +37,8 @@ pub struct Call {
     pub charge: u64,
     /// It orders what is made later.
     pub is_job: bool,
+    /// Its answer leaves as it comes. One that is a JSON text is read to its end first, so that none is sold which broke off.
+    pub is_passed_on: bool,
 }
 
 impl Call {
@@ -61,7 +63,14 @@ pub fn all() -> Vec<Call> {
 }
 
 fn json_call(path: &str, body: &Value, charge: u64) -> Call {
-    Call { path: path.to_owned(), content_type: "application/json".into(), body: body.to_string(), charge, is_job: false }
+    Call {
+        path: path.to_owned(),
+        content_type: "application/json".into(),
+        body: body.to_string(),
+        charge,
+        is_job: false,
+        is_passed_on: false,
+    }
 }
 
 fn spoken(dialect: Dialect, stream: bool) -> Call {
@@ -72,13 +81,14 @@ fn spoken(dialect: Dialect, stream: bool) -> Call {
             json!({ "model": "talker", "max_tokens": 64, "stream": stream, "messages": [{ "role": "user", "content": "hi" }] })
         }
     };
-    json_call(Goods::Words(dialect).path(), &body, charge)
+    Call { is_passed_on: stream, ..json_call(Goods::Words(dialect).path(), &body, charge) }
 }
 
 /// A new task does not compile until it has its call here.
 fn made(task: Task) -> Call {
     let path = Goods::Media(task).path();
     let call = |body: Value, charge| json_call(path, &body, charge);
+    let bytes = |body: Value, charge| Call { is_passed_on: true, ..json_call(path, &body, charge) };
     let job = |body: Value, charge| Call { is_job: true, ..json_call(path, &body, charge) };
     match task {
         Task::Embeddings => {
@@ -89,11 +99,11 @@ fn made(task: Task) -> Call {
         }
         Task::ImageEdits => form(path, &[("model", "painter"), ("prompt", "a cat")], ("image", "cat.png", 100), 50_000),
         Task::ImageGenerate => call(json!({ "model": "painter", "prompt": "a cat" }), 50_000),
-        Task::ImageUpscale => call(json!({ "model": "upscaler", "image": "aGk=", "scale": 4 }), 80_000),
-        Task::ImageEdit => call(json!({ "model": "retoucher", "prompt": "a cat", "image": "aGk=" }), 60_000),
-        Task::ImageMultiEdit => call(json!({ "modelId": "retoucher", "prompt": "a cat", "images": ["aGk=", "aG8="] }), 60_000),
-        Task::ImageBackgroundRemove => call(json!({ "image_url": "https://x.example/a" }), 60_000),
-        Task::Speech => call(json!({ "model": "tts-1", "input": "twelve chars", "voice": "alloy" }), 12 * 15),
+        Task::ImageUpscale => bytes(json!({ "model": "upscaler", "image": "aGk=", "scale": 4 }), 80_000),
+        Task::ImageEdit => bytes(json!({ "model": "retoucher", "prompt": "a cat", "image": "aGk=" }), 60_000),
+        Task::ImageMultiEdit => bytes(json!({ "modelId": "retoucher", "prompt": "a cat", "images": ["aGk=", "aG8="] }), 60_000),
+        Task::ImageBackgroundRemove => bytes(json!({ "image_url": "https://x.example/a" }), 60_000),
+        Task::Speech => bytes(json!({ "model": "tts-1", "input": "twelve chars", "voice": "alloy" }), 12 * 15),
         // Of bytes that nobody can read a length from 32 seconds are quoted, and 20 reported.
         Task::Transcriptions => form(path, &[("model", "whisper-1")], ("file", "memo.mp3", 32_000), 20 * 100),
         Task::VideoTranscriptions => call(json!({ "model": "watcher", "url": "https://x.example/v" }), 50_000),
@@ -110,5 +120,5 @@ fn form(path: &str, texts: &[(&str, &str)], (name, file, bytes): (&str, &str, us
     body.push_str(&part(&format!("name=\"{name}\"; filename=\"{file}\""), &"s".repeat(bytes)));
     body.push_str(&format!("--{BOUNDARY}--\r\n"));
     let content_type = format!("multipart/form-data; boundary={BOUNDARY}");
-    Call { path: path.to_owned(), content_type, body, charge, is_job: false }
+    Call { path: path.to_owned(), content_type, body, charge, is_job: false, is_passed_on: false }
 }

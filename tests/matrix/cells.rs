@@ -75,7 +75,11 @@ fn rows(call: &Call, (by, fate): (By, Fate), amount: u64, is_distrusted: bool) -
     };
     // Nobody makes what is ordered before its payment has settled, nor works for who has left before.
     let settles_first = call.is_job || is_distrusted;
-    let settles = fate == Fate::Cut || (settles_first && matches!(fate, Fate::Refused | Fate::Gone));
+    let settles = match fate {
+        Fate::Cut => settles_first || call.is_passed_on,
+        Fate::Refused | Fate::Gone => settles_first,
+        Fate::Served | Fate::TooLittle | Fate::NotAllowed => false,
+    };
     match (by, is_served) {
         // It pays for itself: what it brought beyond that is balance.
         (By::Payment, true) => vec![("REFUND", micros(amount - call.charge))].into_iter().filter(|row| row.1 > 0).collect(),
@@ -115,9 +119,8 @@ fn judge(call: &Call, (by, fate): (By, Fate), answer: &Answer) {
             assert_eq!(answer.header("payment-response").is_some(), by == By::Payment, "{cell}");
         }
         (_, Fate::Refused) => refused(400, "upstream_rejected"),
-        // Of an order that broke off nobody knows what it is called.
-        (_, Fate::Cut) if call.is_job => refused(502, "upstream_error"),
-        (_, Fate::Cut) => assert!(is_broken(answer), "{cell}"),
+        (_, Fate::Cut) if call.is_passed_on => assert!(is_broken(answer), "{cell}"),
+        (_, Fate::Cut) => refused(502, "upstream_error"),
         (_, Fate::Gone) => unreachable!("who has left sees no answer"),
     }
 }

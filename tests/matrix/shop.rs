@@ -202,7 +202,7 @@ settlement = "simulated"
 name = "fake"
 base_url = "{upstream}"
 api_key = "env:TEST_UPSTREAM_KEY"
-speaks = ["chat", "messages", "responses", "embeddings", "images", "image", "audio", "music", "video", "videos"]
+speaks = ["chat", "messages", "responses", "embeddings", "images", "image", "audio", "music", "video", "videos", "videos/generations"]
 
 [failover]
 failures = 0

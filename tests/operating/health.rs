@@ -32,12 +32,15 @@ fn a_network_whose_node_is_gone_is_not_ready_and_the_gateway_lives_and_sells_to_
 
 #[test]
 fn a_model_whose_upstreams_are_all_down_is_not_ready_until_one_is_back() {
-    let failover = ["failures = 1", "pause_ms = 100", "longest_pause_ms = 100"].map(str::to_owned).to_vec();
-    let mut shop = Shop::with(Settings { failover, ..Settings::default() });
+    let failover = ["failures = 1", "pause_ms = 2000", "longest_pause_ms = 2000"].map(str::to_owned).to_vec();
+    let payments = vec!["settle_after_ms = 8000".to_owned()];
+    let mut shop = Shop::with(Settings { failover, payments, ..Settings::default() });
     let key = shop.key();
     assert_eq!(shop.server.send(&Request::get("/readyz")).json(), json!({ "ready": true, "waits_for": [] }));
     shop.upstream.configure(&json!({ "status": 500 }));
     assert!(shop.call(&key, USAGE, false, 0).status >= 500);
+    assert_eq!(shop.ask("/readyz").status, 200, "it failed for one wallet alone");
+    shop.fails_for_another();
     let answer = shop.ask("/readyz");
     assert_eq!((answer.status, parts(&answer.json())), (503, vec!["model test-model"]));
     assert_eq!(shop.ask("/healthz").status, 200, "it lives");

@@ -113,14 +113,18 @@ fn strangers_neither_see_the_numbers_nor_make_any() {
 #[test]
 fn an_upstream_that_fails_is_seen_by_its_code_and_as_down() {
     let failover = ["failures = 2", "pause_ms = 600000", "longest_pause_ms = 600000"].map(str::to_owned).to_vec();
-    let mut shop = Shop::with(Settings { failover, ..Settings::default() });
+    let payments = vec!["settle_after_ms = 8000".to_owned()];
+    let mut shop = Shop::with(Settings { failover, payments, ..Settings::default() });
     let key = shop.key();
     shop.upstream.configure(&json!({ "status": 500 }));
     for _ in 0..2 {
         assert!(shop.call(&key, USAGE, false, 0).status >= 500);
     }
+    assert_eq!(shop.numbers().get("farebox_upstream_up{upstream=\"fake\"}"), "1", "it failed for one wallet alone");
+    shop.fails_for_another();
     let numbers = shop.numbers();
-    assert_eq!(numbers.get("farebox_upstream_calls_total{upstream=\"fake\",outcome=\"upstream_error\"}"), "2");
+    let failed: u64 = numbers.get("farebox_upstream_calls_total{upstream=\"fake\",outcome=\"upstream_error\"}").parse().unwrap();
+    assert_eq!(failed, 3);
     assert_eq!(numbers.get("farebox_upstream_up{upstream=\"fake\"}"), "0");
     assert_eq!(numbers.get("farebox_revenue_usdc"), "0", "nothing was charged");
     assert!(!numbers.has("farebox_upstream_first_byte_seconds_count{upstream=\"fake\"}"));

@@ -71,7 +71,7 @@ fn an_installation_serves_and_a_second_one_keeps_what_was_written_and_the_books(
 
     // As it is, but for the places of this test.
     let own = config.replace("/var/lib/farebox", at("var/lib/farebox").to_str().unwrap());
-    let own = own.replace("data_dir", "metrics = \"127.0.0.1:0\"\ndata_dir");
+    let own = own.replace("\ndata_dir = ", "\nmetrics = \"127.0.0.1:0\"\ndata_dir = ");
     fs::write(at("etc/farebox/config.toml"), &own).unwrap();
     fs::write(at("etc/farebox/secrets.env"), "A=b\n").unwrap();
     fs::write(at("var/lib/farebox/ledger.redb"), "books").unwrap();

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use farebox_rig::account::{Account, Key};
-use farebox_rig::anvil::{Anvil, BUYER};
+use farebox_rig::anvil::{Anvil, BUYER, OTHER_BUYER, Wallet};
 use farebox_rig::buyer::{Intent, sign};
 use farebox_rig::http::{self, Answer, Request};
 use farebox_rig::server::{MODEL, Server, Settings};
@@ -69,16 +69,26 @@ impl Shop {
 
     /// Pays for one call by itself.
     pub fn pay(&mut self, prompt: &str, cost: u64) -> Answer {
-        let request = Request::post(CHAT, body(prompt, false));
-        let offer = self.server.send(&request).decoded("payment-required").expect("a 402 has an offer")["accepts"][0].clone();
-        let amount: u64 = offer["amount"].as_str().unwrap().parse().unwrap();
-        let valid_before = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() + 300;
-        let signed = sign(&[Intent { wallet: BUYER, requirements: offer, valid_before }]);
-        let answer = self.server.send(&request.header("payment-signature", signed[0]["v2"].as_str().unwrap()));
+        let (answer, amount) = self.bring_money(BUYER, prompt);
         assert_eq!(answer.status, 200, "{}", answer.text());
         self.paid += amount;
         self.charged += cost;
         answer
+    }
+
+    /// A call that fails for another wallet, whose payment is not settled: what fails for one alone may be that one's doing.
+    pub fn fails_for_another(&self) {
+        let (answer, _) = self.bring_money(OTHER_BUYER, USAGE);
+        assert_eq!(answer.status, 502, "{}", answer.text());
+    }
+
+    fn bring_money(&self, wallet: Wallet, prompt: &str) -> (Answer, u64) {
+        let request = Request::post(CHAT, body(prompt, false));
+        let offer = self.server.send(&request).decoded("payment-required").expect("a 402 has an offer")["accepts"][0].clone();
+        let amount: u64 = offer["amount"].as_str().unwrap().parse().unwrap();
+        let valid_before = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() + 300;
+        let signed = sign(&[Intent { wallet, requirements: offer, valid_before }]);
+        (self.server.send(&request.header("payment-signature", signed[0]["v2"].as_str().unwrap())), amount)
     }
 
     /// Payments of a test's own came in, and calls have cost so much.

@@ -173,10 +173,12 @@ fn an_upstream_that_goes_down_and_comes_back_is_told_of_once_each() {
     let receiver = Receiver::start(&[]);
     let failover = ["failures = 1", "pause_ms = 3000", "longest_pause_ms = 3000"].map(str::to_owned).to_vec();
     let sections = vec![receiver.section("events = [\"upstream_down\", \"upstream_up\"]")];
-    let mut shop = Shop::with(Settings { failover, sections, ..Settings::default() });
+    let payments = vec!["settle_after_ms = 8000".to_owned()];
+    let mut shop = Shop::with(Settings { failover, sections, payments, ..Settings::default() });
     let key = shop.key();
     shop.upstream.configure(&json!({ "status": 500 }));
     assert!(shop.call(&key, USAGE, false, 0).status >= 500);
+    shop.fails_for_another();
     eventually("it is told that it is down", || !receiver.of("upstream_down").is_empty());
     shop.upstream.configure(&json!({}));
     eventually("it is back", || shop.server.send(&crate::shop::with_key(&key, USAGE, false)).status == 200);

@@ -2,11 +2,15 @@
 
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::Duration;
 
-use farebox_rig::process::run;
+use farebox_rig::process::run_within;
 use farebox_rig::server::Server;
 use farebox_rig::{installed, tests_dir};
 use serde_json::{Value, json};
+
+/// How long a browser may be at it: some pages are looked at in both themes and at two widths, each with all rules.
+const A_TOUR: Duration = Duration::from_secs(300);
 
 /// Who uses the browser: its wallets, and where its pictures go.
 pub struct Browser<'a> {
@@ -38,7 +42,7 @@ impl<'a> Browser<'a> {
         command.arg(clients.join("browser.mjs"));
         command.env("URL", self.server.public_url()).env("CHROMIUM", chromium()).env("PROFILE", profile.path());
         command.env("SHOTS", pictures()).env("WALLETS", json!(self.wallets).to_string()).env("ORDER", json!(steps).to_string());
-        let (code, stdout, stderr) = run(command, "");
+        let (code, stdout, stderr) = run_within(A_TOUR, command, "");
         let outcomes: Option<Vec<Value>> = stdout.lines().last().and_then(|line| serde_json::from_str(line).ok());
         let outcomes = outcomes.unwrap_or_else(|| panic!("the browser broke (exit code {code}):\n{stdout}\n{stderr}"));
         for (step, outcome) in steps.iter().zip(&outcomes) {

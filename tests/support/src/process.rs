@@ -137,7 +137,12 @@ fn collect(from: impl Read + Send + 'static, into: Arc<Mutex<String>>, each: imp
 }
 
 /// Runs a program to its end and returns (exit code, stdout, stderr); kills it and panics when it does not end.
-pub fn run(mut command: Command, input: &str) -> (i32, String, String) {
+pub fn run(command: Command, input: &str) -> (i32, String, String) {
+    run_within(PATIENCE, command, input)
+}
+
+/// The same for what has more to do than others.
+pub fn run_within(patience: Duration, mut command: Command, input: &str) -> (i32, String, String) {
     use std::io::Write as _;
     let name = command.get_program().to_string_lossy().into_owned();
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -148,7 +153,7 @@ pub fn run(mut command: Command, input: &str) -> (i32, String, String) {
     drop(stdin);
     let (stdout, stderr) = (child.stdout.take().expect("stdout is piped"), child.stderr.take().expect("stderr is piped"));
     let (stdout, stderr) = (thread::spawn(move || read(stdout)), thread::spawn(move || read(stderr)));
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + patience;
     let status = loop {
         match child.try_wait().expect("a child of ours can be waited for") {
             Some(status) => break Some(status),
