@@ -15,7 +15,7 @@ mod usage;
 mod weigh;
 mod words;
 
-pub use failure::{JsonEnd, failed_answer};
+pub use failure::{Blame, JsonEnd, NoAnswer, failed_answer};
 pub use media::{Answers, Form, Task};
 pub use meter::{Meter, Pass};
 pub use purchase::{Gauge, Goods, Purchase, Translation};
