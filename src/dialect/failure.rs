@@ -138,6 +138,8 @@ pub enum Blame {
     Upstream,
     /// Nobody: it may be the request's fault.
     Nobody,
+    /// Nobody, and the operator pays for it: another upstream would only do the same work once more.
+    NobodyAtACost,
 }
 
 /// Why an answer that came with status 200 is none.
@@ -225,16 +227,18 @@ pub fn failed_answer(form: Goods, is_translated: bool, body: &[u8]) -> Option<No
         Goods::Words(Dialect::Responses) if status.is_some_and(|status| matches!(&*status, "failed" | "cancelled")) => {
             Some(refused(Failure::default()))
         }
-        Goods::Words(Dialect::Chat) => failed_choice(told.choices?, is_translated),
+        Goods::Words(Dialect::Chat) => failed_choice(told.choices?, is_translated, told.usage.is_some_and(is_there)),
         _ => None,
     }
 }
 
-fn failed_choice(choices: &RawValue, is_translated: bool) -> Option<NoAnswer> {
+/// A choice may fail for what it was asked, such as a call of a tool that the model got wrong, and be billed all the same.
+fn failed_choice(choices: &RawValue, is_translated: bool, is_billed: bool) -> Option<NoAnswer> {
+    let blame = if is_billed { Blame::NobodyAtACost } else { Blame::Nobody };
     let choices = serde_json::from_str::<Vec<Choice<'_>>>(choices.get()).ok()?;
     for choice in &choices {
         if choice.error.is_some_and(is_there) || choice.finish_reason.is_some_and(is_failure) {
-            return Some(refused(choice.error.map(Failure::read).unwrap_or_default()));
+            return Some(NoAnswer { blame, ..refused(choice.error.map(Failure::read).unwrap_or_default()) });
         }
     }
     let is_silent = choices.iter().any(|choice| choice.finish_reason.is_none());
@@ -282,6 +286,7 @@ struct Told<'a> {
     code: Option<&'a RawValue>,
     status: Option<&'a RawValue>,
     choices: Option<&'a RawValue>,
+    usage: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -312,6 +317,7 @@ impl<'de> Deserialize<'de> for Told<'de> {
                         "code" => &mut told.code,
                         "status" => &mut told.status,
                         "choices" => &mut told.choices,
+                        "usage" => &mut told.usage,
                         _ => {
                             map.next_value::<IgnoredAny>()?;
                             continue;
@@ -416,6 +422,18 @@ mod tests {
         let translated = |rest| failed_answer(CHAT, true, choice(rest).as_bytes()).map(|none| none.error.code);
         assert_eq!(translated(r#","finish_reason":"stop""#), None);
         assert_eq!(translated(""), Some(Code::UpstreamError), "its caller would be told of an end that it had not");
+    }
+
+    #[test]
+    fn a_choice_that_failed_speaks_against_nobody_and_is_not_paid_for_twice() {
+        let blame = |usage: &str| {
+            let body = format!(r#"{{"choices":[{{"finish_reason":"error","error":{{"code":502}}}}]{usage}}}"#);
+            failed_answer(CHAT, false, body.as_bytes()).map(|none| none.blame)
+        };
+        assert_eq!(blame(r#","usage":{"prompt_tokens":5}"#), Some(Blame::NobodyAtACost));
+        for none in ["", r#","usage":null"#, r#","usage":{}"#] {
+            assert_eq!(blame(none), Some(Blame::Nobody), "{none}");
+        }
     }
 
     #[test]

@@ -155,8 +155,8 @@ pub(super) fn endless(status: u16) -> Failure {
 
 /// An answer with status 200 that says it is a failure, or is none, before any of it was sold.
 pub(super) fn within(NoAnswer { error, blame }: NoAnswer) -> Failure {
-    let then = if error.code == Code::UpstreamRejected { Then::Final } else { Then::Next };
-    Failure::new(then, error).failing_if(blame == Blame::Upstream)
+    let is_final = error.code == Code::UpstreamRejected || blame == Blame::NobodyAtACost;
+    Failure::new(if is_final { Then::Final } else { Then::Next }, error).failing_if(blame == Blame::Upstream)
 }
 
 /// A plain answer that did not come to its end.
@@ -310,6 +310,7 @@ mod tests {
         for (code, blame, then, word) in [
             (Code::UpstreamRejected, Blame::Nobody, Then::Final, Word::Nothing),
             (Code::UpstreamError, Blame::Nobody, Then::Next, Word::Nothing),
+            (Code::UpstreamError, Blame::NobodyAtACost, Then::Final, Word::Nothing),
             (Code::UpstreamError, Blame::Upstream, Then::Next, Word::Failing),
         ] {
             let failure = within(NoAnswer { error: Error::new(code, "x"), blame });
