@@ -24,7 +24,7 @@ pub use request::Request;
 pub use sse::{Event, EventTooLong, Events, MAX_EVENT_BYTES, MAX_RESPONSES_EVENT_BYTES, Splitter};
 pub use translate::translates;
 pub use usage::Metered;
-pub use words::{Asking, Words};
+pub use words::{Asking, Forward, Unsaid, Words};
 
 /// A language of requests, answers, events and errors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

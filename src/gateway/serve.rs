@@ -17,7 +17,7 @@ use crate::catalogue::Model;
 use crate::chain::reason::{About, about};
 use crate::chain::{Confirmation, VerifiedPayment};
 use crate::config::Order;
-use crate::dialect::{Asking, Goods, Purchase, Words};
+use crate::dialect::{Asking, Forward, Goods, Purchase, Words};
 use crate::error::{Code, Error};
 use crate::ids::{JobId, RequestId};
 use crate::ledger::{Reservation, Standing};
@@ -116,6 +116,15 @@ async fn say<'a>(worker: &Worker, call: &Call, request: Purchase<'a>, model: &Mo
     }
     let (words, model) = (words.detached(), model.clone());
     apart(move || words.say(&askings, &model)).await.map(Purchase::Words)
+}
+
+/// The body for an upstream. What another one of its kind or a smaller balance asks in other words is said only now.
+async fn made(forward: Forward) -> Result<Bytes, Error> {
+    match forward {
+        Forward::Here(body) => Ok(body),
+        Forward::Unsaid(unsaid) if unsaid.length() > LARGE => apart(move || unsaid.say()).await,
+        Forward::Unsaid(unsaid) => unsaid.say(),
+    }
 }
 
 async fn apart<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
@@ -244,7 +253,9 @@ pub(super) async fn open(
         servings: &model.upstreams,
         goods: call.goods,
         content_type: request.content_type(),
-        body: &|form, upstream_model: &str, field| request.forward(form, upstream_model, limit, field),
+        body: &|form, upstream_model: &str, field| {
+            Box::pin(made(request.forward(&Asking { form, model: upstream_model.to_owned(), field }, limit)))
+        },
         headers: &call.headers,
         query: call.query.as_deref(),
         stream: request.stream(),

@@ -15,6 +15,7 @@ mod wire;
 use std::borrow::Cow;
 
 use bytes::Bytes;
+use futures_util::future::LocalBoxFuture;
 use tokio::time::Instant;
 
 use crate::account::AccountId;
@@ -66,6 +67,9 @@ enum Kind {
 /// An upstream that serves a call, the form in which it does, its door, and what it calls the model.
 type Able<'a> = (&'a Upstream, Goods, &'a Door, &'a str);
 
+/// A body that is made.
+pub type Made<'a> = LocalBoxFuture<'a, Result<Bytes, Error>>;
+
 /// What is sent, and to whom.
 pub struct Call<'a> {
     /// Who pays for it: what fails for one account alone is not taken for the upstream's fault.
@@ -77,7 +81,8 @@ pub struct Call<'a> {
     pub content_type: Cow<'static, str>,
     /// Makes the body in one of its [forms](Upstreams::forms), for an upstream that knows the model by the given name and takes
     /// the output limit in the given field. An error says why it cannot be said so.
-    pub body: &'a dyn Fn(Goods, &str, LimitField) -> Result<Bytes, Error>,
+    /// It may take its time, for it is not made where that would keep other calls waiting.
+    pub body: &'a dyn Fn(Goods, &str, LimitField) -> Made<'a>,
     /// The caller's headers. Only those that are [`forwardable`] are sent on.
     pub headers: &'a [(String, String)],
     /// The query string of the request, without its question mark.
@@ -301,7 +306,7 @@ impl Upstream {
         call: &Call<'_>,
         is_last: bool,
     ) -> Result<Answer, Failure> {
-        let body = (call.body)(form, model, self.field).map_err(|error| Failure::new(Then::Next, error))?;
+        let body = (call.body)(form, model, self.field).await.map_err(|error| Failure::new(Then::Next, error))?;
         let http = match &self.kind {
             Kind::Echo => {
                 return Ok(match form {
