@@ -20,6 +20,13 @@ pub struct Asking {
     pub field: LimitField,
 }
 
+impl Asking {
+    /// Whether what is written for the one weighs as much as what is written for the other.
+    fn is_written_as(&self, other: &Asking) -> bool {
+        self.form == other.form && translate::writes_alike(self.form.dialect(), &self.model, &other.model)
+    }
+}
+
 /// A request for words.
 pub struct Words<'a> {
     request: Request<'a>,
@@ -34,7 +41,8 @@ struct Said {
     output_limit: u32,
     /// How much goes into it there.
     size: Size,
-    body: Bytes,
+    /// Only of the first in each dialect, for it may be large.
+    body: Option<Bytes>,
 }
 
 impl<'a> Words<'a> {
@@ -70,10 +78,15 @@ impl<'a> Words<'a> {
                 is_told = true;
                 continue;
             }
+            if self.said.iter().any(|said| said.asking.is_written_as(asking)) {
+                continue;
+            }
             let output_limit = self.request.output_limit(model);
             match self.unsaid(asking, output_limit).weighed() {
                 Ok((body, size)) => {
                     is_told = true;
+                    let is_first = self.said.iter().all(|said| said.asking.form != asking.form);
+                    let body = is_first.then_some(body);
                     self.said.push(Said { asking: asking.clone(), output_limit, size, body });
                 }
                 Err(error) => _ = refused.get_or_insert(error),
@@ -109,8 +122,9 @@ impl<'a> Words<'a> {
         if asking.form == Goods::Words(self.request.dialect()) {
             return Forward::Here(self.request.forward(&asking.model, output_limit, asking.field));
         }
-        match self.said.iter().find(|said| said.asking == *asking && said.output_limit == output_limit) {
-            Some(said) => Forward::Here(said.body.clone()),
+        let fitting = self.said.iter().find(|said| said.asking == *asking && said.output_limit == output_limit);
+        match fitting.and_then(|said| said.body.clone()) {
+            Some(body) => Forward::Here(body),
             None => Forward::Unsaid(self.unsaid(asking, output_limit)),
         }
     }
@@ -201,6 +215,23 @@ mod tests {
             let Forward::Unsaid(unsaid) = words.forward(&asking(model), limit) else { panic!("{model} {limit} was said") };
             let said: Value = serde_json::from_slice(&unsaid.say().unwrap_or_else(|error| panic!("{error}"))).unwrap();
             assert_eq!((&said["model"], &said["max_tokens"]), (&json!(model), &json!(limit)));
+        }
+    }
+
+    #[test]
+    fn the_bound_is_the_same_in_whichever_order_its_upstreams_stand() {
+        let body = json!({ "model": "m", "max_tokens": 4000, "temperature": 0.7, "reasoning_effort": "high",
+            "messages": [{ "role": "user", "content": "hello" }] });
+        let body = Bytes::from(body.to_string());
+        let bound = |askings: &[Asking]| read(&body).say(askings, &model()).unwrap_or_else(|error| panic!("{error}")).bound(&model());
+        let alone = ["claude-sonnet-4-5", "claude-opus-4-6", "claude-opus-5"].map(|model| bound(&[asking(model)]));
+        assert!(alone.iter().any(|other| *other != alone[0]), "generations are asked in words of other lengths");
+        let mut askings = ["claude-sonnet-4-5", "claude-opus-4-6", "claude-opus-5"].map(asking);
+        let all = bound(&askings);
+        assert_eq!(Some(all.input), alone.iter().map(|bound| bound.input).max());
+        for _ in 0..3 {
+            askings.rotate_left(1);
+            assert_eq!(bound(&askings), all);
         }
     }
 }

@@ -109,7 +109,7 @@ async fn read(call: &Call) -> Result<Purchase<'_>, Error> {
 async fn say<'a>(worker: &Worker, call: &Call, request: Purchase<'a>, model: &Model) -> Result<Purchase<'a>, Error> {
     worker.upstreams.forms(&model.upstreams, call.goods)?;
     let Purchase::Words(words) = request else { return Ok(request) };
-    let askings = worker.upstreams.askings(&model.upstreams, call.goods, call.request);
+    let askings = worker.upstreams.askings(&model.upstreams, call.goods);
     let is_foreign = |asking: &Asking| asking.form != call.goods;
     if call.body.len() <= LARGE || !askings.iter().any(is_foreign) {
         return words.say(&askings, model).map(Purchase::Words);

@@ -149,13 +149,16 @@ impl Upstreams {
         if forms.is_empty() { Err(self.nobody_speaks(servings, goods)) } else { Ok(forms) }
     }
 
-    /// How each dialect in which this call may be served wants to be asked: as the first upstream that would serve it so.
-    /// Empty where nobody serves it.
-    pub fn askings(&self, servings: &[Serving], goods: Goods, request: RequestId) -> Vec<Asking> {
+    /// How those who may serve this call want to be asked, in the operator's order and not in that in which this one call asks
+    /// them: nothing that is said of a price may depend on a lot. Empty where nobody serves it.
+    pub fn askings(&self, servings: &[Serving], goods: Goods) -> Vec<Asking> {
         let mut askings: Vec<Asking> = Vec::new();
-        for (upstream, form, _, model) in self.able(servings, goods, request) {
-            if askings.iter().all(|known| known.form != form) {
-                askings.push(Asking { form, model: model.to_owned(), field: upstream.field });
+        for Serving { upstream, model, .. } in servings {
+            let Some(upstream) = self.find(upstream) else { continue };
+            let Some(form) = upstream.form(goods) else { continue };
+            let asking = Asking { form, model: model.clone(), field: upstream.field };
+            if !askings.contains(&asking) {
+                askings.push(asking);
             }
         }
         askings
@@ -382,6 +385,27 @@ mod tests {
         for name in ["Anthropic-Version", "anthropic-beta", "x-session-affinity", "session-id"] {
             assert!(forwardable(name), "{name}");
         }
+    }
+
+    #[test]
+    fn all_who_may_serve_a_call_are_told_of_in_the_operators_order() {
+        let echo = |name: &str, speaks| config::Upstream { name: name.into(), kind: UpstreamKind::Echo, speaks: vec![speaks] };
+        let upstreams = [echo("a", Speaks::Chat), echo("b", Speaks::Messages), echo("c", Speaks::Messages)];
+        let upstreams = Upstreams::new(&upstreams).unwrap();
+        let serving = |name: &str, model: &str| Serving {
+            upstream: name.into(),
+            model: model.into(),
+            weight: std::num::NonZeroU32::new(1),
+            cost: None,
+        };
+        let servings = [serving("c", "claude-3"), serving("a", "m"), serving("b", "claude-3"), serving("b", "claude-4-6")];
+        let askings = upstreams.askings(&servings, Goods::Words(Dialect::Chat));
+        let told: Vec<_> = askings.iter().map(|asking| (asking.form.dialect(), asking.model.as_str())).collect();
+        assert_eq!(
+            told,
+            [(Dialect::Messages, "claude-3"), (Dialect::Chat, "m"), (Dialect::Messages, "claude-4-6")],
+            "each way once"
+        );
     }
 
     #[test]
