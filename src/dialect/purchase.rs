@@ -4,13 +4,13 @@ use std::borrow::Cow;
 
 use bytes::{Bytes, BytesMut};
 
+use super::Dialect;
 use super::media::{self, Task};
 use super::meter::{Meter, Pass};
 use super::sse::Event;
 use super::translate::{self, Asked};
 use super::usage::Metered;
 use super::words::{Asking, Forward, Words};
-use super::Dialect;
 use crate::catalogue::{Catalogue, Kind, Model};
 use crate::clock::Timestamp;
 use crate::error::{Code, Error};

@@ -223,7 +223,8 @@ mod tests {
         let body = json!({ "model": "m", "max_tokens": 4000, "temperature": 0.7, "reasoning_effort": "high",
             "messages": [{ "role": "user", "content": "hello" }] });
         let body = Bytes::from(body.to_string());
-        let bound = |askings: &[Asking]| read(&body).say(askings, &model()).unwrap_or_else(|error| panic!("{error}")).bound(&model());
+        let bound =
+            |askings: &[Asking]| read(&body).say(askings, &model()).unwrap_or_else(|error| panic!("{error}")).bound(&model());
         let alone = ["claude-sonnet-4-5", "claude-opus-4-6", "claude-opus-5"].map(|model| bound(&[asking(model)]));
         assert!(alone.iter().any(|other| *other != alone[0]), "generations are asked in words of other lengths");
         let mut askings = ["claude-sonnet-4-5", "claude-opus-4-6", "claude-opus-5"].map(asking);

@@ -149,6 +149,19 @@ impl Upstreams {
         if forms.is_empty() { Err(self.nobody_speaks(servings, goods)) } else { Ok(forms) }
     }
 
+    /// How often a body of these goods may be in memory at once: as it came, in each dialect into which it is put beforehand, and
+    /// as it is sent.
+    pub fn copies(&self, goods: Goods) -> usize {
+        let is_put = |form: &Goods| matches!(form, Goods::Words(_)) && *form != goods;
+        let mut put: Vec<Goods> = Vec::new();
+        for form in self.upstreams.iter().filter_map(|upstream| upstream.form(goods)).filter(is_put) {
+            if !put.contains(&form) {
+                put.push(form);
+            }
+        }
+        2 + put.len()
+    }
+
     /// How those who may serve this call want to be asked, in the operator's order and not in that in which this one call asks
     /// them: nothing that is said of a price may depend on a lot. Empty where nobody serves it.
     pub fn askings(&self, servings: &[Serving], goods: Goods) -> Vec<Asking> {
@@ -406,6 +419,9 @@ mod tests {
             [(Dialect::Messages, "claude-3"), (Dialect::Chat, "m"), (Dialect::Messages, "claude-4-6")],
             "each way once"
         );
+        let copies =
+            [Dialect::Chat, Dialect::Messages, Dialect::Responses].map(|dialect| upstreams.copies(Goods::Words(dialect)));
+        assert_eq!(copies, [3, 3, 4], "a response is put into both");
     }
 
     #[test]

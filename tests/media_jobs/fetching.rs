@@ -135,7 +135,8 @@ fn a_video_whose_url_is_elsewhere_is_fetched_from_its_own_address_at_the_upstrea
     let provider = upstream(&script);
     let shop = Shop::before("", |_| provider.url());
     let elsewhere = format!("{}/files/film.mp4", trap.url());
-    script.says(json_answer(&json!({ "status": "completed", "url": "", "video_url": elsewhere, IN_ITS_PLACE: true }).to_string()));
+    script
+        .says(json_answer(&json!({ "status": "completed", "url": "", "video_url": elsewhere, IN_ITS_PLACE: true }).to_string()));
     let id = shop.order(Kind::Videos, "");
     let told = shop.send_keyed(Kind::Videos.poll(&id)).json();
     assert_eq!(told["status"], "completed", "{told}");
