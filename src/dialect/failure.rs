@@ -246,7 +246,7 @@ fn failed_choice(choices: &RawValue, is_translated: bool, is_billed: bool) -> Op
 }
 
 /// Some write an error that is none.
-fn is_there(error: &RawValue) -> bool {
+pub(super) fn is_there(error: &RawValue) -> bool {
     !matches!(error.get(), "null" | "false" | "\"\"" | "{}" | "[]" | "0")
 }
 
