@@ -3,6 +3,7 @@
 #[path = "upstream/several.rs"]
 mod several;
 
+use std::future::ready;
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
@@ -142,7 +143,7 @@ impl Sent {
             servings,
             goods: Goods::Words(self.dialect),
             content_type: "application/json".into(),
-            body: &|_form, model, field| Ok(request.forward(model, 100, field)),
+            body: &|_form, model, field| Box::pin(ready(Ok(request.forward(model, 100, field)))),
             headers: &self.headers,
             query: Some("beta=true"),
             stream: self.stream,

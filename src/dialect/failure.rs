@@ -17,6 +17,64 @@ const NO_END: [&str; 6] = ["error", "abort", "aborted", "cancelled", "canceled",
 /// Seconds after which an upstream that is at its limit, and says so in its answer, may be asked again.
 const RETRY_AFTER: u32 = 5;
 
+/// What callers bring about by what they ask: the kinds and codes of the three dialects, and what their copies make of them.
+const CALLERS_FAULTS: [&str; 28] = [
+    "400",
+    "403",
+    "413",
+    "422",
+    "invalid_request_error",
+    "invalid_request",
+    "bad_request",
+    "bad_request_error",
+    "BadRequestError",
+    "request_too_large",
+    "string_above_max_length",
+    "invalid_prompt",
+    "invalid_image",
+    "invalid_image_format",
+    "invalid_image_mode",
+    "invalid_image_url",
+    "invalid_base64_image",
+    "image_too_large",
+    "image_too_small",
+    "image_file_too_large",
+    "image_parse_error",
+    "unsupported_image_media_type",
+    "empty_image_file",
+    "image_file_not_found",
+    "failed_to_download_image",
+    "image_content_policy_violation",
+    "content_policy_violation",
+    "moderation_blocked",
+];
+/// What only the operator can change; some say it of an invalid request.
+const OPERATORS_FAULTS: [&str; 11] = [
+    "authentication_error",
+    "permission_error",
+    "billing_error",
+    "insufficient_quota",
+    "invalid_api_key",
+    "account_deactivated",
+    "billing_not_active",
+    "billing_hard_limit_reached",
+    "AuthenticationError",
+    "401",
+    "402",
+];
+/// Words of servers for their own failures.
+const SERVERS_FAULTS: [&str; 7] = [
+    "server_error",
+    "api_error",
+    "internal",
+    "internal_error",
+    "internal_server_error",
+    "InternalServerError",
+    "service_unavailable_error",
+];
+/// What the operator calls the model, or where the upstream has it.
+const ASTRAY: [&str; 4] = ["model_not_found", "not_found_error", "NotFoundError", "404"];
+
 /// An error as far as it is read.
 #[derive(Deserialize, Default, Clone, Debug)]
 pub(super) struct Failure<'a> {
@@ -48,25 +106,53 @@ impl<'a> Failure<'a> {
         if name.len() == 3 && name.bytes().all(|byte| byte.is_ascii_digit()) {
             cause.push_str(&name);
         }
-        let code = match () {
-            () if is(&["context_length_exceeded"]) => {
-                return Judged { code: Code::UpstreamRejected, is_too_long: true, cause };
+        if is(&["context_length_exceeded"]) {
+            return Judged { code: Code::UpstreamRejected, blame: Blame::Nobody, is_too_long: true, cause };
+        }
+        let (code, blame) = match () {
+            () if is(&["overloaded_error", "server_is_overloaded", "slow_down", "529"]) => {
+                (Code::UpstreamOverloaded, Blame::Upstream)
             }
-            () if is(&["overloaded_error", "server_is_overloaded", "slow_down", "529"]) => Code::UpstreamOverloaded,
-            () if is(&["rate_limit_error", "rate_limit_exceeded", "429", "503"]) => Code::UpstreamUnavailable,
-            () if is(&["timeout_error", "408", "504", "524"]) => Code::UpstreamTimeout,
-            () if is(&["400", "403", "413", "422"]) => Code::UpstreamRejected,
-            () if is(&["authentication_error", "permission_error", "billing_error", "insufficient_quota", "401", "402"]) => {
-                Code::UpstreamAuth
-            }
-            () => Code::UpstreamError,
+            () if is(&["rate_limit_error", "rate_limit_exceeded", "429", "503"]) => (Code::UpstreamUnavailable, Blame::Nobody),
+            () if is(&["timeout_error", "408", "504", "524"]) => (Code::UpstreamTimeout, Blame::Nobody),
+            () if is(&OPERATORS_FAULTS) => (Code::UpstreamAuth, Blame::Upstream),
+            () if is(&ASTRAY) => (Code::UpstreamError, Blame::Nobody),
+            () if is(&SERVERS_FAULTS) || is_server_status(&name) => (Code::UpstreamError, Blame::Upstream),
+            () if is(&CALLERS_FAULTS) => (Code::UpstreamRejected, Blame::Nobody),
+            // Of what nobody knows, nobody knows who brought it about.
+            () => (Code::UpstreamError, Blame::Nobody),
         };
-        Judged { code, is_too_long: false, cause }
+        Judged { code, blame, is_too_long: false, cause }
     }
+}
+
+/// Whether a status says that a server failed.
+fn is_server_status(name: &str) -> bool {
+    name.len() == 3 && name.starts_with('5') && name.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// Whom an answer that is none speaks against.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Blame {
+    /// The upstream, which fails at other calls as well.
+    Upstream,
+    /// Nobody: it may be the request's fault.
+    Nobody,
+    /// Nobody, and the operator pays for it: another upstream would only do the same work once more.
+    NobodyAtACost,
+}
+
+/// Why an answer that came with status 200 is none.
+#[derive(Debug)]
+pub struct NoAnswer {
+    /// What its caller is told. It has neither words nor names of the upstream.
+    pub error: Error,
+    pub blame: Blame,
 }
 
 struct Judged {
     code: Code,
+    blame: Blame,
     /// The conversation is too long for the model.
     is_too_long: bool,
     cause: String,
@@ -121,10 +207,8 @@ impl JsonEnd {
 /// Why all of an answer that came with status 200, and not as a stream, is none; `None` for one that can be sold. One that
 /// `is_translated` must say how it ended, because its caller is told so.
 ///
-/// # Errors of it
-/// [`Code::UpstreamRejected`] for what the request is at fault, else a code of the upstream's failures. It has neither words
-/// nor names of the upstream.
-pub fn failed_answer(form: Goods, is_translated: bool, body: &[u8]) -> Option<Error> {
+/// Its error is [`Code::UpstreamRejected`] for what the request is at fault, else a code of the upstream's failures.
+pub fn failed_answer(form: Goods, is_translated: bool, body: &[u8]) -> Option<NoAnswer> {
     let Some(told) = std::str::from_utf8(body).ok().and_then(|text| serde_json::from_str::<Told<'_>>(text).ok()) else {
         let mut scanner = Unstreamed::default();
         scanner.chunk(body);
@@ -143,16 +227,18 @@ pub fn failed_answer(form: Goods, is_translated: bool, body: &[u8]) -> Option<Er
         Goods::Words(Dialect::Responses) if status.is_some_and(|status| matches!(&*status, "failed" | "cancelled")) => {
             Some(refused(Failure::default()))
         }
-        Goods::Words(Dialect::Chat) => failed_choice(told.choices?, is_translated),
+        Goods::Words(Dialect::Chat) => failed_choice(told.choices?, is_translated, told.usage.is_some_and(is_there)),
         _ => None,
     }
 }
 
-fn failed_choice(choices: &RawValue, is_translated: bool) -> Option<Error> {
+/// A choice may fail for what it was asked, such as a call of a tool that the model got wrong, and be billed all the same.
+fn failed_choice(choices: &RawValue, is_translated: bool, is_billed: bool) -> Option<NoAnswer> {
+    let blame = if is_billed { Blame::NobodyAtACost } else { Blame::Nobody };
     let choices = serde_json::from_str::<Vec<Choice<'_>>>(choices.get()).ok()?;
     for choice in &choices {
         if choice.error.is_some_and(is_there) || choice.finish_reason.is_some_and(is_failure) {
-            return Some(refused(choice.error.map(Failure::read).unwrap_or_default()));
+            return Some(NoAnswer { blame, ..refused(choice.error.map(Failure::read).unwrap_or_default()) });
         }
     }
     let is_silent = choices.iter().any(|choice| choice.finish_reason.is_none());
@@ -160,18 +246,19 @@ fn failed_choice(choices: &RawValue, is_translated: bool) -> Option<Error> {
 }
 
 /// Some write an error that is none.
-fn is_there(error: &RawValue) -> bool {
+pub(super) fn is_there(error: &RawValue) -> bool {
     !matches!(error.get(), "null" | "false" | "\"\"" | "{}" | "[]" | "0")
 }
 
-fn cut(why: &str) -> Error {
-    Error::new(Code::UpstreamError, "the upstream of this model gave no whole answer; try again").because(why)
+fn cut(why: &str) -> NoAnswer {
+    let message = "the upstream of this model gave no whole answer; try again";
+    NoAnswer { error: Error::new(Code::UpstreamError, message).because(why), blame: Blame::Upstream }
 }
 
 /// What a caller is told of a plain answer that is a failure. Nothing of it was delivered.
-fn refused(failure: Failure<'_>) -> Error {
+fn refused(failure: Failure<'_>) -> NoAnswer {
     let judged = failure.judge();
-    let code = judged.code;
+    let (code, blame) = (judged.code, judged.blame);
     let message = match code {
         Code::UpstreamRejected => "the upstream refused the request; check it against the model's documentation",
         Code::UpstreamAuth => {
@@ -183,10 +270,11 @@ fn refused(failure: Failure<'_>) -> Error {
         _ => "the upstream of this model failed; try again",
     };
     let error = judged.error(message);
-    match code {
+    let error = match code {
         Code::UpstreamUnavailable | Code::UpstreamOverloaded => error.retry_after(RETRY_AFTER),
         _ => error,
-    }
+    };
+    NoAnswer { error, blame }
 }
 
 /// The members of an answer that say whether it is one; of two with the same name the last.
@@ -198,6 +286,7 @@ struct Told<'a> {
     code: Option<&'a RawValue>,
     status: Option<&'a RawValue>,
     choices: Option<&'a RawValue>,
+    usage: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -228,6 +317,7 @@ impl<'de> Deserialize<'de> for Told<'de> {
                         "code" => &mut told.code,
                         "status" => &mut told.status,
                         "choices" => &mut told.choices,
+                        "usage" => &mut told.usage,
                         _ => {
                             map.next_value::<IgnoredAny>()?;
                             continue;
@@ -253,7 +343,7 @@ mod tests {
     const IMAGES: Goods = Goods::Media(Task::ImageGenerations);
 
     fn code(form: Goods, body: &str) -> Option<Code> {
-        let error = failed_answer(form, false, body.as_bytes())?;
+        let NoAnswer { error, .. } = failed_answer(form, false, body.as_bytes())?;
         let said = format!("{} {}", error.message, error.cause.unwrap_or_default());
         assert!(!said.contains("sk-secret") && !said.contains("org-12"), "{said}");
         Some(error.code)
@@ -287,6 +377,35 @@ mod tests {
     }
 
     #[test]
+    fn what_the_request_is_at_fault_is_said_so_and_speaks_against_nobody() {
+        for (error, expected, blame) in [
+            (r#"{"type":"invalid_request_error","message":"x"}"#, Code::UpstreamRejected, Blame::Nobody),
+            (r#"{"type":"request_too_large"}"#, Code::UpstreamRejected, Blame::Nobody),
+            (r#"{"code":"invalid_prompt"}"#, Code::UpstreamRejected, Blame::Nobody),
+            (r#"{"code":"invalid_image_url"}"#, Code::UpstreamRejected, Blame::Nobody),
+            (r#"{"code":"image_content_policy_violation"}"#, Code::UpstreamRejected, Blame::Nobody),
+            (r#"{"code":"context_length_exceeded"}"#, Code::UpstreamRejected, Blame::Nobody),
+            (r#"{"type":"invalid_request_error","code":"invalid_api_key"}"#, Code::UpstreamAuth, Blame::Upstream),
+            (r#"{"type":"invalid_request_error","code":"model_not_found"}"#, Code::UpstreamError, Blame::Nobody),
+            (r#"{"type":"server_error"}"#, Code::UpstreamError, Blame::Upstream),
+            (r#"{"type":"api_error"}"#, Code::UpstreamError, Blame::Upstream),
+            (r#"{"code":500}"#, Code::UpstreamError, Blame::Upstream),
+            (r#"{"code":"520"}"#, Code::UpstreamError, Blame::Upstream),
+            (r#"{"type":"overloaded_error"}"#, Code::UpstreamOverloaded, Blame::Upstream),
+            (r#"{"code":429}"#, Code::UpstreamUnavailable, Blame::Nobody),
+            (r#"{"code":504}"#, Code::UpstreamTimeout, Blame::Nobody),
+            (r#"{"code":"a_new_word"}"#, Code::UpstreamError, Blame::Nobody),
+            (r#"{"message":"x"}"#, Code::UpstreamError, Blame::Nobody),
+            (r#""x""#, Code::UpstreamError, Blame::Nobody),
+        ] {
+            let none = failed_answer(CHAT, false, format!(r#"{{"error":{error}}}"#).as_bytes()).unwrap();
+            assert_eq!((none.error.code, none.blame), (expected, blame), "{error}");
+        }
+        let half = failed_answer(CHAT, false, br#"{"choices":["#).unwrap();
+        assert_eq!(half.blame, Blame::Upstream, "it broke off");
+    }
+
+    #[test]
     fn a_choice_that_failed_is_no_answer() {
         let choice = |rest: &str| format!(r#"{{"choices":[{{"message":{{"content":"half"}}{rest}}}],"usage":{{}}}}"#);
         for rest in [
@@ -300,9 +419,21 @@ mod tests {
         for rest in [r#","finish_reason":"stop","error":null"#, r#","finish_reason":"length""#, "", r#","finish_reason":null"#] {
             assert_eq!(code(CHAT, &choice(rest)), None, "{rest}");
         }
-        let translated = |rest| failed_answer(CHAT, true, choice(rest).as_bytes()).map(|error| error.code);
+        let translated = |rest| failed_answer(CHAT, true, choice(rest).as_bytes()).map(|none| none.error.code);
         assert_eq!(translated(r#","finish_reason":"stop""#), None);
         assert_eq!(translated(""), Some(Code::UpstreamError), "its caller would be told of an end that it had not");
+    }
+
+    #[test]
+    fn a_choice_that_failed_speaks_against_nobody_and_is_not_paid_for_twice() {
+        let blame = |usage: &str| {
+            let body = format!(r#"{{"choices":[{{"finish_reason":"error","error":{{"code":502}}}}]{usage}}}"#);
+            failed_answer(CHAT, false, body.as_bytes()).map(|none| none.blame)
+        };
+        assert_eq!(blame(r#","usage":{"prompt_tokens":5}"#), Some(Blame::NobodyAtACost));
+        for none in ["", r#","usage":null"#, r#","usage":{}"#] {
+            assert_eq!(blame(none), Some(Blame::Nobody), "{none}");
+        }
     }
 
     #[test]

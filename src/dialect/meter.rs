@@ -11,7 +11,7 @@ use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess,
 use serde_json::json;
 use serde_json::value::RawValue;
 
-use super::failure::{Failure, failed, is_failure};
+use super::failure::{Failure, failed, is_failure, is_there};
 use super::sse::Event;
 use super::unstreamed::Unstreamed;
 use super::usage::{Metered, Reports};
@@ -147,8 +147,9 @@ impl Meter {
             Ok(chunk) => chunk,
             Err(error) => return self.unreadable(data, &error),
         };
-        if chunk.error.is_some() || chunk.object.as_deref() == Some("error") {
-            return Pass::Error(failed(chunk.error.map(Failure::read).unwrap_or_default()));
+        let error = chunk.error.filter(|error| is_there(error));
+        if error.is_some() || chunk.object.as_deref() == Some("error") {
+            return Pass::Error(failed(error.map(Failure::read).unwrap_or_default()));
         }
         if let Some(failure) = chunk.choices.failure {
             self.reports.take_raw(Dialect::Chat, chunk.usage);
@@ -169,8 +170,9 @@ impl Meter {
             Ok(event) => event,
             Err(error) => return self.unreadable(data, &error),
         };
-        if event.error.is_some() || event.kind.as_deref() == Some("error") {
-            return Pass::Error(failed(event.error.map(Failure::read).unwrap_or_default()));
+        let error = event.error.filter(|error| is_there(error));
+        if error.is_some() || event.kind.as_deref() == Some("error") {
+            return Pass::Error(failed(error.map(Failure::read).unwrap_or_default()));
         }
         match event.kind.as_deref() {
             Some("message_start") => self.reports.take_raw(Dialect::Messages, event.message.and_then(|message| message.usage)),
@@ -317,8 +319,9 @@ impl<'de: 'a, 'a> Deserialize<'de> for Choices<'a> {
                 let mut sum = Choices::default();
                 while let Some(choice) = seq.next_element::<Choice<'de>>()? {
                     sum.len += 1;
-                    if choice.error.is_some() || choice.finish_reason.is_some_and(is_failure) {
-                        sum.failure = Some(choice.error.map(Failure::read).unwrap_or_default());
+                    let error = choice.error.filter(|error| is_there(error));
+                    if error.is_some() || choice.finish_reason.is_some_and(is_failure) {
+                        sum.failure = Some(error.map(Failure::read).unwrap_or_default());
                     }
                     let Some(delta) = choice.delta else { continue };
                     let reasoning = delta.reasoning.0.max(delta.reasoning_content.0);

@@ -15,7 +15,7 @@ mod usage;
 mod weigh;
 mod words;
 
-pub use failure::{JsonEnd, failed_answer};
+pub use failure::{Blame, JsonEnd, NoAnswer, failed_answer};
 pub use media::{Answers, Form, Task};
 pub use meter::{Meter, Pass};
 pub use purchase::{Gauge, Goods, Purchase, Translation};
@@ -24,7 +24,7 @@ pub use request::Request;
 pub use sse::{Event, EventTooLong, Events, MAX_EVENT_BYTES, MAX_RESPONSES_EVENT_BYTES, Splitter};
 pub use translate::translates;
 pub use usage::Metered;
-pub use words::{Asking, Words};
+pub use words::{Asking, Forward, Unsaid, Words};
 
 /// A language of requests, answers, events and errors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

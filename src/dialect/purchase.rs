@@ -4,13 +4,13 @@ use std::borrow::Cow;
 
 use bytes::{Bytes, BytesMut};
 
+use super::Dialect;
 use super::media::{self, Task};
 use super::meter::{Meter, Pass};
 use super::sse::Event;
 use super::translate::{self, Asked};
 use super::usage::Metered;
-use super::words::Words;
-use super::{Dialect, LimitField};
+use super::words::{Asking, Forward, Words};
 use crate::catalogue::{Catalogue, Kind, Model};
 use crate::clock::Timestamp;
 use crate::error::{Code, Error};
@@ -174,14 +174,11 @@ impl<'a> Purchase<'a> {
         }
     }
 
-    /// The body for an upstream, as it was asked for or in another dialect.
-    ///
-    /// # Errors
-    /// As [`Words::forward`].
-    pub fn forward(&self, form: Goods, model: &str, output_limit: u32, field: LimitField) -> Result<Bytes, Error> {
+    /// The body for an upstream, as it was asked for or in another dialect ([`Words::forward`]).
+    pub fn forward(&self, asking: &Asking, output_limit: u32) -> Forward {
         match self {
-            Purchase::Words(words) => words.forward(form, model, output_limit, field),
-            Purchase::Media(request) => Ok(request.forward(model)),
+            Purchase::Words(words) => words.forward(asking, output_limit),
+            Purchase::Media(request) => Forward::Here(request.forward(&asking.model)),
         }
     }
 

@@ -1,5 +1,7 @@
 //! One paid call from start to finish: read, quote, identify, and for one that brings its own money claim, open and settle, relay.
 
+use std::any::Any;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,13 +19,16 @@ use crate::catalogue::Model;
 use crate::chain::reason::{About, about};
 use crate::chain::{Confirmation, VerifiedPayment};
 use crate::config::Order;
-use crate::dialect::{Asking, Goods, Purchase, Words};
+use crate::dialect::{Asking, Forward, Goods, Purchase, Words};
 use crate::error::{Code, Error};
 use crate::ids::{JobId, RequestId};
 use crate::ledger::{Reservation, Standing};
 use crate::money::Micros;
 use crate::upstream::{self, Answer};
 use crate::x402::{Payment, Receipt, Version};
+
+/// Room in memory that is taken; given back when the last who has it drops it.
+pub type Room = Arc<dyn Any + Send + Sync>;
 
 /// One request to a paid route, its body read.
 pub struct Call {
@@ -35,6 +40,8 @@ pub struct Call {
     pub path: String,
     pub query: Option<String>,
     pub body: Bytes,
+    /// The room that the body and its copies take, for as long as anybody has this.
+    pub memory: Room,
     pub credentials: Credentials,
     /// Request headers that the upstream may see.
     pub headers: Vec<(String, String)>,
@@ -99,7 +106,7 @@ async fn read(call: &Call) -> Result<Purchase<'_>, Error> {
     match call.goods {
         Goods::Words(dialect) if call.body.len() > LARGE => {
             let body = call.body.clone();
-            apart(move || Words::read(dialect, &body).map(Words::detached)).await.map(Purchase::Words)
+            apart(&call.memory, move || Words::read(dialect, &body).map(Words::detached)).await.map(Purchase::Words)
         }
         _ => Purchase::read(call.goods, &call.content_type, &call.body),
     }
@@ -109,17 +116,28 @@ async fn read(call: &Call) -> Result<Purchase<'_>, Error> {
 async fn say<'a>(worker: &Worker, call: &Call, request: Purchase<'a>, model: &Model) -> Result<Purchase<'a>, Error> {
     worker.upstreams.forms(&model.upstreams, call.goods)?;
     let Purchase::Words(words) = request else { return Ok(request) };
-    let askings = worker.upstreams.askings(&model.upstreams, call.goods, call.request);
+    let askings = worker.upstreams.askings(&model.upstreams, call.goods);
     let is_foreign = |asking: &Asking| asking.form != call.goods;
     if call.body.len() <= LARGE || !askings.iter().any(is_foreign) {
         return words.say(&askings, model).map(Purchase::Words);
     }
     let (words, model) = (words.detached(), model.clone());
-    apart(move || words.say(&askings, &model)).await.map(Purchase::Words)
+    apart(&call.memory, move || words.say(&askings, &model)).await.map(Purchase::Words)
 }
 
-async fn apart<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
-    let done = tokio::task::spawn_blocking(work).await;
+/// The body for an upstream. What another one of its kind or a smaller balance asks in other words is said only now.
+async fn made(room: &Room, forward: Forward) -> Result<Bytes, Error> {
+    match forward {
+        Forward::Here(body) => Ok(body),
+        Forward::Unsaid(unsaid) if unsaid.length() > LARGE => apart(room, move || unsaid.say()).await,
+        Forward::Unsaid(unsaid) => unsaid.say(),
+    }
+}
+
+/// Works on a body on another thread. Its work goes on when its caller leaves, so it keeps the room that the body takes.
+async fn apart<T: Send + 'static>(room: &Room, work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
+    let room = Arc::clone(room);
+    let done = tokio::task::spawn_blocking(move || (work(), room)).await.map(|(done, _)| done);
     done.unwrap_or_else(|error| {
         let message = "the request could not be read; nothing was charged";
         Err(Error::new(Code::Internal, message).because(error.to_string()))
@@ -244,7 +262,9 @@ pub(super) async fn open(
         servings: &model.upstreams,
         goods: call.goods,
         content_type: request.content_type(),
-        body: &|form, upstream_model: &str, field| request.forward(form, upstream_model, limit, field),
+        body: &|form, upstream_model: &str, field| {
+            Box::pin(made(&call.memory, request.forward(&Asking { form, model: upstream_model.to_owned(), field }, limit)))
+        },
         headers: &call.headers,
         query: call.query.as_deref(),
         stream: request.stream(),
@@ -343,5 +363,28 @@ impl Unserved {
                 Refusal { receipt: Some(settle::receipt(payment, &confirmation)), ..error.into() }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_leaves_does_not_give_the_room_back_that_its_body_still_takes() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let room: Room = Arc::new(());
+        let (go, gone) = std::sync::mpsc::channel::<()>();
+        let work = apart(&room, move || {
+            _ = gone.recv();
+            Ok(())
+        });
+        let left = runtime.block_on(async { tokio::time::timeout(Duration::ZERO, work).await });
+        assert!(left.is_err(), "its caller has left");
+        assert_eq!(Arc::strong_count(&room), 2, "and the work goes on");
+        go.send(()).unwrap();
+        // Which waits for what was begun.
+        drop(runtime);
+        assert_eq!(Arc::strong_count(&room), 1);
     }
 }

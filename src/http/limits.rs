@@ -156,11 +156,12 @@ pub struct BodyShare {
     memory: Arc<BodyMemory>,
     source: IpAddr,
     bytes: usize,
+    copies: usize,
 }
 
 /// Bodies up to this size are not counted: sockets bound how many there are.
 const SMALL: usize = 64 * 1024;
-/// A body is copied once, for the upstream.
+/// A body and its copy for an upstream.
 const COPIES: usize = 2;
 /// One address may take this part of the memory.
 const PART: usize = 4;
@@ -176,15 +177,21 @@ impl BodyMemory {
         self.limit.store(limit, Ordering::Relaxed);
     }
 
+    /// For a body that is copied once at most.
     pub fn share(self: &Arc<Self>, source: IpAddr) -> BodyShare {
-        BodyShare { memory: Arc::clone(self), source: bucket(source), bytes: 0 }
+        self.share_for(source, COPIES)
+    }
+
+    /// For a body that may be there so many times at once, as it came among them.
+    pub fn share_for(self: &Arc<Self>, source: IpAddr, copies: usize) -> BodyShare {
+        BodyShare { memory: Arc::clone(self), source: bucket(source), bytes: 0, copies }
     }
 }
 
 impl BodyShare {
     /// Grows to a body of `length` bytes; false when there is no room, now.
     pub fn grow(&mut self, length: usize) -> bool {
-        let wanted = if length <= SMALL { 0 } else { length.saturating_mul(COPIES) };
+        let wanted = if length <= SMALL { 0 } else { length.saturating_mul(self.copies) };
         let more = wanted.saturating_sub(self.bytes);
         if more == 0 {
             return true;
@@ -310,5 +317,18 @@ mod tests {
         assert!(!late.grow(2 * SMALL), "the room is taken");
         drop(greedy);
         assert!(late.grow(2 * SMALL), "and given back");
+    }
+
+    #[test]
+    fn a_body_takes_as_much_as_all_its_copies() {
+        let memory = Arc::new(BodyMemory::new(16 * SMALL));
+        let source = ip("192.0.2.1");
+        assert!(memory.share_for(source, 2).grow(2 * SMALL));
+        assert!(!memory.share_for(source, 3).grow(2 * SMALL), "two dialects beside its own");
+        let mut translated = memory.share_for(source, 3);
+        assert!(translated.grow(SMALL + SMALL / 4));
+        assert!(!memory.share_for(source, 2).grow(SMALL + 1), "what it takes is counted");
+        drop(translated);
+        assert!(memory.share_for(source, 2).grow(2 * SMALL), "and given back, all of it");
     }
 }

@@ -1,6 +1,7 @@
 //! The one handler behind every paid route: read the body within its bound, take the credentials, sell.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use actix_web::error::PayloadError;
 use actix_web::http::header::{self, HeaderMap};
@@ -50,8 +51,8 @@ async fn sell(route: Route, request: &HttpRequest, payload: web::Payload) -> Res
         let bucket = edge.limits.payment(respond::source(edge, request));
         bucket.map_err(|seconds| respond::slow_down(respond::TOO_MANY_PAYMENTS, seconds))?;
     }
-    // Held until the answer's head: from then on the body is on its way to the upstream.
-    let mut memory = edge.bodies.share(respond::source(edge, request));
+    // Held until the answer's head, from when on the body is on its way to the upstream, and by all that works on it.
+    let mut memory = edge.bodies.share_for(respond::source(edge, request), worker.upstreams.copies(route.goods));
     let may_be_form = route.goods.takes_forms();
     let body = body(request.headers(), payload, limits, may_be_form, |length| memory.grow(length)).await?;
     let call = Call {
@@ -61,6 +62,7 @@ async fn sell(route: Route, request: &HttpRequest, payload: web::Payload) -> Res
         path: request.path().to_owned(),
         query: Some(request.query_string()).filter(|query| !query.is_empty()).map(str::to_owned),
         body,
+        memory: Arc::new(memory),
         credentials,
         headers: forwarded(request.headers()),
         arrived,
@@ -68,18 +70,12 @@ async fn sell(route: Route, request: &HttpRequest, payload: web::Payload) -> Res
         deadline,
     };
     if call.job.is_none() {
-        let served = serve(worker, call).await;
-        drop(memory);
-        return served;
+        return serve(worker, call).await;
     }
     // What an upstream was asked to make it makes, whether its buyer waits for the answer or not: the order goes on without it,
     // and the job is found in the list of its wallet.
     let worker = Rc::clone(worker);
-    let ordered = actix_web::rt::spawn(async move {
-        let served = serve(&worker, call).await;
-        drop(memory);
-        served
-    });
+    let ordered = actix_web::rt::spawn(async move { serve(&worker, call).await });
     match ordered.await {
         Ok(served) => served,
         Err(error) => {

@@ -268,7 +268,7 @@ async fn examine(answer: &mut Answer, is_translated: bool) -> Result<(), Failure
         Err(broken) => return Err(refusal::broke_off(&broken)),
     };
     match failed_answer(answer.form, is_translated, &whole) {
-        Some(error) => Err(refusal::within(error)),
+        Some(none) => Err(refusal::within(none)),
         None => Ok(()),
     }
 }

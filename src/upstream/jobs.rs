@@ -75,17 +75,18 @@ const MEDIA: [&str; 19] = [
     "application/octet-stream",
 ];
 
-/// Fields in which upstreams name the URL of a result.
+/// Fields in which upstreams name the URL of a result. The last two are also what callers may send, and what an upstream may only
+/// repeat.
 const URLS: [&str; 9] = [
     "/url",
     "/download_url",
-    "/video_url",
-    "/audio_url",
     "/video/url",
     "/audio/url",
     "/result/url",
     "/output/url",
     "/data/0/url",
+    "/video_url",
+    "/audio_url",
 ];
 
 /// Fields in which upstreams name a job.
@@ -125,6 +126,11 @@ impl Upstreams {
         }
         let text = timeout_at(deadline, words(body)).await.unwrap_or_default();
         let said = serde_json::from_slice::<Value>(&text).unwrap_or_default();
+        if (200..300).contains(&status)
+            && let Some(answer) = http.in_its_place((job, task), &said, deadline).await?
+        {
+            return Ok(Report::Done(Found::Here(answer)));
+        }
         match status {
             200..300 if said.is_object() => Ok(http.fetchable(job, http.read(task, &said))),
             // So do some say that what they were asked to make is against their rules.
@@ -327,6 +333,34 @@ impl HttpUpstream {
         Some((at, theirs.path_and_query().map_or("/".to_owned(), |path| path.as_str().to_owned())))
     }
 
+    /// The URL of the result: the first that can be fetched from, else the first of all.
+    fn url<'a>(&self, said: &'a Value) -> Option<&'a str> {
+        let named = || URLS.iter().filter_map(|place| said.pointer(place)?.as_str()).filter(|url| !url.is_empty());
+        named().find(|url| self.located(url).is_some()).or_else(|| named().next())
+    }
+
+    /// What a job made whose only URL leads where nothing is fetched from, if its upstream has it as well where it has all such
+    /// things; `None` also where it does not have it there.
+    async fn in_its_place(
+        &self,
+        (job, task): (&impl Bought, Task),
+        said: &Value,
+        deadline: Instant,
+    ) -> Result<Option<Answer>, Error> {
+        let is_elsewhere = |report| matches!(report, Report::Done(Found::At(url)) if self.located(&url).is_none());
+        if family(task).is_some() || !is_elsewhere(self.read(task, said)) {
+            return Ok(None);
+        }
+        let question = Question::of(Method::GET, format!("{}/content", place(job.upstream_job())));
+        let (head, body) = self.exchange(question, deadline).await?;
+        match (head.status.as_u16(), media_type(&head)) {
+            (200, Some(content_type)) => Ok(Some(passing((job, task), &head, body, (content_type, deadline)))),
+            // It may be there in a moment.
+            (408 | 429 | 500 | 502..=599, _) => Err(self.refused(&head)),
+            _ => Ok(None),
+        }
+    }
+
     /// A report of a result that is not fetched from where it is says that the job has failed: nobody can have what it made.
     fn fetchable(&self, job: &impl Bought, report: Report) -> Report {
         match report {
@@ -348,12 +382,11 @@ impl HttpUpstream {
     /// What an upstream says of a job in JSON.
     fn read(&self, task: Task, said: &Value) -> Report {
         let status = said.get("status").or_else(|| said.get("state")).and_then(Value::as_str).unwrap_or_default();
-        let url = || URLS.iter().find_map(|place| said.pointer(place)?.as_str()).map(str::to_owned);
         match status.to_ascii_lowercase().as_str() {
             "failed" | "failure" | "error" | "cancelled" | "canceled" | "rejected" => self.failure(said),
             "completed" | "complete" | "succeeded" | "success" | "done" | "finished" => {
-                match (url(), family(task)) {
-                    (Some(url), _) => Report::Done(Found::At(url)),
+                match (self.url(said), family(task)) {
+                    (Some(url), _) => Report::Done(Found::At(url.to_owned())),
                     (None, None) => Report::Done(Found::InItsPlace),
                     // A queue hands its results out itself: one that is complete and not in the answer is there no more.
                     (None, Some(_)) => Report::Unknown,

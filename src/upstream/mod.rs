@@ -15,6 +15,7 @@ mod wire;
 use std::borrow::Cow;
 
 use bytes::Bytes;
+use futures_util::future::LocalBoxFuture;
 use tokio::time::Instant;
 
 use crate::account::AccountId;
@@ -66,6 +67,9 @@ enum Kind {
 /// An upstream that serves a call, the form in which it does, its door, and what it calls the model.
 type Able<'a> = (&'a Upstream, Goods, &'a Door, &'a str);
 
+/// A body that is made.
+pub type Made<'a> = LocalBoxFuture<'a, Result<Bytes, Error>>;
+
 /// What is sent, and to whom.
 pub struct Call<'a> {
     /// Who pays for it: what fails for one account alone is not taken for the upstream's fault.
@@ -77,7 +81,8 @@ pub struct Call<'a> {
     pub content_type: Cow<'static, str>,
     /// Makes the body in one of its [forms](Upstreams::forms), for an upstream that knows the model by the given name and takes
     /// the output limit in the given field. An error says why it cannot be said so.
-    pub body: &'a dyn Fn(Goods, &str, LimitField) -> Result<Bytes, Error>,
+    /// It may take its time, for it is not made where that would keep other calls waiting.
+    pub body: &'a dyn Fn(Goods, &str, LimitField) -> Made<'a>,
     /// The caller's headers. Only those that are [`forwardable`] are sent on.
     pub headers: &'a [(String, String)],
     /// The query string of the request, without its question mark.
@@ -144,13 +149,29 @@ impl Upstreams {
         if forms.is_empty() { Err(self.nobody_speaks(servings, goods)) } else { Ok(forms) }
     }
 
-    /// How each dialect in which this call may be served wants to be asked: as the first upstream that would serve it so.
-    /// Empty where nobody serves it.
-    pub fn askings(&self, servings: &[Serving], goods: Goods, request: RequestId) -> Vec<Asking> {
+    /// How often a body of these goods may be in memory at once: as it came, in each dialect into which it is put beforehand, and
+    /// as it is sent.
+    pub fn copies(&self, goods: Goods) -> usize {
+        let is_put = |form: &Goods| matches!(form, Goods::Words(_)) && *form != goods;
+        let mut put: Vec<Goods> = Vec::new();
+        for form in self.upstreams.iter().filter_map(|upstream| upstream.form(goods)).filter(is_put) {
+            if !put.contains(&form) {
+                put.push(form);
+            }
+        }
+        2 + put.len()
+    }
+
+    /// How those who may serve this call want to be asked, in the operator's order and not in that in which this one call asks
+    /// them: nothing that is said of a price may depend on a lot. Empty where nobody serves it.
+    pub fn askings(&self, servings: &[Serving], goods: Goods) -> Vec<Asking> {
         let mut askings: Vec<Asking> = Vec::new();
-        for (upstream, form, _, model) in self.able(servings, goods, request) {
-            if askings.iter().all(|known| known.form != form) {
-                askings.push(Asking { form, model: model.to_owned(), field: upstream.field });
+        for Serving { upstream, model, .. } in servings {
+            let Some(upstream) = self.find(upstream) else { continue };
+            let Some(form) = upstream.form(goods) else { continue };
+            let asking = Asking { form, model: model.clone(), field: upstream.field };
+            if !askings.contains(&asking) {
+                askings.push(asking);
             }
         }
         askings
@@ -301,7 +322,7 @@ impl Upstream {
         call: &Call<'_>,
         is_last: bool,
     ) -> Result<Answer, Failure> {
-        let body = (call.body)(form, model, self.field).map_err(|error| Failure::new(Then::Next, error))?;
+        let body = (call.body)(form, model, self.field).await.map_err(|error| Failure::new(Then::Next, error))?;
         let http = match &self.kind {
             Kind::Echo => {
                 return Ok(match form {
@@ -377,6 +398,30 @@ mod tests {
         for name in ["Anthropic-Version", "anthropic-beta", "x-session-affinity", "session-id"] {
             assert!(forwardable(name), "{name}");
         }
+    }
+
+    #[test]
+    fn all_who_may_serve_a_call_are_told_of_in_the_operators_order() {
+        let echo = |name: &str, speaks| config::Upstream { name: name.into(), kind: UpstreamKind::Echo, speaks: vec![speaks] };
+        let upstreams = [echo("a", Speaks::Chat), echo("b", Speaks::Messages), echo("c", Speaks::Messages)];
+        let upstreams = Upstreams::new(&upstreams).unwrap();
+        let serving = |name: &str, model: &str| Serving {
+            upstream: name.into(),
+            model: model.into(),
+            weight: std::num::NonZeroU32::new(1),
+            cost: None,
+        };
+        let servings = [serving("c", "claude-3"), serving("a", "m"), serving("b", "claude-3"), serving("b", "claude-4-6")];
+        let askings = upstreams.askings(&servings, Goods::Words(Dialect::Chat));
+        let told: Vec<_> = askings.iter().map(|asking| (asking.form.dialect(), asking.model.as_str())).collect();
+        assert_eq!(
+            told,
+            [(Dialect::Messages, "claude-3"), (Dialect::Chat, "m"), (Dialect::Messages, "claude-4-6")],
+            "each way once"
+        );
+        let copies =
+            [Dialect::Chat, Dialect::Messages, Dialect::Responses].map(|dialect| upstreams.copies(Goods::Words(dialect)));
+        assert_eq!(copies, [3, 3, 4], "a response is put into both");
     }
 
     #[test]

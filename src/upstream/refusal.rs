@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use super::answer::Broken;
 use super::gate::Word;
+use crate::dialect::{Blame, NoAnswer};
 use crate::error::{Code, Error};
 
 /// The most that is read of a refusal.
@@ -153,10 +154,9 @@ pub(super) fn endless(status: u16) -> Failure {
 }
 
 /// An answer with status 200 that says it is a failure, or is none, before any of it was sold.
-pub(super) fn within(error: Error) -> Failure {
-    let then = if error.code == Code::UpstreamRejected { Then::Final } else { Then::Next };
-    let fails = matches!(error.code, Code::UpstreamError | Code::UpstreamOverloaded | Code::UpstreamAuth);
-    Failure::new(then, error).failing_if(fails)
+pub(super) fn within(NoAnswer { error, blame }: NoAnswer) -> Failure {
+    let is_final = error.code == Code::UpstreamRejected || blame == Blame::NobodyAtACost;
+    Failure::new(if is_final { Then::Final } else { Then::Next }, error).failing_if(blame == Blame::Upstream)
 }
 
 /// A plain answer that did not come to its end.
@@ -303,6 +303,19 @@ mod tests {
             (Then::Final, Word::Nothing),
             "what a caller wrote says nothing of the upstream"
         );
+    }
+
+    #[test]
+    fn an_answer_that_is_none_speaks_against_its_upstream_only_where_that_is_to_blame() {
+        for (code, blame, then, word) in [
+            (Code::UpstreamRejected, Blame::Nobody, Then::Final, Word::Nothing),
+            (Code::UpstreamError, Blame::Nobody, Then::Next, Word::Nothing),
+            (Code::UpstreamError, Blame::NobodyAtACost, Then::Final, Word::Nothing),
+            (Code::UpstreamError, Blame::Upstream, Then::Next, Word::Failing),
+        ] {
+            let failure = within(NoAnswer { error: Error::new(code, "x"), blame });
+            assert_eq!((failure.then, failure.word), (then, word), "{code:?} {blame:?}");
+        }
     }
 
     #[test]

@@ -33,6 +33,9 @@ impl Script {
     }
 }
 
+/// Said of a job, this is true: its result is also where the upstream has all such things.
+const IN_ITS_PLACE: &str = "in_its_place";
+
 fn json_answer(body: &str) -> String {
     format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}", body.len())
 }
@@ -53,6 +56,7 @@ fn upstream(script: &Script) -> Provider {
             () if line.contains(" /files/moved") => {
                 "HTTP/1.1 302 Found\r\nlocation: /files/film.mp4\r\ncontent-length: 0\r\n\r\n".into()
             }
+            () if line.contains("/content HTTP") && script.answer().contains(IN_ITS_PLACE) => media_answer("the film"),
             () if line.contains(" /files/page") => json_answer("{}").replace("application/json", "text/html"),
             () => script.answer(),
         };
@@ -123,6 +127,23 @@ fn a_result_is_fetched_from_the_upstreams_own_address_and_from_nowhere_else() {
         assert_eq!(answer.header("content-type"), Some("video/mp4"));
     }
     shop.close(Kind::Video.charge());
+}
+
+#[test]
+fn a_video_whose_url_is_elsewhere_is_fetched_from_its_own_address_at_the_upstream() {
+    let (script, trap) = (Script::default(), Provider::connections(|_, _| {}));
+    let provider = upstream(&script);
+    let shop = Shop::before("", |_| provider.url());
+    let elsewhere = format!("{}/files/film.mp4", trap.url());
+    script
+        .says(json_answer(&json!({ "status": "completed", "url": "", "video_url": elsewhere, IN_ITS_PLACE: true }).to_string()));
+    let id = shop.order(Kind::Videos, "");
+    let told = shop.send_keyed(Kind::Videos.poll(&id)).json();
+    assert_eq!(told["status"], "completed", "{told}");
+    let answer = shop.send_keyed(Kind::Videos.fetch(&id));
+    assert_eq!((answer.status, answer.text().as_str()), (200, "the film"));
+    assert_eq!(trap.connected(), 0, "nobody ever connected there");
+    shop.close(Kind::Videos.charge());
 }
 
 #[test]

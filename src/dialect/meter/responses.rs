@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 
 use super::super::Dialect;
 use super::{Meter, Pass, SumText, TextBytes};
-use crate::dialect::failure::{Failure, failed};
+use crate::dialect::failure::{Failure, failed, is_there};
 
 /// An event of a responses stream, as far as it is read.
 #[derive(Deserialize)]
@@ -87,8 +87,9 @@ impl Meter {
             Err(error) => return self.unreadable(data, &error),
         };
         let kind = event.kind.as_deref().map_or(name, str::as_bytes);
-        if event.error.is_some() || kind == b"error" {
-            return Pass::Error(failed(event.error.map(Failure::read).unwrap_or_else(|| Failure::coded(event.code))));
+        let error = event.error.filter(|error| is_there(error));
+        if error.is_some() || kind == b"error" {
+            return Pass::Error(failed(error.map(Failure::read).unwrap_or_else(|| Failure::coded(event.code))));
         }
         let response = event.response.unwrap_or_default();
         match kind {

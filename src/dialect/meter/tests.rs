@@ -176,6 +176,23 @@ fn an_error_in_the_stream_is_replaced_by_our_own_words() {
 }
 
 #[test]
+fn an_error_in_the_stream_that_is_none_ends_no_answer() {
+    for none in ["null", "{}", "\"\"", "false", "[]", "0"] {
+        for (dialect, event) in [
+            (Dialect::Chat, format!(r#"{{"choices":[{{"delta":{{"content":"x"}},"error":{none}}}]}}"#)),
+            (Dialect::Chat, format!(r#"{{"choices":[{{"delta":{{"content":"x"}}}}],"error":{none}}}"#)),
+            (Dialect::Messages, format!(r#"{{"type":"content_block_delta","delta":{{"text":"x"}},"error":{none}}}"#)),
+            (Dialect::Responses, format!(r#"{{"type":"response.output_text.delta","delta":"x","error":{none}}}"#)),
+        ] {
+            let split = Splitter::new().push(Bytes::from(format!("data: {event}\n\n"))).next().unwrap().unwrap();
+            let mut meter = Meter::new(dialect, true, false, 100);
+            assert!(matches!(meter.event(&split), Pass::Forward), "{event}");
+            assert_eq!(meter.answer_bytes(), 1, "{event}");
+        }
+    }
+}
+
+#[test]
 fn a_caller_who_asked_for_usage_gets_it_even_from_us() {
     let silent = CHAT.replace("\"usage\":{\"prompt", "\"_\":{\"prompt");
     let owed = whole(Dialect::Chat, true, &silent).meter.owed_usage().unwrap();

@@ -57,6 +57,11 @@ pub const fn translates(from: Dialect, to: Dialect) -> bool {
     )
 }
 
+/// Whether models of these names are written to alike in a dialect, so that what is written weighs the same.
+pub(super) fn writes_alike(to: Dialect, one: &str, other: &str) -> bool {
+    to != Dialect::Messages || claude::Generation::of(one) == claude::Generation::of(other)
+}
+
 /// Writes a caller's body, which [`Request::read`] took, in the dialect of an upstream. Depends on nothing but its arguments,
 /// so that what cannot be translated is refused before a price is asked for.
 ///

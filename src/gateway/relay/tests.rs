@@ -1,5 +1,6 @@
 //! When the books are told: a program that dies has charged for nothing that it had not handed over.
 
+use std::future::ready;
 use std::path::Path;
 use std::time::Duration;
 
@@ -53,10 +54,19 @@ async fn sell(ledger: &Ledger, words: usize, stream: bool, seconds: u64) -> (Sal
     let asked = serde_json::json!({ "model": "m", "stream": stream, "messages": [{ "role": "user", "content": content }] });
     let (dialect, deadline) = (Dialect::Chat, Instant::now() + Duration::from_secs(seconds));
     let servings = [Serving { upstream: text("e"), model: text("m"), weight: None, cost: None }];
-    let body = |_, _: &str, _| Ok(Bytes::from(asked.to_string()));
     let (goods, content_type) = (Goods::Words(dialect), "application/json".into());
     let (account, headers) = (AccountId::Evm([1; 20]), &[]);
-    let call = Call { account, servings: &servings, goods, content_type, body: &body, headers, query: None, stream, deadline };
+    let call = Call {
+        account,
+        servings: &servings,
+        goods,
+        content_type,
+        body: &|_, _, _| Box::pin(ready(Ok(Bytes::from(asked.to_string())))),
+        headers,
+        query: None,
+        stream,
+        deadline,
+    };
     let answer = Upstreams::new(&[echo]).unwrap().send(&reservation, call).await.unwrap();
 
     let paid = reservation.paid().unwrap_or_else(|_| panic!("the money is there"));

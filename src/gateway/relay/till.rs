@@ -131,9 +131,10 @@ impl Till {
         }
     }
 
-    /// Ends the call in the books, once. Nothing delivered costs nothing, nor does what nobody could see of it; half a plain answer that broke off at the
-    /// upstream is no answer; everything else costs what passed, above all when it was the client or the owner of its key
-    /// who ended it.
+    /// Ends the call in the books, once. Nothing delivered costs nothing, nor does what nobody could see of it, if it was the
+    /// upstream or the program that ended it; half a plain answer that broke off at the upstream is no answer; everything else
+    /// costs what passed, above all when it was the client or the owner of its key who ended it. So does what passed before the
+    /// money ran out, seen or not: else a small balance could have models think for nothing.
     pub fn finish(&mut self) {
         let Some(mut paid) = self.paid.take() else { return };
         let end = self.end.take().unwrap_or(End::Stopped);

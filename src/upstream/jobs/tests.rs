@@ -111,6 +111,21 @@ fn a_job_is_over_only_when_its_upstream_says_so() {
 }
 
 #[test]
+fn a_result_is_at_the_first_url_that_can_be_fetched_from() {
+    let http = upstream("https://media.example");
+    for (said, found) in [
+        (r#"{"url":"","video_url":"https://media.example/v"}"#, Some("https://media.example/v")),
+        (r#"{"url":"https://other.example/v","download_url":"/v"}"#, Some("/v")),
+        (r#"{"video_url":"/sent/by/the/caller","video":{"url":"https://cdn.example/v"}}"#, Some("https://cdn.example/v")),
+        (r#"{"url":"https://other.example/v","video_url":""}"#, Some("https://other.example/v")),
+        (r#"{"url":"","audio_url":""}"#, None),
+        (r#"{"url":null,"result":{"url":7}}"#, None),
+    ] {
+        assert_eq!(http.url(&serde_json::from_str(said).unwrap()), found, "{said}");
+    }
+}
+
+#[test]
 fn a_failure_keeps_its_reason_and_loses_its_secrets() {
     let http = upstream("https://media.example");
     let failure = |text: &str| match http.read(Task::VideoQueue, &serde_json::from_str(text).unwrap()) {

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::catalogue::{Kind, Model};
-use crate::dialect::{Asking, Goods, Words};
+use crate::dialect::{Asking, Forward, Goods, Words};
 use crate::tariff::{Ceiling, Tariff};
 
 /// What happened, step by step.
@@ -340,7 +340,7 @@ proptest! {
             let quoted = words.bound(&model);
             prop_assert!(quoted.input >= own.input && quoted.output == own.output);
             for asking in askings.iter().filter(|asking| asking.form != Goods::Words(from)) {
-                let Ok(sent) = words.forward(asking.form, &asking.model, words.request().output_limit(&model), asking.field) else { continue };
+                let Forward::Here(sent) = words.forward(asking, words.request().output_limit(&model)) else { continue };
                 let there = Request::read(asking.form.dialect(), &sent).unwrap().bound(&model);
                 prop_assert!(quoted.input >= there.input && quoted.output >= there.output && quoted.cache >= there.cache, "{:?}", asking.form);
             }
