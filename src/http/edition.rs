@@ -13,6 +13,7 @@ use super::certificate::Certificate;
 use super::crowd::Crowd;
 use super::discovery::Documents;
 use super::limits::{BodyMemory, RateLimits};
+use super::orders::Orders;
 use super::pages::Pages;
 use super::respond::Edge;
 use super::{CHANGES_AT_ONCE, FORGET_EVERY};
@@ -135,6 +136,7 @@ pub struct Desk {
     editions: Editions,
     latest: RefCell<watch::Receiver<Arc<Edition>>>,
     shelf: Rc<Shelf>,
+    orders: Rc<Orders>,
     today: RefCell<Today>,
 }
 
@@ -148,13 +150,13 @@ pub struct Today {
 impl Desk {
     /// # Errors
     /// An upstream whose connections cannot be prepared.
-    pub fn open(editions: Editions) -> Result<Rc<Desk>, UpstreamConfigError> {
+    pub fn open(editions: Editions, orders: Rc<Orders>) -> Result<Rc<Desk>, UpstreamConfigError> {
         let shelf = Rc::default();
         actix_web::rt::spawn(Shelf::look_after(Rc::downgrade(&shelf)));
         let mut latest = editions.latest.subscribe();
         let first = latest.borrow_and_update().clone();
-        let today = RefCell::new(today(&editions, &first, &shelf)?);
-        let desk = Rc::new(Desk { editions, latest: RefCell::new(latest.clone()), shelf, today });
+        let today = RefCell::new(today(&editions, &first, &shelf, &orders)?);
+        let desk = Rc::new(Desk { editions, latest: RefCell::new(latest.clone()), shelf, orders, today });
         actix_web::rt::spawn(keep_up(Rc::downgrade(&desk), latest));
         Ok(desk)
     }
@@ -164,7 +166,7 @@ impl Desk {
         let mut latest = self.latest.borrow_mut();
         if latest.has_changed().is_ok_and(|changed| changed) {
             let edition = latest.borrow_and_update().clone();
-            match today(&self.editions, &edition, &self.shelf) {
+            match today(&self.editions, &edition, &self.shelf, &self.orders) {
                 Ok(today) => *self.today.borrow_mut() = today,
                 // It was tried a moment ago.
                 Err(error) => tracing::error!(%error, "a thread goes on with the configuration of before; reload it once more"),
@@ -182,7 +184,12 @@ async fn keep_up(desk: std::rc::Weak<Desk>, mut latest: watch::Receiver<Arc<Edit
     }
 }
 
-fn today(editions: &Editions, edition: &Edition, shelf: &Rc<Shelf>) -> Result<Today, UpstreamConfigError> {
+fn today(
+    editions: &Editions,
+    edition: &Edition,
+    shelf: &Rc<Shelf>,
+    orders: &Rc<Orders>,
+) -> Result<Today, UpstreamConfigError> {
     let upstreams = Upstreams::sharing(&edition.upstreams, edition.gateway.health.clone())?;
     let gateway = Arc::clone(&edition.gateway);
     let worker = Rc::new(Worker { gateway: Arc::clone(&gateway), upstreams, shelf: Rc::clone(shelf) });
@@ -192,6 +199,7 @@ fn today(editions: &Editions, edition: &Edition, shelf: &Rc<Shelf>) -> Result<To
         bodies: Arc::clone(&editions.bodies),
         turns: Arc::clone(&editions.turns),
         pages: Arc::clone(&edition.pages),
+        orders: Rc::clone(orders),
         lots: RefCell::default(),
         documents: Documents::default(),
     });
