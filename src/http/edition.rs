@@ -4,6 +4,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use actix_web::dev::Extensions;
@@ -38,6 +39,8 @@ pub struct Editions {
     turns: Arc<Semaphore>,
     crowd: Arc<Crowd>,
     certificate: Option<Arc<Certificate>>,
+    /// The longest that a call of any edition may last, in seconds.
+    patience: Arc<AtomicU64>,
 }
 
 /// Why another edition cannot be published: what the operator must change.
@@ -70,6 +73,7 @@ impl Editions {
             turns: Arc::new(Semaphore::new(CHANGES_AT_ONCE)),
             crowd: Arc::new(Crowd::new(config)),
             certificate,
+            patience: Arc::new(AtomicU64::new(config.limits.wall_clock.as_secs())),
         }
     }
 
@@ -95,6 +99,7 @@ impl Editions {
             false => Arc::new(RateLimits::new(&rules.0, rules.1.clone())),
         };
         self.crowd.follow(config);
+        self.patience.fetch_max(config.limits.wall_clock.as_secs(), Ordering::Relaxed);
         self.bodies.set_limit(config.limits.max_bodies);
         let next = Edition { gateway, limits, rules, pages, upstreams: config.upstreams.clone() };
         self.latest.send_replace(Arc::new(next));
@@ -111,9 +116,9 @@ impl Editions {
         self.latest.borrow().gateway.keyring()
     }
 
-    /// How long a call may last that begins now.
+    /// How long a call may last that is running: one of an edition before has the time that it began with.
     pub fn patience(&self) -> Duration {
-        self.latest.borrow().rules.0.wall_clock
+        Duration::from_secs(self.patience.load(Ordering::Relaxed))
     }
 
     pub(super) fn crowd(&self) -> Arc<Crowd> {
