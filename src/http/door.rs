@@ -18,6 +18,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::crowd::Crowd;
+use super::orders::Orders;
 use super::watched::{Activity, Pages, Watched};
 use super::{CONNECTIONS, HEAD, IDLE, LINGER, UNWRITTEN, h2};
 use crate::clock::Clock;
@@ -41,14 +42,16 @@ type Plain<T> = BoxService<(Watched<T>, Option<SocketAddr>), (), DispatchError>;
 struct Hall {
     door: Door,
     pages: Pages,
+    orders: Rc<Orders>,
     bare: Plain<TcpStream>,
     secure: Plain<TlsStream<TcpStream>>,
 }
 
-/// Begins to take connections, on as many threads as there are processors; each has an `app` of its own.
+/// Begins to take connections, on as many threads as there are processors; each has an `app` of its own, which
+/// counts its orders.
 pub fn open<A, F, S>(door: Door, listener: TcpListener, app: A) -> std::io::Result<Server>
 where
-    A: Fn() -> F + Send + Clone + 'static,
+    A: Fn(Rc<Orders>) -> F + Send + Clone + 'static,
     F: IntoServiceFactory<S, actix_http::Request>,
     S: ServiceFactory<actix_http::Request, Config = AppConfig, Response = ServiceResponse<BoxBody>, Error = actix_web::Error>,
     S: 'static,
@@ -60,7 +63,8 @@ where
     let hall = move || {
         let (door, app, stopping) = (door.clone(), app.clone(), stopping.clone());
         fn_factory(move || {
-            let (door, app, stopping) = (door.clone(), app(), stopping.clone());
+            let orders = Rc::<Orders>::default();
+            let (door, app, stopping) = (door.clone(), app(Rc::clone(&orders)), stopping.clone());
             async move {
                 let app = map_config(app.into_factory(), |()| AppConfig::default()).new_service(()).await;
                 let app = app.map_err(|error| tracing::error!(?error, "a thread could not begin to serve"))?;
@@ -71,11 +75,12 @@ where
                     async move { stopping.notified().await }
                 };
                 let (bare, secure) = (plain(&pages, closed.clone()).await?, plain(&pages, closed).await?);
-                let hall = Rc::new(Hall { door, pages, bare, secure });
+                let hall = Rc::new(Hall { door, pages, orders, bare, secure });
                 Ok::<_, ()>(fn_service(move |stream: TcpStream| {
                     let (hall, stopping) = (Rc::clone(&hall), stopping.clone());
                     async move {
                         hall.serve(stream, async move { stopping.notified().await }).await;
+                        hall.orders.ended().await;
                         Ok::<(), ()>(())
                     }
                 }))

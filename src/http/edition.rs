@@ -4,6 +4,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use actix_web::dev::Extensions;
@@ -13,6 +14,7 @@ use super::certificate::Certificate;
 use super::crowd::Crowd;
 use super::discovery::Documents;
 use super::limits::{BodyMemory, RateLimits};
+use super::orders::Orders;
 use super::pages::Pages;
 use super::respond::Edge;
 use super::{CHANGES_AT_ONCE, FORGET_EVERY};
@@ -37,6 +39,8 @@ pub struct Editions {
     turns: Arc<Semaphore>,
     crowd: Arc<Crowd>,
     certificate: Option<Arc<Certificate>>,
+    /// The longest that a call of any edition may last, in seconds.
+    patience: Arc<AtomicU64>,
 }
 
 /// Why another edition cannot be published: what the operator must change.
@@ -69,6 +73,7 @@ impl Editions {
             turns: Arc::new(Semaphore::new(CHANGES_AT_ONCE)),
             crowd: Arc::new(Crowd::new(config)),
             certificate,
+            patience: Arc::new(AtomicU64::new(config.limits.wall_clock.as_secs())),
         }
     }
 
@@ -94,6 +99,7 @@ impl Editions {
             false => Arc::new(RateLimits::new(&rules.0, rules.1.clone())),
         };
         self.crowd.follow(config);
+        self.patience.fetch_max(config.limits.wall_clock.as_secs(), Ordering::Relaxed);
         self.bodies.set_limit(config.limits.max_bodies);
         let next = Edition { gateway, limits, rules, pages, upstreams: config.upstreams.clone() };
         self.latest.send_replace(Arc::new(next));
@@ -110,9 +116,9 @@ impl Editions {
         self.latest.borrow().gateway.keyring()
     }
 
-    /// How long a call may last that begins now.
+    /// How long a call may last that is running: one of an edition before has the time that it began with.
     pub fn patience(&self) -> Duration {
-        self.latest.borrow().rules.0.wall_clock
+        Duration::from_secs(self.patience.load(Ordering::Relaxed))
     }
 
     pub(super) fn crowd(&self) -> Arc<Crowd> {
@@ -135,6 +141,7 @@ pub struct Desk {
     editions: Editions,
     latest: RefCell<watch::Receiver<Arc<Edition>>>,
     shelf: Rc<Shelf>,
+    orders: Rc<Orders>,
     today: RefCell<Today>,
 }
 
@@ -148,13 +155,13 @@ pub struct Today {
 impl Desk {
     /// # Errors
     /// An upstream whose connections cannot be prepared.
-    pub fn open(editions: Editions) -> Result<Rc<Desk>, UpstreamConfigError> {
+    pub fn open(editions: Editions, orders: Rc<Orders>) -> Result<Rc<Desk>, UpstreamConfigError> {
         let shelf = Rc::default();
         actix_web::rt::spawn(Shelf::look_after(Rc::downgrade(&shelf)));
         let mut latest = editions.latest.subscribe();
         let first = latest.borrow_and_update().clone();
-        let today = RefCell::new(today(&editions, &first, &shelf)?);
-        let desk = Rc::new(Desk { editions, latest: RefCell::new(latest.clone()), shelf, today });
+        let today = RefCell::new(today(&editions, &first, &shelf, &orders)?);
+        let desk = Rc::new(Desk { editions, latest: RefCell::new(latest.clone()), shelf, orders, today });
         actix_web::rt::spawn(keep_up(Rc::downgrade(&desk), latest));
         Ok(desk)
     }
@@ -164,7 +171,7 @@ impl Desk {
         let mut latest = self.latest.borrow_mut();
         if latest.has_changed().is_ok_and(|changed| changed) {
             let edition = latest.borrow_and_update().clone();
-            match today(&self.editions, &edition, &self.shelf) {
+            match today(&self.editions, &edition, &self.shelf, &self.orders) {
                 Ok(today) => *self.today.borrow_mut() = today,
                 // It was tried a moment ago.
                 Err(error) => tracing::error!(%error, "a thread goes on with the configuration of before; reload it once more"),
@@ -182,7 +189,12 @@ async fn keep_up(desk: std::rc::Weak<Desk>, mut latest: watch::Receiver<Arc<Edit
     }
 }
 
-fn today(editions: &Editions, edition: &Edition, shelf: &Rc<Shelf>) -> Result<Today, UpstreamConfigError> {
+fn today(
+    editions: &Editions,
+    edition: &Edition,
+    shelf: &Rc<Shelf>,
+    orders: &Rc<Orders>,
+) -> Result<Today, UpstreamConfigError> {
     let upstreams = Upstreams::sharing(&edition.upstreams, edition.gateway.health.clone())?;
     let gateway = Arc::clone(&edition.gateway);
     let worker = Rc::new(Worker { gateway: Arc::clone(&gateway), upstreams, shelf: Rc::clone(shelf) });
@@ -192,6 +204,7 @@ fn today(editions: &Editions, edition: &Edition, shelf: &Rc<Shelf>) -> Result<To
         bodies: Arc::clone(&editions.bodies),
         turns: Arc::clone(&editions.turns),
         pages: Arc::clone(&edition.pages),
+        orders: Rc::clone(orders),
         lots: RefCell::default(),
         documents: Documents::default(),
     });

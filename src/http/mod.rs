@@ -15,6 +15,7 @@ mod limits;
 mod numbers;
 mod openapi;
 mod operator;
+mod orders;
 mod pages;
 mod paid;
 mod payment_required;
@@ -77,8 +78,8 @@ pub fn start(
     let editions = Editions::new(config, gateway, certificate);
     actix_web::rt::spawn(editions.clone().forget_quiet_callers());
     let (shared, crowd) = (editions.clone(), editions.crowd());
-    let app = move || {
-        let desk = Desk::open(shared.clone()).expect("the same list was checked before the server started");
+    let app = move |orders| {
+        let desk = Desk::open(shared.clone(), orders).expect("the same list was checked before the server started");
         App::new().configure(routes::configure).default_service(web::to(public::not_found)).wrap_fn(
             move |mut request, service| {
                 let Today { edge, container } = desk.today();

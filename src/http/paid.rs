@@ -74,8 +74,12 @@ async fn sell(route: Route, request: &HttpRequest, payload: web::Payload) -> Res
     }
     // What an upstream was asked to make it makes, whether its buyer waits for the answer or not: the order goes on without it,
     // and the job is found in the list of its wallet.
-    let worker = Rc::clone(worker);
-    let ordered = actix_web::rt::spawn(async move { serve(&worker, call).await });
+    let (worker, order) = (Rc::clone(worker), edge.orders.begin());
+    let ordered = actix_web::rt::spawn(async move {
+        let served = serve(&worker, call).await;
+        drop(order);
+        served
+    });
     match ordered.await {
         Ok(served) => served,
         Err(error) => {

@@ -13,6 +13,7 @@ use actix_web::{HttpMessage as _, HttpRequest, HttpResponse, HttpResponseBuilder
 use tokio::sync::Semaphore;
 
 use super::discovery::Documents;
+use super::orders::Orders;
 use super::pages::Pages;
 use super::payment_required::PaymentRequired;
 use super::routes::error_shape;
@@ -36,6 +37,8 @@ pub struct Edge {
     pub turns: Arc<Semaphore>,
     /// What people open in a browser.
     pub pages: Arc<Pages>,
+    /// The orders of jobs that are under way on this thread.
+    pub orders: Rc<Orders>,
     /// How the upstreams do.
     pub lots: RefCell<Lots>,
     pub documents: Documents,

@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::net::TcpStream;
 use std::sync::Mutex;
 use std::sync::mpsc;
+use std::time::Duration;
 
 use farebox_rig::anvil::BUYER;
 use farebox_rig::http::{self, Request};
@@ -117,6 +118,38 @@ fn who_leaves_before_the_answer_has_ordered_all_the_same_and_finds_the_job_in_th
     }
     shop.server.restart();
     shop.close(2 * Kind::Video.charge());
+}
+
+#[test]
+fn an_order_whose_buyer_has_left_is_in_the_list_although_the_program_is_told_to_stop_meanwhile() {
+    let (arrived, wait_arrived) = mpsc::channel();
+    let (answer, wait_answer) = mpsc::channel::<()>();
+    let (arrived, wait_answer) = (Mutex::new(arrived), Mutex::new(wait_answer));
+    let provider = Provider::start(move |_, stream| {
+        arrived.lock().unwrap().send(()).unwrap();
+        wait_answer.lock().unwrap().recv().unwrap();
+        _ = stream.write_all(json_answer(r#"{"queue_id":"theirs-1"}"#).as_bytes());
+        After::Close
+    });
+    let mut shop = Shop::before("", |_| provider.url());
+    let order = shop.keyed(Request::post(Kind::Video.route(), Kind::Video.body("")));
+    let address = shop.server.address().to_owned();
+    let mut leaver = TcpStream::connect(&address).unwrap();
+    leaver.write_all(&order.bytes(&address)).unwrap();
+    wait_arrived.recv().unwrap();
+    drop(leaver);
+    shop.server.signal();
+    eventually("it takes nobody new", || TcpStream::connect(&address).is_err());
+    // A thread that has nothing more to do has ended by then.
+    std::thread::sleep(Duration::from_secs(3));
+    assert!(shop.server.is_running(), "an order is under way");
+    answer.send(()).unwrap();
+    shop.server.wait_exit();
+    shop.server.restart();
+    let jobs = shop.account(BUYER).get("/v1/jobs").json();
+    assert_eq!(jobs["data"].as_array().map(Vec::len), Some(1), "{jobs}");
+    assert_eq!(shop.balance(), i64::try_from(FIVE - Kind::Video.charge()).unwrap());
+    shop.close(Kind::Video.charge());
 }
 
 #[test]

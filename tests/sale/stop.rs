@@ -33,6 +33,23 @@ fn a_second_signal_ends_a_long_answer_and_charges_what_passed() {
 }
 
 #[test]
+fn a_stop_lets_a_call_end_that_began_when_calls_could_last_longer() {
+    let mut shop = Shop::open();
+    let body = body("<<fake in=20 out=7 words=40 gap=200>>", true);
+    let payment = shop.pay(CHAT, &body);
+    let mut stream = farebox_rig::http::open(shop.server.address(), &paid(CHAT, &body, &payment)).unwrap();
+    assert!(stream.next_chunk().is_some(), "it has begun");
+    shop.server.reconfigure(|text| text.replacen("[limits]", "[limits]\nwall_clock_seconds = 1", 1));
+    let (code, said) = shop.server.reload();
+    assert!(code == 0 && said.contains("wall_clock_seconds"), "{said}");
+    shop.server.signal();
+    while stream.next_chunk().is_some() {}
+    assert!(stream.complete, "it had its old time");
+    shop.server.wait_exit();
+    shop.close(CHARGE);
+}
+
+#[test]
 fn a_stop_under_load_lets_every_answer_end_and_every_payment_settle() {
     let mut shop = Shop::open();
     let slow = "<<fake in=20 out=7 words=25 gap=100>>";
