@@ -6,7 +6,7 @@ import { byId, decimal, el, fill, say, snippet, time, usd } from "./page.js";
 import { welcome } from "./session.js";
 
 /** The session lives here and nowhere else: a reload signs out. */
-const state = { token: null, simulated: new Set(), report: null };
+const state = { token: null, simulated: new Set(), report: null, problem: null };
 
 const api = async (path) => {
   try {
@@ -37,7 +37,7 @@ async function enter({ address, token }) {
 const PLACES = ["figures", "report", "upstreams", "networks", "open", "failures", "sale", "how"];
 
 function leave(title, next) {
-  Object.assign(state, { token: null, report: null });
+  Object.assign(state, { token: null, report: null, problem: null });
   for (const id of PLACES) fill(byId(id));
   byId("id").value = "";
   byId("operator").hidden = byId("again").hidden = byId("out").hidden = byId("not").hidden = true;
@@ -53,12 +53,12 @@ async function signOut() {
 async function refresh() {
   const [now, { upstreams }, { failures }] = await Promise.all([api(`overview?days=${byId("days").value}`), api("upstreams"), api("failures")]);
   state.simulated = new Set(now.networks.filter(({ settlement }) => settlement === "simulated").map(({ id }) => id));
-  state.report = now.report ?? null;
+  Object.assign(state, { report: now.report, problem: now.report_problem });
   byId("as-of").textContent = time(now.now, 19);
   showNow(now);
   drawReport();
   showUpstreams(upstreams);
-  showNetworks(now.networks);
+  showNetworks(now.networks, now.report?.now.treasury_micros);
   showOpen(now.open_payments);
   showFailures(failures);
 }
@@ -74,7 +74,7 @@ function table(caption, columns, rows, none) {
   const head = columns.map(([name, number]) => el("th", { scope: "col", class: number ? "number" : "" }, name));
   const cell = (value, i) => el("td", { "data-is": columns[i][0], class: columns[i][1] ? "number" : "" }, value);
   const line = (row) => el("tr", {}, el("th", { scope: "row" }, row[0]), ...row.slice(1).map((value, i) => cell(value, i + 1)));
-  return el("div", { class: "table" }, el("table", { class: "stack" }, el("caption", { class: "skip" }, caption), el("thead", {}, el("tr", {}, ...head)), el("tbody", {}, ...rows.map(line))));
+  return el("div", { class: "table", role: "region", "aria-label": caption, tabindex: 0 }, el("table", { class: "stack" }, el("caption", { class: "skip" }, caption), el("thead", {}, el("tr", {}, ...head)), el("tbody", {}, ...rows.map(line))));
 }
 
 /** A button that looks a sale up. */
@@ -92,9 +92,10 @@ function showNow({ admitting, calls_in_flight: calls, open_payments: open, repor
     figure("Payments on their way", count(open.length)),
     ...(now
       ? [
-          figure("Owed to wallets", money(owed), `${count(now.wallets)} wallets with a balance`),
-          figure("Received and kept", money(treasury), treasury >= owed ? "covers what is owed" : "less than what is owed"),
+          figure("Owed to wallets", money(owed), now.wallets === 1 ? "1 wallet with a balance" : `${count(now.wallets)} wallets with a balance`),
+          figure("Settled to pay_to", money(treasury), treasury >= owed ? "by the books; covers what is owed" : "by the books; less than what is owed"),
           figure("Earned since the beginning", money(now.earned_micros), now.bad_debt_micros ? `${money(now.bad_debt_micros)} lost to transfers that vanished` : null),
+          now.adjusted_micros ? figure(now.adjusted_micros < 0 ? "Given by hand" : "Taken by hand", money(Math.abs(now.adjusted_micros))) : null,
         ]
       : []),
   );
@@ -102,28 +103,37 @@ function showNow({ admitting, calls_in_flight: calls, open_payments: open, repor
 
 const SOLD = [["Calls", true], ["Revenue", true], ["Given back", true], ["Allowances", true], ["Upstream cost", true], ["Margin", true]];
 
+/** A cost that is not known is said to be so, and is never nothing. */
+function cost({ cost_micros: known, calls_of_unknown_cost: unknown }) {
+  if (!unknown) return money(known ?? 0);
+  return known === null ? "not known" : `${money(known)} and ${unknown === 1 ? "1 call" : `${count(unknown)} calls`} not known`;
+}
+
 function sold(name, sums, reverse) {
-  const line = ([key, row]) => [key, count(row.calls), money(row.revenue_micros), money(row.refunded_micros), money(row.allowance_micros), row.calls_of_unknown_cost ? `${money(row.cost_micros ?? 0)} and ${count(row.calls_of_unknown_cost)} calls unknown` : money(row.cost_micros ?? 0), money(row.margin_micros)];
+  const line = ([key, row]) => [key, count(row.calls), money(row.revenue_micros), money(row.refunded_micros), money(row.allowance_micros), cost(row), money(row.margin_micros)];
   const rows = Object.entries(sums).map(line);
   return [el("h3", {}, `By ${name.toLowerCase()}`), table(`Earnings by ${name.toLowerCase()}`, [[name, false], ...SOLD], reverse ? rows.reverse() : rows, "Nothing was sold in this time.")];
 }
 
 /** Again when the page changes its width, so that words keep their size. */
 function drawReport() {
-  const { report } = state;
-  byId("earned").hidden = !report;
-  if (!report) return;
+  const { report, problem } = state;
+  byId("earned").hidden = !report && !problem;
+  if (!report) return say(byId("report"), "bad", problem && "It cannot be shown now.", problem);
   const bar = ([date, row]) => {
     const [whole, cost] = [row.revenue_micros / 1e6, (row.cost_micros ?? 0) / 1e6];
     return cost && row.margin_micros >= 0 ? [{ date, model: "Upstream cost", charge_usd: cost }, { date, model: "Margin", charge_usd: row.margin_micros / 1e6 }] : [{ date, model: "Revenue", charge_usd: whole }];
   };
   const rows = Object.entries(report.days).flatMap(bar);
   const { total } = report;
-  const sum = el("p", {}, `${count(total.calls)} calls, ${money(total.revenue_micros)} revenue, margin ${money(total.margin_micros)}.`);
-  const networks = Object.entries(report.networks).map(([id, row]) => [nameOf(id), count(row.payments), money(row.received_micros), money(row.credited_micros), money(row.reversed_micros), count(row.transactions), row.fees_micros == null ? row.fees : money(row.fees_micros)]);
+  const gas = Object.values(report.networks).reduce((sum, row) => (sum === null || row.fees_micros === null ? null : sum + row.fees_micros), 0);
+  const sum = el("p", {}, `${total.calls === 1 ? "1 call" : `${count(total.calls)} calls`}, ${money(total.revenue_micros)} revenue, margin ${money(total.margin_micros)} before ${gas === null ? "gas" : `${money(gas)} of gas`}.`);
+  const span = hint(`From ${report.from} to ${report.until} (UTC), added up at ${time(report.made_at, 19)}. Days end at midnight UTC; what is given back counts for the day on which it is.`);
+  const networks = Object.entries(report.networks).map(([id, row]) => [nameOf(id), count(row.payments), money(row.received_micros), money(row.credited_micros), money(row.reversed_micros), count(row.transactions), row.fees_micros === null ? `${BigInt(row.fees).toLocaleString("en")} ${id.startsWith("solana:") ? "lamports" : "wei"}` : money(row.fees_micros)]);
   fill(
     byId("report"),
     sum,
+    span,
     ...(rows.length ? chart({ from: report.from, to: report.until, rows }, Math.max(byId("report").clientWidth, 280)) : []),
     ...sold("Model", report.models),
     ...sold("Day", report.days, true),
@@ -146,9 +156,9 @@ function showUpstreams(upstreams) {
   fill(byId("upstreams"), table("Upstreams", [["Name", false], ["State", false], ["Answered", true], ["Failed", true], ["Last failure (UTC)", false]], upstreams.map(row), "No upstream is configured."));
 }
 
-function showNetworks(networks) {
-  const row = (it) => [nameOf(it.id), tag(it.sellable ? "good" : "off", it.sellable ? "sold on" : "not sold on"), it.settlement, it.gas_usd === null ? "not known" : usd(it.gas_usd), el("span", { class: "mono" }, it.pay_to), it.problem ?? "–"];
-  fill(byId("networks"), table("Networks", [["Network", false], ["State", false], ["Settlement", false], ["Gas of one payment", true], ["Paid to", false], ["Problem", false]], networks.map(row), "No network is configured."));
+function showNetworks(networks, settled) {
+  const row = (it) => [nameOf(it.id), el("span", {}, tag(it.sellable ? "good" : "off", it.sellable ? "sold on" : "not sold on"), it.problem && el("div", { class: "hint" }, it.problem)), it.settlement, it.gas_usd === null ? "not known" : usd(it.gas_usd), settled ? money(settled[it.id] ?? 0) : "not known", el("span", { class: "mono" }, it.pay_to)];
+  fill(byId("networks"), table("Networks", [["Network", false], ["State", false], ["Settlement", false], ["Gas of one payment", true], ["Settled, by the books", true], ["Paid to", false]], networks.map(row), "No network is configured."));
 }
 
 function showOpen(open) {

@@ -12,6 +12,7 @@ use super::{BAD_CONFIGURATION, FOUND_A_PROBLEM, machine_clock, operator, say};
 use crate::catalogue::Model;
 use crate::chain::{Attempt, ChainError, Chains, Journal, JournalClosed, JournalFuture, NetworkStatus, Settlement};
 use crate::config::{self, Config, line_of};
+use crate::gateway;
 use crate::ids::PaymentId;
 use crate::metrics::Value as Number;
 use crate::money::Micros;
@@ -89,6 +90,10 @@ pub fn run(arguments: &Arguments, path: &Path) -> ExitCode {
 /// What can be told without asking anybody.
 fn here(config: &Config, text: &str, findings: &mut Findings) {
     findings.add(Level::Ok, "configuration", format!("{} models on sale", config.catalogue.models().len()));
+    if let Err(wrong) = gateway::operators(&config.operators) {
+        let line = line_of(text, &wrong.key);
+        findings.refuse(wrong.key, wrong.problem, line);
+    }
     if config.is_simulated() {
         findings.add(Level::Warning, "money", "it is simulated: no USDC moves; settle by rpc or facilitator to sell for real");
     }

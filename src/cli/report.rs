@@ -13,7 +13,6 @@ use crate::config::Config;
 use crate::gateway::operator::Command;
 use crate::gateway::report::{Received, Report, Sold, Standing};
 use crate::money::Micros;
-use crate::x402::names::Family;
 
 /// The most days of one report.
 const MOST_DAYS: u32 = 36_500;
@@ -52,7 +51,7 @@ pub fn run(arguments: &Arguments, config: &Config) -> ExitCode {
             return ExitCode::from(FOUND_A_PROBLEM);
         }
     };
-    price_fees(&mut report, config);
+    report.price_fees(|id| config.networks.iter().find(|network| network.id == id)?.coin_usd);
     let treasury = if arguments.chain { chain::treasury(&config.networks) } else { Vec::new() };
     let lines = match (arguments.json, arguments.csv) {
         (true, _) => vec![as_json(&report, &treasury)],
@@ -75,23 +74,6 @@ impl Arguments {
         let last = Timestamp::from_rfc3339(&format!("{until}T00:00:00Z")).map_or(today, Timestamp::day);
         let first = Day(last.0.saturating_sub(self.days.saturating_sub(1)));
         Command::Report { from: self.from.clone().unwrap_or_else(|| first.to_string()), until }
-    }
-}
-
-/// Fees in USD, where the configuration says what the coin of the chain costs.
-fn price_fees(report: &mut Report, config: &Config) {
-    for (id, received) in &mut report.networks {
-        let coin = config.networks.iter().find(|network| network.id == *id).and_then(|network| network.coin_usd);
-        if received.transactions == 0 {
-            received.fees_micros = Some(0);
-        }
-        let (Some(coin), Ok(amount)) = (coin, received.fees.parse::<u128>()) else { continue };
-        let units: u128 = match Family::of_network(id) {
-            Some(Family::Evm) => 1_000_000_000_000_000_000,
-            Some(Family::Solana) => 1_000_000_000,
-            None => continue,
-        };
-        received.fees_micros = amount.checked_mul(u128::from(coin.get())).and_then(|usd| usd.div_ceil(units).try_into().ok());
     }
 }
 

@@ -14,6 +14,7 @@ mod prices;
 mod quote;
 mod relay;
 pub mod report;
+mod reports;
 mod serve;
 mod sessions;
 mod settle;
@@ -47,6 +48,7 @@ pub use failures::{Failure, Failures};
 pub use keyring::{Change, Fresh, Keyring, Minted, Rotation, Whose, Wish};
 pub use payer::{Credentials, Payer, Purpose};
 pub use relay::{Piece, RelayBody, Shelf};
+pub use reports::Reports;
 pub use serve::{Call, Served, serve};
 pub use sessions::{Opened, Sessions};
 pub use topup::{TopUp, ToppedUp, top_up};
@@ -71,6 +73,8 @@ pub struct Gateway {
     pub public_url: String,
     /// Wallets that may look at how the gateway does.
     pub operators: Vec<AccountId>,
+    /// What they see of the money.
+    pub reports: Arc<Reports>,
     /// What went wrong lately.
     pub failures: Arc<Failures>,
     /// How the upstreams do, as all workers know it.
@@ -182,6 +186,7 @@ impl Gateway {
             tracing::warn!(%error, "prices.json cannot be used; quotes made before a change of price are not honoured");
             prices::Earlier::default()
         });
+        let reports = Reports::new(ledger.clone(), &config.networks, clock.clone(), steady.clone());
         let keys = Arc::new(keys);
         let keyring = Keyring::new(config, ledger.clone(), Arc::clone(&keys), clock.clone());
         Ok(Gateway {
@@ -196,6 +201,7 @@ impl Gateway {
             prepaid: config.prepaid.clone(),
             public_url: config.public_url.clone(),
             operators,
+            reports: Arc::new(reports),
             failures: Arc::default(),
             health: Health::new(&config.upstreams, config.failover),
             notices,
@@ -238,6 +244,7 @@ impl Gateway {
             sign_in_rules,
             earlier: earlier.map_err(CannotStart::Prices)?,
             operators: operators(&config.operators)?,
+            reports: Arc::clone(&self.reports),
             failures: Arc::clone(&self.failures),
             payments: self.payments.clone(),
             public_url: self.public_url.clone(),
@@ -316,7 +323,10 @@ impl Gateway {
 }
 
 /// The wallets of the operators. A slip of the finger in an address must not let a stranger in.
-fn operators(typed: &[String]) -> Result<Vec<AccountId>, ConfigError> {
+///
+/// # Errors
+/// One of them is no address.
+pub fn operators(typed: &[String]) -> Result<Vec<AccountId>, ConfigError> {
     let wallet = |text: &String| {
         typed_account(text).ok_or_else(|| ConfigError {
             key: "server.operators".into(),

@@ -12,6 +12,8 @@ use crate::clock::{Clock, Timestamp};
 use crate::error::Error;
 use crate::ids::PaymentId;
 use crate::ledger::{Account, Broken, History, Kind, Ledger, Receipt, Reference, Span, State, Transfer};
+use crate::money::Micros;
+use crate::x402::names::Family;
 
 /// What stands for an upstream that was not written down, as of calls that a crash ended.
 pub const UNKNOWN: &str = "unknown";
@@ -135,6 +137,22 @@ pub fn report(ledger: &Ledger, clock: &Clock, span: Span) -> Result<Report, Erro
 }
 
 impl Report {
+    /// Fees in USD, for the networks of which `coin_usd` says what their coin costs.
+    pub fn price_fees(&mut self, coin_usd: impl Fn(&str) -> Option<Micros>) {
+        for (id, received) in &mut self.networks {
+            if received.transactions == 0 {
+                received.fees_micros = Some(0);
+            }
+            let (Some(coin), Ok(amount)) = (coin_usd(id), received.fees.parse::<u128>()) else { continue };
+            let units: u128 = match Family::of_network(id) {
+                Some(Family::Evm) => 1_000_000_000_000_000_000,
+                Some(Family::Solana) => 1_000_000_000,
+                None => continue,
+            };
+            received.fees_micros = amount.checked_mul(u128::from(coin.get())).and_then(|usd| usd.div_ceil(units).try_into().ok());
+        }
+    }
+
     /// What a call, or a refund of one, is counted under.
     fn places(&mut self, at: Timestamp, receipt: &Receipt) -> [&mut Sold; 4] {
         let upstream = if receipt.upstream.is_empty() { UNKNOWN } else { &receipt.upstream };

@@ -213,6 +213,9 @@ fn served(sale: &Sale, failures: &[Failure]) -> Value {
     if let Some(receipt) = &sale.receipt {
         let facts = json!({
             "model": receipt.model,
+            // Of calls that a crash ended it is not known.
+            "upstream": Some(&receipt.upstream).filter(|name| !name.is_empty()),
+            "cost_usd": receipt.cost.map(usd),
             "answer": if receipt.whole { "complete" } else { "broken off" },
             "tokens_in": receipt.input,
             "tokens_out": receipt.output,

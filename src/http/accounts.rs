@@ -299,7 +299,7 @@ fn key_id(text: &str) -> Result<KeyId, Error> {
 }
 
 /// A whole number in the query; `usual` where there is none.
-fn number(request: &HttpRequest, name: &'static str, range: RangeInclusive<usize>, usual: usize) -> Result<usize, Error> {
+pub fn number(request: &HttpRequest, name: &'static str, range: RangeInclusive<usize>, usual: usize) -> Result<usize, Error> {
     let said = request.query_string().split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
     let said: Vec<_> = said.filter(|(key, _)| *key == name).map(|(_, text)| text).collect();
     let number = match said.as_slice() {

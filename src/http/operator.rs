@@ -1,6 +1,7 @@
-//! What an operator sees of the gateway, signed in with a wallet that the configuration names: health, failures, one sale in full.
+//! What an operator sees of the gateway, signed in with a wallet that the configuration names: money, health, failures, one sale in full.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use actix_web::web::{self, Path};
 use actix_web::{HttpRequest, HttpResponse};
@@ -9,8 +10,10 @@ use serde_json::{Value, json};
 use super::accounts;
 use super::credentials::credentials;
 use super::respond::{self, Edge};
+use crate::chain::NetworkStatus;
 use crate::clock::Timestamp;
 use crate::error::{Code, Error};
+use crate::gateway::account;
 use crate::gateway::trail::{self, Sought};
 use crate::ids::PaymentId;
 use crate::ledger::{Ledger, Payment, State};
@@ -19,32 +22,46 @@ use crate::upstream::{Manner, Resting};
 
 /// Payments whose outcome is not known that are listed, at most; the oldest of them.
 const OPEN_PAYMENTS: usize = 100;
+/// How long the rest of an overview waits for the money in it.
+const PATIENCE: Duration = Duration::from_secs(20);
 
-/// `GET /api/operator/overview`: what is sold for now, and what is still on its way.
+/// `GET /api/operator/overview`: what is sold for now, what is still on its way, and what was earned on the last `days`.
 pub async fn overview(request: HttpRequest) -> HttpResponse {
-    let shown = operator(&request).map(|edge| {
+    let shown = async {
+        let edge = operator(&request)?;
+        let days = accounts::number(&request, "days", 1..=account::MOST_DAYS, account::DAYS)?;
         let gateway = &edge.gateway;
-        let networks = gateway.chains.networks().into_iter().map(|network| {
-            json!({
-                "id": network.id,
-                "name": network.name,
-                "settlement": network.settlement,
-                "pay_to": network.pay_to,
-                "gas_usd": network.gas.map(|gas| gas.to_string()),
-                "sellable": network.sellable.is_ok(),
-                "problem": network.sellable.err(),
-            })
-        });
-        json!({
+        // Whoever looks because something is wrong with the books sees the rest of it.
+        let (report, problem) = match tokio::time::timeout(PATIENCE, gateway.reports.of_last_days(days)).await {
+            Ok(Ok(report)) => (Some(report), None),
+            Ok(Err(error)) => (None, Some(error.message)),
+            Err(_) => (None, Some("it is still being added up; refresh in a minute, or ask for fewer days".to_owned())),
+        };
+        Ok(json!({
             "version": env!("CARGO_PKG_VERSION"),
             "now": gateway.clock().now().to_rfc3339(),
             "admitting": gateway.ledger.is_admitting(),
             "calls_in_flight": gateway.calls_in_flight(),
-            "networks": networks.collect::<Vec<_>>(),
+            "networks": gateway.chains.networks().into_iter().map(network).collect::<Vec<_>>(),
             "open_payments": on_their_way(&gateway.ledger),
-        })
-    });
+            "report": report.as_deref(),
+            "report_problem": problem,
+        }))
+    };
+    let shown = shown.await;
     answer(&request, shown)
+}
+
+fn network(network: NetworkStatus) -> Value {
+    json!({
+        "id": network.id,
+        "name": network.name,
+        "settlement": network.settlement,
+        "pay_to": network.pay_to,
+        "gas_usd": network.gas.map(|gas| gas.to_string()),
+        "sellable": network.sellable.is_ok(),
+        "problem": network.sellable.err(),
+    })
 }
 
 /// The payments of which no chain has said yet whether they arrived, the oldest first.

@@ -178,8 +178,8 @@ fn owners(add: &mut dyn FnMut(At)) {
 /// What an operator may look at, in a session of a wallet that the configuration names.
 fn operators(add: &mut dyn FnMut(At)) {
     let at = |path: &str| At::new(format!("/api/operator/{path}"));
-    let overview = "What is sold for now and what is on its way, for an operator";
-    add(at("overview").get(overview, Access::Session, operator::overview));
+    let overview = "What is sold for now, what is on its way and what was earned, for an operator";
+    add(at("overview").get(overview, Access::Session, operator::overview).asking(&["days"]));
     add(at("upstreams").get("How the upstreams do, for an operator", Access::Session, operator::upstreams));
     add(at("failures").get("What went wrong lately, for an operator", Access::Session, operator::failures));
     add(at("sales/{id}").get("One sale as a sequence of steps, for an operator", Access::Session, operator::sale));

@@ -1,6 +1,8 @@
 //! The operator's page: whom the configuration names sees how the gateway does and follows one sale; nobody else sees anything.
 
-use farebox_rig::anvil::{Anvil, BUYER, OTHER_BUYER, PAY_TO, Wallet};
+use std::collections::BTreeMap;
+
+use farebox_rig::anvil::{Anvil, BUYER, OTHER_BUYER, PAY_TO, SETTLER, Wallet};
 use farebox_rig::buyer::{Client, Order};
 use farebox_rig::chain::Chain;
 use farebox_rig::http::{Answer, Request};
@@ -10,10 +12,10 @@ use farebox_rig::solana::{self, Solana};
 use serde_json::{Value, json};
 
 use crate::browser::{axe, click, fill, open, read, see, shots};
-use crate::shop::{CHARGE, DOLLAR, Ledger, Shop, USAGE};
+use crate::shop::{CHARGE, DOLLAR, Ledger, Shop, USAGE, call};
 
 const OPERATOR: Wallet = OTHER_BUYER;
-const ROUTES: [&str; 4] = ["overview", "upstreams", "failures", "sales/req_00000000000000000000000000000000"];
+const ROUTES: [&str; 5] = ["overview", "overview?days=7", "upstreams", "failures", "sales/req_00000000000000000000000000000000"];
 
 fn named(wallet: Wallet) -> Settings {
     Settings { server: vec![format!("operators = [\"{}\"]", wallet.address)], ..Settings::default() }
@@ -72,6 +74,7 @@ fn who_is_no_operator_sees_nothing_and_is_told_how_one_becomes_one() {
         let refused = shop.ask(&stranger, path);
         assert_eq!((refused.status, refused.code().as_str()), (403, "not_an_operator"), "{path}: {}", refused.text());
         assert!(refused.text().contains(&BUYER.address.to_lowercase()) && !refused.text().contains(PAY_TO.address), "{path}");
+        assert!(!refused.text().contains("micros"), "{path}: {}", refused.text());
         for nobody in ["", "session-", &key.text] {
             let refused = shop.ask(nobody, path);
             assert_eq!((refused.status, refused.code().as_str()), (401, "invalid_session"), "{path}: {}", refused.text());
@@ -87,6 +90,7 @@ fn who_is_no_operator_sees_nothing_and_is_told_how_one_becomes_one() {
         see("This wallet is no operator"),
         read("#how"),
         json!({ "do": "missing", "text": "Upstreams" }),
+        json!({ "do": "missing", "text": "Earnings" }),
         json!({ "do": "missing", "text": "Recent failures" }),
         json!({ "do": "evaluate", "script": "[...document.querySelectorAll('#operator div[id], #figures')].map((node) => node.textContent).join('')" }),
         click("Sign out"),
@@ -94,7 +98,7 @@ fn who_is_no_operator_sees_nothing_and_is_told_how_one_becomes_one() {
     ];
     let seen = shop.browser().with(shop.wallet(BUYER)).does(&steps);
     assert!(seen.value(3).as_str().unwrap().contains(&format!("operators = [\"{}\"]", BUYER.address)), "{}", seen.value(3));
-    assert_eq!(seen.value(6), "", "nothing of it is in the page");
+    assert_eq!(seen.value(7), "", "nothing of it is in the page");
     shop.close(&Ledger { paid: vec![(BUYER, DOLLAR)], charged: 0 });
 }
 
@@ -139,12 +143,7 @@ fn an_operator_follows_sales_and_failures_in_the_browser_and_finds_no_prompt_the
     shop.upstream.script(&[json!({ "status": 500 }), json!({ "status": 500 })]);
     let (refused, failed) = shop.call(&key, "");
     assert_eq!(refused.code(), "upstream_error", "{}", refused.text());
-    let body = json!({ "model": MODEL, "max_tokens": 256, "messages": [{ "role": "user", "content": USAGE }] }).to_string();
-    let url = shop.server.url();
-    let order = Order { base_url: &url, route: "/v1/chat/completions", body: &body, wallet: BUYER, max_value_usd: "1" };
-    let bought = Client::FetchV2.buy(&order);
-    assert_eq!(bought["status"], 200, "{bought}");
-    let paid = bought["request_id"].as_str().unwrap();
+    let paid = shop.buy();
 
     let steps = [
         open("/operator"),
@@ -153,7 +152,7 @@ fn an_operator_follows_sales_and_failures_in_the_browser_and_finds_no_prompt_the
         read("#upstreams"),
         read("#failures"),
         read("#networks"),
-        fill("Request or payment", paid),
+        fill("Request or payment", &paid),
         click("Look it up"),
         see("Our transaction signed"),
         read("#sale"),
@@ -274,6 +273,253 @@ fn an_answer_that_breaks_off_and_an_upstream_that_is_down_are_remembered_without
     assert!(left <= DOLLAR && DOLLAR - left <= CHARGE, "what passed is charged, and failures cost nothing");
     let mut shop = shop;
     assert!(shop.server.audit().clean);
+}
+
+/// A model of which nobody said what it costs.
+const OTHER_MODEL: &str = "other-model";
+/// What the upstream asks for a call of [`MODEL`], at 2 and 10 dollars per million.
+const COST: u64 = 20 * 2 + 7 * 10;
+const REFUNDED: u64 = 65;
+const GIVEN: u64 = DOLLAR / 2;
+const A_DAY: i64 = 24 * 60 * 60;
+
+/// As the page writes it.
+fn usd(micros: i64) -> String {
+    let (sign, micros) = (if micros < 0 { "−" } else { "" }, micros.unsigned_abs());
+    let fraction = format!("{:06}", micros % DOLLAR);
+    format!("{sign}${}.{:0<2}", micros / DOLLAR, fraction.trim_end_matches('0'))
+}
+
+/// A shop that has sold a call on one day, and one from a balance and one for a payment on the next; it has given something
+/// back of the first, and something to its buyer.
+struct Sold {
+    shop: Shop<Anvil>,
+    /// The session of the operator, and the key of the buyer.
+    token: String,
+    key: String,
+    first: String,
+    /// Calls of each day, and what was given back on it.
+    days: BTreeMap<String, (u64, u64)>,
+    /// Micros that arrived, and what the gas of it cost.
+    arrived: u64,
+    gas: i64,
+}
+
+impl Sold {
+    fn sell() -> Sold {
+        let network = vec!["coin_usd = \"2500\"".into()];
+        let shop = Shop::on(Anvil::start(84532), &Settings { network, models: vec![OTHER_MODEL.into()], ..named(OPERATOR) });
+        let price = "price = { input = \"3\", output = \"15\" }\n";
+        let cost = format!("{price}cost = {{ input = \"2\", output = \"10\" }}\n");
+        shop.server.reconfigure(|text| text.replacen(price, &cost, 1));
+        assert_eq!(shop.server.reload().0, 0);
+        let before = wei(&shop);
+        assert_eq!(shop.server.account(BUYER).top_up(DOLLAR).status, 200);
+        let key = shop.server.account(BUYER).mint(&json!({ "name": "k" })).text;
+        shop.server.move_clock(-A_DAY);
+        let first = shop.call(&key, "").1;
+        shop.server.wait_posted(BUYER.address);
+        shop.server.move_clock(0);
+        let second = shop.call(&key, "").1;
+        let third = shop.buy();
+        let arrived: u64 = shop.chain.transfers().iter().map(|transfer| transfer.value).sum();
+        eventually("all is charged", || shop.available(BUYER) == arrived - 3 * CHARGE);
+        let token = shop.session(OPERATOR);
+        let mut days = BTreeMap::<String, (u64, u64)>::new();
+        for request in [&first, &second, &third] {
+            days.entry(shop.day_of(&token, request)).or_default().0 += 1;
+        }
+        shop.by_hand(&["refund", &first, "0.000065"]);
+        let today = shop.see(&token, "overview")["now"].as_str().unwrap()[..10].to_owned();
+        days.entry(today).or_default().1 = REFUNDED;
+        shop.by_hand(&["adjust", BUYER.address, "0.5", "--reason", "an outage", "--id", "ticket-1"]);
+        let gas = ((before - wei(&shop)) * 2_500_000_000).div_ceil(10_u128.pow(18)) as i64;
+        Sold { shop, token, key, first, days, arrived, gas }
+    }
+
+    /// The rows of a table of the page: a name, calls of [`MODEL`], what was given back.
+    fn row(name: &str, calls: u64, refunded: u64) -> Value {
+        let [revenue, refunds, cost] = [calls * CHARGE, refunded, calls * COST].map(|micros| micros as i64);
+        json!([name, calls.to_string(), usd(revenue), usd(refunds), "$0.00", usd(cost), usd(revenue - refunds - cost)])
+    }
+
+    /// What the page must have, by the captions of its tables.
+    fn tables(&self) -> Value {
+        let days: Vec<_> = self.days.iter().rev().map(|(day, (calls, refunded))| Sold::row(day, *calls, *refunded)).collect();
+        let arrived = usd(self.arrived as i64);
+        json!({
+            "Earnings by model": [Sold::row(MODEL, 3, REFUNDED)],
+            "Earnings by day": days,
+            "Earnings by upstream": [Sold::row("fake", 3, REFUNDED)],
+            "Money by network": [["Base Sepolia (test)", "2", arrived, "$1.00", "$0.00", "2", usd(self.gas)]],
+        })
+    }
+
+    fn figures(&self, charged: u64) -> Value {
+        let earned = charged - REFUNDED;
+        json!({
+            "Owed to wallets": usd((self.arrived - earned + GIVEN) as i64),
+            "Settled to pay_to": usd(self.arrived as i64),
+            "Earned since the beginning": usd(earned as i64),
+            "Given by hand": usd(GIVEN as i64),
+        })
+    }
+
+    fn close(mut self, charged: u64) {
+        let arrived: u64 = self.shop.chain.transfers().iter().map(|transfer| transfer.value).sum();
+        assert_eq!(arrived, self.arrived, "looking moves nothing");
+        assert_eq!(self.shop.chain.usdc_balance(PAY_TO.address), arrived);
+        assert_eq!(self.shop.available(BUYER), arrived - charged + REFUNDED + GIVEN);
+        self.shop.server.account(BUYER).statement().assert_sums();
+        assert!(self.shop.server.audit().clean);
+    }
+}
+
+impl Shop<Anvil> {
+    /// Pays for one call by itself; its name.
+    fn buy(&self) -> String {
+        let body = json!({ "model": MODEL, "max_tokens": 256, "messages": [{ "role": "user", "content": USAGE }] }).to_string();
+        let url = self.server.url();
+        let order = Order { base_url: &url, route: "/v1/chat/completions", body: &body, wallet: BUYER, max_value_usd: "1" };
+        let bought = Client::FetchV2.buy(&order);
+        assert_eq!(bought["status"], 200, "{bought}");
+        bought["request_id"].as_str().expect("every answer has a name").to_owned()
+    }
+
+    /// The day on which a call ended.
+    fn day_of(&self, token: &str, request: &str) -> String {
+        let sale = self.see(token, &format!("sales/{request}"));
+        let steps = sale["steps"].as_array().expect("a sale has steps");
+        let upstream = steps.iter().find(|step| step["name"] == "upstream").expect("it was served");
+        upstream["at"].as_str().expect("it ended")[..10].to_owned()
+    }
+
+    fn by_hand(&self, arguments: &[&str]) {
+        let (code, printed, said) = run(self.server.command(arguments), "");
+        assert_eq!(code, 0, "{arguments:?}: {printed}{said}");
+    }
+}
+
+/// What the settler has.
+fn wei(shop: &Shop<Anvil>) -> u128 {
+    let answer = shop.chain.rpc("eth_getBalance", json!([SETTLER.address, "latest"]));
+    u128::from_str_radix(answer.as_str().unwrap().trim_start_matches("0x"), 16).unwrap()
+}
+
+/// What the tables and the figures of the page say, told by their names.
+fn money_shown() -> [Value; 2] {
+    let tables = "Object.fromEntries([...document.querySelectorAll('#report table')].map((table) => [table.caption.textContent, \
+                  [...table.tBodies[0].rows].map((row) => [...row.cells].map((cell) => cell.textContent))]))";
+    let figures = "Object.fromEntries([...document.querySelectorAll('#figures > div')].slice(3).map((it) => \
+                   [it.querySelector('dt').textContent, it.querySelector('dd').firstChild.textContent]))";
+    [tables, figures].map(|script| json!({ "do": "evaluate", "script": script }))
+}
+
+/// Presses Refresh until the earnings have `text`: for a while after a report was made it is shown again.
+fn refresh_until(text: &str) -> Value {
+    let script = format!(
+        "(async () => {{ for (let i = 0; i < 300; i += 1) {{ if (document.querySelector('#report').innerText.includes({})) \
+         return true; document.querySelector('#again').click(); await new Promise((over) => setTimeout(over, 100)); }} \
+         return false; }})()",
+        json!(text)
+    );
+    json!({ "do": "evaluate", "script": script })
+}
+
+#[test]
+fn an_operator_sees_what_is_earned_and_owed_right_to_the_micro_and_a_buyer_sees_nothing_of_it() {
+    let sold = Sold::sell();
+    let shop = &sold.shop;
+    let fees = || shop.see(&sold.token, "overview?days=7")["report"]["networks"]["eip155:84532"]["transactions"] == 2;
+    eventually("what the chain took is in the books", fees);
+    let use_key = json!({ "do": "evaluate", "script": format!("window.key = {}; 0", json!(sold.key)) });
+    let [tables, figures] = money_shown();
+    let steps = [
+        open("/operator"),
+        click("Test Wallet"),
+        see("Earnings by model"),
+        tables.clone(),
+        figures.clone(),
+        read("#report"),
+        shots("earnings"),
+        axe(),
+        json!({ "do": "theme", "scheme": "dark" }),
+        axe(),
+        use_key,
+        call(OTHER_MODEL),
+        refresh_until(OTHER_MODEL),
+        tables,
+        figures,
+        read("#networks"),
+        json!({ "do": "select", "label": "Days", "value": "7" }),
+        see("Earnings by model"),
+        click("Sign out"),
+        json!({ "do": "evaluate", "script": "document.querySelector('#report').innerText + document.querySelector('#figures').innerText" }),
+    ];
+    let seen = shop.browser().with(shop.wallet(OPERATOR)).does(&steps);
+    assert_eq!(seen.value(3), &sold.tables());
+    assert_eq!(seen.value(4), &sold.figures(3 * CHARGE));
+    let margin = usd((3 * CHARGE - 3 * COST - REFUNDED) as i64);
+    let sum = format!("3 calls, {} revenue, margin {margin} before {} of gas.", usd(3 * CHARGE as i64), usd(sold.gas));
+    assert!(seen.value(5).as_str().unwrap().contains(&sum), "{sum}: {}", seen.value(5));
+    assert_eq!([6, 7, 9, 11, 12].map(|step| seen.value(step)), [&json!(0), &json!([]), &json!([]), &json!(200), &json!(true)]);
+    let unknown = json!([OTHER_MODEL, "1", usd(CHARGE as i64), "$0.00", "$0.00", "not known", "not known"]);
+    assert_eq!(seen.value(13)["Earnings by model"], json!([unknown, Sold::row(MODEL, 3, REFUNDED)]));
+    let upstream = &seen.value(13)["Earnings by upstream"][0];
+    let cost = format!("{} and 1 call not known", usd(3 * COST as i64));
+    assert_eq!((&upstream[5], &upstream[6]), (&json!(cost), &json!("not known")), "an unknown cost is never nothing");
+    assert_eq!(seen.value(14), &sold.figures(4 * CHARGE));
+    assert!(seen.value(15).as_str().unwrap().contains(&usd(sold.arrived as i64)), "{}", seen.value(15));
+    assert_eq!(seen.value(19), "", "nothing stays on the page of who has signed out");
+    sold.close(4 * CHARGE);
+}
+
+#[test]
+fn the_money_of_an_overview_is_the_report_of_so_many_days_and_sales_say_upstream_and_cost() {
+    let sold = Sold::sell();
+    let (shop, token) = (&sold.shop, &sold.token);
+    let told = |days: u32| {
+        let (code, printed, said) = run(shop.server.command(&["report", "--json", "--days", &days.to_string()]), "");
+        assert_eq!(code, 0, "{said}");
+        let mut report: Value = serde_json::from_str(&printed).expect("a report is JSON");
+        report["made_at"] = Value::Null;
+        report
+    };
+    for days in [1, 2, 30, 366] {
+        eventually("it is the report", || {
+            let mut overview = shop.see(token, &format!("overview?days={days}"));
+            overview["report"]["made_at"] = Value::Null;
+            overview["report"] == told(days) && overview["report_problem"].is_null()
+        });
+    }
+    let calls = |path: &str| shop.see(token, path)["report"]["total"]["calls"].as_u64().unwrap();
+    assert!(calls("overview?days=1") < 3 && calls("overview") == 3, "thirty days, if nothing is said");
+    for wrong in ["days=0", "days=367", "days=x", "days=-1", "days=", "days=1&days=2"] {
+        let refused = shop.ask(token, &format!("overview?{wrong}"));
+        assert_eq!((refused.status, refused.code().as_str()), (400, "invalid_request"), "{wrong}: {}", refused.text());
+        assert_eq!(refused.json()["error"]["param"], "days", "{wrong}: {}", refused.text());
+    }
+    let buyer = shop.session(BUYER);
+    for path in ["overview?days=7", "overview?days=0", &format!("sales/{}", sold.first)] {
+        let refused = shop.ask(&buyer, path);
+        assert_eq!((refused.status, refused.code().as_str()), (403, "not_an_operator"), "{path}: {}", refused.text());
+        assert!(!refused.text().contains("micros") && !refused.text().contains("fake"), "{path}: {}", refused.text());
+    }
+    let sale = shop.see(token, &format!("sales/{}", sold.first));
+    let paid = ["upstream", "cost_usd"].map(|name| fact(&sale, "upstream", name));
+    assert_eq!(paid, [&json!("fake"), &json!("0.000110")]);
+    let receipt = shop
+        .server
+        .send(&Request::get(&format!("/api/receipts/{}", sold.first)).header("authorization", &format!("Bearer {buyer}")));
+    assert!(
+        receipt.status == 200 && !receipt.text().contains("cost"),
+        "what it cost is the operator's business: {}",
+        receipt.text()
+    );
+    let steps = [open("/dashboard"), click("Test Wallet"), see("Adjustment by the operator"), read("#lines")];
+    let lines = shop.browser().with(shop.wallet(BUYER)).does(&steps);
+    assert!(lines.text().contains("$0.50"), "{}", lines.text());
+    sold.close(3 * CHARGE);
 }
 
 #[test]
