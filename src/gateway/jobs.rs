@@ -213,10 +213,11 @@ impl Looked {
         }
     }
 
-    /// Asks what became of it, and gives its charge back, once, if its upstream says that it has failed.
+    /// Asks what became of it, and gives its charge back, once, if its upstream says that it has failed before it was delivered.
     ///
     /// # Errors
-    /// [`Code::MediaNotFound`] for what is there no more; as [`upstream::Upstreams::ask`] when the upstream does not say.
+    /// [`Code::MediaNotFound`] for what is there no more, or was delivered and cannot be had again; as
+    /// [`upstream::Upstreams::ask`] when the upstream does not say.
     pub async fn progress(&mut self, worker: &Worker, deadline: Instant) -> Result<Progress, Error> {
         let _turn = worker.gateway.look(self.job.account)?;
         match self.ask(worker, deadline).await? {
@@ -245,6 +246,7 @@ impl Looked {
         let (worker, id, task, job) = (Rc::clone(worker), self.id, self.task, self.job.clone());
         let pace = Pace::after(worker.gateway.limits.wall_clock);
         let then = async move {
+            delivered(&worker, id, &job).await;
             if then_forget {
                 forget(&worker, id, task, &job).await;
             }
@@ -269,6 +271,7 @@ impl Looked {
                 Ok(Err(Progress::Working { average: age_ms, running: age_ms, progress: None }))
             }
             Report::Unknown => Err(lost(&self.job)),
+            Report::Failed { .. } if self.job.delivered => Err(had(&self.job)),
             Report::Failed { code, error } => {
                 let code = code.unwrap_or_else(|| "generation_failed".into());
                 let failed = gateway.ledger.fail_job(self.id, &code, &error).await.map_err(|denied| match denied {
@@ -280,11 +283,12 @@ impl Looked {
                     }
                     stopped => unavailable(&stopped),
                 })?;
-                if self.job != failed {
+                if self.job.state != failed.state {
                     tracing::info!(request.id = %RequestId(failed.request), account = %failed.account, job = %self.id, "a job has failed; its charge is back");
                 }
                 self.job = failed;
-                self.known().unwrap_or_else(|| Err(gone())).map(Err)
+                // It is open still if all of it was passed on in this very moment.
+                self.known().unwrap_or_else(|| Err(had(&self.job))).map(Err)
             }
         }
     }
@@ -348,7 +352,7 @@ pub fn list(ledger: &Ledger, account: AccountId) -> Result<Value, Error> {
         };
         json!({
             "id": id.to_string(), "object": "job", "route": job.task, "model": job.model, "state": state,
-            "created_at": job.created / 1000, "request_id": RequestId(job.request).to_string(),
+            "delivered": job.delivered, "created_at": job.created / 1000, "request_id": RequestId(job.request).to_string(),
         })
     });
     Ok(json!({ "object": "list", "data": shown.collect::<Vec<_>>() }))
@@ -359,6 +363,19 @@ fn gone() -> Error {
         Code::MediaNotFound,
         "what this job made is there no more; it was completed by its buyer, or its upstream has deleted it",
     )
+}
+
+/// Its buyer has had it: whatever its upstream says of it now, or has done with it, nothing is given back.
+fn had(job: &Job) -> Error {
+    let request = RequestId(job.request);
+    let message = format!(
+        "what this job made was delivered, and cannot be had again at the moment; nothing is given back for it, and if you need it once more ask the operator about {request}"
+    );
+    let cause = format!(
+        "upstream {:?} says that a job has failed, or has put its result elsewhere, after it was delivered",
+        job.upstream
+    );
+    Error::new(Code::MediaNotFound, message).because(cause)
 }
 
 fn lost(job: &Job) -> Error {
@@ -419,6 +436,15 @@ pub struct Media {
     pub content_length: Option<u64>,
     /// Its bytes as they come. Dropping it closes the connection to the upstream.
     pub body: RelayBody,
+}
+
+/// Remembers that all of what a job made was passed on.
+async fn delivered(worker: &Worker, id: JobId, job: &Job) {
+    if !job.delivered
+        && let Err(denied) = worker.gateway.ledger.job_delivered(id).await
+    {
+        tracing::warn!(job = %id, %denied, "it is not written down that a job was delivered");
+    }
 }
 
 /// Completes a job whose buyer asked for that beforehand.

@@ -53,6 +53,9 @@ pub struct Job {
     /// In milliseconds since 1970.
     pub created: u64,
     pub state: JobState,
+    /// All of what it made was passed on to its buyer once. Such a job fails no more.
+    #[serde(default)]
+    pub delivered: bool,
     /// What it cost, in micros. Nobody else can write it, and so nobody else makes a job.
     charge: u64,
 }
@@ -147,6 +150,7 @@ impl Paid {
                 upstream_job: new.upstream_job,
                 created: now.millis(),
                 state: JobState::Open,
+                delivered: false,
                 charge: charge.get(),
             };
             book.put_job(&mut rows, new.id, &job);
@@ -175,7 +179,8 @@ impl Ledger {
     }
 
     /// Writes down that a job has failed and gives all of its charge back, in one transaction, once: of a job that had failed
-    /// before, or that its buyer has completed, it changes nothing. Durable when this returns. Returns the job as it is then.
+    /// before, or that was delivered, or that its buyer has completed, it changes nothing. Durable when this returns. Returns the
+    /// job as it is then.
     ///
     /// # Errors
     /// [`Refused::WrongState`] for a job that is not known; otherwise as [`Ledger::refund`], and then the job has not failed.
@@ -185,7 +190,7 @@ impl Ledger {
         let durable = self.run(|inner, book| {
             let mut job = inner.job(book, id)?;
             let mut rows = Rows::new();
-            if job.state == JobState::Open {
+            if job.state == JobState::Open && !job.delivered {
                 let refunded = match inner.refunded(book, RequestId(job.request), None) {
                     Ok((more, _, _)) => {
                         rows = more;
@@ -204,6 +209,25 @@ impl Ledger {
         durable.wait().await?;
         fault::point("job.fail.after");
         done.ok_or(Denied::Stopped(Stopped))
+    }
+
+    /// Writes down that all of what a job made was passed on, so that nothing that is said of it later gives its charge back.
+    /// Durable when this returns; of a job that was delivered before, or is open no more, it changes nothing.
+    ///
+    /// # Errors
+    /// [`Refused::WrongState`] for a job that is not known.
+    pub async fn job_delivered(&self, id: JobId) -> Result<(), Denied> {
+        let durable = self.run(|inner, book| {
+            let mut job = inner.job(book, id)?;
+            let mut rows = Rows::new();
+            if job.state == JobState::Open && !job.delivered {
+                job.delivered = true;
+                book.put_job(&mut rows, id, &job);
+            }
+            Ok(rows)
+        })?;
+        durable.wait().await?;
+        Ok(())
     }
 
     /// Writes down that the buyer of a job needs what it made no more, and says whether that was news. A job that has failed

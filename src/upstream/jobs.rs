@@ -369,7 +369,7 @@ impl HttpUpstream {
                 tracing::error!(
                     upstream,
                     host,
-                    "upstream {upstream} puts results at {host}, where they are not fetched from; jobs fail and are refunded until media_hosts names it"
+                    "upstream {upstream} puts results at {host}, where they are not fetched from; jobs that were not delivered fail and are refunded until media_hosts names it"
                 );
                 let error =
                     "the upstream has put what this job made where it is not fetched from, which only the operator can change";

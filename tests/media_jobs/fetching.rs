@@ -184,6 +184,52 @@ fn a_result_at_a_media_host_is_fetched_over_tls_and_without_the_operators_key() 
     shop.close(2 * Kind::Video.charge() + Kind::Videos.charge());
 }
 
+/// Waits until it stands in the books that all of what a job made was passed on.
+fn wait_delivered(shop: &Shop, id: &str) {
+    eventually("it is written down as delivered", || {
+        let listed = shop.send_keyed(Request::get("/v1/jobs")).json();
+        listed["data"].as_array().unwrap().iter().any(|job| job["id"] == id && job["delivered"] == true)
+    });
+}
+
+#[test]
+fn what_was_delivered_is_not_paid_back_whatever_its_upstream_says_of_it_later() {
+    let script = Script::default();
+    let provider = upstream(&script);
+    let mut shop = Shop::before("", |_| provider.url());
+    let film = format!("{}/files/film.mp4", provider.url());
+    let jobs = [Kind::Video, Kind::Videos].map(|kind| (kind, shop.order(kind, "")));
+    let balance = shop.balance();
+    script.done_at(&film);
+    for (kind, id) in &jobs {
+        assert_eq!(shop.send_keyed(kind.fetch(id)).text(), "the film");
+        wait_delivered(&shop, id);
+    }
+    let failed = json_answer(&json!({ "status": "failed", "error": "it was deleted" }).to_string());
+    let elsewhere = json_answer(&json!({ "status": "COMPLETED", "url": "https://cdn.example/film.mp4" }).to_string());
+    for (round, said) in [failed.clone(), elsewhere, failed].into_iter().enumerate() {
+        script.says(said);
+        for (kind, id) in &jobs {
+            for request in [kind.poll(id), kind.fetch(id)] {
+                let answer = shop.send_keyed(request);
+                assert_eq!((answer.status, answer.code().as_str()), (404, "media_not_found"), "{}", answer.text());
+                assert!(answer.text().contains("nothing is given back"), "{}", answer.text());
+            }
+        }
+        assert_eq!(shop.balance(), balance, "round {round}");
+        if round == 1 {
+            shop.server.kill();
+            shop.server.restart();
+        }
+    }
+    script.done_at(&film);
+    for (kind, id) in &jobs {
+        assert_eq!(shop.send_keyed(kind.fetch(id)).text(), "the film", "and it is there again when it can be had");
+    }
+    assert_eq!(shop.account(BUYER).statement().of("REFUND"), [] as [i64; 0]);
+    shop.close(Kind::Video.charge() + Kind::Videos.charge());
+}
+
 #[test]
 fn a_film_that_breaks_off_is_not_taken_for_a_whole_one() {
     let script = Script::default();
@@ -206,6 +252,14 @@ fn a_film_that_breaks_off_is_not_taken_for_a_whole_one() {
     script.says(media_answer("a whole film"));
     let whole = shop.send_keyed(Kind::Video.fetch(&id));
     assert_eq!((whole.text().as_str(), whole.complete), ("a whole film", true), "and it can be fetched again");
+    // Half a film is none: what fails then is paid back.
+    let second = shop.order(Kind::Video, "");
+    let before = shop.balance();
+    script.says(media_answer("half a film").replace("content-length: 11", "content-length: 22"));
+    assert!(!shop.send_keyed(Kind::Video.fetch(&second)).complete);
+    script.says(json_answer(&json!({ "status": "failed" }).to_string()));
+    assert_eq!(shop.send_keyed(Kind::Video.poll(&second)).json()["credits_refunded"], true);
+    assert_eq!(shop.balance(), before + i64::try_from(Kind::Video.charge()).unwrap());
     shop.close(Kind::Video.charge());
 }
 
