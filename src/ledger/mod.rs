@@ -48,7 +48,7 @@ use crate::ids::{PaymentId, RequestId};
 use crate::money::Micros;
 
 pub use adjust::Adjustment;
-pub use backup::forget_copies;
+pub use backup::{forget_copies, room_for};
 pub use book::{Claim, Close, Expected, Refused};
 pub use calls::{Draw, KeyDraw, MOST_A_DAY, Nonce, Standing};
 pub use failure::{Broken, Denied, Remedy, Stopped};
@@ -134,6 +134,8 @@ struct Inner {
     writer: Mutex<Option<JoinHandle<()>>>,
     /// Where the file is, if it is one.
     path: Option<PathBuf>,
+    /// Held while a copy of the file is made: one at a time.
+    copying: Mutex<()>,
 }
 
 impl Ledger {
@@ -173,6 +175,7 @@ impl Ledger {
             options,
             writer: Mutex::new(None),
             path,
+            copying: Mutex::new(()),
         });
         let weak = Arc::downgrade(&inner);
         let thread = std::thread::Builder::new()
