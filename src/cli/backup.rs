@@ -25,7 +25,7 @@ const LOCK: &str = "lock";
 /// Prices of an earlier configuration that are still honoured.
 const PRICES: &str = "prices.json";
 /// What a data folder has beside its books that cannot be made anew.
-const BESIDE: [&str; 2] = [keys::PEPPER, PRICES];
+pub(super) const BESIDE: [&str; 2] = [keys::PEPPER, PRICES];
 
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -184,7 +184,7 @@ pub(super) fn sum(path: &Path) -> io::Result<String> {
     }
 }
 
-pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
+fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 

@@ -88,3 +88,16 @@ fn a_call_that_was_charged_after_days_of_standstill_is_in_the_history_of_that_da
     assert!(ledger.verify().unwrap().ok);
     assert_eq!(ledger.available(wallet(1)), Micros::new(1000 - 5 - 60 - 7));
 }
+
+#[test]
+fn no_start_makes_books_where_others_are_being_put_back() {
+    let folder = TempDir::new().unwrap();
+    let (books, half) = (folder.path().join("ledger.redb"), folder.path().join("ledger.restored"));
+    fs::write(&half, "half of them").unwrap();
+    let start = || Ledger::open(&books, Hands::at(NOON).clock(), Options::default()).map(|(ledger, _)| ledger.close());
+    let said = start().unwrap_err().to_string();
+    assert!(said.contains("run farebox restore with its backup again"), "{said}");
+    assert!(!books.exists(), "nothing was made");
+    fs::remove_file(&half).unwrap();
+    start().unwrap();
+}
