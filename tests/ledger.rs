@@ -2,6 +2,8 @@
 
 #[path = "ledger/agreement.rs"]
 mod agreement;
+#[path = "ledger/copies.rs"]
+mod copies;
 #[path = "ledger/damage.rs"]
 mod damage;
 #[path = "ledger/damaged_tables.rs"]

@@ -25,7 +25,7 @@ const LOCK: &str = "lock";
 /// Prices of an earlier configuration that are still honoured.
 const PRICES: &str = "prices.json";
 /// What a data folder has beside its books that cannot be made anew.
-const BESIDE: [&str; 2] = [keys::PEPPER, PRICES];
+pub(super) const BESIDE: [&str; 2] = [keys::PEPPER, PRICES];
 
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -59,6 +59,21 @@ impl Copy {
         let made = operator::told(&Command::CopyBooks, config)?;
         let name = made["file"].as_str().ok_or_else(|| trouble(FOUND_A_PROBLEM)("the gateway named no copy".into()))?;
         Ok(Copy(config.data_dir.join(name)))
+    }
+
+    /// Puts it where nothing is yet. On its own disk it gets another name and nothing else: a second copy could take the room
+    /// that the books need.
+    fn place(self, to: &Path) -> Result<(), Trouble> {
+        match fs::rename(&self.0, to) {
+            Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
+                let size = fs::metadata(&self.0).map_err(wrong(&self.0))?.len();
+                let folder = to.parent().unwrap_or(Path::new("."));
+                ledger::room_for(folder, size)
+                    .map_err(|broken| trouble(FOUND_A_PROBLEM)(format!("{}: {broken}", folder.display())))?;
+                put(&self.0, to).map_err(wrong(to))
+            }
+            renamed => renamed.and_then(|()| File::open(to)?.sync_all()).map_err(wrong(to)),
+        }
     }
 }
 
@@ -99,10 +114,7 @@ pub fn run(arguments: &Arguments, config: &Config) -> Result<(), Trouble> {
 fn fill(partial: &Path, config: &Config) -> Result<Manifest, Trouble> {
     let made_at = machine_clock().now().to_rfc3339();
     let books = partial.join(ledger::FILE);
-    {
-        let copy = Copy::of_books(config)?;
-        put(&copy.0, &books).map_err(wrong(&books))?;
-    }
+    Copy::of_books(config)?.place(&books)?;
     for name in BESIDE {
         let from = config.data_dir.join(name);
         match put(&from, &partial.join(name)) {
@@ -111,6 +123,14 @@ fn fill(partial: &Path, config: &Config) -> Result<Manifest, Trouble> {
         }
     }
     let report = checked(&books)?;
+    if report.key_events > 0 && !partial.join(keys::PEPPER).exists() {
+        let lost = config.data_dir.join(keys::PEPPER);
+        return Err(trouble(FOUND_A_PROBLEM)(format!(
+            "{} is not there, and without it none of the keys in these books can be used: no backup was made; put it back, or stop \
+             the gateway and end all keys with farebox keys forget-all",
+            lost.display()
+        )));
+    }
     // Of the check, whose lock it was.
     let _ = fs::remove_file(partial.join(LOCK));
     let names = [ledger::FILE].into_iter().chain(BESIDE).filter(|name| partial.join(name).exists());
@@ -164,7 +184,7 @@ pub(super) fn sum(path: &Path) -> io::Result<String> {
     }
 }
 
-pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
+fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 

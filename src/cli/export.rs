@@ -65,6 +65,8 @@ pub fn run(arguments: &Arguments, config: &Config) -> Result<(), Trouble> {
     let copy = Copy::of_books(config)?;
     let unreadable = |broken: Broken| trouble(code_of(&broken))(broken.to_string());
     let history = History::of_copy(&copy.0).map_err(unreadable)?;
+    // It is gone from the folder: whoever breaks off here leaves nothing.
+    drop(copy);
     let mut sheet = Sheet { to: BufWriter::new(to), format: arguments.format, begun: false, written: Ok(()) };
     arguments.write(&history, span, &mut sheet).map_err(unreadable)?;
     match sheet.written.and_then(|()| sheet.to.flush()) {

@@ -4,28 +4,29 @@
 //! payment is refused before it is claimed.
 
 use std::collections::HashSet;
-use std::fs;
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::backup::{MANIFEST, Manifest, put, sum, sync_folder, wrong};
+use super::backup::{BESIDE, MANIFEST, Manifest, put, sum, wrong};
 use super::serve::{Trouble, private_folder, trouble};
 use super::{BAD_CONFIGURATION, FOUND_A_PROBLEM, USAGE, code_of, operator, say};
 use crate::chain::{self, Arrivals};
 use crate::clock::Timestamp;
 use crate::config::Config;
+use crate::ids::RequestId;
 use crate::keys;
-use crate::ledger::{self, Counted, Report};
+use crate::ledger::{self, Broken, Counted, Report, Restoring, State};
 use crate::money::Micros;
 
 /// How much earlier than the backup what came in is looked at: clocks differ, and a transfer may have waited for its block.
 const EARLIER: Duration = Duration::from_secs(60 * 60);
 /// What a payment may have been claimed before that and still arrive.
 const MAY_ARRIVE: Duration = Duration::from_secs(2 * 24 * 60 * 60);
-/// The books until they are checked.
-const UNCHECKED: &str = "ledger.restored";
 
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -39,30 +40,49 @@ pub fn run(arguments: &Arguments, config: &Config) -> Result<(), Trouble> {
     if let Some(problem) = operator::somebody_elses(to) {
         return Err(trouble(BAD_CONFIGURATION)(problem));
     }
-    if let Some(there) = [ledger::FILE, keys::PEPPER, keys::FOLDER].into_iter().find(|name| to.join(name).exists()) {
-        let (to, moved) = (to.display(), to.with_extension("before"));
-        return Err(trouble(USAGE)(format!(
-            "{to} has {there}, and nothing is written over: stop the gateway and move the folder away, for example to {}",
-            moved.display()
-        )));
-    }
+    vacant(to)?;
     private_folder(to).map_err(wrong(to))?;
+    let restoring = Restoring::begin(&to.join(ledger::FILE)).map_err(broken)?;
+    // Somebody may have started there before the folder was kept.
+    vacant(to)?;
     let since = Timestamp::from_rfc3339(&manifest.made_at);
     let since = since.ok_or_else(|| trouble(FOUND_A_PROBLEM)(format!("{MANIFEST} says no time at which it was made")))?;
     let since = Timestamp::from_millis(since.millis().saturating_sub(millis(EARLIER)));
-    let (report, known) = place(from, to, &manifest, since)?;
-    let (unknown, unasked) = unmatched(&chain::arrivals(&config.networks, since), &known);
+    let (report, seen) = place(from, to, &manifest, (restoring, since))?;
+    let (unknown, unasked) = unmatched(&chain::arrivals(&config.networks, since), &seen.known);
     for one in &unknown {
         say::err(format_args!("farebox: a transfer came in that these books do not know: {one}"));
     }
     let told = json!({
         "restored": to, "made_at": manifest.made_at, "postings": report.postings, "receipts": report.receipts,
-        "not_in_the_books": unknown, "not_asked": unasked,
+        "not_in_the_books": unknown, "not_asked": unasked, "calls_under_way": seen.under_way,
         "know": "what happened after the backup is forgotten: keys that were revoked since are good again, what was spent since is not \
                  spent, and a job or a balance of since is gone. Payments of since buy nothing again; those under not_in_the_books were \
-                 paid to you, and what of them is owed only their buyers can say",
+                 paid to you, and what of them is owed only their buyers can say. \
+                 Those under calls_under_way stood for calls that had not ended: what was not charged of them by then becomes balance of \
+                 their payers, also where the call was answered after the backup; farebox adjust takes it back",
     });
     say::out(format_args!("{told:#}")).map_err(trouble(FOUND_A_PROBLEM))
+}
+
+/// Books are put where none are. The pepper of a restore that was cut off is one that nobody has used: the books come last.
+fn vacant(to: &Path) -> Result<(), Trouble> {
+    let is_cut_off = ledger::unchecked_books(&to.join(ledger::FILE)).exists();
+    let in_the_way = [ledger::FILE, keys::FOLDER].into_iter().chain((!is_cut_off).then_some(keys::PEPPER));
+    match in_the_way.into_iter().find(|name| to.join(name).exists()) {
+        None => Ok(()),
+        Some(there) => {
+            let (to, moved) = (to.display(), to.with_extension("before"));
+            Err(trouble(USAGE)(format!(
+                "{to} has {there}, and nothing is written over: stop the gateway and move the folder away, for example to {}",
+                moved.display()
+            )))
+        }
+    }
+}
+
+fn broken(broken: Broken) -> Trouble {
+    trouble(code_of(&broken))(broken.to_string())
 }
 
 /// Reads what a backup says of itself and holds every file against it.
@@ -73,7 +93,7 @@ fn manifest(folder: &Path) -> Result<Manifest, Trouble> {
         serde_json::from_slice(&text).map_err(|error| trouble(FOUND_A_PROBLEM)(format!("{}: {error}", path.display())))?;
     for file in &manifest.files {
         // A name leads to a file of this folder and nowhere else.
-        let known = [ledger::FILE, keys::PEPPER, "prices.json"].contains(&file.name.as_str());
+        let known = [ledger::FILE].iter().chain(&BESIDE).any(|known| *known == file.name);
         let path = folder.join(&file.name);
         if !known || sum(&path).map_err(wrong(&path))? != file.sha256 {
             return Err(trouble(FOUND_A_PROBLEM)(format!("{} is not what was backed up; take another backup", path.display())));
@@ -85,34 +105,72 @@ fn manifest(folder: &Path) -> Result<Manifest, Trouble> {
     }
 }
 
+/// What the payments in a backup say.
+#[derive(Default)]
+struct Seen {
+    /// The transactions of the latest ones.
+    known: HashSet<String>,
+    under_way: Vec<Value>,
+}
+
 /// Puts the files where they belong, the books last: until those are there, nothing starts with half of a backup. Returns what
-/// the books say and the transactions of their latest payments.
-fn place(from: &Path, to: &Path, manifest: &Manifest, since: Timestamp) -> Result<(Report, HashSet<String>), Trouble> {
-    let unchecked = to.join(UNCHECKED);
-    let _ = fs::remove_file(&unchecked);
-    put(&from.join(ledger::FILE), &unchecked).map_err(wrong(&unchecked))?;
-    let mut known = HashSet::new();
+/// the books say.
+fn place(
+    from: &Path,
+    to: &Path,
+    manifest: &Manifest,
+    (restoring, since): (Restoring, Timestamp),
+) -> Result<(Report, Seen), Trouble> {
+    let books = to.join(ledger::FILE);
+    let unchecked = ledger::unchecked_books(&books);
+    put_again(&from.join(ledger::FILE), &unchecked).map_err(wrong(&unchecked))?;
+    let mut seen = Seen::default();
     let recent = since.millis().saturating_sub(millis(MAY_ARRIVE));
-    let visit = |Counted { payment, .. }: Counted| {
+    let visit = |counted: Counted| {
+        seen.under_way.extend(under_way(&counted));
+        let payment = counted.payment;
         if payment.claimed_at >= recent {
-            known.extend(payment.confirmed.map(|(tx, _)| tx.to_lowercase()));
-            known.extend(payment.attempts.into_iter().map(|attempt| attempt.tx.to_lowercase()));
+            seen.known.extend(payment.confirmed.map(|(tx, _)| tx.to_lowercase()));
+            seen.known.extend(payment.attempts.into_iter().map(|attempt| attempt.tx.to_lowercase()));
         }
     };
-    let report = Report::of_file(&unchecked, visit).map_err(|broken| trouble(code_of(&broken))(broken.to_string()))?;
+    let report = restoring.check(visit).map_err(broken)?;
+    // Of a restore that was cut off before the books were there, maybe of another backup.
+    for name in BESIDE {
+        let _ = fs::remove_file(to.join(name));
+    }
     if let Some(problem) = report.problems.first() {
         let _ = fs::remove_file(&unchecked);
         return Err(trouble(FOUND_A_PROBLEM)(format!("the books of this backup are broken: {problem}; take another one")));
     }
     for file in manifest.files.iter().filter(|file| file.name != ledger::FILE) {
         let place = to.join(&file.name);
-        // Of a restore that was cut off before the books were there.
-        let _ = fs::remove_file(&place);
         put(&from.join(&file.name), &place).map_err(wrong(&place))?;
     }
-    let books = to.join(ledger::FILE);
-    sync_folder(to).and_then(|()| fs::rename(&unchecked, &books)).and_then(|()| sync_folder(to)).map_err(wrong(&books))?;
-    Ok((report, known))
+    restoring.place().map_err(wrong(&books))?;
+    Ok((report, seen))
+}
+
+/// Copies a file over what an earlier try left of it. It is never away meanwhile: without it a start would make empty books.
+fn put_again(from: &Path, to: &Path) -> io::Result<()> {
+    let mut source = File::open(from)?;
+    let mut target = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(to)?;
+    io::copy(&mut source, &mut target)?;
+    target.sync_all()
+}
+
+/// A payment that was on its way, or stood for a call that ran: what comes of it the start decides without knowing what the
+/// call delivered after the backup.
+fn under_way(Counted { id, payment }: &Counted) -> Option<Value> {
+    let is_sent = matches!(payment.state, State::Signed | State::Sent | State::Confirmed);
+    (is_sent && !payment.top_up && payment.outcome.is_none()).then(|| {
+        let sent = payment.attempts.last().map(|attempt| &attempt.tx);
+        json!({
+            "payment": id.to_string(), "request": RequestId(payment.request).to_string(), "payer": payment.payer.to_string(),
+            "amount_usd": payment.amount().as_usd(), "network": payment.network,
+            "tx": payment.confirmed.as_ref().map(|(tx, _)| tx).or(sent),
+        })
+    })
 }
 
 /// What came in that the books do not know, and where nobody could be asked.

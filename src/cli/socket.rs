@@ -76,11 +76,11 @@ pub fn listen(data_dir: &Path, running: Running) -> io::Result<Listening> {
     let listener = tokio::net::UnixListener::from_std(listener)?;
     // Under its own name it was never open to others.
     fs::rename(&fresh, &path)?;
-    let task = actix_web::rt::spawn(serve(listener, owner, running));
+    let task = actix_web::rt::spawn(serve(listener, owner, data_dir.to_path_buf(), running));
     Ok(Listening { path, task })
 }
 
-async fn serve(listener: tokio::net::UnixListener, owner: u32, running: Running) {
+async fn serve(listener: tokio::net::UnixListener, owner: u32, data_dir: PathBuf, running: Running) {
     let places = Arc::new(Semaphore::new(AT_ONCE));
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
@@ -92,9 +92,9 @@ async fn serve(listener: tokio::net::UnixListener, owner: u32, running: Running)
                 continue;
             }
         };
-        let running = running.clone();
+        let (running, data_dir) = (running.clone(), data_dir.clone());
         actix_web::rt::spawn(async move {
-            if let Err(error) = answer(stream, owner, &running).await {
+            if let Err(error) = answer(stream, owner, &data_dir, &running).await {
                 tracing::warn!(%error, "a command of the operator broke off");
             }
             drop(place);
@@ -103,7 +103,7 @@ async fn serve(listener: tokio::net::UnixListener, owner: u32, running: Running)
 }
 
 /// Takes one command, does it and says what came of it.
-async fn answer(mut stream: tokio::net::UnixStream, owner: u32, running: &Running) -> io::Result<()> {
+async fn answer(mut stream: tokio::net::UnixStream, owner: u32, data_dir: &Path, running: &Running) -> io::Result<()> {
     let peer = stream.peer_cred()?.uid();
     let (reading, mut writing) = stream.split();
     let mut line = Vec::new();
@@ -118,7 +118,7 @@ async fn answer(mut stream: tokio::net::UnixStream, owner: u32, running: &Runnin
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, format!("it came from the user {peer}")));
     }
     let command: Command = serde_json::from_slice(&line)?;
-    let what = command.name();
+    let (what, copies) = (command.name(), matches!(command, Command::CopyBooks));
     let fresh = fresh().map_err(|error| io::Error::other(error.to_string()))?;
     let done = match command {
         Command::Reload => running.reload().await,
@@ -128,7 +128,9 @@ async fn answer(mut stream: tokio::net::UnixStream, owner: u32, running: &Runnin
         Ok(_) => tracing::info!("the operator asked to {what}: done"),
         Err(error) => tracing::warn!(code = error.code.row().code, cause = error.cause, "the operator asked to {what}: refused"),
     }
-    say(&mut writing, &Answer::from(done)).await
+    let copy = done.as_ref().ok().filter(|_| copies).and_then(|made| made["file"].as_str()).map(|name| data_dir.join(name));
+    // Whoever has gone would never take it away.
+    say(&mut writing, &Answer::from(done)).await.inspect_err(|_| drop(copy.map(fs::remove_file)))
 }
 
 /// Root may read and write everything of ours anyway.

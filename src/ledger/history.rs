@@ -108,7 +108,12 @@ impl History {
         let table = self.tx.open_table(RECEIPTS).map_err(|error| failed(error.into()))?;
         let (from, until) = span.instants();
         let slack = u64::try_from(UNORDERED.as_millis()).unwrap_or(u64::MAX);
-        let first = RequestId::new(Timestamp::from_millis(from.millis().saturating_sub(slack)), [0; 10]);
+        let slack_before = |at: Timestamp| RequestId::new(Timestamp::from_millis(at.millis().saturating_sub(slack)), [0; 10]);
+        // A call that the gateway died with ended when it started again, however much later: it is among the last that came
+        // before a time in which none did.
+        let before = table.range(..slack_before(from).0).map_err(|error| failed(error.into()))?.next_back();
+        let before = before.transpose().map_err(|error| failed(error.into()))?;
+        let first = slack_before(before.map_or(from, |(request, _)| RequestId(request.value()).arrived()));
         // Names have 48 bits of time.
         let last = Timestamp::from_millis(until.plus(UNORDERED).millis().min((1 << 48) - 1));
         for row in table.range(first.0..=RequestId::new(last, [u8::MAX; 10]).0).map_err(|error| failed(error.into()))? {

@@ -23,6 +23,7 @@ mod reconcile;
 mod recover;
 mod rescue;
 mod reservation;
+mod restored;
 mod rows;
 mod snapshot;
 mod spending;
@@ -48,7 +49,7 @@ use crate::ids::{PaymentId, RequestId};
 use crate::money::Micros;
 
 pub use adjust::Adjustment;
-pub use backup::forget_copies;
+pub use backup::{forget_copies, room_for};
 pub use book::{Claim, Close, Expected, Refused};
 pub use calls::{Draw, KeyDraw, MOST_A_DAY, Nonce, Standing};
 pub use failure::{Broken, Denied, Remedy, Stopped};
@@ -56,6 +57,7 @@ pub use history::{History, Span};
 pub use jobs::{Job, JobState, NewJob};
 pub use recover::Recovered;
 pub use reservation::{Deposit, Paid, Reservation};
+pub use restored::{Restoring, unchecked_books};
 pub use rows::{Account, Attempt, Grant, Kind, Outcome, Payment, Receipt, Reference, Service, State, Transfer};
 pub use spending::Spending;
 pub use statement::{Entry, Movement, Used};
@@ -134,6 +136,8 @@ struct Inner {
     writer: Mutex<Option<JoinHandle<()>>>,
     /// Where the file is, if it is one.
     path: Option<PathBuf>,
+    /// Held while a copy of the file is made: one at a time.
+    copying: Mutex<()>,
 }
 
 impl Ledger {
@@ -173,6 +177,7 @@ impl Ledger {
             options,
             writer: Mutex::new(None),
             path,
+            copying: Mutex::new(()),
         });
         let weak = Arc::downgrade(&inner);
         let thread = std::thread::Builder::new()

@@ -8,6 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::failure::TAKEN;
+use super::restored::unchecked_books;
 use super::{Broken, Remedy, store};
 use crate::fault;
 
@@ -86,6 +87,16 @@ pub(super) fn make_if_missing(ledger: &Path) -> Result<(), Broken> {
     if ledger.exists() {
         return Ok(());
     }
+    let unchecked = unchecked_books(ledger);
+    if unchecked.exists() {
+        return Err(Broken::change(
+            "create",
+            format!(
+                "a restore was cut off here: run farebox restore with its backup again, or move {} away to start anew with no books",
+                unchecked.display()
+            ),
+        ));
+    }
     store::Store::make(&fresh).inspect_err(|_| drop(fs::remove_file(&fresh)))?;
     fault::point("make.made");
     let place = || -> io::Result<()> {
@@ -109,7 +120,7 @@ fn remove(path: &Path) -> Result<(), Broken> {
 }
 
 /// A rename is durable once its folder is.
-fn sync_folder(file: &Path) -> io::Result<()> {
+pub(super) fn sync_folder(file: &Path) -> io::Result<()> {
     File::open(folder(file))?.sync_all()
 }
 

@@ -59,8 +59,13 @@ impl Report {
 
     /// Checks a ledger file that no program has open. A file that was not closed cleanly is repaired first, as a start
     /// would do it; calls and payments that were left open stay as they are. Every payment is shown to `visit`, none is kept.
-    pub fn of_file(path: &Path, mut visit: impl FnMut(Counted)) -> Result<Report, Broken> {
+    pub fn of_file(path: &Path, visit: impl FnMut(Counted)) -> Result<Report, Broken> {
         let _lock = rescue::lock(path)?;
+        Report::of_kept(path, visit)
+    }
+
+    /// The same, for whoever keeps the folder already.
+    pub(super) fn of_kept(path: &Path, mut visit: impl FnMut(Counted)) -> Result<Report, Broken> {
         let db = rescue::marked_on_failure(path, || store::existing(path))?;
         let tx = db.begin_read().map_err(|error| Broken::new("read", error))?;
         Snapshot(&tx).payments(|id, payment, _| visit(Counted { id, payment }))?;

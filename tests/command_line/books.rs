@@ -1,5 +1,6 @@
 //! `farebox verify`: clean books are said to be clean, changed ones are not, and nobody opens the books of somebody else.
 
+use std::fs::{self, File};
 use std::path::Path;
 
 use farebox_rig::http::Request;
@@ -65,6 +66,58 @@ fn empty_books_are_neither_sold_on_nor_checked_nor_filled_in() {
         assert!(stderr.contains("the books are empty: restore them"), "{command:?}: {stderr}");
         assert_eq!(std::fs::metadata(&file).unwrap().len(), 0, "{command:?} wrote into it");
     }
+}
+
+/// A backup of books in which one call was sold, and the gateway of them stopped, with nothing in its data folder.
+fn lost(server: &mut farebox_rig::server::Server, backup: &Path) {
+    let (code, _, stderr) = run(server.command(&["backup", backup.to_str().unwrap()]), "");
+    assert_eq!(code, 0, "{stderr}");
+    assert!(server.audit().clean);
+    fs::rename(server.data_dir(), server.data_dir().with_extension("lost")).unwrap();
+    fs::create_dir(server.data_dir()).unwrap();
+}
+
+#[test]
+fn a_restore_that_was_cut_off_is_repeated_and_no_start_makes_empty_books_before() {
+    let (mut server, place) = (sold_one(), tempfile::TempDir::new().unwrap());
+    let backup = place.path().join("backup");
+    lost(&mut server, &backup);
+    let data = |name: &str| server.data_dir().join(name);
+    let bytes = fs::read(backup.join("ledger.redb")).unwrap();
+    fs::write(data("ledger.restored"), &bytes[..bytes.len() / 2]).unwrap();
+    fs::write(data("keys.pepper"), "of another backup").unwrap();
+    for command in [&["serve"][..], &["account", "0x0000000000000000000000000000000000000001"]] {
+        let (code, stdout, stderr) = run(server.command(command), "");
+        assert_eq!((code, stdout.as_str()), (78, ""), "{command:?}: {stderr}");
+        assert!(stderr.contains("run farebox restore with its backup again"), "{command:?}: {stderr}");
+    }
+    assert!(!data("ledger.redb").exists(), "no books were made");
+    let (code, stdout, stderr) = run(server.command(&["restore", backup.to_str().unwrap()]), "");
+    assert_eq!(code, 0, "{stderr}");
+    assert!(stdout.contains(r#""calls_under_way": []"#), "{stdout}");
+    assert!(!data("ledger.restored").exists(), "the next start makes nothing of it");
+    assert_eq!(fs::read(data("keys.pepper")).unwrap(), fs::read(backup.join("keys.pepper")).unwrap());
+    assert!(server.verify(&[]).clean);
+    server.restart();
+    assert!(server.audit().clean);
+}
+
+#[test]
+fn a_restore_puts_nothing_where_another_program_keeps_the_folder() {
+    let (mut server, place) = (sold_one(), tempfile::TempDir::new().unwrap());
+    let backup = place.path().join("backup");
+    lost(&mut server, &backup);
+    let lock = File::create(server.data_dir().join("lock")).unwrap();
+    lock.lock().unwrap();
+    let restore = || run(server.command(&["restore", backup.to_str().unwrap()]), "");
+    let (code, stdout, stderr) = restore();
+    assert_eq!((code, stdout.as_str()), (78, ""), "{stderr}");
+    assert!(stderr.contains("another farebox has these books open"), "{stderr}");
+    assert_eq!(fs::read_dir(server.data_dir()).unwrap().count(), 1, "only the lock is there");
+    drop(lock);
+    let (code, _, stderr) = restore();
+    assert_eq!(code, 0, "{stderr}");
+    assert!(server.verify(&[]).clean);
 }
 
 /// One micro more or less; the amount stands after the eight bytes of the row's hash.

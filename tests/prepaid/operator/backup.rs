@@ -1,12 +1,15 @@
 //! Copies of the books: made while the gateway sells, whole, and put back where there are none.
 
 use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
-use farebox_rig::process::run;
+use farebox_rig::process::{eventually, run};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -133,6 +136,44 @@ fn a_backup_writes_over_nothing_and_a_damaged_one_is_not_put_back() {
     shop.server.restart();
     assert_eq!(shop.knocks(&key).0, 200, "the index of keys was made anew");
     fs::remove_dir_all(kept).unwrap();
+    shop.close(&[(&owner, DOLLAR)]);
+}
+
+#[test]
+fn a_backup_without_the_pepper_of_its_keys_is_none_and_leaves_nothing() {
+    let (shop, owner, place) = (Shop::open(), Owner::new(1), TempDir::new().unwrap());
+    shop.top_up(&owner, DOLLAR);
+    let (_, key) = shop.mint(&owner, &json!({ "name": "k" }));
+    let (pepper, aside) = (shop.server.data_dir().join("keys.pepper"), place.path().join("aside"));
+    fs::rename(&pepper, &aside).unwrap();
+    let folder = place.path().join("one");
+    let (code, _, said) = shop.operator(&["backup", text(&folder)]);
+    assert!(code == 1 && said.contains("no backup was made"), "{code} {said}");
+    let left: Vec<_> = fs::read_dir(place.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["aside"], "neither a backup nor half of one");
+    fs::rename(&aside, &pepper).unwrap();
+    assert_eq!(shop.operator(&["backup", text(&folder)]).0, 0);
+    assert_eq!(shop.knocks(&key).0, 200);
+    shop.close(&[(&owner, DOLLAR)]);
+}
+
+#[test]
+fn a_copy_whose_asker_has_gone_is_taken_away() {
+    let (shop, owner) = (Shop::open(), Owner::new(1));
+    shop.top_up(&owner, DOLLAR);
+    let data = shop.server.data_dir();
+    let folder_changed = || fs::metadata(&data).map(|metadata| (metadata.mtime(), metadata.mtime_nsec())).unwrap();
+    let before = folder_changed();
+    let mut asker = UnixStream::connect(data.join("operator.sock")).unwrap();
+    asker.write_all(b"\"copy_books\"\n").unwrap();
+    drop(asker);
+    shop.server.has_said("the operator asked to copy the books: done");
+    shop.server.has_said("a command of the operator broke off");
+    assert_ne!(folder_changed(), before, "there was a copy");
+    eventually("the copy is gone", || {
+        let names = fs::read_dir(&data).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.into_iter().all(|name| !name.starts_with("copy-"))
+    });
     shop.close(&[(&owner, DOLLAR)]);
 }
 
