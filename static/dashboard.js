@@ -10,7 +10,7 @@ const LINES = 25;
 const LINES_AT_ONCE = 100;
 
 /** The session lives here and nowhere else: a reload signs out. */
-const state = { token: null, keys: [], models: [], simulated: new Set(), lines: 0, used: null, editing: null };
+const state = { token: null, keys: [], models: [], simulated: new Set(), lines: 0, used: null, editing: null, filled: null };
 
 const api = async (method, path, body) => {
   try {
@@ -33,7 +33,7 @@ async function enter({ address, token }) {
 }
 
 function leave(title, next) {
-  Object.assign(state, { token: null, keys: [], used: null, editing: null });
+  Object.assign(state, { token: null, keys: [], used: null, editing: null, filled: null });
   for (const dialog of document.querySelectorAll("dialog[open]")) dialog.close();
   for (const id of ["fresh", "figures", "usage"]) fill(byId(id));
   for (const id of ["keys", "lines"]) fill(byId(id).tBodies[0]);
@@ -72,7 +72,7 @@ function keyRow(key) {
   const limit = key.spend_limit_usd === null ? "none" : `${usd(key.spend_limit_usd)}${RESETS[key.reset] ?? ""}`;
   const ends = key.revoked_at ?? key.expires_at;
   const previous = key.previous && el("div", { class: "hint" }, `…${key.previous.last4} until ${time(key.previous.valid_until)}`);
-  const buttons = key.revoked_at ? [] : [act("Change", () => edit(key)), act("Rotate", () => rotate(key)), act("Revoke", () => revoke(key), "danger")];
+  const buttons = key.revoked_at ? [] : [act("Change", shown(() => edit(key.id))), act("Rotate", () => rotate(key)), act("Revoke", () => revoke(key), "danger")];
   return el(
     "tr",
     { class: live ? "" : "over" },
@@ -118,36 +118,59 @@ function showFresh(name, secret, models) {
   byId("fresh").scrollIntoView({ block: "nearest" });
 }
 
-function edit(key) {
-  state.editing = key;
+/** Opens the form on what is on sale and on what the key is now, which may be other than when this page was opened. */
+async function edit(id) {
+  const [{ data }] = await Promise.all([ask("GET", "/v1/pricing"), id && showKeys()]);
+  if (!state.token || byId("edit").open) return;
+  state.models = data;
+  const key = state.keys.find((one) => one.id === id);
+  if (id && !key) throw new Error("This key is not among yours any more.");
+  fillForm(key);
+  Object.assign(state, { editing: key ?? null, filled: filled() });
+  say(byId("edit-say"), "", null);
+  byId("edit").showModal();
+}
+
+function fillForm(key) {
   byId("h-edit").textContent = key ? `Change “${key.name}”` : "New key";
   byId("k-save").textContent = key ? "Save" : "Make key";
   byId("k-name").value = key?.name ?? "";
   byId("k-limit").value = key?.spend_limit_usd ?? "";
   byId("k-reset").value = key?.reset ?? "none";
   byId("k-end").value = key?.expires_at ? key.expires_at.slice(0, 16) : "";
-  const box = (id) => el("label", { class: "choice" }, el("input", { type: "checkbox", value: id, checked: key?.models.includes(id) }), el("span", { class: "mono" }, id));
-  fill(byId("k-models"), ...state.models.map(({ id }) => box(id)));
-  say(byId("edit-say"), "", null);
-  byId("edit").showModal();
+  const [sold, own] = [state.models.map(({ id }) => id), key?.models ?? []];
+  const gone = own.filter((id) => !sold.includes(id));
+  const words = (id) => [el("span", { class: "mono" }, id), gone.includes(id) ? el("span", { class: "hint" }, "not sold now") : null];
+  const box = (id) => el("label", { class: "choice" }, el("input", { type: "checkbox", value: id, checked: own.includes(id) }), ...words(id));
+  fill(byId("k-models"), ...gone.map(box), ...sold.map(box));
 }
 
+/** What stands in the form, field by field, as it was typed. */
+const filled = () => ({
+  name: byId("k-name").value.trim(),
+  spend_limit_usd: byId("k-limit").value.trim(),
+  reset: byId("k-reset").value,
+  models: [...byId("k-models").querySelectorAll(":checked")].map(({ value }) => value),
+  expires_at: byId("k-end").value,
+});
+
 /** What the form says, as the API wants it; throws a sentence for what makes no sense. */
-function wish() {
-  const [name, limit, end] = [byId("k-name").value.trim(), byId("k-limit").value.trim(), byId("k-end").value];
+function wish({ name, spend_limit_usd: limit, reset, models, expires_at: end }) {
   if (!name) throw new Error("Give the key a name.");
   const units = limit ? micros(limit) : null;
   if (limit && units === null) throw new Error("Write the limit in dollars, such as 5 or 2.50, or leave it empty.");
-  const models = [...byId("k-models").querySelectorAll(":checked")].map(({ value }) => value);
-  return { name, spend_limit_usd: units === null ? null : decimal(units), reset: byId("k-reset").value, models, expires_at: end ? `${end}:00Z` : null };
+  return { name, spend_limit_usd: units === null ? null : decimal(units), reset, models, expires_at: end ? `${end}:00Z` : null };
 }
 
 async function save(event) {
   event.preventDefault();
   byId("k-save").disabled = true;
   try {
-    const [wanted, key] = [wish(), state.editing];
-    const given = Object.fromEntries(Object.entries(wanted).filter(([, value]) => key || value !== null));
+    const [typed, key, before] = [filled(), state.editing, state.filled];
+    const wanted = wish(typed);
+    // Of a key that exists only what was changed here is sent: the rest stays, also where the form shows less than the key has.
+    const asked = ([name, value]) => (key ? JSON.stringify(typed[name]) !== JSON.stringify(before[name]) : value !== null);
+    const given = Object.fromEntries(Object.entries(wanted).filter(asked));
     const saved = key ? await api("PATCH", `/api/keys/${key.id}`, given) : await api("POST", "/api/keys", given);
     byId("edit").close();
     if (!key) showFresh(wanted.name, saved.key, wanted.models);
@@ -280,7 +303,7 @@ const shown = (work) => () => work().catch((error) => say(byId("say"), "bad", "T
 
 function start() {
   byId("out").onclick = signOut;
-  byId("new-key").onclick = () => edit(null);
+  byId("new-key").onclick = shown(() => edit(null));
   byId("key-form").addEventListener("submit", save);
   byId("k-cancel").onclick = () => byId("edit").close();
   byId("ask-no").onclick = () => byId("ask").close();

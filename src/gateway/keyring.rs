@@ -149,12 +149,12 @@ impl Keyring {
         wish.terms(&self.catalogue, self.clock.now())
     }
 
-    /// What a change comes to here and now.
+    /// What a change comes to now, whichever key it is for: [`Keyring::change`] looks at its models.
     ///
     /// # Errors
     /// As [`Keyring::terms`].
     pub fn amendment(&self, change: &Change) -> Result<Amendment, Error> {
-        change.amendment(&self.catalogue, self.clock.now())
+        change.amendment(self.clock.now())
     }
 
     /// Makes a key for an account. It is durable when this returns, and shown by what is returned, and never again.
@@ -231,11 +231,12 @@ impl Keyring {
     /// Changes what a key may do from the next call on. What is like that already is not written again.
     ///
     /// # Errors
-    /// `not_found`; `invalid_request` for a revoked key; `rate_limited` after too many changes; `ledger_unavailable`.
+    /// `not_found`; `invalid_request` for a revoked key, or for a model that is neither sold here nor among the key's;
+    /// `rate_limited` after too many changes; `ledger_unavailable`.
     pub fn change(&self, whose: Whose, id: KeyId, amendment: Amendment) -> Result<Value, Error> {
         let changed = self.keys.change(|| -> Result<_, Failed> {
             let record = usable(self.known(whose, id)?)?;
-            let amended = amendment.of(record.clone());
+            let amended = amendment.of(record.clone(), &self.catalogue)?;
             if amended == record {
                 return Err(Failed::Same(Box::new(record)));
             }

@@ -1,13 +1,19 @@
 //! The dashboard: who signs in makes a key, calls with it, ends it and takes the statement home; nobody else sees anything.
 
-use farebox_rig::anvil::{BUYER, Wallet};
+use std::thread;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use farebox_rig::account::Key;
+use farebox_rig::anvil::{Anvil, BUYER, Wallet};
 use farebox_rig::chain::Chain;
-use farebox_rig::server::MODEL;
+use farebox_rig::http::Request;
+use farebox_rig::process::eventually;
+use farebox_rig::server::{MODEL, Settings};
 use farebox_rig::solana;
 use serde_json::{Value, json};
 
 use crate::browser::{click, fill, open, read, see, wallet};
-use crate::shop::{CHARGE, DOLLAR, Ledger, Shop, call};
+use crate::shop::{CHARGE, DOLLAR, Ledger, Shop, USAGE, call};
 
 fn download() -> Value {
     json!({ "do": "download", "role": "button", "name": "Export CSV" })
@@ -164,4 +170,124 @@ fn a_key_is_changed_and_rotated_and_a_wish_that_makes_no_sense_is_explained() {
     assert_eq!(seen.value(25), &json!(200));
     assert_eq!(seen.text().matches("active").count(), 1, "{}", seen.text());
     shop.close(&Ledger { paid: vec![(BUYER, 2 * DOLLAR)], charged: CHARGE });
+}
+
+/// The section that sells a second model.
+const SECOND: &str = "[[model]]\nid = \"second\"\nupstreams = [{ name = \"fake\", model = \"upstream-model\" }]\nprice = { input = \"3\", output = \"15\" }\n";
+
+fn with_a_second_model() -> Shop<Anvil> {
+    let shop = Shop::on(Anvil::start(84532), &Settings { sections: vec![SECOND.into()], ..Settings::default() });
+    assert_eq!(shop.server.account(BUYER).top_up(2 * DOLLAR).status, 200);
+    shop
+}
+
+/// Has the gateway sell something else from now on.
+fn sell_instead(shop: &Shop<Anvil>, from: &str, to: &str) {
+    shop.server.reconfigure(|text| text.replacen(from, to, 1));
+    let (code, said) = shop.server.reload();
+    assert!(code == 0 && said.contains("model \"second\": gone"), "{said}");
+}
+
+/// The one key of the buyer that is called so, as the API shows it.
+fn key_called(shop: &Shop<Anvil>, name: &str) -> Value {
+    let answer = shop.server.account(BUYER).get("/api/keys").json();
+    let keys = answer["keys"].as_array().unwrap();
+    keys.iter().find(|key| key["name"] == name).unwrap_or_else(|| panic!("there is no key {name}: {answer}")).clone()
+}
+
+/// Calls a model with a key; empty if it answers, or the code of the refusal.
+fn refusal(shop: &Shop<Anvil>, key: &Key, model: &str) -> String {
+    let body = json!({ "model": model, "max_tokens": 256, "messages": [{ "role": "user", "content": USAGE }] });
+    let request = Request::post("/v1/chat/completions", body.to_string()).header("x-api-key", &key.text);
+    let answer = shop.server.send(&request);
+    if answer.status == 200 { String::new() } else { answer.code() }
+}
+
+#[test]
+fn a_key_whose_only_model_is_not_sold_any_more_opens_for_no_other_by_a_new_name() {
+    let shop = with_a_second_model();
+    let key = shop.server.account(BUYER).mint(&json!({ "name": "narrow", "models": ["second"] }));
+    sell_instead(&shop, SECOND, "");
+    let enter = [open("/dashboard"), click("Test Wallet"), click("Change narrow"), see("not sold now")];
+    let rename = [fill("Name", "renamed"), click("Save"), see("renamed"), read("#keys tbody")];
+    let seen = shop.browser().with(shop.wallet(BUYER)).does(&[&enter[..], &rename].concat());
+    assert!(seen.text().contains("second") && !seen.text().contains("all"), "{}", seen.text());
+    assert_eq!(key_called(&shop, "renamed")["models"], json!(["second"]));
+    assert_eq!(refusal(&shop, &key, MODEL), "model_not_allowed");
+    assert_eq!(shop.upstream.calls().len(), 0, "nobody was asked");
+
+    let more = [json!({ "do": "check", "label": MODEL }), click("Save"), see("second, test-model")];
+    let again = [open("/dashboard"), click("Test Wallet"), click("Change renamed"), see("not sold now")];
+    shop.browser().with(shop.wallet(BUYER)).does(&[&again[..], &more].concat());
+    assert_eq!(key_called(&shop, "renamed")["models"], json!(["second", MODEL]), "what it may use beside stays");
+    assert_eq!(refusal(&shop, &key, MODEL), "");
+    shop.close(&Ledger { paid: vec![(BUYER, 2 * DOLLAR)], charged: CHARGE });
+}
+
+#[test]
+fn a_key_takes_no_model_anew_that_is_not_sold() {
+    let shop = with_a_second_model();
+    let key = shop.server.account(BUYER).mint(&json!({ "name": "other", "models": [MODEL] }));
+    sell_instead(&shop, SECOND, "");
+    for models in [json!([MODEL, "second"]), json!(["second"])] {
+        let body = json!({ "models": models }).to_string();
+        let request = Request::with_body("PATCH", &format!("/api/keys/{}", key.id), body);
+        let proof = shop.server.account(BUYER).sign_in();
+        let answer = shop.server.send(&request.header("x-sign-in-with-x", &proof));
+        assert_eq!((answer.status, answer.code().as_str()), (400, "invalid_request"), "{}", answer.text());
+        assert!(answer.text().contains("there is no model"), "{}", answer.text());
+    }
+    assert_eq!(key_called(&shop, "other")["models"], json!([MODEL]));
+    shop.close(&Ledger { paid: vec![(BUYER, 2 * DOLLAR)], charged: 0 });
+}
+
+#[test]
+fn what_is_sold_is_looked_up_whenever_a_key_is_changed() {
+    let shop = with_a_second_model();
+    let key = shop.server.account(BUYER).mint(&json!({ "name": "laptop", "models": ["second"] }));
+    let later = "(async () => { while (!(await (await fetch('/v1/pricing')).text()).includes('third')) \
+                 await new Promise((resolve) => setTimeout(resolve, 100)) })()";
+    let steps = [
+        open("/dashboard"),
+        click("Test Wallet"),
+        click("New key"),
+        fill("Name", "signal"),
+        click("Make key"),
+        see("Copy it now."),
+        json!({ "do": "evaluate", "script": later }),
+        click("Change laptop"),
+        see("not sold now"),
+        json!({ "do": "check", "label": "third" }),
+        click("Save"),
+        see("second, third"),
+    ];
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let listed = || shop.server.account(BUYER).get("/api/keys").text();
+            eventually("the owner is at the dashboard", || listed().contains("signal"));
+            sell_instead(&shop, "id = \"second\"", "id = \"third\"");
+        });
+        shop.browser().with(shop.wallet(BUYER)).does(&steps);
+    });
+    assert_eq!(key_called(&shop, "laptop")["models"], json!(["second", "third"]));
+    assert_eq!([refusal(&shop, &key, MODEL), refusal(&shop, &key, "third")], ["model_not_allowed", ""]);
+    shop.close(&Ledger { paid: vec![(BUYER, 2 * DOLLAR)], charged: CHARGE });
+}
+
+#[test]
+fn a_key_that_has_expired_is_renamed_and_stays_expired() {
+    let shop = Shop::open();
+    assert_eq!(shop.server.account(BUYER).top_up(DOLLAR).status, 200);
+    let ends = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() + 5;
+    let key = shop.server.account(BUYER).mint(&json!({ "name": "old", "expires_at": ends, "models": [MODEL], "reset": "week" }));
+    eventually("it expires", || key_called(&shop, "old")["state"] == "expired");
+    let before = key_called(&shop, "old");
+    let enter = [open("/dashboard"), click("Test Wallet"), click("Change old")];
+    let rename = [fill("Name", "renamed"), click("Save"), see("renamed")];
+    shop.browser().with(shop.wallet(BUYER)).does(&[&enter[..], &rename].concat());
+    let mut after = key_called(&shop, "renamed");
+    assert_eq!((&after["state"], refusal(&shop, &key, MODEL).is_empty()), (&json!("expired"), false));
+    after["name"] = json!("old");
+    assert_eq!(after, before, "nothing but its name is another");
+    shop.close(&Ledger { paid: vec![(BUYER, DOLLAR)], charged: 0 });
 }

@@ -91,40 +91,46 @@ impl Wish {
             name: name(self.name.as_deref().ok_or_else(|| refuse("a key has a name").param("name"))?)?,
             limit: self.spend_limit_usd.as_deref().map(limit).transpose()?,
             reset: self.reset.as_deref().map(reset).transpose()?.unwrap_or_default(),
-            models: self.models.as_deref().map(|raw| models(raw, catalogue)).transpose()?.unwrap_or_default(),
+            models: self.sold_models(catalogue)?,
             expires_at: self.expires_at.as_deref().map(|raw| future(raw, now)).transpose()?,
         })
+    }
+
+    fn sold_models(&self, catalogue: &Catalogue) -> Result<Vec<String>, Error> {
+        let models = self.models.as_deref().map(models).transpose()?.unwrap_or_default();
+        check_sold(&models, catalogue)?;
+        Ok(models)
     }
 }
 
 impl Change {
-    /// What is to be changed, once it is sure that it makes sense.
-    pub(super) fn amendment(&self, catalogue: &Catalogue, now: Timestamp) -> Result<Amendment, Error> {
+    /// What is to be changed, once it is sure that it makes sense for any key.
+    pub(super) fn amendment(&self, now: Timestamp) -> Result<Amendment, Error> {
         let Change { name: named, spend_limit_usd, reset: period, models: allowed, expires_at } = self;
         Ok(Amendment {
             name: named.as_deref().map(name).transpose()?,
             limit: spend_limit_usd.as_ref().map(|raw| raw.as_deref().map(limit).transpose()).transpose()?,
             reset: period.as_ref().map(|raw| raw.as_deref().map_or(Ok(Period::Ever), reset)).transpose()?,
-            models: allowed
-                .as_ref()
-                .map(|raw| raw.as_deref().map_or(Ok(Vec::new()), |raw| models(raw, catalogue)))
-                .transpose()?,
+            models: allowed.as_ref().map(|raw| raw.as_deref().map_or(Ok(Vec::new()), models)).transpose()?,
             expires_at: expires_at.as_ref().map(|raw| raw.as_deref().map(|raw| future(raw, now)).transpose()).transpose()?,
         })
     }
 }
 
 impl Amendment {
-    /// The record as it is afterwards.
-    pub(super) fn of(self, record: Record) -> Record {
-        Record {
+    /// The record as it is afterwards. A key keeps a model that is not sold any more for as long as its owner wants it to:
+    /// if that had to go first, the last one to go would open the key for every model.
+    pub(super) fn of(self, record: Record, catalogue: &Catalogue) -> Result<Record, Error> {
+        let anew = self.models.iter().flatten().filter(|id| !record.models.contains(id));
+        check_sold(anew, catalogue)?;
+        Ok(Record {
             name: self.name.unwrap_or(record.name),
             limit: self.limit.unwrap_or(record.limit),
             reset: self.reset.unwrap_or(record.reset),
             models: self.models.unwrap_or(record.models),
             expires_at: self.expires_at.unwrap_or(record.expires_at),
             ..record
-        }
+        })
     }
 }
 
@@ -170,17 +176,18 @@ fn reset(raw: &RawValue) -> Result<Period, Error> {
     serde_json::from_str(raw.get()).map_err(|_| refuse("reset is none, day, week or month").param("reset"))
 }
 
-fn models(raw: &RawValue, catalogue: &Catalogue) -> Result<Vec<String>, Error> {
-    let wrong = |message: String| refuse(message).param("models");
+fn models(raw: &RawValue) -> Result<Vec<String>, Error> {
     let named: Vec<String> = serde_json::from_str(raw.get())
-        .map_err(|_| wrong("models is a list of the ids of models; leave it out for all".into()))?;
-    // A misspelt one would lock the key, or open what somebody sells later.
-    if let Some(unknown) = named.iter().find(|id| catalogue.find(id).is_none()) {
-        let unknown: String = unknown.chars().take(80).collect();
-        return Err(wrong(format!("there is no model {unknown:?} here; GET /v1/models lists them")));
-    }
+        .map_err(|_| refuse("models is a list of the ids of models; leave it out for all").param("models"))?;
     let mut seen = HashSet::new();
     Ok(named.into_iter().filter(|id| seen.insert(id.clone())).collect())
+}
+
+/// Refuses what nobody sells here: a misspelt model would lock the key, or open what somebody sells later.
+fn check_sold<'a>(models: impl IntoIterator<Item = &'a String>, catalogue: &Catalogue) -> Result<(), Error> {
+    let Some(unknown) = models.into_iter().find(|id| catalogue.find(id).is_none()) else { return Ok(()) };
+    let unknown: String = unknown.chars().take(80).collect();
+    Err(refuse(format!("there is no model {unknown:?} here; GET /v1/models lists them")).param("models"))
 }
 
 /// RFC 3339, or seconds since 1970.
