@@ -68,7 +68,7 @@ fn each_thing_that_does_not_answer_is_a_failure_with_what_to_do_and_the_rest_is_
 
 #[test]
 fn a_key_that_the_upstream_does_not_take_a_low_purse_and_a_price_below_cost_are_told() {
-    let prices = vec!["cache_read = \"0.30\" }\ncost = { output = \"15.01\"".to_owned()];
+    let prices = vec!["cache_read = \"0.30\" }\ncost = { input = \"3\", output = \"15.01\"".to_owned()];
     let shop = Shop::with(Settings { prices, ..Settings::default() });
     // Four settlements at the highest fee: it sells, and not for long.
     let balance = |wei: &str| shop.chain.rpc("anvil_setBalance", json!([SETTLER.address, wei]));
