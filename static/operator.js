@@ -6,13 +6,14 @@ import { byId, decimal, el, fill, say, snippet, time, usd } from "./page.js";
 import { welcome } from "./session.js";
 
 /** The session lives here and nowhere else: a reload signs out. */
-const state = { token: null, simulated: new Set(), report: null, problem: null };
+const state = { token: null, simulated: new Set(), turn: null, report: null, problem: null };
 
 const api = async (path) => {
+  const { token } = state;
   try {
-    return await ask("GET", `/api/operator/${path}`, { authorization: `Bearer ${state.token}` });
+    return await ask("GET", `/api/operator/${path}`, { authorization: `Bearer ${token}` });
   } catch (error) {
-    if (error.status === 401) leave("Your session is over.", "Sign in again.");
+    if (error.status === 401 && state.token === token) leave("Your session is over.", "Sign in again.");
     throw error;
   }
 };
@@ -30,6 +31,7 @@ async function enter({ address, token }) {
     byId("not").hidden = false;
     return;
   }
+  if (state.token !== token) return;
   byId("operator").hidden = byId("again").hidden = false;
   drawReport();
 }
@@ -37,7 +39,7 @@ async function enter({ address, token }) {
 const PLACES = ["figures", "report", "upstreams", "networks", "open", "failures", "sale", "how"];
 
 function leave(title, next) {
-  Object.assign(state, { token: null, report: null, problem: null });
+  Object.assign(state, { token: null, turn: null, report: null, problem: null });
   for (const id of PLACES) fill(byId(id));
   byId("id").value = "";
   byId("operator").hidden = byId("again").hidden = byId("out").hidden = byId("not").hidden = true;
@@ -51,7 +53,10 @@ async function signOut() {
 }
 
 async function refresh() {
+  // An answer that comes after a later question, or after the end of the session, is not shown.
+  const turn = (state.turn = {});
   const [now, { upstreams }, { failures }] = await Promise.all([api(`overview?days=${byId("days").value}`), api("upstreams"), api("failures")]);
+  if (state.turn !== turn) return;
   state.simulated = new Set(now.networks.filter(({ settlement }) => settlement === "simulated").map(({ id }) => id));
   Object.assign(state, { report: now.report, problem: now.report_problem });
   byId("as-of").textContent = time(now.now, 19);
@@ -128,7 +133,7 @@ function drawReport() {
   const { total } = report;
   const gas = Object.values(report.networks).reduce((sum, row) => (sum === null || row.fees_micros === null ? null : sum + row.fees_micros), 0);
   const sum = el("p", {}, `${total.calls === 1 ? "1 call" : `${count(total.calls)} calls`}, ${money(total.revenue_micros)} revenue, margin ${money(total.margin_micros)} before ${gas === null ? "gas" : `${money(gas)} of gas`}.`);
-  const span = hint(`From ${report.from} to ${report.until} (UTC), added up at ${time(report.made_at, 19)}. Days end at midnight UTC; what is given back counts for the day on which it is.`);
+  const span = hint(`From ${report.from} to ${report.until} (UTC), added up at ${time(report.made_at, 19)}. What is given back counts on the day of that.`);
   const networks = Object.entries(report.networks).map(([id, row]) => [nameOf(id), count(row.payments), money(row.received_micros), money(row.credited_micros), money(row.reversed_micros), count(row.transactions), row.fees_micros === null ? `${BigInt(row.fees).toLocaleString("en")} ${id.startsWith("solana:") ? "lamports" : "wei"}` : money(row.fees_micros)]);
   fill(
     byId("report"),
@@ -157,8 +162,8 @@ function showUpstreams(upstreams) {
 }
 
 function showNetworks(networks, settled) {
-  const row = (it) => [nameOf(it.id), el("span", {}, tag(it.sellable ? "good" : "off", it.sellable ? "sold on" : "not sold on"), it.problem && el("div", { class: "hint" }, it.problem)), it.settlement, it.gas_usd === null ? "not known" : usd(it.gas_usd), settled ? money(settled[it.id] ?? 0) : "not known", el("span", { class: "mono" }, it.pay_to)];
-  fill(byId("networks"), table("Networks", [["Network", false], ["State", false], ["Settlement", false], ["Gas of one payment", true], ["Settled, by the books", true], ["Paid to", false]], networks.map(row), "No network is configured."));
+  const row = (it) => [nameOf(it.id), el("span", {}, tag(it.sellable ? "good" : "off", it.sellable ? "sold on" : "not sold on"), el("div", { class: "hint" }, it.problem ? `${it.settlement}: ${it.problem}` : it.settlement)), it.gas_usd === null ? "not known" : usd(it.gas_usd), settled ? money(settled[it.id] ?? 0) : "not known", el("span", { class: "mono" }, it.pay_to)];
+  fill(byId("networks"), table("Networks", [["Network", false], ["State", false], ["Gas per payment", true], ["Settled", true], ["Paid to", false]], networks.map(row), "No network is configured."));
 }
 
 function showOpen(open) {
@@ -198,9 +203,11 @@ function stepOf({ name, state: how, at, facts }, network) {
 
 /** Shows one sale. */
 async function find(id) {
+  const { token } = state;
   byId("id").value = id;
   try {
     const sale = await api(`sales/${encodeURIComponent(id)}`);
+    if (state.token !== token) return;
     const names = [["Request", sale.request_id], ["Payment", sale.payment_id], ["Wallet", sale.account], ["State", sale.state?.toLowerCase()]].filter(([, value]) => value);
     const failures = sale.failures.map((it) => el("li", {}, `${time(it.at, 19)} UTC: ${it.status} ${it.code}`, it.reason ? `, ${it.reason}` : "", it.cause ? `, ${it.cause}` : ""));
     fill(
@@ -211,7 +218,7 @@ async function find(id) {
       failures.length ? el("ul", {}, ...failures) : null,
     );
   } catch (error) {
-    say(byId("sale"), "bad", "It cannot be shown.", error.message);
+    if (state.token === token) say(byId("sale"), "bad", "It cannot be shown.", error.message);
   }
   byId("sale").scrollIntoView({ block: "nearest" });
 }

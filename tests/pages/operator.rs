@@ -454,6 +454,7 @@ fn an_operator_sees_what_is_earned_and_owed_right_to_the_micro_and_a_buyer_sees_
         json!({ "do": "select", "label": "Days", "value": "7" }),
         see("Earnings by model"),
         click("Sign out"),
+        see("You are signed out."),
         json!({ "do": "evaluate", "script": "document.querySelector('#report').innerText + document.querySelector('#figures').innerText" }),
     ];
     let seen = shop.browser().with(shop.wallet(OPERATOR)).does(&steps);
@@ -470,7 +471,7 @@ fn an_operator_sees_what_is_earned_and_owed_right_to_the_micro_and_a_buyer_sees_
     assert_eq!((&upstream[5], &upstream[6]), (&json!(cost), &json!("not known")), "an unknown cost is never nothing");
     assert_eq!(seen.value(14), &sold.figures(4 * CHARGE));
     assert!(seen.value(15).as_str().unwrap().contains(&usd(sold.arrived as i64)), "{}", seen.value(15));
-    assert_eq!(seen.value(19), "", "nothing stays on the page of who has signed out");
+    assert_eq!(seen.value(20), "", "nothing stays on the page of who has signed out");
     sold.close(4 * CHARGE);
 }
 
