@@ -61,6 +61,11 @@ impl Crowd {
         Some((Place { crowd: Arc::clone(self), bucket: Some(bucket) }, unread))
     }
 
+    /// How long a client may take nothing of its answers, at the moment.
+    pub fn unread(&self) -> Duration {
+        self.inside().unread
+    }
+
     fn inside(&self) -> MutexGuard<'_, Inside> {
         // Numbers, whole after every step.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)

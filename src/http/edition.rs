@@ -189,12 +189,7 @@ async fn keep_up(desk: std::rc::Weak<Desk>, mut latest: watch::Receiver<Arc<Edit
     }
 }
 
-fn today(
-    editions: &Editions,
-    edition: &Edition,
-    shelf: &Rc<Shelf>,
-    orders: &Rc<Orders>,
-) -> Result<Today, UpstreamConfigError> {
+fn today(editions: &Editions, edition: &Edition, shelf: &Rc<Shelf>, orders: &Rc<Orders>) -> Result<Today, UpstreamConfigError> {
     let upstreams = Upstreams::sharing(&edition.upstreams, edition.gateway.health.clone())?;
     let gateway = Arc::clone(&edition.gateway);
     let worker = Rc::new(Worker { gateway: Arc::clone(&gateway), upstreams, shelf: Rc::clone(shelf) });

@@ -35,17 +35,31 @@ pub struct Activity {
     serving: Cell<usize>,
     /// When something last went out, or an answer ended.
     last: Cell<Instant>,
+    /// Whether the client takes nothing at the moment of what is to go out.
+    stuck: Cell<bool>,
 }
 
 impl Activity {
     fn new() -> Rc<Activity> {
-        Rc::new(Activity { serving: Cell::new(0), last: Cell::new(Instant::now()) })
+        Rc::new(Activity { serving: Cell::new(0), last: Cell::new(Instant::now()), stuck: Cell::default() })
     }
 
     /// When a connection has waited for so long for a whole request; later, while one is being served.
     pub fn waited(&self, patience: Duration) -> Instant {
         let since = if self.serving.get() > 0 { Instant::now() } else { self.last.get() };
         since + patience
+    }
+
+    /// Whether something is to go out that the client does not take.
+    pub fn is_stuck(&self) -> bool {
+        self.stuck.get()
+    }
+
+    fn wrote(&self, is_pending: bool) {
+        self.stuck.set(is_pending);
+        if !is_pending {
+            self.touch();
+        }
     }
 
     fn touch(&self) {
@@ -111,9 +125,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
 impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.bytes).poll_write(context, bytes);
-        if written.is_ready() {
-            self.activity.touch();
-        }
+        self.activity.wrote(written.is_pending());
         written
     }
 
@@ -123,9 +135,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
         bytes: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.bytes).poll_write_vectored(context, bytes);
-        if written.is_ready() {
-            self.activity.touch();
-        }
+        self.activity.wrote(written.is_pending());
         written
     }
 
@@ -134,7 +144,11 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.bytes).poll_flush(context)
+        let flushed = Pin::new(&mut self.bytes).poll_flush(context);
+        if flushed.is_pending() {
+            self.activity.wrote(true);
+        }
+        flushed
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -195,14 +209,25 @@ impl ServiceFactory<Request> for Pages {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use std::future::poll_fn;
     use std::io::Write as _;
 
+    use actix_service::{IntoServiceFactory as _, boxed, map_config};
+    use actix_web::dev::AppConfig;
     use actix_web::rt::net::TcpStream;
+    use actix_web::{App, HttpResponse, web};
     use bytes::BytesMut;
     use tokio::io::AsyncReadExt as _;
+
+    /// Pages of which every one is so long.
+    pub async fn pages(bytes: usize) -> Pages {
+        let answer = move || async move { HttpResponse::Ok().body(vec![b'x'; bytes]) };
+        let app = App::new().default_service(web::to(answer)).into_factory();
+        let app = map_config(app, |()| AppConfig::default()).new_service(()).await;
+        Pages(Rc::new(boxed::service(app.ok().expect("there is nothing to prepare"))))
+    }
 
     /// Reads as the server does: on and on into one buffer, until there is nothing at the moment.
     async fn turn(caller: &mut Watched<TcpStream>, buffer: &mut BytesMut) -> bool {
