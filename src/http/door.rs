@@ -200,4 +200,15 @@ mod tests {
         client.read_to_end(&mut answer).await.unwrap();
         assert_eq!(answer.iter().filter(|byte| **byte == b'x').count(), UNWRITTEN / 2 + 1, "and the x of the head");
     }
+
+    #[actix_web::test]
+    async fn who_reads_nothing_and_asks_on_and_on_is_cut() {
+        let (mut client, serving) = connect(512 * 1024, 100 * 1024, Duration::from_secs(60)).await;
+        client.write_all(&ASKED.repeat(20)).await.unwrap();
+        // As much as the server library keeps, and some more: from then on it would look at it for ever.
+        let flood = ASKED.repeat(10_000);
+        let asked = timeout(Duration::from_secs(20), client.write_all(&flood)).await.expect("nobody waits for it");
+        timeout(Duration::from_secs(20), serving).await.expect("the connection ends").unwrap();
+        assert!(asked.is_ok() || client.write_all(ASKED).await.is_err());
+    }
 }
