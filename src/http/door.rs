@@ -115,7 +115,7 @@ impl Hall {
     async fn serve(&self, stream: TcpStream, closing: impl Future<Output = ()>) {
         let Ok(peer) = stream.peer_addr() else { return };
         let Some((_place, unread)) = self.door.crowd.enter(peer.ip()) else {
-            tracing::debug!(%peer, "an address has as many connections as it may have");
+            tracing::debug!(%peer, "an address, or all together, have as many connections as they may have");
             return;
         };
         if let Err(error) = stream.set_nodelay(true) {

@@ -56,7 +56,7 @@ pub enum CannotReload {
 
 impl Editions {
     /// The first one. Its upstreams are known to work.
-    pub(super) fn new(config: &Config, gateway: Arc<Gateway>, certificate: Option<Arc<Certificate>>) -> Editions {
+    pub(super) fn new(config: &Config, gateway: Arc<Gateway>, certificate: Option<Arc<Certificate>>, files: usize) -> Editions {
         let rules = (config.limits.clone(), config.trusted_proxies.clone());
         let upstreams = Upstreams::sharing(&config.upstreams, gateway.health.clone());
         let upstreams = upstreams.expect("the same list was checked before the server started");
@@ -71,7 +71,7 @@ impl Editions {
             latest: watch::Sender::new(Arc::new(first)),
             bodies: Arc::new(BodyMemory::new(config.limits.max_bodies)),
             turns: Arc::new(Semaphore::new(CHANGES_AT_ONCE)),
-            crowd: Arc::new(Crowd::new(config)),
+            crowd: Arc::new(Crowd::new(config, files)),
             certificate,
             patience: Arc::new(AtomicU64::new(config.limits.wall_clock.as_secs())),
         }
