@@ -30,7 +30,7 @@ use super::{HEAD, IDLE};
 use crate::clock::{Clock, Timestamp};
 
 /// Requests at the same time on one connection.
-const STREAMS: u32 = 128;
+const STREAMS: u32 = 32;
 /// Bytes of the headers of one request, as HTTP/2 counts them.
 const HEADERS: u32 = 64 * 1024;
 /// Bytes of an answer that wait in here for a client that reads slowly.
@@ -215,17 +215,26 @@ async fn send(stream: &mut SendStream<Bytes>, mut body: BoxBody, size: BodySize,
         let mut piece = piece.map_err(|_| Early::Broken)?;
         sent += piece.len() as u64;
         while !piece.is_empty() {
-            stream.reserve_capacity(piece.len().min(FRAME));
-            let room = timeout(unread, poll_fn(|context| stream.poll_capacity(context))).await.map_err(|_| Early::Unread)?;
-            let room = room.and_then(Result::ok).ok_or(Early::Gone)?;
-            let frame = piece.split_to(room.min(piece.len()));
-            stream.send_data(frame, false).map_err(|_| Early::Gone)?;
+            let part = piece.split_to(piece.len().min(FRAME));
+            // All of it, not a byte now and then.
+            timeout(unread, put(stream, part)).await.map_err(|_| Early::Unread)??;
         }
     }
     match size {
         BodySize::Sized(length) if length != sent => Err(Early::Broken),
         _ => Ok(()),
     }
+}
+
+/// Sends some bytes as the client has room for them.
+async fn put(stream: &mut SendStream<Bytes>, mut part: Bytes) -> Result<(), Early> {
+    while !part.is_empty() {
+        stream.reserve_capacity(part.len());
+        let room = poll_fn(|context| stream.poll_capacity(context)).await;
+        let room = room.and_then(Result::ok).ok_or(Early::Gone)?;
+        stream.send_data(part.split_to(room.min(part.len())), false).map_err(|_| Early::Gone)?;
+    }
+    Ok(())
 }
 
 /// A request's body; room for more of it is given as it is read.
@@ -287,5 +296,20 @@ mod tests {
             heard += piece.expect("it is whole").len();
         }
         assert_eq!(heard, UNSENT / 2);
+    }
+
+    #[actix_web::test]
+    async fn who_takes_an_answer_byte_by_byte_is_cut() {
+        let mut answer = ask(UNSENT, Duration::ZERO, Duration::from_secs(2), 2).await;
+        let reading = async {
+            while let Some(piece) = answer.data().await {
+                let bytes = piece?.len();
+                sleep(Duration::from_millis(200)).await;
+                answer.flow_control().release_capacity(bytes)?;
+            }
+            Ok::<_, h2::Error>(())
+        };
+        let ended = timeout(Duration::from_secs(60), reading).await.expect("it does not last");
+        assert_eq!(ended.expect_err("it is cut").reason(), Some(Reason::CANCEL));
     }
 }
