@@ -32,8 +32,8 @@ const LAST_CALLS: Duration = Duration::from_secs(2);
 /// How long what the operator is told last may take to be delivered.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
-/// Open files beside those of calls: the ledger, listeners, idle connections.
-const SPARE_FILES: u64 = 512;
+/// Open files that every system allows unasked.
+const FILES_AT_LEAST: u64 = 256;
 
 pub fn run(path: PathBuf, config: Config) -> ExitCode {
     match actix_web::rt::System::new().block_on(serve(path, config)) {
@@ -61,7 +61,7 @@ async fn serve(path: PathBuf, config: Config) -> Result<ExitCode, Trouble> {
     // First: whoever does not listen ends of it.
     let hangup = listen_for(SignalKind::hangup())?;
     Upstreams::new(&config.upstreams).map_err(|error| trouble(BAD_CONFIGURATION)(error.to_string()))?;
-    raise_open_files(config.limits.streams);
+    let files = raise_open_files(config.limits.streams);
     let clock = machine_clock();
     let certificate = config.tls.as_ref().map(|place| http::Certificate::open(place, clock.clone())).transpose();
     let certificate = certificate.map_err(|why| trouble(BAD_CONFIGURATION)(format!("server.tls: {why}")))?;
@@ -78,7 +78,7 @@ async fn serve(path: PathBuf, config: Config) -> Result<ExitCode, Trouble> {
     let gateway = Arc::new(gateway.map_err(|error| trouble(BAD_CONFIGURATION)(error.to_string()))?);
     // Before anybody is told that we listen: from then on a signal is a stop in good order.
     let signals = Signals::listen()?;
-    let (server, editions) = http::start(&config, Arc::clone(&gateway), listener, certificate)
+    let (server, editions) = http::start(&config, Arc::clone(&gateway), listener, certificate, files)
         .map_err(|error| trouble(FAIL_STOP)(format!("cannot serve on {address}: {error}")))?;
     let running = Running::new(path, config.clone(), editions);
     let operator = socket::listen(&config.data_dir, running.clone());
@@ -158,16 +158,19 @@ pub(super) fn open_keys(config: &Config, ledger: &Ledger) -> Result<Keys, Troubl
     Ok(keys)
 }
 
-/// A call in flight is two open sockets. Says so when the system allows fewer than the configuration promises.
-fn raise_open_files(streams: usize) {
-    let needed = u64::try_from(streams).unwrap_or(u64::MAX).saturating_mul(2).saturating_add(SPARE_FILES);
-    match rlimit::increase_nofile_limit(needed) {
-        Ok(allowed) if allowed >= needed => {}
-        Ok(allowed) => {
-            tracing::warn!(allowed, needed, "fewer open files are allowed than limits.streams needs; raise LimitNOFILE")
-        }
-        Err(error) => tracing::warn!(%error, "the limit of open files could not be raised"),
+/// Has as many files open as the system allows, and says how many. A call in flight is two open sockets; says so when the system
+/// allows fewer than the configuration promises.
+fn raise_open_files(streams: usize) -> usize {
+    let needed = streams.saturating_mul(2).saturating_add(http::SPARE_FILES);
+    let allowed = rlimit::increase_nofile_limit(u64::MAX).unwrap_or_else(|error| {
+        tracing::warn!(%error, "the limit of open files could not be raised");
+        FILES_AT_LEAST
+    });
+    let allowed = usize::try_from(allowed).unwrap_or(usize::MAX);
+    if allowed < needed {
+        tracing::warn!(allowed, needed, "fewer open files are allowed than limits.streams needs; raise LimitNOFILE");
     }
+    allowed
 }
 
 /// Nobody but the operator reads the books.

@@ -1,10 +1,11 @@
-//! The open connections of each address, so that nobody takes all of them.
+//! The open connections of each address and of all, so that nobody takes all of them and none is taken from a call's upstream.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::SPARE_FILES;
 use super::limits::bucket;
 use crate::config::{Cidr, Config};
 
@@ -12,26 +13,37 @@ use crate::config::{Cidr, Config};
 /// answers is cut. Longer than a paid answer waits for its client, which has a limit of its own.
 const UNREAD: u32 = 2;
 
-/// Everybody who is connected. Proxies, and programs on this machine, are not counted: they bring everybody.
-pub struct Crowd(Mutex<Inside>);
+/// Callers have at least this part of the files that may be open, however many streams are promised.
+const AT_LEAST: usize = 4;
+
+/// Everybody who is connected. Proxies, and programs on this machine, may be so many as there is room for: they bring everybody.
+pub struct Crowd {
+    /// How many files may be open.
+    files: usize,
+    inside: Mutex<Inside>,
+}
 
 struct Inside {
     trusted: Vec<Cidr>,
     most: usize,
+    room: usize,
     unread: Duration,
     open: HashMap<IpAddr, usize>,
+    total: usize,
 }
 
-/// One connection of an address that is counted; given back when dropped.
+/// One connection, and the address where that is counted; given back when dropped.
 pub struct Place {
     crowd: Arc<Crowd>,
     bucket: Option<IpAddr>,
 }
 
 impl Crowd {
-    pub fn new(config: &Config) -> Crowd {
-        let crowd = Inside { trusted: Vec::new(), most: 0, unread: Duration::ZERO, open: HashMap::new() };
-        let crowd = Crowd(Mutex::new(crowd));
+    /// Of so many `files` that may be open.
+    pub fn new(config: &Config, files: usize) -> Crowd {
+        let (trusted, unread, open) = (Vec::new(), Duration::ZERO, HashMap::new());
+        let inside = Inside { trusted, most: 0, room: 0, unread, open, total: 0 };
+        let crowd = Crowd { files, inside: Mutex::new(inside) };
         crowd.follow(config);
         crowd
     }
@@ -41,15 +53,20 @@ impl Crowd {
         let mut inside = self.inside();
         inside.trusted.clone_from(&config.trusted_proxies);
         inside.most = config.limits.connections_per_ip;
+        inside.room = self.files.saturating_sub(config.limits.streams + SPARE_FILES).max(self.files / AT_LEAST);
         inside.unread = config.limits.body_time / UNREAD;
     }
 
     /// Takes a place, and says how long a client may take nothing of its answers. Nothing when the address has all that it
-    /// may have.
+    /// may have, or all together have.
     pub fn enter(self: &Arc<Self>, from: IpAddr) -> Option<(Place, Duration)> {
         let mut inside = self.inside();
         let unread = inside.unread;
+        if inside.total >= inside.room {
+            return None;
+        }
         if from.to_canonical().is_loopback() || inside.trusted.iter().any(|range| range.contains(from.to_canonical())) {
+            inside.total += 1;
             return Some((Place { crowd: Arc::clone(self), bucket: None }, unread));
         }
         let (bucket, most) = (bucket(from), inside.most);
@@ -58,19 +75,26 @@ impl Crowd {
             return None;
         }
         *open += 1;
+        inside.total += 1;
         Some((Place { crowd: Arc::clone(self), bucket: Some(bucket) }, unread))
+    }
+
+    /// How long a client may take nothing of its answers, at the moment.
+    pub fn unread(&self) -> Duration {
+        self.inside().unread
     }
 
     fn inside(&self) -> MutexGuard<'_, Inside> {
         // Numbers, whole after every step.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inside.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let Some(bucket) = self.bucket else { return };
         let mut inside = self.crowd.inside();
+        inside.total = inside.total.saturating_sub(1);
+        let Some(bucket) = self.bucket else { return };
         if let Some(open) = inside.open.get_mut(&bucket) {
             *open = open.saturating_sub(1);
             if *open == 0 {
@@ -95,7 +119,7 @@ mod tests {
 
     #[test]
     fn an_address_has_so_many_connections_and_proxies_and_this_machine_as_many_as_they_like() {
-        let crowd = Arc::new(Crowd::new(&config(2)));
+        let crowd = Arc::new(Crowd::new(&config(2), 65_536));
         let enter = |from: &str| crowd.enter(from.parse().unwrap());
         let first = enter("203.0.113.1");
         let second = enter("203.0.113.1");
@@ -114,6 +138,23 @@ mod tests {
         let more: Vec<_> = (0..4).map(|_| enter("203.0.113.1")).collect();
         assert_eq!(more.iter().flatten().count(), 3, "one is still inside");
         drop((second, more, network));
-        assert!(crowd.inside().open.is_empty(), "who has left is forgotten");
+        assert!(crowd.inside().open.is_empty() && crowd.inside().total == 0, "who has left is forgotten");
+    }
+
+    #[test]
+    fn callers_leave_a_file_for_the_upstream_of_every_call_whoever_they_are() {
+        let config = config(1000);
+        let room = 7;
+        let crowd = Arc::new(Crowd::new(&config, config.limits.streams + SPARE_FILES + room));
+        // From addresses that each have room, and from this machine.
+        let enter = |n: usize| crowd.enter(if n % 2 == 0 { [127, 0, 0, 1] } else { [203, 0, 113, n as u8] }.into());
+        let mut inside: Vec<_> = (0..room).map(enter).collect();
+        assert!(inside.iter().all(Option::is_some));
+        assert!(enter(100).is_none() && enter(101).is_none(), "the rest is for upstreams");
+        inside.pop();
+        assert!(enter(101).is_some(), "a connection that ends makes room");
+        let small = Arc::new(Crowd::new(&config, 64));
+        let entered: Vec<_> = (0..64).map(|_| small.enter([127, 0, 0, 1].into())).collect();
+        assert_eq!(entered.iter().flatten().count(), 16, "where files are few, it still serves");
     }
 }

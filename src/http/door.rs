@@ -69,12 +69,13 @@ where
                 let app = map_config(app.into_factory(), |()| AppConfig::default()).new_service(()).await;
                 let app = app.map_err(|error| tracing::error!(?error, "a thread could not begin to serve"))?;
                 let pages = Pages(Rc::new(boxed::service(app)));
+                let unread = door.crowd.unread();
                 let closed = stopping.clone();
                 let closed = move || {
                     let stopping = closed.clone();
                     async move { stopping.notified().await }
                 };
-                let (bare, secure) = (plain(&pages, closed.clone()).await?, plain(&pages, closed).await?);
+                let (bare, secure) = (plain(&pages, closed.clone(), unread).await?, plain(&pages, closed, unread).await?);
                 let hall = Rc::new(Hall { door, pages, orders, bare, secure });
                 Ok::<_, ()>(fn_service(move |stream: TcpStream| {
                     let (hall, stopping) = (Rc::clone(&hall), stopping.clone());
@@ -90,8 +91,8 @@ where
     Ok(builder.listen("farebox", listener, hall)?.run())
 }
 
-/// HTTP/1.1, whatever it travels in.
-async fn plain<T, C, W>(pages: &Pages, closed: C) -> Result<Plain<T>, ()>
+/// HTTP/1.1, whatever it travels in. A connection that closes has what is left of an answer taken for as long as `unread`.
+async fn plain<T, C, W>(pages: &Pages, closed: C, unread: Duration) -> Result<Plain<T>, ()>
 where
     T: AsyncRead + AsyncWrite + Unpin + 'static,
     C: Fn() -> W + 'static,
@@ -101,7 +102,7 @@ where
         .graceful_shutdown_signal(closed)
         .keep_alive(IDLE)
         .client_request_timeout(HEAD)
-        .client_disconnect_timeout(LINGER)
+        .client_disconnect_timeout(unread)
         // A client that closes its side has left: without this it would go unnoticed while the upstream is silent.
         .h1_allow_half_closed(false)
         .h1_write_buffer_size(UNWRITTEN)
@@ -114,7 +115,7 @@ impl Hall {
     async fn serve(&self, stream: TcpStream, closing: impl Future<Output = ()>) {
         let Ok(peer) = stream.peer_addr() else { return };
         let Some((_place, unread)) = self.door.crowd.enter(peer.ip()) else {
-            tracing::debug!(%peer, "an address has as many connections as it may have");
+            tracing::debug!(%peer, "an address, or all together, have as many connections as they may have");
             return;
         };
         if let Err(error) = stream.set_nodelay(true) {
@@ -124,7 +125,7 @@ impl Hall {
         let Some(tls) = &self.door.tls else {
             let watched = Watched::new(stream);
             let activity = watched.activity();
-            return in_time(&activity, self.bare.call((watched, Some(peer)))).await;
+            return in_time(&activity, unread, self.bare.call((watched, Some(peer)))).await;
         };
         let shaken = timeout(HEAD, TlsAcceptor::from(Arc::clone(tls)).accept(stream)).await;
         let Ok(Ok(stream)) = shaken else {
@@ -137,22 +138,22 @@ impl Hall {
         }
         let watched = Watched::new(stream);
         let activity = watched.activity();
-        in_time(&activity, self.secure.call((watched, Some(peer)))).await;
+        in_time(&activity, unread, self.secure.call((watched, Some(peer)))).await;
     }
 }
 
 /// Serves a connection, and cuts it when it takes too long over a request after its first. The server library gives only the
-/// first one a time, and whoever dribbles the next would stay for ever.
-async fn in_time(activity: &Activity, serving: impl Future<Output = Result<(), DispatchError>>) {
+/// first one a time, and whoever dribbles the next would stay for ever. Who still has something to take has the time for that.
+async fn in_time(activity: &Activity, unread: Duration, serving: impl Future<Output = Result<(), DispatchError>>) {
     tokio::pin!(serving);
+    let end = || if activity.is_stuck() { activity.waited(unread) } else { activity.waited(IDLE + HEAD + LINGER) };
     loop {
-        let until = activity.waited(IDLE + HEAD + LINGER);
         tokio::select! {
             // It has told the client what was wrong, if anything was.
             _ = &mut serving => return,
-            () = sleep_until(until) => {}
+            () = sleep_until(end()) => {}
         }
-        if activity.waited(IDLE + HEAD + LINGER) <= Instant::now() {
+        if end() <= Instant::now() {
             return;
         }
     }
@@ -170,3 +171,44 @@ fn cut_unread(stream: &TcpStream, after: Duration) {
 /// Other systems have no such option: there, who reads no answers stays until its side of the connection ends.
 #[cfg(not(target_os = "linux"))]
 fn cut_unread(_stream: &TcpStream, _after: Duration) {}
+
+#[cfg(test)]
+mod tests {
+    use super::super::watched::tests::pages;
+    use super::*;
+    use actix_web::rt::spawn;
+    use actix_web::rt::time::sleep;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
+
+    const ASKED: &[u8] = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n";
+
+    /// A connection through which so many bytes fit at once, to pages that are so long.
+    async fn connect(bytes: usize, page: usize, unread: Duration) -> (DuplexStream, actix_web::rt::task::JoinHandle<()>) {
+        let serving = plain(&pages(page).await, std::future::pending::<()>, unread).await.unwrap();
+        let (ours, theirs) = duplex(bytes);
+        let watched = Watched::new(ours);
+        let activity = watched.activity();
+        (theirs, spawn(async move { in_time(&activity, unread, serving.call((watched, None))).await }))
+    }
+
+    #[actix_web::test]
+    async fn who_reads_slowly_has_the_end_of_an_answer_too() {
+        let (mut client, _) = connect(1024, UNWRITTEN / 2, Duration::from_secs(60)).await;
+        client.write_all(ASKED).await.unwrap();
+        sleep(IDLE + LINGER + Duration::from_secs(1)).await;
+        let mut answer = Vec::new();
+        client.read_to_end(&mut answer).await.unwrap();
+        assert_eq!(answer.iter().filter(|byte| **byte == b'x').count(), UNWRITTEN / 2 + 1, "and the x of the head");
+    }
+
+    #[actix_web::test]
+    async fn who_reads_nothing_and_asks_on_and_on_is_cut() {
+        let (mut client, serving) = connect(512 * 1024, 100 * 1024, Duration::from_secs(60)).await;
+        client.write_all(&ASKED.repeat(20)).await.unwrap();
+        // As much as the server library keeps, and some more: from then on it would look at it for ever.
+        let flood = ASKED.repeat(10_000);
+        let asked = timeout(Duration::from_secs(20), client.write_all(&flood)).await.expect("nobody waits for it");
+        timeout(Duration::from_secs(20), serving).await.expect("the connection ends").unwrap();
+        assert!(asked.is_ok() || client.write_all(ASKED).await.is_err());
+    }
+}

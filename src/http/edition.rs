@@ -1,11 +1,11 @@
 //! What is sold, and by which limits, as one edition that never changes: a reload publishes the next one, and every request ends
 //! with the one it began with.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix_web::dev::Extensions;
 use tokio::sync::{Semaphore, watch};
@@ -21,6 +21,9 @@ use super::{CHANGES_AT_ONCE, FORGET_EVERY};
 use crate::config::{self, Cidr, Config, Limits};
 use crate::gateway::{CannotStart, Gateway, Keyring, Shelf, Worker};
 use crate::upstream::{UpstreamConfigError, Upstreams};
+
+/// How long after a failure a thread tries again to take up an edition.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// One edition, as all threads share it.
 struct Edition {
@@ -56,7 +59,7 @@ pub enum CannotReload {
 
 impl Editions {
     /// The first one. Its upstreams are known to work.
-    pub(super) fn new(config: &Config, gateway: Arc<Gateway>, certificate: Option<Arc<Certificate>>) -> Editions {
+    pub(super) fn new(config: &Config, gateway: Arc<Gateway>, certificate: Option<Arc<Certificate>>, files: usize) -> Editions {
         let rules = (config.limits.clone(), config.trusted_proxies.clone());
         let upstreams = Upstreams::sharing(&config.upstreams, gateway.health.clone());
         let upstreams = upstreams.expect("the same list was checked before the server started");
@@ -71,7 +74,7 @@ impl Editions {
             latest: watch::Sender::new(Arc::new(first)),
             bodies: Arc::new(BodyMemory::new(config.limits.max_bodies)),
             turns: Arc::new(Semaphore::new(CHANGES_AT_ONCE)),
-            crowd: Arc::new(Crowd::new(config)),
+            crowd: Arc::new(Crowd::new(config, files)),
             certificate,
             patience: Arc::new(AtomicU64::new(config.limits.wall_clock.as_secs())),
         }
@@ -143,6 +146,8 @@ pub struct Desk {
     shelf: Rc<Shelf>,
     orders: Rc<Orders>,
     today: RefCell<Today>,
+    /// When the next edition could not be taken up.
+    failed: Cell<Option<Instant>>,
 }
 
 /// An edition in use on one thread; what handlers find of it is in the container.
@@ -161,7 +166,8 @@ impl Desk {
         let mut latest = editions.latest.subscribe();
         let first = latest.borrow_and_update().clone();
         let today = RefCell::new(today(&editions, &first, &shelf, &orders)?);
-        let desk = Rc::new(Desk { editions, latest: RefCell::new(latest.clone()), shelf, orders, today });
+        let desk =
+            Rc::new(Desk { editions, latest: RefCell::new(latest.clone()), shelf, orders, today, failed: Cell::default() });
         actix_web::rt::spawn(keep_up(Rc::downgrade(&desk), latest));
         Ok(desk)
     }
@@ -169,12 +175,20 @@ impl Desk {
     /// The edition for a request that begins now.
     pub fn today(&self) -> Today {
         let mut latest = self.latest.borrow_mut();
-        if latest.has_changed().is_ok_and(|changed| changed) {
+        let is_due = self.failed.get().is_none_or(|at| at.elapsed() >= AGAIN);
+        if is_due && latest.has_changed().is_ok_and(|changed| changed) {
             let edition = latest.borrow_and_update().clone();
             match today(&self.editions, &edition, &self.shelf, &self.orders) {
-                Ok(today) => *self.today.borrow_mut() = today,
-                // It was tried a moment ago.
-                Err(error) => tracing::error!(%error, "a thread goes on with the configuration of before; reload it once more"),
+                Ok(today) => {
+                    *self.today.borrow_mut() = today;
+                    self.failed.set(None);
+                }
+                // It could be prepared when it was published, so it may be again.
+                Err(error) => {
+                    latest.mark_changed();
+                    self.failed.set(Some(Instant::now()));
+                    tracing::error!(%error, "a thread goes on with the configuration of before for now, and tries again");
+                }
             }
         }
         self.today.borrow().clone()
@@ -189,12 +203,7 @@ async fn keep_up(desk: std::rc::Weak<Desk>, mut latest: watch::Receiver<Arc<Edit
     }
 }
 
-fn today(
-    editions: &Editions,
-    edition: &Edition,
-    shelf: &Rc<Shelf>,
-    orders: &Rc<Orders>,
-) -> Result<Today, UpstreamConfigError> {
+fn today(editions: &Editions, edition: &Edition, shelf: &Rc<Shelf>, orders: &Rc<Orders>) -> Result<Today, UpstreamConfigError> {
     let upstreams = Upstreams::sharing(&edition.upstreams, edition.gateway.health.clone())?;
     let gateway = Arc::clone(&edition.gateway);
     let worker = Rc::new(Worker { gateway: Arc::clone(&gateway), upstreams, shelf: Rc::clone(shelf) });

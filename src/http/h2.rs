@@ -26,11 +26,11 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::watched::Pages;
-use super::{HEAD, IDLE, LINGER};
+use super::{HEAD, IDLE};
 use crate::clock::{Clock, Timestamp};
 
 /// Requests at the same time on one connection.
-const STREAMS: u32 = 128;
+const STREAMS: u32 = 32;
 /// Bytes of the headers of one request, as HTTP/2 counts them.
 const HEADERS: u32 = 64 * 1024;
 /// Bytes of an answer that wait in here for a client that reads slowly.
@@ -88,19 +88,23 @@ where
                 // What is still being answered has nobody left to hear it.
                 None => return,
             },
-            Some(()) = exchanges.next(), if !exchanges.is_empty() => idle = Instant::now() + IDLE,
+            Some(()) = exchanges.next(), if !exchanges.is_empty() => {
+                idle = Instant::now() + if is_closing { host.unread } else { IDLE };
+            }
             () = &mut closing, if !is_closing => {
                 is_closing = true;
                 connection.graceful_shutdown();
+                idle = Instant::now() + host.unread;
             }
             () = sleep_until(idle), if exchanges.is_empty() => {
-                // Whoever does not take the farewell is cut; what was asked for before it was heard is answered.
+                // What was asked for before the farewell was heard is answered. Whoever does not take it, and what may
+                // still wait before it, is cut; who has taken all ends the connection.
                 if is_closing {
                     return;
                 }
                 is_closing = true;
                 connection.graceful_shutdown();
-                idle = Instant::now() + LINGER;
+                idle = Instant::now() + host.unread;
             }
         }
     }
@@ -211,17 +215,26 @@ async fn send(stream: &mut SendStream<Bytes>, mut body: BoxBody, size: BodySize,
         let mut piece = piece.map_err(|_| Early::Broken)?;
         sent += piece.len() as u64;
         while !piece.is_empty() {
-            stream.reserve_capacity(piece.len().min(FRAME));
-            let room = timeout(unread, poll_fn(|context| stream.poll_capacity(context))).await.map_err(|_| Early::Unread)?;
-            let room = room.and_then(Result::ok).ok_or(Early::Gone)?;
-            let frame = piece.split_to(room.min(piece.len()));
-            stream.send_data(frame, false).map_err(|_| Early::Gone)?;
+            let part = piece.split_to(piece.len().min(FRAME));
+            // All of it, not a byte now and then.
+            timeout(unread, put(stream, part)).await.map_err(|_| Early::Unread)??;
         }
     }
     match size {
         BodySize::Sized(length) if length != sent => Err(Early::Broken),
         _ => Ok(()),
     }
+}
+
+/// Sends some bytes as the client has room for them.
+async fn put(stream: &mut SendStream<Bytes>, mut part: Bytes) -> Result<(), Early> {
+    while !part.is_empty() {
+        stream.reserve_capacity(part.len());
+        let room = poll_fn(|context| stream.poll_capacity(context)).await;
+        let room = room.and_then(Result::ok).ok_or(Early::Gone)?;
+        stream.send_data(part.split_to(room.min(part.len())), false).map_err(|_| Early::Gone)?;
+    }
+    Ok(())
 }
 
 /// A request's body; room for more of it is given as it is read.
@@ -238,5 +251,65 @@ impl Stream for Upload {
             self.0.flow_control().release_capacity(piece.len()).map_err(failed)?;
             Ok(piece)
         }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::LINGER;
+    use super::super::watched::tests::pages;
+    use super::*;
+    use actix_web::rt::spawn;
+    use actix_web::rt::time::sleep;
+    use tokio::io::{copy, duplex, split};
+
+    /// Asks for a page that is so long; the client begins to read `late`, and has room for `window` bytes at a time.
+    async fn ask(page: usize, late: Duration, unread: Duration, window: u32) -> RecvStream {
+        let host = Host {
+            pages: pages(page).await,
+            peer: ([192, 0, 2, 1], 1).into(),
+            unread,
+            clock: Clock::new(|| Timestamp::from_millis(0)),
+        };
+        let ((ours, far), (near, theirs)) = (duplex(1024), duplex(1024));
+        let ((mut from_us, mut to_us), (mut from_them, mut to_them)) = (split(far), split(near));
+        spawn(serve(ours, host, std::future::pending()));
+        spawn(async move { copy(&mut from_them, &mut to_us).await });
+        spawn(async move {
+            sleep(late).await;
+            copy(&mut from_us, &mut to_them).await
+        });
+        let (mut client, connection) =
+            h2::client::Builder::new().initial_window_size(window).handshake::<_, Bytes>(theirs).await.unwrap();
+        spawn(connection);
+        let asked = http::Request::get("https://shop.example/").body(()).unwrap();
+        let (answer, _) = client.send_request(asked, true).unwrap();
+        answer.await.expect("the connection lives").into_body()
+    }
+
+    #[actix_web::test]
+    async fn who_reads_slowly_has_the_end_of_an_answer_too() {
+        let late = IDLE + LINGER + Duration::from_secs(1);
+        let mut answer = ask(UNSENT / 2, late, Duration::from_secs(60), 2 * UNSENT as u32).await;
+        let mut heard = 0;
+        while let Some(piece) = answer.data().await {
+            heard += piece.expect("it is whole").len();
+        }
+        assert_eq!(heard, UNSENT / 2);
+    }
+
+    #[actix_web::test]
+    async fn who_takes_an_answer_byte_by_byte_is_cut() {
+        let mut answer = ask(UNSENT, Duration::ZERO, Duration::from_secs(2), 2).await;
+        let reading = async {
+            while let Some(piece) = answer.data().await {
+                let bytes = piece?.len();
+                sleep(Duration::from_millis(200)).await;
+                answer.flow_control().release_capacity(bytes)?;
+            }
+            Ok::<_, h2::Error>(())
+        };
+        let ended = timeout(Duration::from_secs(60), reading).await.expect("it does not last");
+        assert_eq!(ended.expect_err("it is cut").reason(), Some(Reason::CANCEL));
     }
 }

@@ -46,6 +46,8 @@ pub use numbers::start as start_numbers;
 
 /// Sockets per worker thread; beyond them new connections wait.
 const CONNECTIONS: usize = 25_000;
+/// Open files beside those of calls and of callers: the ledger, listeners, idle connections to upstreams and nodes.
+pub const SPARE_FILES: usize = 512;
 /// Bytes of an answer that wait in here for a client that reads slowly.
 const UNWRITTEN: usize = 8 * 1024;
 /// How long a request head may take to arrive.
@@ -60,7 +62,7 @@ const CHANGES_AT_ONCE: usize = 2;
 const FORGET_EVERY: Duration = Duration::from_secs(60);
 
 /// Starts to serve. The server runs until it is stopped; running calls may then finish within their time limit. What it sells
-/// can be changed meanwhile.
+/// can be changed meanwhile. Callers take no more of the `files` that may be open than leaves every call its upstream.
 ///
 /// # Errors
 /// The listener cannot be used, or there is no TLS to speak.
@@ -69,13 +71,14 @@ pub fn start(
     gateway: Arc<Gateway>,
     listener: TcpListener,
     certificate: Option<Arc<Certificate>>,
+    files: usize,
 ) -> std::io::Result<(Server, Editions)> {
     let tls = certificate.as_ref().map(|certificate| certificate.server()).transpose().map_err(std::io::Error::other)?;
     if let Some(certificate) = &certificate {
         actix_web::rt::spawn(Arc::clone(certificate).follow());
     }
     let clock = gateway.clock().clone();
-    let editions = Editions::new(config, gateway, certificate);
+    let editions = Editions::new(config, gateway, certificate, files);
     actix_web::rt::spawn(editions.clone().forget_quiet_callers());
     let (shared, crowd) = (editions.clone(), editions.crowd());
     let app = move |orders| {

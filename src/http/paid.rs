@@ -181,6 +181,9 @@ fn broken_off(headers: &HeaderMap, error: &PayloadError) -> Error {
     refusal.because(error.to_string())
 }
 
+/// Bytes that a body is given room for before any of it has come.
+const FIRST_ROOM: usize = 1024 * 1024;
+
 /// Reads the body, refusing one that is announced or turns out too long, or that the memory for bodies has no room for.
 async fn read(
     headers: &HeaderMap,
@@ -196,8 +199,8 @@ async fn read(
     if let Some(length) = announced.filter(|length| *length > limit) {
         return Err(too_large(&length.to_string()));
     }
-    // What is announced takes memory only as it arrives.
-    let mut body = Buffer::with_capacity(announced.unwrap_or(0));
+    // What is announced takes memory only as it arrives, and room only as there is some for it.
+    let mut body = Buffer::with_capacity(announced.unwrap_or(0).min(FIRST_ROOM));
     loop {
         let patience = limits.body_time / STALL;
         let chunk = tokio::time::timeout(patience, payload.next()).await;

@@ -10,12 +10,14 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use actix_http::{Request, Response};
+use actix_http::{Payload, Request, Response};
 use actix_service::boxed::BoxService;
 use actix_service::{Service, ServiceFactory};
 use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::dev::ServiceResponse;
+use actix_web::error::PayloadError;
 use bytes::Bytes;
+use futures_core::Stream;
 use futures_util::future::LocalBoxFuture;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
@@ -23,6 +25,10 @@ use tokio::time::Instant;
 /// Bytes that are read before the server looks at them. The server library reads on while anything is there, and keeps a
 /// buffer that has grown to 256 kB by that for as long as the connection lives.
 const AT_ONCE: usize = 16 * 1024;
+
+/// Bytes that may come while an answer is on its way and no upload is. The server library keeps twice as much, and then looks at
+/// it again and again, without end, for as long as the answer is not taken.
+const AHEAD: usize = 64 * 1024;
 
 /// What answers requests, on one thread.
 #[derive(Clone)]
@@ -33,19 +39,53 @@ pub struct Pages(pub Rc<BoxService<Request, ServiceResponse<BoxBody>, actix_web:
 pub struct Activity {
     /// Requests whose answers have not ended.
     serving: Cell<usize>,
+    /// Bodies of requests that are still being read.
+    uploads: Cell<usize>,
+    /// Bytes that came ahead of their time since the latest request was begun.
+    ahead: Cell<usize>,
     /// When something last went out, or an answer ended.
     last: Cell<Instant>,
+    /// Whether the client takes nothing at the moment of what is to go out.
+    stuck: Cell<bool>,
 }
 
 impl Activity {
     fn new() -> Rc<Activity> {
-        Rc::new(Activity { serving: Cell::new(0), last: Cell::new(Instant::now()) })
+        let last = Cell::new(Instant::now());
+        Rc::new(Activity {
+            serving: Cell::default(),
+            uploads: Cell::default(),
+            ahead: Cell::default(),
+            last,
+            stuck: Cell::default(),
+        })
     }
 
     /// When a connection has waited for so long for a whole request; later, while one is being served.
     pub fn waited(&self, patience: Duration) -> Instant {
         let since = if self.serving.get() > 0 { Instant::now() } else { self.last.get() };
         since + patience
+    }
+
+    /// Whether something is to go out that the client does not take.
+    pub fn is_stuck(&self) -> bool {
+        self.stuck.get()
+    }
+
+    /// Counts what came in. False when nobody will want so much before the answer that is on its way has ended.
+    fn has_room(&self, bytes: usize) -> bool {
+        if self.serving.get() == 0 || self.uploads.get() > 0 {
+            return true;
+        }
+        self.ahead.set(self.ahead.get() + bytes);
+        self.ahead.get() <= AHEAD
+    }
+
+    fn wrote(&self, is_pending: bool) {
+        self.stuck.set(is_pending);
+        if !is_pending {
+            self.touch();
+        }
     }
 
     fn touch(&self) {
@@ -59,6 +99,7 @@ struct Serving(Rc<Activity>);
 impl Serving {
     fn begin(activity: &Rc<Activity>) -> Serving {
         activity.serving.set(activity.serving.get() + 1);
+        activity.ahead.set(0);
         Serving(Rc::clone(activity))
     }
 }
@@ -67,6 +108,39 @@ impl Drop for Serving {
     fn drop(&mut self) {
         self.0.serving.set(self.0.serving.get().saturating_sub(1));
         self.0.touch();
+    }
+}
+
+/// The body of a request, until its end or until nobody wants it any more.
+struct Upload {
+    body: Payload,
+    reading: Option<Reading>,
+}
+
+struct Reading(Rc<Activity>);
+
+impl Upload {
+    fn begin(body: Payload, activity: &Rc<Activity>) -> Upload {
+        activity.uploads.set(activity.uploads.get() + 1);
+        Upload { body, reading: Some(Reading(Rc::clone(activity))) }
+    }
+}
+
+impl Stream for Upload {
+    type Item = Result<Bytes, PayloadError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let piece = ready!(Pin::new(&mut self.body).poll_next(context));
+        if !matches!(piece, Some(Ok(_))) {
+            self.reading = None;
+        }
+        Poll::Ready(piece)
+    }
+}
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        self.0.uploads.set(self.0.uploads.get().saturating_sub(1));
     }
 }
 
@@ -104,6 +178,9 @@ impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
         self.read = if read.is_pending() { 0 } else { self.read + part.filled().len() };
         ready!(read)?;
         buffer.put_slice(part.filled());
+        if !self.activity.has_room(part.filled().len()) {
+            return Poll::Ready(Err(io::Error::other("more is sent than will be wanted")));
+        }
         Poll::Ready(Ok(()))
     }
 }
@@ -111,9 +188,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
 impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.bytes).poll_write(context, bytes);
-        if written.is_ready() {
-            self.activity.touch();
-        }
+        self.activity.wrote(written.is_pending());
         written
     }
 
@@ -123,9 +198,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
         bytes: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.bytes).poll_write_vectored(context, bytes);
-        if written.is_ready() {
-            self.activity.touch();
-        }
+        self.activity.wrote(written.is_pending());
         written
     }
 
@@ -134,7 +207,11 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.bytes).poll_flush(context)
+        let flushed = Pin::new(&mut self.bytes).poll_flush(context);
+        if flushed.is_pending() {
+            self.activity.wrote(true);
+        }
+        flushed
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -169,8 +246,15 @@ impl Service<Request> for Pages {
         self.0.poll_ready(context)
     }
 
-    fn call(&self, request: Request) -> Self::Future {
-        let serving = request.conn_data::<Rc<Activity>>().map(Serving::begin);
+    fn call(&self, mut request: Request) -> Self::Future {
+        let activity = request.conn_data::<Rc<Activity>>().cloned();
+        let serving = activity.as_ref().map(Serving::begin);
+        if let Some(activity) = &activity
+            && !matches!(request.payload(), Payload::None)
+        {
+            let body = Upload::begin(request.take_payload(), activity);
+            *request.payload() = Payload::Stream { payload: Box::pin(body) };
+        }
         let answer = self.0.call(request);
         Box::pin(async move {
             let answer = Response::from(answer.await?);
@@ -195,14 +279,25 @@ impl ServiceFactory<Request> for Pages {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use std::future::poll_fn;
     use std::io::Write as _;
 
+    use actix_service::{IntoServiceFactory as _, boxed, map_config};
+    use actix_web::dev::AppConfig;
     use actix_web::rt::net::TcpStream;
+    use actix_web::{App, HttpResponse, web};
     use bytes::BytesMut;
     use tokio::io::AsyncReadExt as _;
+
+    /// Pages of which every one is so long.
+    pub async fn pages(bytes: usize) -> Pages {
+        let answer = move || async move { HttpResponse::Ok().body(vec![b'x'; bytes]) };
+        let app = App::new().default_service(web::to(answer)).into_factory();
+        let app = map_config(app, |()| AppConfig::default()).new_service(()).await;
+        Pages(Rc::new(boxed::service(app.ok().expect("there is nothing to prepare"))))
+    }
 
     /// Reads as the server does: on and on into one buffer, until there is nothing at the moment.
     async fn turn(caller: &mut Watched<TcpStream>, buffer: &mut BytesMut) -> bool {
