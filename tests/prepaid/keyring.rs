@@ -322,9 +322,9 @@ fn revoking_a_key_ends_the_calls_that_run_with_it_and_gives_back_what_they_held(
 
 #[test]
 fn who_revokes_its_key_when_a_plain_answer_has_passed_has_not_had_it_for_nothing() {
-    // All but the last byte, and then nothing until the gateway leaves.
+    // Too long to be read to its end before any of it is sold: all but the last byte, and then nothing until the gateway leaves.
     let provider = Provider::start(|_, stream| {
-        let message = json!({ "role": "assistant", "content": "all that was asked for" });
+        let message = json!({ "role": "assistant", "content": "all that was asked for ".repeat(60_000) });
         let usage = json!({ "prompt_tokens": 20, "completion_tokens": 7, "total_tokens": 27 });
         let choices = json!([{ "index": 0, "message": message, "finish_reason": "stop" }]);
         let body =
