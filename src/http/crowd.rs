@@ -143,16 +143,17 @@ mod tests {
 
     #[test]
     fn callers_leave_a_file_for_the_upstream_of_every_call_whoever_they_are() {
-        let config = config(1000);
-        let room = 7;
+        let (mut config, room) = (config(1000), 200);
+        config.limits.streams = 5;
         let crowd = Arc::new(Crowd::new(&config, config.limits.streams + SPARE_FILES + room));
         // From addresses that each have room, and from this machine.
-        let enter = |n: usize| crowd.enter(if n % 2 == 0 { [127, 0, 0, 1] } else { [203, 0, 113, n as u8] }.into());
+        let enter =
+            |n: usize| crowd.enter(if n % 2 == 0 { [127, 0, 0, 1] } else { [203, 0, 113, u8::try_from(n).unwrap()] }.into());
         let mut inside: Vec<_> = (0..room).map(enter).collect();
         assert!(inside.iter().all(Option::is_some));
-        assert!(enter(100).is_none() && enter(101).is_none(), "the rest is for upstreams");
+        assert!(enter(room).is_none() && enter(room + 1).is_none(), "the rest is for upstreams");
         inside.pop();
-        assert!(enter(101).is_some(), "a connection that ends makes room");
+        assert!(enter(room + 1).is_some(), "a connection that ends makes room");
         let small = Arc::new(Crowd::new(&config, 64));
         let entered: Vec<_> = (0..64).map(|_| small.enter([127, 0, 0, 1].into())).collect();
         assert_eq!(entered.iter().flatten().count(), 16, "where files are few, it still serves");

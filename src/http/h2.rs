@@ -290,7 +290,7 @@ mod tests {
     #[actix_web::test]
     async fn who_reads_slowly_has_the_end_of_an_answer_too() {
         let late = IDLE + LINGER + Duration::from_secs(1);
-        let mut answer = ask(UNSENT / 2, late, Duration::from_secs(60), 2 * UNSENT as u32).await;
+        let mut answer = ask(UNSENT / 2, late, Duration::from_secs(60), 64 * 1024).await;
         let mut heard = 0;
         while let Some(piece) = answer.data().await {
             heard += piece.expect("it is whole").len();
