@@ -221,16 +221,27 @@ impl Gateway {
         })
     }
 
+    /// Whether another edition can be made for a configuration, as far as that can be told before anything of it counts.
+    ///
+    /// # Errors
+    /// What the operator must change.
+    pub fn check(config: &Config) -> Result<(), CannotStart> {
+        payer::sign_in_rules(config)?;
+        operators(&config.operators)?;
+        Ok(())
+    }
+
     /// Another edition, for a configuration that was [read again](Config::again). Quotes of this one stay good for as long as
     /// they may be paid.
     ///
     /// # Errors
     /// What the operator must change; nothing has changed then.
     pub fn renewed(&self, config: &Config) -> Result<Gateway, CannotStart> {
-        let sign_in_rules = payer::sign_in_rules(config)?;
+        let (sign_in_rules, operators) = (payer::sign_in_rules(config)?, operators(&config.operators)?);
         let honour = Duration::from_secs(config.payments.max_timeout_seconds);
-        let earlier =
-            prices::Earlier::load(&config.data_dir, (config.catalogue.models(), &self.surcharges), honour, self.steady.now());
+        let prices = (config.catalogue.models(), &self.surcharges);
+        // Last of what can fail, for it notes the prices as those of now.
+        let earlier = prices::Earlier::load(&config.data_dir, prices, honour, self.steady.now()).map_err(CannotStart::Prices)?;
         let pace = match config.limits == self.limits {
             true => Arc::clone(&self.pace),
             false => Arc::new(pace::Pace::new(&config.limits)),
@@ -242,8 +253,8 @@ impl Gateway {
             prepaid: config.prepaid.clone(),
             keyring: self.keyring.renewed(config),
             sign_in_rules,
-            earlier: earlier.map_err(CannotStart::Prices)?,
-            operators: operators(&config.operators)?,
+            earlier,
+            operators,
             reports: Arc::clone(&self.reports),
             failures: Arc::clone(&self.failures),
             payments: self.payments.clone(),

@@ -87,14 +87,16 @@ impl Editions {
     /// What is wrong with the configuration; the edition before stays then.
     pub fn publish(&self, config: &Config) -> Result<(), CannotReload> {
         let before = self.latest.borrow().clone();
-        let gateway = Arc::new(before.gateway.renewed(config)?);
-        // Before anything counts: what the threads are about to prepare can be prepared.
-        let upstreams = Upstreams::sharing(&config.upstreams, gateway.health.clone())?;
+        // All that can be refused comes before anything counts: also what the threads are about to prepare.
+        Gateway::check(config)?;
+        Upstreams::new(&config.upstreams)?;
         if let Some((certificate, place)) = self.certificate.as_ref().zip(config.tls.as_ref())
             && certificate.renew(place).map_err(CannotReload::Certificate)?
         {
             tracing::info!("another certificate is shown from now on");
         }
+        let gateway = Arc::new(before.gateway.renewed(config)?);
+        let upstreams = Upstreams::sharing(&config.upstreams, gateway.health.clone())?;
         let pages = Arc::new(Pages::of(&gateway, &upstreams));
         let rules = (config.limits.clone(), config.trusted_proxies.clone());
         let limits = match rules == before.rules {

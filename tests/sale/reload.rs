@@ -71,7 +71,9 @@ fn a_bad_configuration_is_refused_in_one_line_and_the_old_one_stays() {
         ("env:TEST_UPSTREAM_KEY", "env:NO_SUCH_KEY", "NO_SUCH_KEY is not set"),
         ("speaks =", "ca_file = \"missing.pem\"\nspeaks =", "ca_file"),
         ("[[model]]", "[[model]]\nid = \"\"\nupstreams = []\nprice = {}\n[[model]]", "id: empty"),
+        ("[server]", "[server]\noperators = [\"0x12\"]", "operators"),
     ];
+    let noted = std::fs::read(shop.server.data_dir().join("prices.json")).unwrap();
     for (from, to, why) in bad {
         // Something good beside it does not count either.
         shop.server.reconfigure(|_| good.replacen(from, to, 1).replace("output = \"15\"", "output = \"60\""));
@@ -85,6 +87,7 @@ fn a_bad_configuration_is_refused_in_one_line_and_the_old_one_stays() {
         let (code, said) = shop.server.reload();
         assert!(code != 0 && said.contains(why), "{code}: {said}");
         assert_eq!(shop.requirements(CHAT, &body), before);
+        assert_eq!(std::fs::read(shop.server.data_dir().join("prices.json")).unwrap(), noted, "prices that nobody was asked");
     }
     shop.server.reconfigure(|_| good);
     let payment = shop.sign(BUYER, before);
