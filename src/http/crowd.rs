@@ -147,8 +147,9 @@ mod tests {
         config.limits.streams = 5;
         let crowd = Arc::new(Crowd::new(&config, config.limits.streams + SPARE_FILES + room));
         // From addresses that each have room, and from this machine.
-        let enter =
-            |n: usize| crowd.enter(if n % 2 == 0 { [127, 0, 0, 1] } else { [203, 0, 113, u8::try_from(n).unwrap()] }.into());
+        let enter = |n: usize| {
+            crowd.enter(if n.is_multiple_of(2) { [127, 0, 0, 1] } else { [203, 0, 113, u8::try_from(n).unwrap()] }.into())
+        };
         let mut inside: Vec<_> = (0..room).map(enter).collect();
         assert!(inside.iter().all(Option::is_some));
         assert!(enter(room).is_none() && enter(room + 1).is_none(), "the rest is for upstreams");

@@ -296,7 +296,7 @@ pub(super) mod tests {
         let answer = move || async move { HttpResponse::Ok().body(vec![b'x'; bytes]) };
         let app = App::new().default_service(web::to(answer)).into_factory();
         let app = map_config(app, |()| AppConfig::default()).new_service(()).await;
-        Pages(Rc::new(boxed::service(app.ok().expect("there is nothing to prepare"))))
+        Pages(Rc::new(boxed::service(app.expect("there is nothing to prepare"))))
     }
 
     /// Reads as the server does: on and on into one buffer, until there is nothing at the moment.
