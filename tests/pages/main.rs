@@ -1,5 +1,6 @@
 //! The pages as people see them: Debian's Chromium, wallets that sign for real, real chains, and who holds the money afterwards.
 
+mod bad_inputs;
 mod browser;
 mod dashboard;
 mod files;
