@@ -16,7 +16,9 @@ const FILM: u64 = 500_000;
 
 /// A shop that sells pictures and films.
 fn open() -> Shop {
-    let mut shop = Shop::on(Solana::start(), &Settings::default());
+    // An upstream that fails does so before a payment is settled, however slow the machine is.
+    let payments = vec!["settle_after_ms = 8000".to_owned()];
+    let mut shop = Shop::on(Solana::start(), &Settings { payments, ..Settings::default() });
     shop.server.reconfigure(|text| {
         let text = text.replace(r#""responses"]"#, r#""responses", "images", "video"]"#);
         let model = |id: &str, kind: &str, price: &str| {
@@ -109,14 +111,14 @@ fn an_order_that_the_upstream_refuses_is_balance_of_the_wallet_that_paid_on_sola
 #[test]
 fn a_picture_is_sold_for_a_payment_on_solana_and_one_that_breaks_off_is_not() {
     let mut shop = open();
-    for (directive, is_whole) in [("", true), ("<<fake cut=1>>", false)] {
+    for (directive, status) in [("", 200), ("<<fake cut=1>>", 502)] {
         let body = picture(directive);
         let requirements = shop.requirements_of_now(PICTURES, &body);
         let payment = shop.sign(BUYER, requirements);
         assert_eq!(payment.amount, PICTURE);
         let made = shop.buy(PICTURES, &body, &payment);
-        assert_eq!((made.status, made.complete), (200, is_whole), "{}", made.text());
+        assert_eq!((made.status, made.complete), (status, true), "{}", made.text());
     }
-    assert_eq!((shop.earned(), shop.served(), shop.chain.landed().len()), (2 * PICTURE, 2, 2));
+    assert_eq!((shop.earned(), shop.served(), shop.chain.landed().len()), (PICTURE, 2, 1), "the second was not settled");
     shop.close(PICTURE);
 }
