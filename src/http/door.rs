@@ -122,12 +122,23 @@ impl Hall {
             tracing::debug!(%error, "a connection is gone already");
         }
         cut_unread(&stream, unread);
-        let Some(tls) = &self.door.tls else {
+        let Some(tls) = self.door.tls.clone() else {
             let watched = Watched::new(stream);
             let activity = watched.activity();
             return in_time(&activity, unread, self.bare.call((watched, Some(peer)))).await;
         };
-        let shaken = timeout(HEAD, TlsAcceptor::from(Arc::clone(tls)).accept(stream)).await;
+        // Apart, so that a connection without TLS takes no memory for what it does not need.
+        Box::pin(self.serve_over(tls, stream, (peer, unread), closing)).await;
+    }
+
+    async fn serve_over(
+        &self,
+        tls: Arc<rustls::ServerConfig>,
+        stream: TcpStream,
+        (peer, unread): (SocketAddr, Duration),
+        closing: impl Future<Output = ()>,
+    ) {
+        let shaken = timeout(HEAD, TlsAcceptor::from(tls).accept(stream)).await;
         let Ok(Ok(stream)) = shaken else {
             tracing::debug!(%peer, "a caller and we could not agree on TLS");
             return;
