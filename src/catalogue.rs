@@ -35,6 +35,25 @@ pub struct Model {
     pub context: Option<u32>,
 }
 
+impl Model {
+    /// A chat model of this name with usual limits, free and served by nobody: to try rules on, with what they need changed.
+    pub fn plain(id: &str) -> Model {
+        Model {
+            id: id.to_owned(),
+            kind: Kind::Chat,
+            upstreams: Vec::new(),
+            tariff: Tariff::default(),
+            pieces: None,
+            ceiling: Ceiling::Computed,
+            default_output: 4096,
+            max_output: 64_000,
+            image_tokens: 2048,
+            hidden_output: false,
+            context: None,
+        }
+    }
+}
+
 /// What a model makes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {

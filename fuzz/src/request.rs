@@ -1,9 +1,8 @@
 //! Requests: what is taken is JSON to everybody else as well, and what is forwarded says the same as what came.
 
-use farebox::catalogue::{Kind, Model};
+use farebox::catalogue::Model;
 use farebox::dialect::{Dialect, LimitField, Request};
 use farebox::error::Code;
-use farebox::tariff::{Ceiling, Tariff};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
@@ -89,17 +88,5 @@ fn is_half_a_surrogate(data: &[u8]) -> bool {
 }
 
 fn model() -> Model {
-    Model {
-        id: "m".into(),
-        kind: Kind::Chat,
-        upstreams: Vec::new(),
-        tariff: Tariff::default(),
-        pieces: None,
-        ceiling: Ceiling::Computed,
-        default_output: 4096,
-        max_output: 64_000,
-        image_tokens: 2048,
-        hidden_output: false,
-        context: None,
-    }
+    Model::plain("m")
 }

@@ -1,10 +1,9 @@
 //! Translated requests: what is written is sold in the upstream's dialect, and costs what the caller was quoted at most.
 
-use farebox::catalogue::{Kind, Model};
+use farebox::catalogue::Model;
 use farebox::dialect::translate::{self, Terms};
 use farebox::dialect::{Dialect, LimitField, Request};
 use farebox::error::Code;
-use farebox::tariff::{Ceiling, Tariff};
 
 /// So many that the pictures of a bound can be told from its text.
 const IMAGE_TOKENS: u32 = 4_000_000_000;
@@ -51,17 +50,5 @@ fn sold(sent: &[u8], to: Dialect, caller: Option<&Request>, output_limit: u32) {
 }
 
 fn model() -> Model {
-    Model {
-        id: "m".into(),
-        kind: Kind::Chat,
-        upstreams: Vec::new(),
-        tariff: Tariff::default(),
-        pieces: None,
-        ceiling: Ceiling::Computed,
-        default_output: 4096,
-        max_output: 64_000,
-        image_tokens: IMAGE_TOKENS,
-        hidden_output: false,
-        context: None,
-    }
+    Model { image_tokens: IMAGE_TOKENS, ..Model::plain("m") }
 }

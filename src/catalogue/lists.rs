@@ -305,19 +305,7 @@ mod tests {
             }
             Some(_) => TokenPrices::default(),
         };
-        Model {
-            id: id.into(),
-            kind,
-            upstreams: Vec::new(),
-            tariff: Tariff { tokens, ..Tariff::default() },
-            pieces,
-            ceiling: Ceiling::Computed,
-            default_output: 4096,
-            max_output: 64_000,
-            image_tokens: 2048,
-            hidden_output: false,
-            context: None,
-        }
+        Model { kind, tariff: Tariff { tokens, ..Tariff::default() }, pieces, ..Model::plain(id) }
     }
 
     fn chats(count: usize) -> Catalogue {

@@ -83,7 +83,7 @@ async fn serve(path: PathBuf, config: Config) -> Result<ExitCode, Trouble> {
     let running = Running::new(path, config.clone(), editions);
     let operator = socket::listen(&config.data_dir, running.clone());
     if let Err(error) = &operator {
-        tracing::warn!(%error, "farebox keys, account, allowance and refund cannot reach this gateway while it runs");
+        tracing::warn!(%error, "the operator's commands cannot reach this gateway while it runs");
     }
     let editions = running.editions().clone();
     actix_web::rt::spawn(reload_on(hangup, running));

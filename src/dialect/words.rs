@@ -178,23 +178,9 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::catalogue::Kind;
-    use crate::tariff::{Ceiling, Tariff};
 
     fn model() -> Model {
-        Model {
-            id: "m".into(),
-            kind: Kind::Chat,
-            upstreams: Vec::new(),
-            tariff: Tariff::default(),
-            pieces: None,
-            ceiling: Ceiling::Computed,
-            default_output: 4096,
-            max_output: 64_000,
-            image_tokens: 2048,
-            hidden_output: false,
-            context: None,
-        }
+        Model::plain("m")
     }
 
     fn read(body: &Bytes) -> Words<'_> {

@@ -116,7 +116,7 @@ pub(super) async fn book(gateway: &Gateway, order: Order<'_>, accepted: Accepted
     let (charge, job) = paid.post_job((owed, service), new, forget_before).await.map_err(|denied| unavailable(&denied))?;
     let words = format!("queued a job; charged {charge}");
     let outcome = Outcome { word: "ordered", words, error: None, is_trouble: false, charge, metered };
-    told.tell(request, &outcome);
+    told.tell((request, &job.upstream), &outcome);
     Ok(ordered(task, id, &job).to_string().into())
 }
 

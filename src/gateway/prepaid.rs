@@ -82,7 +82,7 @@ pub(super) async fn sell(
     let Ok(paid) = reservation.paid() else { return Err(ledger_unavailable("a hold is gone").into()) };
     let standing = || gateway.ledger.standing(account).map_err(|denied| ledger_unavailable(&denied.to_string()));
     let key = key.map(|key| key.record.id);
-    let told = Told::of(gateway, call, (model, &answer.upstream), (account, key), (PaidBy::Balance, price.quote));
+    let told = Told::of(gateway, call, model, (account, key), (PaidBy::Balance, price.quote));
     if let Some(accepted) = accepted {
         let order = jobs::Order { request, model, tariff: model.tariff, told, flat: price.flat };
         let told = jobs::book(gateway, order, accepted, paid).await?;
@@ -95,7 +95,7 @@ pub(super) async fn sell(
     let translation = request.translation(model, answer.form, call.request, gateway.clock.now());
     let content_length = content_length.filter(|_| translation.is_none());
     tracing::debug!(request.id = %call.request, "serving a prepaid call");
-    let (upstream, cost) = (answer.upstream.clone(), model.cost_at(&answer.upstream, &answer.model).cloned());
+    let (cost, upstream) = (model.cost_at(&answer.upstream, &answer.model).cloned(), answer.upstream);
     let tab = Tab { paid, tariff: model.tariff, growth: price.growth, flat: price.flat, upstream, cost, told: Some(told) };
     let (length, deadline) = (content_length, call.deadline);
     let sale = Sale { tab, gauge, translation, heard, dialect: call.goods.dialect(), stream, length, deadline, ended };

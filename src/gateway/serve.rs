@@ -196,7 +196,7 @@ async fn sell(
     // Its own line: the sale's comes at its end, which may be minutes away.
     tracing::info!(request.id = %call.request, payment = %verified.id(), tx = confirmation.tx, settled_in_us = settled_in.as_micros(), "serving a paid call");
     let (payer, paid_by) = ((verified.payer(), None), (PaidBy::Payment, verified.amount()));
-    let told = Told::of(gateway, call, (model, &answer.upstream), payer, paid_by);
+    let told = Told::of(gateway, call, model, payer, paid_by);
     if let Some(accepted) = accepted {
         let order = jobs::Order { request, model, tariff, told, flat: None };
         let booked = jobs::book(gateway, order, accepted, paid).await;

@@ -15,13 +15,12 @@ use crate::ids::{KeyId, RequestId};
 use crate::metrics;
 use crate::money::Micros;
 
-/// Who bought what from whom.
+/// Who bought what.
 pub(in crate::gateway) struct Told {
     pub gateway: Arc<Gateway>,
     pub account: AccountId,
     pub key: Option<KeyId>,
     pub model: String,
-    pub upstream: String,
     pub paid_by: PaidBy,
     /// The most that it may cost.
     pub quote: Micros,
@@ -62,16 +61,16 @@ pub(in crate::gateway) struct Outcome {
 }
 
 impl Told {
-    /// A call for a model, served by `upstream`, which may cost its payer the quote.
+    /// A call for a model, which may cost its payer the quote.
     pub fn of(
         gateway: &Arc<Gateway>,
         call: &Call,
-        (model, upstream): (&Model, &str),
+        model: &Model,
         (account, key): (AccountId, Option<KeyId>),
         (paid_by, quote): (PaidBy, Micros),
     ) -> Told {
         let (gateway, arrived) = (Arc::clone(gateway), call.arrived);
-        Told { gateway, account, key, model: model.id.clone(), upstream: upstream.to_owned(), paid_by, quote, arrived }
+        Told { gateway, account, key, model: model.id.clone(), paid_by, quote, arrived }
     }
 
     /// What its wallet has, if anybody wants to know of that.
@@ -81,27 +80,27 @@ impl Told {
         if matters { Some(gateway.ledger.standing(self.account).ok()?.posted) } else { None }
     }
 
-    /// Tells all who should know.
-    pub fn tell(self, request: RequestId, outcome: &Outcome) {
+    /// Tells all who should know how it ended, and who had served it.
+    pub fn tell(self, (request, upstream): (RequestId, &str), outcome: &Outcome) {
         let Outcome { word, charge, metered, .. } = outcome;
-        let (model, upstream, paid_by) = (self.model.as_str(), self.upstream.as_str(), self.paid_by.word());
+        let (model, paid_by) = (self.model.as_str(), self.paid_by.word());
         metrics::SALES.of(&[model, upstream, paid_by, word]).count();
         if !charge.is_zero() {
             metrics::CHARGES.of(&[model, upstream, paid_by]).add(*charge);
             metrics::TOKENS.of(&[model, "input"]).add(metered.usage.input);
             metrics::TOKENS.of(&[model, "output"]).add(metered.usage.output);
         }
-        self.log(request, outcome);
+        self.log((request, upstream), outcome);
         if let Some(balance) = self.balance() {
             self.gateway.notices.tell_of_balance(self.account, balance);
         }
     }
 
     /// One line a call: a log of many calls costs as much as their holds and charges.
-    fn log(&self, request: RequestId, outcome: &Outcome) {
+    fn log(&self, (request, upstream): (RequestId, &str), outcome: &Outcome) {
         let Outcome { word: outcome, words, error, is_trouble, charge, metered } = outcome;
         let (account, key, paid_by) = (self.account, self.key.map(display), self.paid_by.word());
-        let (model, upstream, quote) = (self.model.as_str(), self.upstream.as_str(), self.quote);
+        let (model, quote) = (self.model.as_str(), self.quote);
         let (input, output, estimated) = (metered.usage.input, metered.usage.output, metered.estimated);
         let ms = self.arrived.elapsed().as_millis();
         let code = error.as_ref().map(|error| error.code.row().code);

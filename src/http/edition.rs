@@ -18,7 +18,7 @@ use super::orders::Orders;
 use super::pages::Pages;
 use super::respond::Edge;
 use super::{CHANGES_AT_ONCE, FORGET_EVERY};
-use crate::config::{self, Cidr, Config, Limits};
+use crate::config::{self, Cidr, Config};
 use crate::gateway::{CannotStart, Gateway, Keyring, Shelf, Worker};
 use crate::upstream::{UpstreamConfigError, Upstreams};
 
@@ -29,7 +29,7 @@ const AGAIN: Duration = Duration::from_secs(1);
 struct Edition {
     gateway: Arc<Gateway>,
     limits: Arc<RateLimits>,
-    rules: (Limits, Vec<Cidr>),
+    proxies: Vec<Cidr>,
     pages: Arc<Pages>,
     upstreams: Vec<config::Upstream>,
 }
@@ -60,12 +60,11 @@ pub enum CannotReload {
 impl Editions {
     /// The first one. Its upstreams are known to work.
     pub(super) fn new(config: &Config, gateway: Arc<Gateway>, certificate: Option<Arc<Certificate>>, files: usize) -> Editions {
-        let rules = (config.limits.clone(), config.trusted_proxies.clone());
         let upstreams = Upstreams::sharing(&config.upstreams, gateway.health.clone());
         let upstreams = upstreams.expect("the same list was checked before the server started");
         let first = Edition {
-            limits: Arc::new(RateLimits::new(&rules.0, rules.1.clone())),
-            rules,
+            limits: Arc::new(RateLimits::new(&config.limits, config.trusted_proxies.clone())),
+            proxies: config.trusted_proxies.clone(),
             pages: Arc::new(Pages::of(&gateway, &upstreams)),
             gateway,
             upstreams: config.upstreams.clone(),
@@ -98,15 +97,16 @@ impl Editions {
         let gateway = Arc::new(before.gateway.renewed(config)?);
         let upstreams = Upstreams::sharing(&config.upstreams, gateway.health.clone())?;
         let pages = Arc::new(Pages::of(&gateway, &upstreams));
-        let rules = (config.limits.clone(), config.trusted_proxies.clone());
-        let limits = match rules == before.rules {
+        let is_as_before = config.limits == before.gateway.limits && config.trusted_proxies == before.proxies;
+        let limits = match is_as_before {
             true => Arc::clone(&before.limits),
-            false => Arc::new(RateLimits::new(&rules.0, rules.1.clone())),
+            false => Arc::new(RateLimits::new(&config.limits, config.trusted_proxies.clone())),
         };
         self.crowd.follow(config);
         self.patience.fetch_max(config.limits.wall_clock.as_secs(), Ordering::Relaxed);
         self.bodies.set_limit(config.limits.max_bodies);
-        let next = Edition { gateway, limits, rules, pages, upstreams: config.upstreams.clone() };
+        let next =
+            Edition { gateway, limits, proxies: config.trusted_proxies.clone(), pages, upstreams: config.upstreams.clone() };
         self.latest.send_replace(Arc::new(next));
         Ok(())
     }

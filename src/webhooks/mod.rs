@@ -27,11 +27,11 @@ use crate::tls;
 pub use event::Event;
 use signature::Signer;
 
-/// Deliveries that may be waiting, for all webhooks together.
+/// Deliveries that may be waiting for each webhook: one that is slow or gone takes no room from the others.
 const ROOM: usize = 1024;
 /// Wallets that are remembered as low.
 const WALLETS: usize = 10_000;
-/// Requests at the same time.
+/// Requests to each webhook at the same time.
 const AT_ONCE: usize = 8;
 /// From the first byte sent to the head of the answer, connection included.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -47,7 +47,6 @@ pub struct Notices(Arc<Inner>);
 struct Inner {
     wishes: Vec<Wish>,
     queue: mpsc::UnboundedSender<Letter>,
-    room: Arc<Semaphore>,
     /// Deliveries that were not tried once.
     untried: AtomicUsize,
     /// Wallets whose low balance a webhook was told of.
@@ -59,6 +58,8 @@ struct Inner {
 struct Wish {
     events: Vec<Occasion>,
     low_balance: Micros,
+    /// What is left of [`ROOM`].
+    room: Arc<Semaphore>,
 }
 
 /// One event on its way to one webhook.
@@ -66,8 +67,8 @@ struct Letter {
     webhook: usize,
     id: String,
     body: String,
-    /// Its place in the queue.
-    _room: OwnedSemaphorePermit,
+    /// Its place in the queue. Of a failure of the ledger there is one at most, which needs none and waits for no turn.
+    room: Option<OwnedSemaphorePermit>,
 }
 
 /// What was told and is to be delivered.
@@ -81,10 +82,13 @@ pub struct Outbox {
 pub fn open(webhooks: &[config::Webhook], clock: Clock) -> (Notices, Outbox) {
     // Bounded by the room that every letter takes a part of.
     let (queue, letters) = mpsc::unbounded_channel();
-    let wish = |webhook: &config::Webhook| Wish { events: webhook.events.clone(), low_balance: webhook.low_balance };
+    let wish = |webhook: &config::Webhook| Wish {
+        events: webhook.events.clone(),
+        low_balance: webhook.low_balance,
+        room: Arc::new(Semaphore::new(ROOM)),
+    };
     let wishes = webhooks.iter().map(wish).collect();
-    let room = Arc::new(Semaphore::new(ROOM));
-    let notices = Notices(Arc::new(Inner { wishes, queue, room, untried: AtomicUsize::new(0), low: Mutex::default(), clock }));
+    let notices = Notices(Arc::new(Inner { wishes, queue, untried: AtomicUsize::new(0), low: Mutex::default(), clock }));
     (notices.clone(), Outbox { queue: letters, notices, webhooks: webhooks.to_vec() })
 }
 
@@ -129,11 +133,13 @@ impl Notices {
             if !wish.events.contains(&occasion) || !whom(webhook) {
                 continue;
             }
-            let Ok(room) = Arc::clone(&self.0.room).try_acquire_owned() else {
+            let is_last = occasion == Occasion::LedgerFailed;
+            let room = Arc::clone(&wish.room).try_acquire_owned().ok().filter(|_| !is_last);
+            if room.is_none() && !is_last {
                 metrics::WEBHOOKS.of(&["dropped"]).count();
                 tracing::warn!(event = occasion.name(), webhook = webhook + 1, "too many webhooks wait; this event is not told");
                 continue;
-            };
+            }
             let at = self.0.clock.now();
             let mut random = [0; 10];
             if let Err(error) = getrandom::fill(&mut random) {
@@ -144,7 +150,7 @@ impl Notices {
                 webhook,
                 id: format!("evt_{:032x}", RequestId::new(at, random).0),
                 body: event.to_json(at).to_string(),
-                _room: room,
+                room,
             };
             self.0.untried.fetch_add(1, Ordering::Relaxed);
             // Without the other end the program is at its end.
@@ -172,6 +178,7 @@ struct Receiver {
     url: String,
     signer: Signer,
     client: awc::Client,
+    turns: Semaphore,
 }
 
 impl Outbox {
@@ -187,24 +194,26 @@ impl Outbox {
             let connector = awc::Connector::new().rustls_0_23(Arc::new(tls)).timeout(DEADLINE).limit(0);
             let client = awc::Client::builder().connector(connector).disable_redirects().timeout(DEADLINE).finish();
             let signer = Signer::new(&webhook.secret).map_err(|why| format!("webhook {number}, secret: {why}"))?;
-            Ok(Rc::new(Receiver { number, url: webhook.url.clone(), signer, client }))
+            Ok(Rc::new(Receiver { number, url: webhook.url.clone(), signer, client, turns: Semaphore::new(AT_ONCE) }))
         };
         let receivers = webhooks.iter().enumerate().map(receiver).collect::<Result<Vec<_>, String>>()?;
-        let turns = Rc::new(Semaphore::new(AT_ONCE));
         Ok(async move {
             while let Some(letter) = queue.recv().await {
                 let Some(receiver) = receivers.get(letter.webhook).cloned() else { continue };
-                actix_web::rt::spawn(insist(receiver, letter, notices.clone(), Rc::clone(&turns)));
+                actix_web::rt::spawn(insist(receiver, letter, notices.clone()));
             }
         })
     }
 }
 
 /// Delivers one letter, however often it takes.
-async fn insist(receiver: Rc<Receiver>, letter: Letter, notices: Notices, turns: Rc<Semaphore>) {
+async fn insist(receiver: Rc<Receiver>, letter: Letter, notices: Notices) {
     let mut pause = FIRST_PAUSE;
     for attempt in 1..=ATTEMPTS {
-        let turn = turns.acquire().await;
+        let turn = match letter.room {
+            Some(_) => receiver.turns.acquire().await.ok(),
+            None => None,
+        };
         let outcome = receiver.send(&letter, notices.0.clock.now().secs()).await;
         drop(turn);
         if attempt == 1 {
@@ -266,6 +275,9 @@ impl Receiver {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::net::TcpListener;
+
     use super::*;
     use crate::clock::Timestamp;
     use crate::config::Secret;
@@ -329,5 +341,47 @@ mod tests {
         assert_eq!(told(&mut outbox).len(), ROOM);
         notices.tell(&Event::UpstreamUp { upstream: "a".into() });
         assert_eq!(told(&mut outbox).len(), 1, "there is room again");
+    }
+
+    #[actix_web::test]
+    async fn who_never_answers_takes_no_turn_from_the_others() {
+        let dead = TcpListener::bind("127.0.0.1:0").unwrap();
+        let good = TcpListener::bind("127.0.0.1:0").unwrap();
+        let at = |listener: &TcpListener| format!("http://{}/", listener.local_addr().unwrap());
+        let webhooks = [at(&dead), at(&good)].map(|url| config::Webhook { url, ..webhook(&Occasion::ALL, 0) });
+        let (say, mut heard) = mpsc::unbounded_channel();
+        std::thread::spawn(move || {
+            for mut caller in good.incoming().map_while(Result::ok) {
+                let mut request = [0; 4096];
+                let mut read = 0;
+                while !request[..read].ends_with(b"}") {
+                    read += caller.read(&mut request[read..]).unwrap();
+                }
+                caller.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").unwrap();
+                if say.send(()).is_err() {
+                    return;
+                }
+            }
+        });
+        let (notices, outbox) = open(&webhooks, clock());
+        actix_web::rt::spawn(outbox.deliver().unwrap());
+        (0..2 * AT_ONCE).for_each(|_| notices.tell(&Event::UpstreamUp { upstream: "a".into() }));
+        for number in 0..2 * AT_ONCE {
+            let told = tokio::time::timeout(DEADLINE / 2, heard.recv()).await;
+            assert!(told.is_ok(), "after {number} of them it waits until the other one is given up");
+        }
+        drop(dead);
+    }
+
+    #[test]
+    fn who_takes_nothing_leaves_the_others_their_room_and_the_last_word_needs_none() {
+        let webhooks = [webhook(&[Occasion::UpstreamUp, Occasion::LedgerFailed], 0), webhook(&[Occasion::UpstreamDown], 0)];
+        let (notices, mut outbox) = open(&webhooks, clock());
+        (0..ROOM + 10).for_each(|_| notices.tell(&Event::UpstreamUp { upstream: "a".into() }));
+        notices.tell(&Event::UpstreamDown { upstream: "a".into() });
+        notices.tell(&Event::LedgerFailed { cause: "the disk".into() });
+        let told: Vec<_> =
+            told(&mut outbox).into_iter().skip(ROOM).map(|(webhook, event)| (webhook, event["type"].clone())).collect();
+        assert_eq!(told, [(1, "upstream_down".into()), (0, "ledger_failed".into())]);
     }
 }

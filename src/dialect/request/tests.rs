@@ -6,23 +6,10 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::catalogue::Kind;
-use crate::tariff::{CacheUse, Ceiling, Tariff};
+use crate::tariff::CacheUse;
 
 fn model() -> Model {
-    Model {
-        id: "m".into(),
-        kind: Kind::Chat,
-        upstreams: Vec::new(),
-        tariff: Tariff::default(),
-        pieces: None,
-        ceiling: Ceiling::Computed,
-        default_output: 4096,
-        max_output: 64_000,
-        image_tokens: 2048,
-        hidden_output: false,
-        context: None,
-    }
+    Model::plain("m")
 }
 
 fn chat(extra: Value) -> Value {

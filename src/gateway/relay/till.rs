@@ -95,7 +95,7 @@ impl Till {
     /// The model that is sold and the upstream that serves it, where the log tells of them at the end.
     pub fn seller(&self) -> (Option<&str>, Option<&str>) {
         let told = self.told.as_ref();
-        (told.map(|told| told.model.as_str()), told.map(|told| told.upstream.as_str()))
+        (told.map(|told| told.model.as_str()), told.map(|_| self.upstream.as_str()))
     }
 
     /// Whether what has passed of a stream is of use to its caller, and owed, without the rest.
@@ -156,7 +156,7 @@ impl Till {
         let whole = self.flat.unwrap_or(owed);
         let cost = self.cost.take().and_then(|cost| cost.of(&usage));
         let upstream = std::mem::take(&mut self.upstream);
-        let service = Service { usage, upstream, cost };
+        let service = Service { usage, upstream: upstream.clone(), cost };
         let charge = match end {
             // An answer that is complete and empty, with no word on usage, is none.
             End::Complete if self.gauge.has_output() || !metered.estimated => paid.post(whole, service),
@@ -171,7 +171,7 @@ impl Till {
             }
         };
         if let Some(told) = self.told.take() {
-            told.tell(request, &end.outcome(charge, metered));
+            told.tell((request, &upstream), &end.outcome(charge, metered));
         }
     }
 }

@@ -9,17 +9,13 @@ use crate::tariff::{Ceiling, Pieces, Tariff};
 
 pub fn model() -> Model {
     Model {
-        id: "m".into(),
         kind: Kind::Image,
         upstreams: vec![Serving { upstream: "u".into(), model: "real".into(), weight: None, cost: None }],
-        tariff: Tariff::default(),
-        pieces: None,
         ceiling: Ceiling::Flat(Micros::ONE),
         default_output: 100,
         max_output: 1000,
         image_tokens: 50,
-        hidden_output: false,
-        context: None,
+        ..Model::plain("m")
     }
 }
 

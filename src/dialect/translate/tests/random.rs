@@ -3,9 +3,8 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::catalogue::{Kind, Model};
+use crate::catalogue::Model;
 use crate::dialect::{Asking, Forward, Goods, Words};
-use crate::tariff::{Ceiling, Tariff};
 
 /// What happened, step by step.
 #[derive(Clone, Debug)]
@@ -160,20 +159,7 @@ fn as_responses(script: &[Step]) -> Value {
 }
 
 fn model() -> Model {
-    let (tariff, ceiling) = (Tariff::default(), Ceiling::Computed);
-    Model {
-        id: "m".into(),
-        kind: Kind::Chat,
-        upstreams: Vec::new(),
-        tariff,
-        pieces: None,
-        ceiling,
-        default_output: 4096,
-        max_output: 64_000,
-        image_tokens: 2048,
-        hidden_output: false,
-        context: None,
-    }
+    Model::plain("m")
 }
 
 /// Fields that are said with more words elsewhere.
