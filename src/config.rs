@@ -34,7 +34,7 @@ pub use network::{Network, Settlement};
 pub use place::line_of;
 pub use prepaid::{NoncePolicy, Prepaid};
 pub use secret::Secret;
-pub use tls::{Tls, TlsFiles};
+pub use tls::{CertificateAuthority, CertificateFiles, Tls, TlsFiles};
 pub use webhook::{Occasion, Webhook};
 
 /// A configuration that was checked as a whole.
@@ -229,7 +229,7 @@ impl Config {
         let mut config = Config {
             bind,
             public_url: public_url(&file.server, bind)?,
-            tls: file.server.tls.as_ref().map(|row| tls::tls(row, folder)).transpose()?,
+            tls: file.server.tls.as_ref().map(|row| tls::tls(row, folder, &folder.join(&file.server.data_dir))).transpose()?,
             trusted_proxies: file.server.trusted_proxies.iter().map(|text| cidr(text)).collect::<Result<_, _>>()?,
             data_dir: folder.join(&file.server.data_dir),
             operators: file.server.operators.clone(),
@@ -509,7 +509,8 @@ fn scheme(has_tls: bool) -> &'static str {
 }
 
 fn public_url(server: &file::Server, bind: SocketAddr) -> Result<String, ConfigError> {
-    let text = server.public_url.as_deref();
+    let named = server.tls.as_ref().and_then(|tls| Some(format!("https://{}", tls.names.as_ref()?.first()?)));
+    let text = server.public_url.as_deref().or(named.as_deref());
     if text.is_none() && bind.ip().is_unspecified() {
         let problem = format!(
             "{bind} is no address that callers see, and sign-ins are signed for one; write public_url = \"https://your.name\""

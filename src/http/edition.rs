@@ -111,6 +111,11 @@ impl Editions {
         Ok(())
     }
 
+    /// Whether callers get in: where there should be a certificate there is one.
+    pub fn is_open(&self) -> bool {
+        self.certificate.as_ref().is_none_or(|certificate| certificate.is_known())
+    }
+
     /// The latest edition's gateway.
     pub fn gateway(&self) -> Arc<Gateway> {
         Arc::clone(&self.latest.borrow().gateway)

@@ -5,6 +5,7 @@ mod attacks;
 #[cfg(feature = "fault-points")]
 mod bad_disk;
 mod cache;
+mod certificates;
 mod chain_trouble;
 mod clients;
 #[cfg(feature = "fault-points")]

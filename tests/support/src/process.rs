@@ -1,6 +1,7 @@
 //! A program under test: its output is collected, its lines can be waited for, and it never outlives its handle.
 
 use std::io::{BufRead, BufReader, Read};
+use std::net::TcpListener;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
@@ -18,6 +19,12 @@ pub struct Process {
     lines: Mutex<Receiver<String>>,
     output: Arc<Mutex<String>>,
     collectors: Vec<JoinHandle<()>>,
+}
+
+/// A port that was free a moment ago.
+pub fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+    listener.expect("this machine has free ports").port()
 }
 
 impl Process {
