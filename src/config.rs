@@ -259,6 +259,9 @@ impl Config {
         if self.tls.is_some() != running.tls.is_some() {
             self.tls.clone_from(&running.tls);
         }
+        if let Some(Tls::Authority(place)) = &mut self.tls {
+            place.keep_in(&running.data_dir);
+        }
     }
 
     /// The same, now that the system has chosen the port where the operator wrote port 0.
@@ -439,9 +442,9 @@ fn limits(row: &file::Limits) -> Result<Limits, ConfigError> {
     if !(1..=3650).contains(&row.jobs_kept_days) {
         return Err(bad("limits.jobs_kept_days", "between 1 and 3650"));
     }
-    // A quarter for one address, and a body is in memory twice.
-    if row.max_bodies_mb < row.max_body_mb.saturating_mul(8) {
-        return Err(bad("limits.max_bodies_mb", "at least eight times max_body_mb"));
+    // A quarter for one address, and a body may be there four times: with less it would never be taken.
+    if row.max_bodies_mb < row.max_body_mb.saturating_mul(16) {
+        return Err(bad("limits.max_bodies_mb", "at least sixteen times max_body_mb"));
     }
     Ok(Limits {
         per_ip_per_second: row.per_ip_per_second,

@@ -60,9 +60,11 @@ impl Identity {
         *self.certified.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(certified));
     }
 
-    /// Whether there is a certificate to show.
-    pub fn is_known(&self) -> bool {
-        self.certified.read().unwrap_or_else(PoisonError::into_inner).is_some()
+    /// Whether there is a certificate to show that is good at this time.
+    pub fn is_good(&self, now: Timestamp) -> bool {
+        let certified = self.certified.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let chain = certified.as_deref().and_then(|certified| certified.cert.split_first());
+        chain.is_some_and(|(own, others)| in_time(own, others, now).is_ok())
     }
 
     /// Shows an authority that a name is ours, from now on: `digest` is the SHA-256 of what it wants to see (RFC 8737 section 3).

@@ -36,6 +36,13 @@ pub struct CertificateAuthority {
     pub kept: PathBuf,
 }
 
+impl CertificateAuthority {
+    /// Keeps what it gives in this folder.
+    pub(super) fn keep_in(&mut self, data_dir: &Path) {
+        self.kept = data_dir.join("certificate.json");
+    }
+}
+
 /// What is in the files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TlsFiles {

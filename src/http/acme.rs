@@ -21,8 +21,10 @@ use crate::tls::{self, Identity};
 
 /// How often it is looked whether the certificate is to be renewed.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
-/// How long an authority may take to look at our names, and to sign. Let's Encrypt takes seconds.
-const PATIENCE: RetryPolicy = RetryPolicy::new().timeout(Duration::from_secs(90));
+/// How long an authority may take to look at our names, and to sign. Let's Encrypt takes seconds. Looked at evenly: the library
+/// gives up when its next look would come too late.
+const PATIENCE: RetryPolicy =
+    RetryPolicy::new().initial_delay(Duration::from_secs(1)).backoff(1.0).timeout(Duration::from_secs(120));
 /// After a failure; each further one doubles it. Let's Encrypt refuses a name that failed five times in an hour.
 const FIRST_PAUSE: Duration = Duration::from_secs(2 * 60);
 const LONGEST_PAUSE: Duration = Duration::from_secs(12 * 60 * 60);
@@ -31,10 +33,20 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(12 * 60 * 60);
 pub struct Acme {
     place: Mutex<CertificateAuthority>,
     kept: Mutex<Kept>,
+    file: Mutex<InFile>,
     identity: Arc<Identity>,
     clock: Clock,
     /// The configuration was read again.
     again: Notify,
+}
+
+/// Whether what is kept is in its file.
+#[derive(PartialEq, Eq)]
+enum InFile {
+    Whole,
+    NotYet,
+    /// It could not be written, for this reason, which was told.
+    Refused(String),
 }
 
 /// What a restart must not ask for again. Written as one file, so that it is whole or as it was before.
@@ -78,7 +90,7 @@ impl Acme {
     /// # Errors
     /// The file of what was given cannot be read, or is damaged.
     pub fn open(place: &CertificateAuthority, identity: Arc<Identity>, clock: Clock) -> Result<Acme, String> {
-        tls::client(place.ca_file.as_deref()).map_err(|why| format!("ca_file: {why}"))?;
+        Acme::judge(place)?;
         let shown = place.kept.display();
         let kept: Kept = match std::fs::read(&place.kept) {
             Ok(text) => serde_json::from_slice(&text)
@@ -91,26 +103,29 @@ impl Acme {
         {
             identity.replace(certified);
         }
-        Ok(Acme { place: Mutex::new(place.clone()), kept: Mutex::new(kept), identity, clock, again: Notify::new() })
+        let (place, kept, file) = (Mutex::new(place.clone()), Mutex::new(kept), Mutex::new(InFile::Whole));
+        Ok(Acme { place, kept, file, identity, clock, again: Notify::new() })
+    }
+
+    /// # Errors
+    /// The `ca_file` cannot be used.
+    pub fn judge(place: &CertificateAuthority) -> Result<(), String> {
+        tls::client(place.ca_file.as_deref()).map(drop).map_err(|why| format!("ca_file: {why}"))
     }
 
     /// Asks for other names, or elsewhere, from now on; and at once where the last try has failed.
-    ///
-    /// # Errors
-    /// The `ca_file` cannot be used.
-    pub fn follow(&self, place: &CertificateAuthority) -> Result<(), String> {
-        tls::client(place.ca_file.as_deref()).map_err(|why| format!("ca_file: {why}"))?;
+    pub fn follow(&self, place: &CertificateAuthority) {
         *self.place.lock().unwrap_or_else(PoisonError::into_inner) = place.clone();
         self.again.notify_one();
-        Ok(())
     }
 
     /// Sees to it that there is a good certificate, for as long as the program runs.
     pub async fn keep(&self) {
-        let mut pause = FIRST_PAUSE;
+        let (mut pause, mut failed_at) = (FIRST_PAUSE, None);
         loop {
             let place = self.place.lock().unwrap_or_else(PoisonError::into_inner).clone();
             let names = place.names.join(", ");
+            self.write_down(&place);
             if self.kept().certificate.is_some_and(|given| given.will_do(&place, self.clock.now())) {
                 self.wait(LOOK_EVERY).await;
                 continue;
@@ -123,8 +138,15 @@ impl Acme {
                     pause = FIRST_PAUSE;
                 }
                 Err(why) => {
+                    if failed_at.replace(place.clone()).is_none_or(|before| before != place) {
+                        pause = FIRST_PAUSE;
+                    }
                     let minutes = pause.as_secs() / 60;
-                    let seen = if self.identity.is_known() { "the one before stays" } else { "no caller gets in without" };
+                    let seen = if self.identity.is_good(self.clock.now()) {
+                        "the one before stays"
+                    } else {
+                        "no caller gets in without"
+                    };
                     tracing::error!(
                         "{} gave no certificate for {names} ({seen}); it is asked again in {minutes} minutes, or by farebox reload: {why}",
                         place.directory
@@ -149,9 +171,7 @@ impl Acme {
 
     /// One certificate, from the account to what callers are shown.
     async fn obtain(&self, place: &CertificateAuthority) -> Result<(), String> {
-        let account = self.account(place).await?;
-        let names: Vec<_> = place.names.iter().map(|name| Identifier::Dns(name.clone())).collect();
-        let mut order = account.new_order(&NewOrder::new(&names)).await.map_err(said)?;
+        let mut order = self.order(place).await?;
         self.prove(&mut order).await?;
         match order.poll_ready(&PATIENCE).await {
             Ok(OrderStatus::Ready) => {}
@@ -164,9 +184,22 @@ impl Acme {
         let certified = tls::certified(chain.as_bytes(), &key, now).map_err(|why| format!("what it gave is no use: {why}"))?;
         let (directory, names) = (place.directory.clone(), place.names.clone());
         let given = KeptCertificate { directory, names, chain, key, since: now.secs() };
-        self.keep_in_file(place, |kept| kept.certificate = Some(given))?;
         self.identity.replace(certified);
+        self.remember(|kept| kept.certificate = Some(given));
         Ok(())
+    }
+
+    /// Begins an order; with another account where the authority knows ours no more.
+    async fn order(&self, place: &CertificateAuthority) -> Result<Order, String> {
+        let names: Vec<_> = place.names.iter().map(|name| Identifier::Dns(name.clone())).collect();
+        let wanted = NewOrder::new(&names);
+        match self.account(place).await?.new_order(&wanted).await {
+            Err(error) if is_unknown(&error) => {
+                self.remember(|kept| kept.account = None);
+                self.account(place).await?.new_order(&wanted).await.map_err(said)
+            }
+            outcome => outcome.map_err(said),
+        }
     }
 
     /// How we are known there; a new account where there is none yet.
@@ -183,7 +216,9 @@ impl Acme {
         let (account, credentials) = builder()?.create(&new, place.directory.clone(), None).await.map_err(said)?;
         let credentials = serde_json::to_value(&credentials).map_err(|error| error.to_string())?;
         let known = KeptAccount { directory: place.directory.clone(), credentials };
-        self.keep_in_file(place, |kept| kept.account = Some(known))?;
+        self.remember(|kept| kept.account = Some(known));
+        // Before anything is ordered: each account that is forgotten counts against us there.
+        self.write_down(place);
         Ok(account)
     }
 
@@ -207,13 +242,28 @@ impl Acme {
         Ok(())
     }
 
-    fn keep_in_file(&self, place: &CertificateAuthority, change: impl FnOnce(&mut Kept)) -> Result<(), String> {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut next = kept.clone();
-        change(&mut next);
-        write(&place.kept, &next).map_err(|error| format!("{}: {error}", place.kept.display()))?;
-        *kept = next;
-        Ok(())
+    /// In memory first: what was given is used, whether or not a disk has room for it.
+    fn remember(&self, change: impl FnOnce(&mut Kept)) {
+        change(&mut self.kept.lock().unwrap_or_else(PoisonError::into_inner));
+        *self.file.lock().unwrap_or_else(PoisonError::into_inner) = InFile::NotYet;
+    }
+
+    /// Writes what is not written yet; what cannot be is tried again later.
+    fn write_down(&self, place: &CertificateAuthority) {
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        if *file == InFile::Whole {
+            return;
+        }
+        let outcome = write(&place.kept, &self.kept());
+        let now = outcome.map_or_else(|error| InFile::Refused(error.to_string()), |()| InFile::Whole);
+        match &now {
+            InFile::Refused(why) if *file != now => {
+                let path = place.kept.display();
+                tracing::error!("{path} cannot be written, and a restart would ask for another certificate: {why}");
+            }
+            _ => {}
+        }
+        *file = now;
     }
 }
 
@@ -258,6 +308,13 @@ async fn refusals(order: &mut Order) -> String {
 
 fn unproven(why: &str) -> String {
     format!("{why}; does the name lead to this machine, and port 443 to this gateway?")
+}
+
+/// Whether an authority says that it does not know us, or no more (RFC 8555 sections 6.7 and 7.3.6).
+fn is_unknown(error: &Error) -> bool {
+    let Error::Api(problem) = error else { return false };
+    let kind = problem.r#type.as_deref().unwrap_or_default();
+    kind.ends_with(":accountDoesNotExist") || kind.ends_with(":unauthorized")
 }
 
 /// What an authority, or the way to it, had to say.

@@ -57,20 +57,36 @@ impl Certificate {
         tls::server(Arc::clone(&self.identity)).map(Arc::new)
     }
 
-    /// Whether there is one to show. Without it no caller gets in.
-    pub fn is_known(&self) -> bool {
-        self.identity.is_known()
+    /// Whether there is one to show that is good now. Without it no caller gets in.
+    pub fn is_good(&self) -> bool {
+        self.identity.is_good(self.clock.now())
+    }
+
+    /// # Errors
+    /// What [`Certificate::renew`] would refuse.
+    pub fn judge(&self, place: &config::Tls) -> Result<(), String> {
+        match (&self.source, place) {
+            (Source::Files(_), config::Tls::Files(place)) => {
+                let files = place.read()?;
+                tls::certified(&files.certificate, files.key.expose(), self.clock.now()).map(drop).map_err(of(place))
+            }
+            (Source::Authority(_), config::Tls::Authority(place)) => Acme::judge(place),
+            _ => Err("files take the place of an authority, or an authority theirs, with a restart only".into()),
+        }
     }
 
     /// Shows what is at a place from now on, or asks an authority for other names. Whether another one is shown at once.
     ///
     /// # Errors
-    /// As [`Certificate::open`]; the one before is shown then. So it is when files are to take the place of an authority.
+    /// As [`Certificate::open`]; the one before is shown then.
     pub fn renew(&self, place: &config::Tls) -> Result<bool, String> {
         match (&self.source, place) {
             (Source::Files(shown), config::Tls::Files(place)) => self.read_again(shown, place),
-            (Source::Authority(acme), config::Tls::Authority(place)) => acme.follow(place).map(|()| false),
-            _ => Err("files take the place of an authority, or an authority theirs, with a restart only".into()),
+            (Source::Authority(acme), config::Tls::Authority(place)) => {
+                acme.follow(place);
+                Ok(false)
+            }
+            _ => self.judge(place).map(|()| false),
         }
     }
 

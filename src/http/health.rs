@@ -57,7 +57,7 @@ pub fn ready(gateway: &Gateway, is_open: bool, to_the_operator: bool) -> HttpRes
         missing("program".into(), "it stops; running calls may finish");
     }
     if !is_open {
-        missing("certificate".into(), "the authority has not given one yet; the log says why");
+        missing("certificate".into(), "there is none that is good now; the log says why");
     }
     if !gateway.ledger.is_admitting() {
         let cause = gateway.ledger.failure().borrow().clone();

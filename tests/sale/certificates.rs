@@ -24,9 +24,9 @@ struct Named {
 }
 
 impl Named {
-    /// `authority` vouches for the authority's own site.
-    fn open(authority: &Authority, pebble: &Pebble, port: u16, metrics: u16) -> Named {
-        let mut shop = Shop::with(84532, &Settings::default());
+    /// All but its start. `authority` vouches for the authority's own site.
+    fn begin(authority: &Authority, pebble: &Pebble, port: u16, metrics: u16) -> Named {
+        let shop = Shop::with(84532, &Settings::default());
         assert_eq!(shop.server.account(BUYER).top_up(5_000_000).status, 200);
         let key = shop.server.account(BUYER).mint_by_hand();
         shop.server.put("authority.pem", authority.pem());
@@ -38,8 +38,16 @@ impl Named {
             "public_url = \"https://other.example.test\"\nbind = \"127.0.0.1:{port}\"\nmetrics = \"127.0.0.1:{metrics}\"\n{tls}"
         );
         shop.server.reconfigure(|text| text.replacen("bind = \"127.0.0.1:0\"", &bind, 1));
-        shop.server.restart();
         Named { shop, key, port }
+    }
+
+    fn start(mut self) -> Named {
+        self.shop.server.restart();
+        self
+    }
+
+    fn open(authority: &Authority, pebble: &Pebble, port: u16, metrics: u16) -> Named {
+        Named::begin(authority, pebble, port, metrics).start()
     }
 
     /// Waits until so many certificates were given to this process.
@@ -84,12 +92,13 @@ fn an_authority_gives_a_certificate_that_clients_believe_a_restart_keeps_and_a_r
     assert_eq!((named.shown(&root), pebble.given()), (first.clone(), 1));
 
     // When two thirds of its hour are over it is renewed, and nobody's stream ends of that.
-    let stream = named.stream("<<fake in=20 out=7 words=120 gap=100>>");
+    let stream = named.stream("<<fake in=20 out=7 words=200 gap=100>>");
     let answer = std::thread::scope(|scope| {
         let running = scope.spawn(|| named.http2(&root, &[stream]).remove(0));
         eventually("it has begun", || named.shop.served() == 1);
         named.shop.server.move_clock(2500);
         named.wait_given(2);
+        assert!(!running.is_finished(), "the stream was running when it came");
         running.join().unwrap()
     });
     assert_eq!((&answer["status"], &answer["ended"]), (&json!(200), &json!("end")), "{answer}");
@@ -138,5 +147,32 @@ fn an_authority_that_does_not_find_us_is_told_with_its_reason_and_asked_again_wh
     let (code, said) = named.shop.server.reload();
     assert!(code != 0 && said.contains("with a restart only"), "{code} {said}");
     assert!(named.shown(&right.root()).is_string());
+    named.shop.close(0);
+}
+
+#[test]
+fn a_certificate_that_cannot_be_written_is_shown_all_the_same_and_one_is_enough() {
+    let (authority, port) = (Authority::new(), free_port());
+    let mut pebble = Pebble::start(&authority, port);
+    let named = Named::begin(&authority, &pebble, port, free_port());
+    let (file, in_the_way) =
+        (named.shop.server.data_dir().join("certificate.json"), named.shop.server.data_dir().join("certificate.new"));
+    std::fs::create_dir(&in_the_way).unwrap();
+    let mut named = named.start();
+    named.wait_given(1);
+    named.shop.server.has_said("cannot be written, and a restart would ask for another certificate");
+    assert!(named.shown(&pebble.root()).is_string() && !file.exists());
+    std::fs::remove_dir(&in_the_way).unwrap();
+    eventually("there is room", || file.exists());
+    named.shop.server.restart();
+    assert!(named.shown(&pebble.root()).is_string());
+    assert_eq!(pebble.given(), 1);
+
+    // An authority that has forgotten its accounts is told of a new one.
+    pebble.forget();
+    named.shop.server.reconfigure(|text| text.replace(&format!("\"{NAME}\""), &format!("\"{NAME}\", \"www.{NAME}\"")));
+    assert_eq!(named.shop.server.reload().0, 0);
+    named.wait_given(2);
+    assert!(named.shown(&pebble.root()).is_string());
     named.shop.close(0);
 }

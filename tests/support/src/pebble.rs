@@ -14,6 +14,8 @@ pub struct Pebble {
     management: String,
     folder: TempDir,
     server: Process,
+    /// Where it asks whose a name is.
+    resolver: String,
     _names: Process,
 }
 
@@ -42,13 +44,18 @@ impl Pebble {
         command.args(["-dns01", &names, "-defaultIPv4", "127.0.0.1", "-defaultIPv6", ""]);
         command.args(["-http01", "", "-https01", "", "-tlsalpn01", "", "-management", ""]);
         let resolver = Process::spawn(command);
-        let mut command = Command::new("pebble");
-        command.arg("-config").arg(at("pebble.json")).args(["-dnsserver", &names]).env("PEBBLE_VA_NOSLEEP", "1");
-        let server = Process::spawn(command);
+        let server = serve(&folder, &names);
         let (directory, management) = (format!("https://{listen}/dir"), format!("https://{management}"));
-        let pebble = Pebble { directory, management, folder, server, _names: resolver };
+        let pebble = Pebble { directory, management, folder, server, resolver: names, _names: resolver };
         eventually("the authority answers", || pebble.get(&pebble.directory).is_some());
         pebble
+    }
+
+    /// Starts again at the same place, without a memory of anybody.
+    pub fn forget(&mut self) {
+        self.server.kill();
+        self.server = serve(&self.folder, &self.resolver);
+        eventually("the authority answers again", || self.get(&self.directory).is_some());
     }
 
     /// The URL of its directory.
@@ -72,4 +79,10 @@ impl Pebble {
         let (code, text, _) = run(command, "");
         (code == 0).then_some(text)
     }
+}
+
+fn serve(folder: &TempDir, resolver: &str) -> Process {
+    let mut command = Command::new("pebble");
+    command.arg("-config").arg(folder.path().join("pebble.json")).args(["-dnsserver", resolver]).env("PEBBLE_VA_NOSLEEP", "1");
+    Process::spawn(command)
 }
