@@ -127,7 +127,7 @@ const text = (...parts) => el("p", {}, ...parts);
 const pause = (seconds) => new Promise((done) => setTimeout(done, seconds * 1000));
 
 /** Statuses with which the gateway itself says that a payment was not taken. */
-const VERDICTS = [400, 402, 409];
+const VERDICTS = [400, 402, 403, 409];
 
 /** Whether it is not known yet what became of a payment: what stands between us and the gateway may answer anything. The same
  *  payment may be sent again, since it is credited once. */
