@@ -52,6 +52,11 @@ pub(super) fn payment_of_blocked() -> Error {
     Error::new(Code::AccountBlocked, message)
 }
 
+/// For a wallet that was barred while its payment settled; who has the money is said behind it.
+pub(super) fn blocked_meanwhile() -> Error {
+    Error::new(Code::AccountBlocked, "this wallet is not served here any more: write to the operator")
+}
+
 fn in_the_middle() -> Error {
     let message = "this wallet is not served here any more, and the answer ends here; only what passed of it is charged, and its \
                    balance stays its own: write to the operator";

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::blocked::payment_of_blocked;
+use super::blocked::{blocked_meanwhile, payment_of_blocked};
 use super::payer::Via;
 use super::quote::Quote;
 use super::relay::{RelayBody, Sale, Tab, relay};
@@ -245,7 +245,7 @@ enum Unserved {
     Unsettled { reason: &'static str, message: String },
     /// The chain did not say in time.
     Unknown,
-    /// The upstream failed after the money had moved.
+    /// The upstream failed after the money had moved, or its wallet was barred meanwhile.
     Late(Confirmation, Error),
 }
 
@@ -336,6 +336,8 @@ async fn open_and_settle(
     };
     watch.iter_mut().for_each(Watch::was_fine);
     let answer = match answer {
+        // What has settled meanwhile is its wallet's balance, as when the upstream fails.
+        _ if gateway.ledger.is_blocked(payment.payer()) => Err(blocked_meanwhile()),
         Some(answer) => answer,
         None => sending.await,
     };

@@ -90,6 +90,11 @@ impl Ledger {
         self.inner.blocked.borrow().contains(&wallet)
     }
 
+    /// How many wallets are barred.
+    pub fn count_blocked(&self) -> usize {
+        self.inner.blocked.borrow().len()
+    }
+
     /// Resolves when a wallet is barred; at once if it is.
     pub fn until_blocked(&self, wallet: AccountId) -> impl Future<Output = ()> + use<> {
         let mut barred = self.inner.blocked.subscribe();
