@@ -127,11 +127,11 @@ const text = (...parts) => el("p", {}, ...parts);
 const pause = (seconds) => new Promise((done) => setTimeout(done, seconds * 1000));
 
 /** Statuses with which the gateway itself says that a payment was not taken. */
-const VERDICTS = [400, 402, 403, 409];
+const VERDICTS = [400, 402, 409];
 
 /** Whether it is not known yet what became of a payment: what stands between us and the gateway may answer anything. The same
  *  payment may be sent again, since it is credited once. */
-const isOpen = ({ status, code }) => !code || !VERDICTS.includes(status) || code === "PAYMENT_IN_PROGRESS";
+const isOpen = ({ status, code }) => !code || !(VERDICTS.includes(status) || code === "ACCOUNT_BLOCKED") || code === "PAYMENT_IN_PROGRESS";
 
 /** Sends a payment until it is known what became of it. */
 async function follow(payment) {

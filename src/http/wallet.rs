@@ -29,7 +29,7 @@ pub async fn balance(request: HttpRequest, wallet: web::Path<String>) -> HttpRes
         let body = json!({
             "walletAddress": owner.account.address(),
             "balanceUsd": standing.available.as_usd(),
-            "canConsume": !is_blocked && !(standing.available.is_zero() && standing.allowance.is_zero()),
+            "canConsume": !(is_blocked || standing.available.is_zero() && standing.allowance.is_zero()),
             "minimumTopUpUsd": prepaid.top_up_minimum.as_usd(),
             "suggestedTopUpUsd": prepaid.top_up_suggested.as_usd(),
             "diemBalanceUsd": standing.allowance.as_usd(),
