@@ -1,10 +1,16 @@
 //! Payments of a wallet that the operator has barred: refused before anything is asked or moved, whatever is right or wrong with them.
 
+use std::io::Write as _;
+use std::sync::{Mutex, mpsc};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use farebox_rig::anvil::{Anvil, BUYER, OTHER_BUYER, SETTLER};
 use farebox_rig::facilitator::Facilitator;
 use farebox_rig::http::{self, Answer, Request};
 use farebox_rig::line::Line;
 use farebox_rig::process::{eventually, run};
+use farebox_rig::provider::{After, Provider};
 use farebox_rig::server::Settings;
 use serde_json::{Value, json};
 
@@ -33,13 +39,11 @@ fn assert_barred(answer: &Answer) {
 }
 
 fn encoded(value: &Value) -> String {
-    use base64::Engine as _;
-    base64::engine::general_purpose::STANDARD.encode(value.to_string())
+    STANDARD.encode(value.to_string())
 }
 
 fn decoded(header: &str) -> Value {
-    use base64::Engine as _;
-    serde_json::from_slice(&base64::engine::general_purpose::STANDARD.decode(header).unwrap()).unwrap()
+    serde_json::from_slice(&STANDARD.decode(header).unwrap()).unwrap()
 }
 
 #[test]
@@ -129,6 +133,40 @@ fn a_payment_that_was_settling_when_its_wallet_was_barred_is_its_balance_and_buy
     assert_eq!((account.available(), account.statement().balance), (balance, balance), "its owner sees it");
     assert_eq!(shop.chain.transactions_of(SETTLER.address), 2, "and nothing else was sent");
     shop.close(0);
+}
+
+#[test]
+fn a_payment_whose_upstream_was_asked_before_its_wallet_was_barred_is_not_settled_and_may_be_used_later() {
+    let (go, gate) = mpsc::channel::<()>();
+    let gate = Mutex::new(gate);
+    let provider = Provider::start(move |_, stream| {
+        let _ = gate.lock().expect("one call at a time").recv();
+        let usage = json!({ "prompt_tokens": 20, "completion_tokens": 7 });
+        let body = json!({ "choices": [{ "message": { "content": "hello" } }], "usage": usage }).to_string();
+        let head = format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n", body.len());
+        let _ = stream.write_all(format!("{head}{body}").as_bytes());
+        After::Close
+    });
+    // Settlement waits for the upstream, however slow the machine is.
+    let payments = vec!["settle_after_ms = 25000".to_owned()];
+    let mut shop = Shop::with(84532, &Settings { upstream_url: Some(provider.url()), payments, ..Settings::default() });
+    let body = body("", false);
+    let payment = shop.pay(CHAT, &body);
+    let refused = std::thread::scope(|scope| {
+        let buying = scope.spawn(|| shop.buy(CHAT, &body, &payment));
+        eventually("the upstream is asked", || provider.requests().len() == 1);
+        by_hand(&shop, "block");
+        go.send(()).unwrap();
+        buying.join().unwrap()
+    });
+    assert_barred(&refused);
+    shop.assert_untouched();
+    by_hand(&shop, "unblock");
+    go.send(()).unwrap();
+    let answer = shop.buy(CHAT, &body, &payment);
+    assert_eq!((answer.status, answer.complete), (200, true), "its claim was given back: {}", answer.text());
+    assert_eq!((provider.requests().len(), shop.chain.transactions_of(SETTLER.address)), (2, 1));
+    shop.close(CHARGE);
 }
 
 #[test]
