@@ -1,8 +1,9 @@
 //! Wallets that the operator bars: nothing is sold to them by any credential, what they have stays theirs, and they see it.
 
+use farebox_rig::http::Request;
 use serde_json::{Value, json};
 
-use crate::owner::{CHARGE, DOLLAR, MODEL, Owner, Shop};
+use crate::owner::{CHARGE, DOLLAR, MODEL, OTHER_MODEL, Owner, Proof, Shop};
 
 fn done(shop: &Shop, arguments: &[&str]) -> Value {
     let (code, printed, said) = shop.operator(arguments);
@@ -84,7 +85,7 @@ fn a_wallet_that_is_barred_gets_nothing_by_any_credential_and_sees_what_it_has()
         for stream in [false, true] {
             let body =
                 json!({ "model": MODEL, "max_tokens": 100, "stream": stream, "messages": [{ "role": "user", "content": "hi" }] });
-            for proof in [crate::owner::Proof::bearer(&key), shop.sign_in(&owner)] {
+            for proof in [Proof::bearer(&key), shop.sign_in(&owner)] {
                 let answer = shop.ask("POST", route, &proof, Some(&body));
                 let (code, text) = (answer.code(), answer.text());
                 assert_eq!((answer.status, code.to_lowercase().as_str()), (403, "account_blocked"), "{route}: {text}");
@@ -96,7 +97,7 @@ fn a_wallet_that_is_barred_gets_nothing_by_any_credential_and_sees_what_it_has()
         }
     }
     let messages = json!({ "model": MODEL, "max_tokens": 100, "messages": [{ "role": "user", "content": "hi" }] });
-    let nobody = shop.server.send(&farebox_rig::http::Request::post("/v1/messages", messages.to_string()));
+    let nobody = shop.server.send(&Request::post("/v1/messages", messages.to_string()));
     assert_eq!(nobody.status, 402, "who does not say who it is gets the quote: {}", nobody.text());
     for (method, path, body) in [
         ("POST", "/api/keys".to_owned(), json!({ "name": "another" })),
@@ -125,6 +126,26 @@ fn sees_what_it_has(shop: &Shop, owner: &Owner, key: &str) {
     assert_eq!(shop.knocks(key).0, 200);
     assert_eq!(shop.listed(owner).len(), 1, "no key was made");
     assert!(!account.to_string().contains("spam") && !balance.to_string().contains("spam"), "the reason is the operator's");
+}
+
+#[test]
+fn a_barred_wallet_hears_of_nothing_else_that_it_could_mend() {
+    let (shop, poor, owner) = (Shop::open(), Owner::new(1), Owner::new(2));
+    shop.top_up(&owner, DOLLAR);
+    let nothing_there = shop.mint_by_hand(&poor);
+    let for_another = shop.mint(&owner, &json!({ "name": "k", "models": [OTHER_MODEL] })).1;
+    let spent = shop.mint(&owner, &json!({ "name": "k", "spend_limit_usd": "0.000001" })).1;
+    let keys = [(&nothing_there, "insufficient_balance"), (&for_another, "model_not_allowed"), (&spent, "spend_limit_exceeded")];
+    for (key, code) in keys {
+        assert_eq!(shop.call(key, MODEL).code(), code);
+    }
+    [&poor, &owner].iter().for_each(|owner| _ = block(&shop, &owner.address()));
+    for (key, before) in keys {
+        let answer = shop.call(key, MODEL);
+        assert_eq!((answer.status, answer.code()), (403, "account_blocked".into()), "{before}: {}", answer.text());
+    }
+    assert_eq!(shop.upstream.calls().len(), 0);
+    shop.close(&[(&poor, 0), (&owner, DOLLAR)]);
 }
 
 #[test]
