@@ -4,6 +4,7 @@ mod abuse;
 mod attacks;
 #[cfg(feature = "fault-points")]
 mod bad_disk;
+mod blocked;
 mod cache;
 mod certificates;
 mod chain_trouble;
