@@ -17,7 +17,7 @@ fn changed(header: &str, change: impl FnOnce(&mut Value)) -> String {
 fn nothing_but_the_transfer_that_was_asked_for_signed_by_the_treasury_moves_anything() {
     let shop = Shop::open();
     let before = shop.chain.transactions_of(SETTLER.address);
-    let asked = Asked { shop: &shop, usd: "1", id: "ticket" };
+    let asked = shop.asked("1", "ticket");
     let (offer, nonce) = (asked.offer(), asked.nonce());
     let good = asked.signed(&offer);
     let other = |change: fn(&mut Requirements)| {
@@ -55,7 +55,7 @@ fn nothing_but_the_transfer_that_was_asked_for_signed_by_the_treasury_moves_anyt
         assert!(refused.contains(words), "{what}: {refused}");
         assert_eq!(shop.balance(), FIVE, "{what}");
     }
-    let elsewhere = Asked { id: "another ticket", ..asked };
+    let elsewhere = Asked { id: "another ticket", ..asked.clone() };
     let refused = elsewhere.send(Some(&good)).unwrap_err();
     assert!(refused.contains("not made of this id"), "{refused}");
     assert_eq!(shop.chain.transactions_of(SETTLER.address), before, "nothing was sent");

@@ -7,5 +7,6 @@ mod forged;
 mod refused;
 mod shop;
 mod simulated;
+mod solana;
 #[cfg(feature = "fault-points")]
 mod trouble;

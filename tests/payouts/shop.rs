@@ -74,6 +74,11 @@ impl Shop {
         said(self.command(BUYER.address, usd, id, PAY_TO))
     }
 
+    /// The same past the command.
+    pub fn asked<'a>(&'a self, usd: &'a str, id: &'a str) -> Asked<'a> {
+        Asked { server: &self.server, network: self.chain.network(), account: BUYER.address, usd, id }
+    }
+
     /// Transfers out of the treasury, as the chain has them.
     pub fn sent(&self) -> Vec<u64> {
         let from_us = |from: &str| from.eq_ignore_ascii_case(PAY_TO.address);
@@ -118,8 +123,11 @@ impl Shop {
 }
 
 /// What is asked of the gateway without the command, as somebody who can write into its socket may.
+#[derive(Clone)]
 pub struct Asked<'a> {
-    pub shop: &'a Shop,
+    pub server: &'a Server,
+    pub network: String,
+    pub account: &'a str,
     pub usd: &'a str,
     pub id: &'a str,
 }
@@ -128,11 +136,11 @@ impl Asked<'_> {
     /// The gateway's answer: what came of it, or the message of its refusal.
     pub fn send(&self, payment: Option<&str>) -> Result<Value, String> {
         let terms = json!({
-            "account": BUYER.address, "usd": self.usd, "network": self.shop.chain.network(), "id": self.id, "reason": "asked for",
+            "account": self.account, "usd": self.usd, "network": self.network, "id": self.id, "reason": "asked for",
         });
         let mut line = json!({ "pay_out": { "terms": terms, "payment": payment } }).to_string();
         line.push('\n');
-        let stream = UnixStream::connect(self.shop.server.data_dir().join("operator.sock")).unwrap();
+        let stream = UnixStream::connect(self.server.data_dir().join("operator.sock")).unwrap();
         (&stream).write_all(line.as_bytes()).unwrap();
         let mut answer = String::new();
         BufReader::new(&stream).read_line(&mut answer).unwrap();
@@ -149,7 +157,7 @@ impl Asked<'_> {
     }
 
     pub fn nonce(&self) -> [u8; 32] {
-        payout_nonce(&self.shop.chain.network(), self.id)
+        payout_nonce(&self.network, self.id)
     }
 
     /// The header that the treasury signs for an offer.

@@ -5,7 +5,7 @@ use farebox_rig::process::eventually;
 use farebox_rig::server::Settings;
 use serde_json::{Value, json};
 
-use crate::shop::{Asked, FIVE, Shop};
+use crate::shop::{FIVE, Shop};
 
 /// Past the end of what was signed, in a block that is final.
 fn let_it_end(shop: &Shop) {
@@ -22,7 +22,7 @@ fn payload(header: &str) -> Value {
 #[test]
 fn a_treasury_that_is_emptied_meanwhile_gives_the_balance_back_when_nobody_can_be_paid_any_more() {
     let shop = Shop::open();
-    let asked = Asked { shop: &shop, usd: "1", id: "ticket" };
+    let asked = shop.asked("1", "ticket");
     let old = asked.signed(&asked.offer());
     let before = shop.chain.transactions_of(SETTLER.address);
     shop.chain.drain(PAY_TO, OTHER_BUYER);
@@ -53,7 +53,7 @@ fn a_treasury_that_is_emptied_meanwhile_gives_the_balance_back_when_nobody_can_b
 #[test]
 fn whoever_submits_what_was_refused_pays_for_it_once_and_the_books_count_it_once() {
     let shop = Shop::open();
-    let asked = Asked { shop: &shop, usd: "1", id: "ticket" };
+    let asked = shop.asked("1", "ticket");
     let signed = asked.signed(&asked.offer());
     shop.chain.pay(PAY_TO, OTHER_BUYER, FIVE);
     assert_eq!(asked.send(Some(&signed)).unwrap()["state"], "on_its_way");
