@@ -161,6 +161,12 @@ pub fn check_payout(network: &config::Network, payable: &Payable, offer: &Requir
             "the gateway asks for a signature over {field} {theirs:?}, and {ours:?} was meant; nothing was signed"
         ));
     }
+    if offer.max_timeout_seconds > LIFE.as_secs() {
+        return Err(format!(
+            "the gateway asks for a signature that is good for {} s; nothing was signed",
+            offer.max_timeout_seconds
+        ));
+    }
     let domain = |of: &Requirements, key: &str| of.extra.as_ref().and_then(|extra| extra.get(key)).cloned();
     match ["name", "version"].iter().any(|key| domain(ours, key).is_some() && domain(ours, key) != domain(offer, key)) {
         true => Err("the gateway names the token otherwise than the configuration; nothing was signed".into()),

@@ -1,7 +1,9 @@
 //! Refused before anything moves: too little, other wallets and networks, wrong keys, addresses that cannot be paid.
 
-use farebox_rig::anvil::{BUYER, OTHER_BUYER, PAY_TO, SETTLER};
+use farebox_rig::anvil::{Anvil, BUYER, OTHER_BUYER, PAY_TO, SETTLER};
 use farebox_rig::process::run;
+use farebox_rig::server::{Server, Settings};
+use farebox_rig::upstream::Upstream;
 
 use crate::shop::{FIVE, Shop, said};
 
@@ -84,4 +86,21 @@ fn a_treasury_that_has_too_little_is_found_out_before_anything_is_signed() {
     let mut server = shop.server;
     let books = server.audit();
     assert!(books.clean && books.balance(BUYER.address) == FIVE - 1_000_000, "{:#}", books.json);
+}
+
+#[test]
+fn a_facilitator_pays_nothing_out() {
+    let facilitator_url = Some("http://127.0.0.1:9".to_owned());
+    let (chain, upstream) = (Anvil::start(84532), Upstream::start());
+    let settings = Settings { facilitator_url, ..Settings::default() };
+    let mut server = Server::with(env!("CARGO_BIN_EXE_farebox"), &chain, &upstream, &settings);
+    let (code, _, why) = run(server.command(&["adjust", BUYER.address, "1", "--reason", "r", "--id", "gift"]), "");
+    assert_eq!(code, 0, "{why}");
+    let network = chain.network();
+    let mut command = server.command(&["payout", BUYER.address, "1", "--network", &network, "--id", "x", "--reason", "r"]);
+    command.env("FAREBOX_TREASURY_KEY", PAY_TO.key);
+    said(command).refused(2, "farebox adjust");
+    assert_eq!(chain.transfers(), []);
+    let books = server.audit();
+    assert!(books.clean && books.balance(BUYER.address) == 1_000_000, "{:#}", books.json);
 }

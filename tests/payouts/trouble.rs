@@ -1,7 +1,7 @@
 //! A chain that fails under a payout: the balance has the money again once it can never be paid, and not a moment before.
 
-use farebox_rig::anvil::{MINTER, OTHER_BUYER, PAY_TO, SETTLER};
-use farebox_rig::process::eventually;
+use farebox_rig::anvil::{BUYER, MINTER, OTHER_BUYER, PAY_TO, SETTLER};
+use farebox_rig::process::{eventually, run};
 use farebox_rig::server::Settings;
 use serde_json::{Value, json};
 
@@ -97,4 +97,34 @@ fn a_block_that_takes_long_is_waited_for_by_nobody_and_nobody_can_spend_the_mone
         asking.join().unwrap().paid();
     });
     shop.close(FIVE, &[4_000_000]);
+}
+
+#[test]
+fn an_id_that_was_paid_long_before_the_books_that_know_it_were_lost_is_not_paid_again() {
+    let (mut shop, place) = (Shop::open(), tempfile::TempDir::new().unwrap());
+    let folder = place.path().join("backup");
+    let operate = |shop: &Shop, arguments: &[&str]| {
+        let (code, _, words) = run(shop.server.command(arguments), "");
+        assert_eq!(code, 0, "{arguments:?}: {words}");
+    };
+    operate(&shop, &["backup", folder.to_str().unwrap()]);
+    shop.pay_out("1", "ticket").paid();
+    shop.server.signal();
+    shop.server.wait_exit();
+    std::fs::rename(shop.server.data_dir(), place.path().join("lost")).unwrap();
+    operate(&shop, &["restore", folder.to_str().unwrap()]);
+    let_it_end(&shop);
+    shop.server.restart();
+    let told = shop.pay_out("1", "ticket");
+    assert_eq!((told.code, told.told["state"].as_str()), (1, Some("on_its_way")), "{told:?}");
+    assert!(told.told["why"].as_str().unwrap().contains("was paid before"), "{told:?}");
+    shop.chain.mine(8);
+    eventually("the balance has the money again", || shop.balance() == FIVE);
+    assert_eq!(shop.sent(), [1_000_000], "the chain has paid it once");
+    // What the words say to do.
+    operate(&shop, &["adjust", BUYER.address, "-1", "--reason", "the payout", "--id", "ticket"]);
+    assert_eq!(shop.chain.usdc_balance(PAY_TO.address), FIVE - 1_000_000);
+    let mut server = shop.server;
+    let books = server.audit();
+    assert!(books.clean && books.balance(BUYER.address) == FIVE - 1_000_000, "{:#}", books.json);
 }
