@@ -6,9 +6,10 @@ use farebox_rig::process::eventually;
 
 use crate::shop::{FIVE, Shop};
 
-const DOLLAR: u64 = 1_000_000;
+/// What one payout is about.
+const HALF: u64 = 500_000;
 /// Times that the gateway dies at each point.
-const DEATHS: usize = 3;
+const DEATHS: usize = 5;
 
 #[test]
 fn a_death_at_any_step_of_a_payout_pays_it_once() {
@@ -32,9 +33,9 @@ fn a_death_at_any_step_of_a_payout_pays_it_once() {
 fn die_at(point: &str, is_claimed: bool) {
     let mut shop = Shop::open();
     for nth in 1..=DEATHS {
-        let (id, paid) = (format!("ticket-{nth}"), vec![DOLLAR; nth]);
+        let (id, paid) = (format!("ticket-{nth}"), vec![HALF; nth]);
         shop.server.restart_armed(point);
-        let said = shop.pay_out("1", &id);
+        let said = shop.pay_out("0.5", &id);
         assert!(said.code == 1 && said.words.contains("look what came of it"), "{point}: {said:?}");
         shop.server.wait_death(point);
         shop.server.restart();
@@ -42,13 +43,13 @@ fn die_at(point: &str, is_claimed: bool) {
             // Nobody asks again: what the books had taken of the balance, they pay.
             eventually("it is paid by itself", || shop.sent() == paid);
         } else {
-            assert_eq!((shop.sent().len(), shop.balance()), (nth - 1, FIVE - DOLLAR * (nth as u64 - 1)), "{point}");
+            assert_eq!((shop.sent().len(), shop.balance()), (nth - 1, FIVE - HALF * (nth as u64 - 1)), "{point}");
         }
-        let tx = shop.pay_out("1", &id).paid();
-        assert_eq!(shop.pay_out("1", &id).paid(), tx, "{point}");
-        assert_eq!((shop.sent(), shop.balance()), (paid, FIVE - DOLLAR * nth as u64), "{point}");
+        let tx = shop.pay_out("0.5", &id).paid();
+        assert_eq!(shop.pay_out("0.5", &id).paid(), tx, "{point}");
+        assert_eq!((shop.sent(), shop.balance()), (paid, FIVE - HALF * nth as u64), "{point}");
     }
-    shop.close(FIVE, &[DOLLAR; DEATHS]);
+    shop.close(FIVE, &[HALF; DEATHS]);
 }
 
 #[test]
@@ -57,17 +58,17 @@ fn a_death_while_it_becomes_final_or_is_taken_up_again_changes_nothing() {
         let mut shop = Shop::open();
         if point.starts_with("final") {
             shop.server.restart_armed(point);
-            shop.pay_out("1", "ticket").paid();
+            shop.pay_out("0.5", "ticket").paid();
             shop.chain.mine(8);
         } else {
-            shop.pay_out("1", "ticket").paid();
+            shop.pay_out("0.5", "ticket").paid();
             shop.server.restart_into_death(point);
         }
         if point.starts_with("final") {
             shop.server.wait_death(point);
         }
         shop.server.restart();
-        shop.pay_out("1", "ticket").paid();
-        shop.close(FIVE, &[DOLLAR]);
+        shop.pay_out("0.5", "ticket").paid();
+        shop.close(FIVE, &[HALF]);
     }
 }
