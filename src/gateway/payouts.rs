@@ -125,8 +125,7 @@ async fn follow(gateway: &Gateway, payable: &Payable) -> Result<Value, Error> {
     loop {
         let gone = || Error::new(Code::Internal, "this payout is not in the books any more");
         let (payout, row) = known(gateway, &payable.id)?.ok_or_else(gone)?;
-        let is_waited_for = matches!(row.state, State::Claimed | State::Signed | State::Sent);
-        if !is_waited_for || why.is_some() || Instant::now() >= until {
+        if !is_on_its_way(&row) || why.is_some() || Instant::now() >= until {
             return shown(gateway, &payable.id, &payout, &row, why);
         }
         let unreadable = |error: chain::Unreadable| Error::new(Code::Internal, error.to_string());
@@ -138,6 +137,15 @@ async fn follow(gateway: &Gateway, payable: &Payable) -> Result<Value, Error> {
             Ok(Ok(Settlement::Failed { reason, message })) => why = Some(told(reason, message)),
             Ok(Err(_)) => tokio::time::sleep(AGAIN).await,
         }
+    }
+}
+
+/// Whether its chain has yet to say, or to say again, that it was paid.
+fn is_on_its_way(row: &Payment) -> bool {
+    match row.state {
+        State::Claimed | State::Signed | State::Sent => true,
+        State::Confirmed => row.reorged,
+        State::Final | State::Failed | State::Voided => false,
     }
 }
 
@@ -155,14 +163,14 @@ fn told(reason: &str, message: String) -> String {
 fn shown(gateway: &Gateway, id: &str, payout: &Payout, row: &Payment, why: Option<String>) -> Result<Value, Error> {
     let standing = gateway.ledger.standing(payout.account).map_err(|denied| ledger_unavailable(&denied.to_string()))?;
     let (state, know) = match row.state {
-        State::Confirmed | State::Final => ("paid", None),
-        State::Failed | State::Voided => {
-            ("failed", Some("nothing was paid, and the balance has the money again; the same id may be asked for again"))
-        }
-        State::Claimed | State::Signed | State::Sent => (
+        _ if is_on_its_way(row) => (
             "on_its_way",
             Some("it may still be paid, so the balance does not have the money; ask again by the same id in a while"),
         ),
+        State::Failed => {
+            ("failed", Some("nothing was paid, and the balance has the money again; the same id may be asked for again"))
+        }
+        _ => ("paid", None),
     };
     let reason = why.or_else(|| row.reason.clone()).filter(|_| state != "paid");
     let sent = row.attempts.last().map(|attempt| &attempt.tx).filter(|tx| !tx.is_empty());

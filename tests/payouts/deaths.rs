@@ -2,6 +2,7 @@
 
 use std::thread;
 
+use farebox_rig::anvil::{MINTER, PAY_TO};
 use farebox_rig::process::eventually;
 
 use crate::shop::{FIVE, Shop};
@@ -71,4 +72,29 @@ fn a_death_while_it_becomes_final_or_is_taken_up_again_changes_nothing() {
         shop.pay_out("0.5", "ticket").paid();
         shop.close(FIVE, &[HALF]);
     }
+}
+
+#[test]
+fn a_payout_that_was_begun_is_handed_to_no_facilitator_and_paid_by_whoever_was_pay_to_then() {
+    let mut shop = Shop::open();
+    shop.server.restart_armed("sign.before");
+    shop.pay_out("0.5", "ticket").refused(1, "look what came of it");
+    shop.server.wait_death("sign.before");
+    let lines = |text: String, drop: &str| text.lines().filter(|line| !line.starts_with(drop)).collect::<Vec<_>>().join("\n");
+    let mut ours = String::new();
+    shop.server.reconfigure(|text| {
+        ours = text.clone();
+        let text = text.replace("settlement = \"rpc\"", "settlement = \"facilitator\"\nfacilitator_url = \"http://127.0.0.1:9\"");
+        lines(text, "settler_key")
+    });
+    shop.server.restart();
+    shop.server.has_said("this payout was begun with a key of our own and stays open");
+    assert_eq!((shop.sent(), shop.balance()), (vec![], FIVE - HALF), "nobody can spend it, and nobody was handed it");
+    shop.server.reconfigure(|_| ours.replace(PAY_TO.address, MINTER.address));
+    shop.server.restart();
+    eventually("it is paid", || shop.sent() == [HALF]);
+    assert_eq!(shop.pay_out("0.5", "ticket").told["state"], "paid");
+    shop.server.reconfigure(|_| ours);
+    shop.server.restart();
+    shop.close(FIVE, &[HALF]);
 }

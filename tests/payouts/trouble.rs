@@ -84,6 +84,28 @@ fn a_payout_whose_block_is_replaced_is_sent_again_and_paid_once() {
 }
 
 #[test]
+fn a_payout_that_vanished_for_good_is_balance_again() {
+    let shop = Shop::open();
+    shop.pay_out("1", "ticket").paid();
+    shop.chain.set_automine(false);
+    shop.chain.reorg(1);
+    shop.chain.drain(PAY_TO, OTHER_BUYER);
+    eventually("it is sent again, behind what empties the treasury", || shop.chain.pending_transactions() == 2);
+    shop.chain.mine(1);
+    shop.chain.set_automine(true);
+    let told = shop.pay_out("1", "ticket");
+    assert_eq!((told.code, told.told["state"].as_str()), (1, Some("on_its_way")), "{told:?}");
+    assert_eq!(shop.balance(), FIVE - 1_000_000);
+    let_it_end(&shop);
+    eventually("the balance has the money again", || shop.balance() == FIVE);
+    assert_eq!(shop.pay_out("1", "ticket").code, 1, "the treasury is empty");
+    assert_eq!(shop.chain.usdc_balance(PAY_TO.address), 0, "nobody was paid: its owner has emptied it");
+    let mut server = shop.server;
+    let books = server.audit();
+    assert!(books.clean && books.balance(BUYER.address) == FIVE, "{:#}", books.json);
+}
+
+#[test]
 fn a_block_that_takes_long_is_waited_for_by_nobody_and_nobody_can_spend_the_money_meanwhile() {
     let shop = Shop::with(&Settings::default());
     shop.chain.set_automine(false);
