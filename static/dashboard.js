@@ -231,7 +231,7 @@ function drawUsage() {
   fill(byId("usage"), sum, ...chart(used, Math.max(byId("usage").clientWidth, 280)), el("details", {}, el("summary", {}, "The same as a table"), table(used.rows, names)));
 }
 
-const MOVEMENTS = { TOP_UP: "Top-up", CHARGE: "Call", REFUND: "Given back", ADJUSTMENT: "Adjustment by the operator" };
+const MOVEMENTS = { TOP_UP: "Top-up", CHARGE: "Call", REFUND: "Given back", ADJUSTMENT: "Adjustment by the operator", PAYOUT: "Paid out" };
 
 /** The transaction by which money arrived, as a link where somebody shows it. */
 function evidence({ transaction, network }) {

@@ -89,7 +89,7 @@ function showNow({ admitting, calls_in_flight: calls, blocked_wallets: blocked, 
   const figure = (name, value, more) => el("div", {}, el("dt", {}, name), el("dd", {}, value, more ? el("small", {}, more) : null));
   const now = report?.now;
   const treasury = now && Object.values(now.treasury_micros).reduce((sum, micros) => sum + micros, 0);
-  const owed = now && now.liabilities_micros + now.in_transit_micros;
+  const owed = now && now.liabilities_micros + now.in_transit_micros + now.outgoing_micros;
   fill(
     byId("figures"),
     figure("Selling", admitting ? "yes" : "no", admitting ? `version ${version}` : "the books cannot be written: see the log"),
@@ -135,7 +135,7 @@ function drawReport() {
   const gas = Object.values(report.networks).reduce((sum, row) => (sum === null || row.fees_micros === null ? null : sum + row.fees_micros), 0);
   const sum = el("p", {}, `${total.calls === 1 ? "1 call" : `${count(total.calls)} calls`}, ${money(total.revenue_micros)} revenue, margin ${money(total.margin_micros)} before ${gas === null ? "gas" : `${money(gas)} of gas`}.`);
   const span = hint(`From ${report.from} to ${report.until} (UTC), added up at ${time(report.made_at, 19)}. What is given back counts on the day of that.`);
-  const networks = Object.entries(report.networks).map(([id, row]) => [nameOf(id), count(row.payments), money(row.received_micros), money(row.credited_micros), money(row.reversed_micros), count(row.transactions), row.fees_micros === null ? `${BigInt(row.fees).toLocaleString("en")} ${id.startsWith("solana:") ? "lamports" : "wei"}` : money(row.fees_micros)]);
+  const networks = Object.entries(report.networks).map(([id, row]) => [nameOf(id), count(row.payments), money(row.received_micros), money(row.credited_micros), money(row.reversed_micros), money(row.paid_out_micros), count(row.transactions), row.fees_micros === null ? `${BigInt(row.fees).toLocaleString("en")} ${id.startsWith("solana:") ? "lamports" : "wei"}` : money(row.fees_micros)]);
   fill(
     byId("report"),
     sum,
@@ -145,7 +145,7 @@ function drawReport() {
     ...sold("Day", report.days, true),
     ...sold("Upstream", report.upstreams),
     el("h3", {}, "By network"),
-    table("Money by network", [["Network", false], ["Payments", true], ["Received", true], ["Topped up", true], ["Vanished", true], ["Our transactions", true], ["Gas", true]], networks, "Nothing came in in this time."),
+    table("Money by network", [["Network", false], ["Payments", true], ["Received", true], ["Topped up", true], ["Vanished", true], ["Paid out", true], ["Our transactions", true], ["Gas", true]], networks, "Nothing came in in this time."),
   );
 }
 
@@ -168,7 +168,7 @@ function showNetworks(networks, settled) {
 }
 
 function showOpen(open) {
-  const row = (it) => [time(it.since, 19), nameOf(it.network), it.state.toLowerCase(), usd(it.amount_usd), it.top_up ? "top-up" : "call", el("span", { class: "mono" }, it.account), look(it.payment_id)];
+  const row = (it) => [time(it.since, 19), nameOf(it.network), it.state.toLowerCase(), usd(it.amount_usd), it.payout ? "payout" : it.top_up ? "top-up" : "call", el("span", { class: "mono" }, it.account), look(it.payment_id)];
   fill(byId("open"), table("Payments on their way", [["Since (UTC)", false], ["Network", false], ["State", false], ["Amount", true], ["For", false], ["Wallet", false], ["", false]], open.map(row), "None: every payment has arrived or is closed."));
 }
 

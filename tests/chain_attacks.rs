@@ -112,8 +112,12 @@ fn the_audit_lets_one_transfer_explain_one_payment() {
     let payment = shop.pay(300);
     let tx = confirmed(wait(shop.chains.settle(payment.clone()))).tx;
     let other = shop.pay(300);
-    let counted =
-        |payment: &farebox::chain::VerifiedPayment| Counted { id: payment.id(), payment: payment.to_bytes(), tx: tx.clone() };
+    let counted = |payment: &farebox::chain::VerifiedPayment| Counted {
+        id: payment.id(),
+        payment: payment.to_bytes(),
+        tx: tx.clone(),
+        paid_to: None,
+    };
     let claims = [counted(&payment), counted(&other), counted(&payment)];
     let report = audit(&networks.borrow(), &claims);
     assert_eq!((report.found, report.problems.len()), (1, 2), "{:?}", report.problems);

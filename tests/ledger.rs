@@ -20,6 +20,8 @@ mod limits;
 mod model;
 #[path = "ledger/older.rs"]
 mod older;
+#[path = "ledger/payouts.rs"]
+mod payouts;
 #[path = "ledger/power.rs"]
 mod power;
 #[path = "ledger/prepaid.rs"]

@@ -8,6 +8,7 @@ use super::VerifiedPayment;
 use super::client::JsonClient;
 use super::token::Token;
 use super::witness::Witness;
+use crate::account::AccountId;
 use crate::config::{Network, Settlement};
 use crate::ids::PaymentId;
 use crate::tls;
@@ -20,6 +21,8 @@ pub struct Counted {
     pub payment: Vec<u8>,
     /// The transaction that is said to have carried it.
     pub tx: String,
+    /// The wallet that it was paid out to; none for a payment to us.
+    pub paid_to: Option<AccountId>,
 }
 
 /// What a comparison found.
@@ -76,6 +79,9 @@ async fn look_up(witnesses: &[(&str, Witness)], counted: &Counted, seen: &mut Ha
         Ok(payment) => payment,
         Err(error) => return audit.problems.push(format!("{id}: {error}")),
     };
+    if counted.paid_to.is_some_and(|wallet| !payment.is_paid_to(wallet)) {
+        return audit.problems.push(format!("{id}: the payout that was signed goes to another wallet than the books say"));
+    }
     let Some((network, witness)) = witnesses.iter().find(|(network, _)| *network == payment.network()) else {
         audit.unasked += 1;
         return;

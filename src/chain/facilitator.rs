@@ -98,6 +98,14 @@ impl Facilitator {
         mut confirmed: Option<Confirmation>,
         hearing: &Hearing,
     ) -> Result<(), JournalClosed> {
+        if self.journal.is_outgoing(payment.id()) {
+            // It may refuse today and submit tomorrow, and a payout must not be given back while that can be.
+            error!(
+                payment = %payment.id(),
+                "this payout was begun with a key of our own and stays open: set the network's settlement back to what it was"
+            );
+            return Ok(());
+        }
         let mut vanished = false;
         loop {
             let outcome = match confirmed.take() {

@@ -35,7 +35,7 @@ pub(super) struct Entry {
     pub requirement: Requirements,
     /// What they say beside it, where that changes from offer to offer.
     pub offers: Option<Offers>,
-    settlement: &'static str,
+    pub settlement: &'static str,
     safe_above: Micros,
     gas: RwLock<Option<Micros>>,
     purse: RwLock<Option<Purse>>,
@@ -132,7 +132,8 @@ impl Entry {
         &self.requirement.network
     }
 
-    fn requirement(&self, amount: Micros, max_timeout_seconds: u64) -> Requirements {
+    /// What is asked for on this network.
+    pub fn requirement_of(&self, amount: Micros, max_timeout_seconds: u64) -> Requirements {
         Requirements { amount: amount.get().to_string(), max_timeout_seconds, ..self.requirement.clone() }
     }
 
@@ -225,6 +226,11 @@ impl Chains {
         }
     }
 
+    /// The entry of a network, if it is configured.
+    pub(super) fn entry(&self, network: &str) -> Option<&Entry> {
+        self.networks.iter().map(Arc::as_ref).find(|entry| entry.network() == network)
+    }
+
     /// Every configured network, sellable or not, in the order of the configuration.
     pub fn networks(&self) -> Vec<NetworkStatus> {
         let status = |entry: &Arc<Entry>| NetworkStatus {
@@ -261,7 +267,7 @@ impl Chains {
     pub fn offer(&self, amount: Micros, max_timeout_seconds: u64, subject: &str) -> Vec<Requirements> {
         let sellable = self.networks.iter().filter(|entry| entry.sellable().is_ok());
         let offered = sellable.map(|entry| {
-            let requirement = entry.requirement(amount, max_timeout_seconds);
+            let requirement = entry.requirement_of(amount, max_timeout_seconds);
             match &entry.offers {
                 Some(offers) => Requirements { extra: Some(offers.extra(subject)), ..requirement },
                 None => requirement,
@@ -274,7 +280,7 @@ impl Chains {
     /// offer is not in them.
     pub fn templates(&self, amount: Micros, max_timeout_seconds: u64) -> Vec<Requirements> {
         let sellable = self.networks.iter().filter(|entry| entry.sellable().is_ok());
-        sellable.map(|entry| entry.requirement(amount, max_timeout_seconds)).collect()
+        sellable.map(|entry| entry.requirement_of(amount, max_timeout_seconds)).collect()
     }
 
     /// What a payment of `amount` for `subject` must look like on its network, whether or not it can be sold on right now;
@@ -287,7 +293,7 @@ impl Chains {
         subject: &str,
     ) -> Option<Requirements> {
         let entry = self.networks.iter().find(|entry| entry.network() == payment.network)?;
-        let requirement = entry.requirement(amount, max_timeout_seconds);
+        let requirement = entry.requirement_of(amount, max_timeout_seconds);
         Some(match &entry.offers {
             Some(offers) => Requirements { extra: Some(offers.answered(payment, subject)), ..requirement },
             None => requirement,

@@ -17,6 +17,7 @@ mod handle;
 mod judge;
 mod open;
 mod payment;
+mod payout;
 pub mod reason;
 mod rounds;
 mod rpc;
@@ -42,6 +43,7 @@ pub use evm::verify::is_signed_for;
 pub use handle::{Chains, NetworkStatus, Purse};
 pub use judge::judge;
 pub use payment::{Unreadable, VerifiedPayment, claimed_payer, identify, verify};
+pub use payout::{Payable, check_payout, paid_from, payout_nonce};
 pub use sign_in::{SignedIn, judge_sign_in, verify_sign_in};
 pub use terms::Amounts;
 pub use treasury::{Arrival, Arrivals, Treasury, arrivals, treasury};
@@ -116,6 +118,11 @@ pub trait Journal: Send + Sync {
     /// The same, right before [`Journal::signed`]; if so, the fee is at risk from now on.
     fn risk(&self, _: PaymentId) -> Result<bool, JournalClosed> {
         Ok(true)
+    }
+    /// Whether it goes from us to a wallet. Such a payment has failed only once it can never land: until then anybody who has seen
+    /// it may submit it, and its money must not be spent as a balance meanwhile.
+    fn is_outgoing(&self, _: PaymentId) -> bool {
+        false
     }
     /// `Ok` means that the bytes and the hash are durable. `Err` means that the claim was voided, or that the ledger is
     /// down: the bytes are never sent then.

@@ -141,6 +141,15 @@ impl VerifiedPayment {
             }
     }
 
+    /// Whether the money goes to this wallet, in the way in which addresses are written here.
+    pub(super) fn is_paid_to(&self, account: AccountId) -> bool {
+        let to = match account {
+            AccountId::Evm(bytes) => evm::address::Address(bytes).to_string(),
+            AccountId::Solana(bytes) => solana::address::Pubkey(bytes).to_string(),
+        };
+        self.presented().requirements.pay_to == to
+    }
+
     /// Whether both authorize the same transfer: on EVM one nonce may be signed for two.
     pub(super) fn is_same_transfer(&self, other: &VerifiedPayment) -> bool {
         match (&self.0, &other.0) {

@@ -1,4 +1,4 @@
-//! What lies at the addresses that are paid, and what came in there since a moment, as their chains have it.
+//! What lies at the addresses that are paid, and what came in there and left since a moment, as their chains have it.
 
 use tokio::task::LocalSet;
 
@@ -18,18 +18,18 @@ pub struct Treasury {
     pub held: Result<Micros, String>,
 }
 
-/// One transfer to `pay_to`.
+/// One transfer to `pay_to`, or from it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Arrival {
     /// The name of its transaction.
     pub tx: String,
-    /// Whose money it was.
-    pub from: String,
+    /// Whose money it was, or whose it is now.
+    pub other: String,
     pub amount: Micros,
     pub block: u64,
 }
 
-/// What came in at one network's `pay_to`.
+/// What came in at one network's `pay_to`, and what left it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Arrivals {
     /// CAIP-2.
@@ -37,6 +37,8 @@ pub struct Arrivals {
     pub pay_to: String,
     /// The oldest first; else why nobody could say.
     pub found: Result<Vec<Arrival>, String>,
+    /// The same of what left.
+    pub left: Result<Vec<Arrival>, String>,
 }
 
 /// Asks a node of every network that has one what is there now. Blocks until all have answered.
@@ -48,13 +50,14 @@ pub fn treasury(networks: &[Network]) -> Vec<Treasury> {
     held.collect()
 }
 
-/// Asks a node of every network what came in since a moment; where there is none, it says so. Blocks until all have answered.
+/// Asks a node of every network what came in and left since a moment; where there is none, it says so. Blocks until all have answered.
 pub fn arrivals(networks: &[Network], since: Timestamp) -> Vec<Arrivals> {
     let real = networks.iter().filter(|network| !matches!(network.settlement, Settlement::Simulated));
     let look = |network: &Network| {
-        let found = ask(network, async |witness| witness.arrivals(since).await).transpose();
-        let found = found.unwrap_or_else(|| Err("no node of it is named in rpc_urls".to_owned()));
-        Arrivals { network: network.id.clone(), pay_to: network.pay_to.clone(), found }
+        let nobody = || Err("no node of it is named in rpc_urls".to_owned());
+        let found = ask(network, async |witness| witness.arrivals(since).await).transpose().unwrap_or_else(nobody);
+        let left = ask(network, async |witness| witness.departures(since).await).transpose().unwrap_or_else(nobody);
+        Arrivals { network: network.id.clone(), pay_to: network.pay_to.clone(), found, left }
     };
     real.map(look).collect()
 }

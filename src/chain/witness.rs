@@ -73,6 +73,17 @@ impl Witness {
         }
     }
 
+    /// What left `pay_to` since a moment, the oldest first.
+    ///
+    /// # Errors
+    /// As [`Witness::arrivals`].
+    pub async fn departures(&self, since: Timestamp) -> Result<Vec<Arrival>, String> {
+        match self {
+            Witness::Evm(ledger) => ledger.departures(since).await,
+            Witness::Solana(_) => self.arrivals(since).await,
+        }
+    }
+
     /// Whether the nodes are those of the chain, and the token is the one we quote.
     ///
     /// # Errors

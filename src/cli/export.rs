@@ -213,6 +213,7 @@ fn payment(id: PaymentId, payment: Payment) -> Row {
         ("payer", Cell::text(payment.payer.to_string())),
         ("amount_micros", Cell::number(payment.amount)),
         ("top_up", Cell::text(payment.top_up.to_string())),
+        ("payout", or_empty(payment.payout, Cell::Text)),
         ("path", Cell::Text(payment.route)),
         ("request", Cell::text(RequestId(payment.request).to_string())),
         ("tx", or_empty(tx, Cell::Text)),

@@ -9,6 +9,7 @@ mod log;
 mod memory;
 mod operator;
 mod pay;
+mod payout;
 mod reload;
 mod report;
 mod restore;
@@ -116,6 +117,8 @@ enum Command {
     },
     /// List the wallets that are barred, with the reasons.
     Blocked,
+    /// Pay some of a wallet's balance back to it on a chain, as a refund. Asked for again by the same id, it is paid once.
+    Payout(payout::Arguments),
     /// Close a payment of which no node can tell whether it arrived, once you have looked it up and know that it did not.
     GiveUp {
         /// `pay_…`, as its buyer and `farebox verify` were told.
@@ -158,6 +161,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Block { account, reason } => by_hand(&arguments.config, Ok(Order::Block { account, reason })),
         Command::Unblock { account } => by_hand(&arguments.config, Ok(Order::Unblock { account })),
         Command::Blocked => by_hand(&arguments.config, Ok(Order::ListBlocked)),
+        Command::Payout(payout) => with_config(&arguments.config, |config| payout::run(payout, &config)),
         Command::GiveUp { payment, reason } => by_hand(&arguments.config, Ok(Order::GiveUp { payment, reason })),
         Command::Reload => with_config(&arguments.config, |config| reload::run(&config)),
         Command::Report(report) => with_config(&arguments.config, |config| report::run(&report, &config)),

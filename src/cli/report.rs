@@ -121,13 +121,15 @@ fn sections(report: &Report) -> [(&'static str, &BTreeMap<String, Sold>); 3] {
 
 fn received_cells(received: &Received) -> Vec<Cell> {
     let usd = |micros: u64| Cell::usd(micros);
-    let Received { payments, received_micros, credited_micros, reversed_micros, transactions, fees, fees_micros } = received;
+    let Received { payments, received_micros, credited_micros, reversed_micros, transactions, fees, fees_micros, .. } = received;
+    let paid_out = Cell::usd(received.paid_out_micros);
     let [received, credited, reversed] = [*received_micros, *credited_micros, *reversed_micros].map(usd);
     let paid = fees_micros.map_or(Cell::text("unknown"), usd);
-    vec![Cell::number(payments), received, credited, reversed, Cell::number(transactions), Cell::number(fees), paid]
+    vec![Cell::number(payments), received, credited, reversed, paid_out, Cell::number(transactions), Cell::number(fees), paid]
 }
 
-const RECEIVED: [&str; 7] = ["payments", "received", "to balances", "reversed", "fees paid for", "wei or lamports", "in USD"];
+const RECEIVED: [&str; 8] =
+    ["payments", "received", "to balances", "reversed", "paid out", "fees paid for", "wei or lamports", "in USD"];
 
 fn table(report: &Report, treasury: &[Treasury]) -> Vec<String> {
     let mut lines = vec![format!("{} to {} (UTC); amounts in USD", report.from, report.until)];
@@ -168,6 +170,7 @@ fn now_rows(report: &Report, treasury: &[Treasury]) -> Vec<Vec<Cell>> {
         row(&format!("now ({})", report.made_at), &[Cell::text("USD")]),
         row(&format!("owed to {wallets} wallets"), &[Cell::usd(liabilities_micros)]),
         row("paid for calls that run", &[Cell::usd(in_transit_micros)]),
+        row("on its way back to wallets", &[Cell::usd(report.now.outgoing_micros)]),
         row("earned since the books began", &[Cell::usd(earned_micros)]),
         row("lost to transfers that vanished", &[Cell::usd(bad_debt_micros)]),
         row("taken of wallets by hand or given", &[Cell::usd(adjusted_micros)]),
@@ -187,11 +190,12 @@ fn now_rows(report: &Report, treasury: &[Treasury]) -> Vec<Vec<Cell>> {
 /// All of it in one table, for a spreadsheet: what a section does not have is empty.
 fn rows(report: &Report, treasury: &[Treasury]) -> Vec<Vec<Cell>> {
     let head = ["section", "name", "calls", "revenue_usd", "refunds_usd", "allowance_usd", "cost_usd", "margin_usd"];
-    let more = ["calls_of_unknown_cost", "payments", "received_usd", "credited_usd", "reversed_usd", "transactions", "fees"];
-    let head = head.iter().chain(&more).chain(&["fees_usd", "amount_usd"]).map(|name| Cell::text(*name)).collect();
+    let more = ["calls_of_unknown_cost", "payments", "received_usd", "credited_usd", "reversed_usd", "paid_out_usd"];
+    let fees = ["transactions", "fees", "fees_usd", "amount_usd"];
+    let head = head.iter().chain(&more).chain(&fees).map(|name| Cell::text(*name)).collect();
     let blank = |cells: usize| vec![Cell::Empty; cells];
     let of = |section: &str, name: &str, sold: &Sold| {
-        [vec![Cell::text(section)], sold_cells(Cell::text(name), sold), blank(8)].concat()
+        [vec![Cell::text(section)], sold_cells(Cell::text(name), sold), blank(9)].concat()
     };
     let mut rows: Vec<Vec<Cell>> = vec![head, of("total", "", &report.total)];
     for (section, groups) in sections(report) {
@@ -203,7 +207,7 @@ fn rows(report: &Report, treasury: &[Treasury]) -> Vec<Vec<Cell>> {
     let now = now_rows(report, treasury).into_iter().skip(1);
     rows.extend(now.map(|cells| {
         let [name, amount] = [0, 1].map(|at| cells.get(at).cloned().unwrap_or(Cell::Empty));
-        [vec![Cell::text("now"), name], blank(14), vec![amount]].concat()
+        [vec![Cell::text("now"), name], blank(15), vec![amount]].concat()
     }));
     rows
 }

@@ -49,16 +49,23 @@ pub fn run(arguments: &Arguments, config: &Config) -> Result<(), Trouble> {
     let since = since.ok_or_else(|| trouble(FOUND_A_PROBLEM)(format!("{MANIFEST} says no time at which it was made")))?;
     let since = Timestamp::from_millis(since.millis().saturating_sub(millis(EARLIER)));
     let (report, seen) = place(from, to, &manifest, (restoring, since))?;
-    let (unknown, unasked) = unmatched(&chain::arrivals(&config.networks, since), &seen.known);
+    let arrivals = chain::arrivals(&config.networks, since);
+    let (unknown, unasked) = unmatched(&arrivals, &seen.known);
+    let sent = sent(&arrivals, &seen.known);
+    for one in &sent {
+        say::err(format_args!("farebox: a transfer left pay_to that these books do not know: {one}"));
+    }
     for one in &unknown {
         say::err(format_args!("farebox: a transfer came in that these books do not know: {one}"));
     }
     let told = json!({
         "restored": to, "made_at": manifest.made_at, "postings": report.postings, "receipts": report.receipts,
-        "not_in_the_books": unknown, "not_asked": unasked, "calls_under_way": seen.under_way,
+        "not_in_the_books": unknown, "sent_and_not_in_the_books": sent, "not_asked": unasked, "calls_under_way": seen.under_way,
         "know": "what happened after the backup is forgotten: keys that were revoked since are good again, wallets that were blocked since are served again, what was spent since is not \
                  spent, and a job or a balance of since is gone. Payments of since buy nothing again; those under not_in_the_books were \
                  paid to you, and what of them is owed only their buyers can say. \
+                 Those under sent_and_not_in_the_books left pay_to: of a payout of since, whose wallet has its balance again, take \
+                 that with farebox adjust. On Solana nobody is asked: look before a payout is made again. \
                  Those under calls_under_way stood for calls that had not ended: what was not charged of them by then becomes balance of \
                  their payers, also where the call was answered after the backup; farebox adjust takes it back",
     });
@@ -163,7 +170,7 @@ fn put_again(from: &Path, to: &Path) -> io::Result<()> {
 /// call delivered after the backup.
 fn under_way(Counted { id, payment }: &Counted) -> Option<Value> {
     let is_sent = matches!(payment.state, State::Signed | State::Sent | State::Confirmed);
-    (is_sent && !payment.top_up && payment.outcome.is_none()).then(|| {
+    (is_sent && !payment.top_up && payment.payout.is_none() && payment.outcome.is_none()).then(|| {
         let sent = payment.attempts.last().map(|attempt| &attempt.tx);
         json!({
             "payment": id.to_string(), "request": RequestId(payment.request).to_string(), "payer": payment.payer.to_string(),
@@ -176,19 +183,29 @@ fn under_way(Counted { id, payment }: &Counted) -> Option<Value> {
 /// What came in that the books do not know, and where nobody could be asked.
 fn unmatched(arrivals: &[Arrivals], known: &HashSet<String>) -> (Vec<Value>, Vec<Value>) {
     let (mut unknown, mut unasked) = (Vec::new(), Vec::new());
-    for Arrivals { network, pay_to, found } in arrivals {
+    for Arrivals { network, pay_to, found, .. } in arrivals {
         match found {
             Ok(found) => {
                 let new = found.iter().filter(|one| !known.contains(&one.tx.to_lowercase()));
                 unknown.extend(new.map(|one| {
                     let usd = Micros::new(one.amount.get()).as_usd();
-                    json!({ "network": network, "tx": one.tx, "from": one.from, "amount_usd": usd, "block": one.block })
+                    json!({ "network": network, "tx": one.tx, "from": one.other, "amount_usd": usd, "block": one.block })
                 }));
             }
             Err(why) => unasked.push(json!({ "network": network, "pay_to": pay_to, "why": why })),
         }
     }
     (unknown, unasked)
+}
+
+/// What left `pay_to` that the books do not know, where somebody could be asked.
+fn sent(arrivals: &[Arrivals], known: &HashSet<String>) -> Vec<Value> {
+    let left = arrivals.iter().flat_map(|of| of.left.iter().flatten().map(move |one| (&of.network, one)));
+    let new = left.filter(|(_, one)| !known.contains(&one.tx.to_lowercase()));
+    new.map(|(network, one)| {
+        json!({ "network": network, "tx": one.tx, "to": one.other, "amount_usd": one.amount.as_usd(), "block": one.block })
+    })
+    .collect()
 }
 
 fn millis(span: Duration) -> u64 {

@@ -17,6 +17,7 @@ use super::operator::fresh;
 use super::reload::Running;
 use crate::error::{Code, Error};
 use crate::gateway::operator::{Command, perform};
+use crate::gateway::payouts::pay_out;
 use crate::ledger;
 
 /// The name of the socket in the data folder.
@@ -122,6 +123,7 @@ async fn answer(mut stream: tokio::net::UnixStream, owner: u32, data_dir: &Path,
     let fresh = fresh().map_err(|error| io::Error::other(error.to_string()))?;
     let done = match command {
         Command::Reload => running.reload().await,
+        Command::PayOut { terms, payment } => pay_out(&running.editions().gateway(), &terms, payment.as_deref(), &fresh).await,
         command => perform(&running.editions().keyring(), command, fresh).await,
     };
     match &done {

@@ -97,7 +97,11 @@ fn open_payment(config: &Config, counted: &Counted) -> Option<String> {
     let sent: Vec<_> = payment.attempts.iter().map(|attempt| attempt.tx.as_str()).filter(|tx| !tx.is_empty()).collect();
     let sent = if sent.is_empty() { String::new() } else { format!(" (sent as {})", sent.join(", ")) };
     let (id, amount, payer, network) = (counted.id, payment.amount(), payment.payer, &payment.network);
-    Some(format!("{id}: {amount} USDC of {payer} on {network}{sent}: {what_next}"))
+    let whose = match &payment.payout {
+        Some(payout) => format!("the payout {payout:?} to {payer}"),
+        None => format!("of {payer}"),
+    };
+    Some(format!("{id}: {amount} USDC {whose} on {network}{sent}: {what_next}"))
 }
 
 /// What the chain must confirm: every payment the books count is a transfer there.
@@ -106,5 +110,6 @@ fn claim(counted: Counted) -> Option<chain::Counted> {
         return None;
     }
     let (tx, _) = counted.payment.confirmed?;
-    Some(chain::Counted { id: counted.id, payment: counted.payment.detail.into(), tx })
+    let paid_to = counted.payment.payout.map(|_| counted.payment.payer);
+    Some(chain::Counted { id: counted.id, payment: counted.payment.detail.into(), tx, paid_to })
 }

@@ -11,7 +11,10 @@ pub struct Secret(Zeroizing<String>);
 
 impl Secret {
     /// Reads `env:NAME` or `file:/path`. A file that others may read is refused.
-    pub(super) fn load(source: &str, folder: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Secret, String> {
+    ///
+    /// # Errors
+    /// What is wrong with the place or what is there, never its value.
+    pub fn load(source: &str, folder: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Secret, String> {
         let value = if let Some(name) = source.strip_prefix("env:") {
             env(name).ok_or_else(|| format!("the environment variable {name} is not set"))?
         } else if let Some(path) = source.strip_prefix("file:") {

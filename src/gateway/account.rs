@@ -136,6 +136,7 @@ pub fn transactions(ledger: &Ledger, account: AccountId, limit: usize, offset: u
                 Movement::Charge => "CHARGE",
                 Movement::Refund => "REFUND",
                 Movement::Adjustment => "ADJUSTMENT",
+                Movement::Payout => "PAYOUT",
             },
             "amount_usd": signed_usd(entry.amount),
             "balance_after_usd": signed_usd(entry.balance_after),

@@ -30,10 +30,12 @@ impl LedgerJournal {
         Ok(act(&self.waste, &row, self.clock.now()))
     }
 
-    fn asking<'a>(&self, row: &'a Payment, now: Timestamp) -> Result<Asking<'a>, JournalClosed> {
+    /// Nothing is asked for a payout, whose fee nobody but the operator causes.
+    fn asking<'a>(&self, row: &'a Payment, now: Timestamp) -> Result<Option<Asking<'a>>, JournalClosed> {
         match row.state {
             State::Claimed | State::Signed | State::Sent | State::Confirmed => {
-                Ok(settle::asking(&self.ledger, &row.network, row.payer, now))
+                let is_theirs = row.payout.is_none();
+                Ok(is_theirs.then(|| settle::asking(&self.ledger, &row.network, row.payer, now)))
             }
             State::Voided | State::Failed | State::Final => Err(JournalClosed),
         }
@@ -42,11 +44,15 @@ impl LedgerJournal {
 
 impl Journal for LedgerJournal {
     fn may_sign(&self, id: PaymentId) -> Result<bool, JournalClosed> {
-        self.with(id, |waste, row, now| Ok(waste.has_room(id, self.asking(row, now)?)))?
+        self.with(id, |waste, row, now| Ok(self.asking(row, now)?.is_none_or(|asking| waste.has_room(id, asking))))?
     }
 
     fn risk(&self, id: PaymentId) -> Result<bool, JournalClosed> {
-        self.with(id, |waste, row, now| Ok(waste.risk(id, self.asking(row, now)?)))?
+        self.with(id, |waste, row, now| Ok(self.asking(row, now)?.is_none_or(|asking| waste.risk(id, asking))))?
+    }
+
+    fn is_outgoing(&self, id: PaymentId) -> bool {
+        self.with(id, |_, row, _| row.payout.is_some()).unwrap_or(false)
     }
 
     fn signed(&self, id: PaymentId, attempt: Attempt) -> JournalFuture {
@@ -73,11 +79,16 @@ impl Journal for LedgerJournal {
     }
 
     fn wasted(&self, id: PaymentId) {
-        let _ = self.with(id, |waste, row, now| waste.note_failure(&row.network, id, row.payer, now));
+        let _ = self.with(id, |waste, row, now| {
+            if row.payout.is_none() {
+                waste.note_failure(&row.network, id, row.payer, now);
+            }
+        });
     }
 
     fn settled(&self, id: PaymentId, outcome: Settlement) -> JournalFuture {
         let _ = self.with(id, |waste, row, now| match outcome {
+            _ if row.payout.is_some() => {}
             Settlement::Confirmed(_) => waste.note_arrival(&row.network, id, row.payer, row.amount(), now),
             Settlement::Failed { .. } => waste.note_silence(&row.network, id, now),
         });

@@ -10,6 +10,7 @@ mod keyring;
 pub mod operator;
 mod pace;
 mod payer;
+pub mod payouts;
 mod prepaid;
 mod prices;
 mod quote;

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::account;
 use super::keyring::{Change, Fresh, Keyring, Rotation, Whose, Wish};
+use super::payouts::Terms;
 use super::report::report;
 use super::settle::ledger_unavailable;
 use crate::account::AccountId;
@@ -88,6 +89,12 @@ pub enum Command {
         account: String,
     },
     ListBlocked,
+    /// Pay some of a wallet's balance back to it on a chain, once for each id: what must be signed for it, or with what was signed
+    /// (the value of a payment header). For a gateway that runs only.
+    PayOut {
+        terms: Terms,
+        payment: Option<String>,
+    },
     /// A copy of the books as they are, in a file beside them.
     CopyBooks,
     /// From one day to another, both such as 2027-01-31 and in UTC.
@@ -123,6 +130,7 @@ impl Command {
             Command::Block { .. } => "block a wallet",
             Command::Unblock { .. } => "unblock a wallet",
             Command::ListBlocked => "list blocked wallets",
+            Command::PayOut { .. } => "pay a balance out",
             Command::CopyBooks => "copy the books",
             Command::Report { .. } => "make a report",
         }
@@ -179,6 +187,7 @@ pub async fn perform(keyring: &Keyring, command: Command, fresh: Fresh) -> Resul
         Command::Refund { request, usd } => refund(keyring, &request, usd.as_deref()).await,
         Command::GiveUp { payment, reason } => give_up(keyring, &payment, &reason).await,
         Command::Reload => Err(wrong("this gateway does not run; it reads its configuration when it starts")),
+        Command::PayOut { .. } => Err(wrong("this gateway does not run, and it is what pays the fee of a payout")),
         Command::Adjust { account, usd, reason, id } => adjust(keyring, wallet(&account)?, &usd, (&id, &reason)).await,
         Command::Block { account, reason } => block(keyring, wallet(&account)?, &reason).await,
         Command::Unblock { account } => unblock(keyring, wallet(&account)?).await,
@@ -359,7 +368,7 @@ async fn give_up(keyring: &Keyring, payment: &str, reason: &str) -> Result<Value
 }
 
 /// What an operator writes down.
-fn note(text: &str) -> Result<&str, Error> {
+pub(super) fn note(text: &str) -> Result<&str, Error> {
     match text.chars().count() > NOTE || text.chars().any(char::is_control) {
         true => Err(wrong(format!("the note is one line of at most {NOTE} characters"))),
         false => Ok(text),
@@ -411,13 +420,13 @@ fn key(id: &str) -> Result<KeyId, Error> {
     KeyId::parse(id).ok_or_else(|| wrong("a key's id is key_ and 32 digits of hex"))
 }
 
-fn wallet(text: &str) -> Result<AccountId, Error> {
+pub(super) fn wallet(text: &str) -> Result<AccountId, Error> {
     let say = "an account is a wallet's address: 0x and 40 digits of hex, whose EIP-55 checksum must be right in mixed case, or \
                a Solana address in base58";
     typed_account(text).ok_or_else(|| wrong(say))
 }
 
-fn wrong(message: impl Into<String>) -> Error {
+pub(super) fn wrong(message: impl Into<String>) -> Error {
     Error::new(Code::InvalidRequest, message)
 }
 

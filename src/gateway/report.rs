@@ -60,6 +60,9 @@ pub struct Received {
     pub credited_micros: u64,
     /// What vanished from the chain after it had been counted.
     pub reversed_micros: u64,
+    /// Payouts that reached the chain, and how much; less what of them vanished from it.
+    pub payouts: u64,
+    pub paid_out_micros: i64,
     /// Transactions of ours for which the chain took a fee, and how much in the smallest unit of its coin (wei, lamports).
     pub transactions: u64,
     pub fees: String,
@@ -75,6 +78,8 @@ pub struct Standing {
     pub wallets: u64,
     /// Payments that are counted and whose call is running.
     pub in_transit_micros: u64,
+    /// Balance that is on its way back to its wallets.
+    pub outgoing_micros: u64,
     /// What came in on each chain and did not go out again, by the books.
     pub treasury_micros: BTreeMap<String, i64>,
     /// What was earned since the books began, and what was lost to transfers that vanished.
@@ -208,8 +213,20 @@ impl Report {
                 let reversed = &mut self.received(chain).reversed_micros;
                 *reversed = reversed.saturating_add(micros);
             }
-            // Charges and what was left of payments are in the receipts.
-            (Kind::Payment | Kind::Charge | Kind::Credit | Kind::Reversal | Kind::Refund | Kind::Adjustment, ..) => {}
+            (Kind::Payout, _, Account::Outgoing, Account::External(chain)) => {
+                let received = self.received(chain);
+                received.payouts += 1;
+                received.paid_out_micros = received.paid_out_micros.saturating_add_unsigned(micros);
+            }
+            (Kind::Payout, _, Account::External(chain), _) => {
+                let paid_out = &mut self.received(chain).paid_out_micros;
+                *paid_out = paid_out.saturating_sub_unsigned(micros);
+            }
+            // Charges and what was left of payments are in the receipts; what left a balance has not yet left us.
+            (
+                Kind::Payment | Kind::Charge | Kind::Credit | Kind::Reversal | Kind::Refund | Kind::Adjustment | Kind::Payout,
+                ..,
+            ) => {}
         }
         Ok(())
     }
@@ -255,12 +272,14 @@ fn standing(ledger: &Ledger, history: &History) -> Result<Standing, Broken> {
         }
         Account::External(chain) => *entry(&mut now.treasury_micros, network_of(&chain)) -= micros,
         Account::Transit => now.in_transit_micros = positive(micros),
+        Account::Outgoing => now.outgoing_micros = positive(micros),
         Account::Sales => now.earned_micros = micros,
         Account::BadDebt => now.bad_debt_micros = micros.saturating_neg(),
         Account::Adjustments => now.adjusted_micros = micros,
     })?;
     for (_, payment) in ledger.open_payments() {
-        if matches!(payment.state, State::Claimed | State::Signed | State::Sent) {
+        let is_waited_for = matches!(payment.state, State::Claimed | State::Signed | State::Sent);
+        if is_waited_for && payment.payout.is_none() {
             now.open_payments += 1;
             now.open_payments_micros = now.open_payments_micros.saturating_add(payment.amount);
         }

@@ -179,7 +179,7 @@ pub(super) async fn deposit(
     claimed.map_err(|denied| unclaimed(payment.id(), &denied))
 }
 
-fn claim_of(payment: &VerifiedPayment, request: RequestId, route: &str, model: Option<&str>) -> Claim {
+pub(super) fn claim_of(payment: &VerifiedPayment, request: RequestId, route: &str, model: Option<&str>) -> Claim {
     Claim {
         id: payment.id(),
         network: payment.network().to_owned(),
@@ -205,6 +205,7 @@ fn unclaimed(id: PaymentId, denied: &Denied) -> Error {
 /// payment is public calldata, so nothing about its call or its wallet is told here.
 pub(super) fn known(id: PaymentId, row: &Payment) -> Error {
     let (outcome, message) = match (row.state, row.outcome) {
+        _ if row.payout.is_some() => ("taken", "this transfer pays a wallet and buys nothing; sign a payment of your own"),
         (State::Claimed, _) | (State::Confirmed | State::Final, None) => return in_progress(id),
         (State::Voided, _) => ("taken", "another authorization with this nonce was presented before; sign one with a new nonce"),
         (State::Signed | State::Sent, _) => (

@@ -78,6 +78,7 @@ pub fn trail(ledger: &Ledger, sought: Sought, failed: impl Fn(RequestId) -> Vec<
         "network": payment.map(|(_, row)| row.network.clone()),
         "state": payment.map(|(_, row)| row.state),
         "top_up": payment.is_some_and(|(_, row)| row.top_up),
+        "payout": payment.and_then(|(_, row)| row.payout.clone()),
         "steps": steps,
         "failures": failures.iter().map(shown).collect::<Vec<_>>(),
     }))
@@ -145,10 +146,14 @@ fn usd(micros: u64) -> String {
 
 fn steps(sale: &Sale, failures: &[Failure]) -> Vec<Value> {
     let mut steps = vec![quoted(sale)];
-    let is_top_up = sale.payment.as_ref().is_some_and(|(_, row)| row.top_up);
+    let payment = sale.payment.as_ref().map(|(_, row)| row);
+    let (is_top_up, is_payout) = (payment.is_some_and(|row| row.top_up), payment.is_some_and(|row| row.payout.is_some()));
     match &sale.payment {
         Some((id, row)) => steps.extend(settled(*id, row)),
         None => steps.push(held(sale)),
+    }
+    if is_payout {
+        return steps;
     }
     if !is_top_up {
         steps.push(served(sale, failures));

@@ -104,6 +104,7 @@ fn books(page: &mut Page, gateway: &Gateway) {
     page.gauge("farebox_holds", "Open holds.", count(totals.holds));
     page.gauge("farebox_revenue_usdc", "What was earned and not given back, ever.", usdc(totals.sales));
     page.gauge("farebox_transit_usdc", "Payments that arrived and whose calls still run.", usdc(totals.transit));
+    page.gauge("farebox_outgoing_usdc", "Balance on its way back to its wallets on chains.", usdc(totals.outgoing));
     page.gauge("farebox_bad_debt_usdc", "Lost to transfers that vanished from their chain; negative.", usdc(totals.bad_debt));
     page.gauge("farebox_ledger_backlog", "Batches of rows that wait for the disk.", count(totals.backlog));
     page.gauge("farebox_ledger_backlog_limit", "From how many on nothing is sold.", count(totals.most_backlog));

@@ -78,6 +78,7 @@ fn on_their_way(ledger: &Ledger) -> Vec<Value> {
             "account": payment.payer.to_string(),
             "amount_usd": Micros::new(payment.amount).to_string(),
             "top_up": payment.top_up,
+            "payout": payment.payout,
             "since": Timestamp::from_millis(payment.claimed_at).to_rfc3339(),
         })
     };

@@ -169,7 +169,8 @@ fn line(entry: &Entry) -> Value {
         "type": match entry.movement {
             Movement::TopUp => "TOP_UP",
             Movement::Charge => "CHARGE",
-            Movement::Refund => "REFUND",
+            // Paid back on a chain: less of the balance, or more of it again where that did not arrive.
+            Movement::Refund | Movement::Payout => "REFUND",
             // Their clients know three names.
             Movement::Adjustment if entry.amount < 0 => "CHARGE",
             Movement::Adjustment => "REFUND",

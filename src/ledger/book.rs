@@ -6,6 +6,7 @@ use super::adjust::Adjustment;
 use super::blocked::Block;
 use super::calls::{Held, Nonces};
 use super::jobs::Job;
+use super::payouts::Payout;
 use super::rows::{
     Account, Attempt, Balance, Fund, Grant, Hold, Kind, Line, Outcome, Payment, Receipt, Reference, State, Transfer,
 };
@@ -45,6 +46,8 @@ pub enum Write {
     Adjustment(String, Adjustment),
     /// A wallet that is barred from now on, or is not any more.
     Block(AccountId, Option<Block>),
+    /// A payout and its id.
+    Payout(String, Payout),
 }
 
 /// Why a command was refused. A refused command changes nothing.
@@ -98,6 +101,31 @@ pub struct Claim {
     pub detail: Vec<u8>,
 }
 
+impl Claim {
+    /// The row that it begins with.
+    pub(super) fn row(self, at: Timestamp) -> Payment {
+        Payment {
+            state: State::Claimed,
+            network: self.network,
+            asset: self.asset,
+            payer: self.payer,
+            amount: self.amount.get(),
+            request: self.request.0,
+            top_up: self.model.is_none(),
+            route: self.route,
+            detail: self.detail.into(),
+            attempts: Vec::new(),
+            confirmed: None,
+            reorged: false,
+            irreversible: false,
+            outcome: None,
+            reason: None,
+            claimed_at: at.millis(),
+            payout: None,
+        }
+    }
+}
+
 /// What a wallet can count on, all from one moment. Micros.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Expected {
@@ -129,6 +157,8 @@ pub struct Book {
     pub(super) blocked: HashMap<AccountId, Block>,
     /// The first batch that changed who is barred and is not known to be durable.
     pub(super) blocks_due: Option<u64>,
+    /// What was paid out, by the operator's ids.
+    pub(super) payouts: HashMap<String, Payout>,
     pub(super) allowances: HashMap<AccountId, Days>,
     pub(super) nonces: Nonces,
     pub(super) next_key_event: u64,
@@ -189,30 +219,14 @@ impl Book {
             return Err(Refused::Overflow);
         }
         // Nothing below can fail.
-        let row = Payment {
-            state: State::Claimed,
-            network: claim.network,
-            asset: claim.asset,
-            payer: claim.payer,
-            amount: claim.amount.get(),
-            request: claim.request.0,
-            top_up: claim.model.is_none(),
-            route: claim.route,
-            detail: claim.detail.into(),
-            attempts: Vec::new(),
-            confirmed: None,
-            reorged: false,
-            irreversible: false,
-            outcome: None,
-            reason: None,
-            claimed_at: at.millis(),
-        };
+        let (id, request, amount, model) = (claim.id, claim.request, claim.amount, claim.model.clone());
+        let row = claim.row(at);
         let mut rows = Rows::new();
-        if let Some(model) = claim.model {
+        if let Some(model) = model {
             let path = row.route.clone();
-            self.open_hold(&mut rows, claim.request, Hold::of_payment(claim.id, claim.amount, model, path, self.boot));
+            self.open_hold(&mut rows, request, Hold::of_payment(id, amount, model, path, self.boot));
         }
-        self.put_payment(&mut rows, claim.id, row);
+        self.put_payment(&mut rows, id, row);
         Ok(rows)
     }
 
@@ -269,38 +283,27 @@ impl Book {
         row.confirmed = Some(at_chain);
         row.reorged = false;
         let mut rows = Rows::new();
-        if !counted {
-            let (external, amount) = (row.external(), row.amount());
-            self.check_room(&[(&external, -1), (&Account::Transit, 1), (&Account::Wallet(row.payer), 1)], amount)?;
-            self.transfer(
-                &mut rows,
-                Order {
-                    debit: external,
-                    credit: Account::Transit,
-                    amount,
-                    kind: Kind::Payment,
-                    reference: Reference::Payment(id),
-                    at,
-                },
-            );
-            // Its call ended while the outcome was unknown: the money is the payer's.
-            if !self.holds.contains_key(&RequestId(row.request)) {
-                self.transfer(
-                    &mut rows,
-                    Order {
-                        debit: Account::Transit,
-                        credit: Account::Wallet(row.payer),
-                        amount,
-                        kind: Kind::Credit,
-                        reference: Reference::Payment(id),
-                        at,
-                    },
-                );
-                row.outcome = Some(Outcome::Credited { amount: row.amount });
-            }
+        match counted {
+            true => {}
+            false if row.payout.is_some() => self.payout_arrived(&mut rows, id, &row, at)?,
+            false => self.count_arrival(&mut rows, id, &mut row, at)?,
         }
         self.put_payment(&mut rows, id, row);
         Ok(rows)
+    }
+
+    fn count_arrival(&mut self, rows: &mut Rows, id: PaymentId, row: &mut Payment, at: Timestamp) -> Result<(), Refused> {
+        let (external, amount, reference) = (row.external(), row.amount(), Reference::Payment(id));
+        let (transit, wallet) = (Account::Transit, Account::Wallet(row.payer));
+        self.check_room(&[(&external, -1), (&transit, 1), (&wallet, 1)], amount)?;
+        let arrived = Order { debit: external, credit: transit.clone(), amount, kind: Kind::Payment, reference, at };
+        self.transfer(rows, arrived);
+        // Its call ended while the outcome was unknown: the money is the payer's.
+        if !self.holds.contains_key(&RequestId(row.request)) {
+            self.transfer(rows, Order { debit: transit, credit: wallet, amount, kind: Kind::Credit, reference, at });
+            row.outcome = Some(Outcome::Credited { amount: row.amount });
+        }
+        Ok(())
     }
 
     /// The transfer is proven never to arrive. When it had been counted (a reorg removed it for good), what is left of
@@ -315,7 +318,9 @@ impl Book {
         let mut rows = Rows::new();
         let request = RequestId(row.request);
         let reference = Reference::Payment(id);
-        if row.state == State::Confirmed {
+        if row.payout.is_some() {
+            self.payout_came_back(&mut rows, id, &row, at)?;
+        } else if row.state == State::Confirmed {
             let external = row.external();
             let in_transit = self.holds.contains_key(&request);
             let credited = match row.outcome {
@@ -417,7 +422,8 @@ impl Book {
         let all = (wallet, PaymentId([0; 32]))..=(wallet, PaymentId([u8::MAX; 32]));
         let rows = self.unsettled.range(all).filter_map(|(_, id)| self.payments.get(id)).map(|kept| &kept.row);
         // What pays for an open call becomes balance only as far as the call does not cost it.
-        let becoming = rows.filter(|row| row.top_up || !self.holds.contains_key(&RequestId(row.request)));
+        let arriving = rows.filter(|row| row.payout.is_none());
+        let becoming = arriving.filter(|row| row.top_up || !self.holds.contains_key(&RequestId(row.request)));
         let arriving = becoming.fold(0u64, |sum, row| sum.saturating_add(row.amount));
         Expected { available: self.available(wallet), arriving: Micros::new(arriving) }
     }

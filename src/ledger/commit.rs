@@ -10,7 +10,7 @@ use super::jobs::Job;
 use super::rows::{Account, Balance, Grant, Hold, Payment, Receipt};
 use super::tables::{
     ADJUSTMENTS, ALLOWANCES, BALANCES, BLOCKED, FEES, GRANTS, HOLDS, JOBS, JOBS_OF, KEY_EVENTS, KEY_SPENDING, NONCES, PAY_OPEN,
-    PAYMENTS, RECEIPTS, TRANSFERS, USAGE, UsageSums,
+    PAYMENTS, PAYOUTS, RECEIPTS, TRANSFERS, USAGE, UsageSums,
 };
 use crate::account::AccountId;
 use crate::clock::{Day, Timestamp};
@@ -49,6 +49,7 @@ pub fn apply<'a>(tx: &WriteTransaction, writes: impl Iterator<Item = &'a Write>)
             Write::KeyEvent(seq, event) => _ = tx.open_table(KEY_EVENTS)?.insert(*seq, event.as_slice())?,
             Write::Adjustment(id, row) => _ = tx.open_table(ADJUSTMENTS)?.insert(id.as_str(), to_json(row).as_slice())?,
             Write::Block(wallet, block) => write_block(tx, *wallet, block.as_ref())?,
+            Write::Payout(id, row) => _ = tx.open_table(PAYOUTS)?.insert(id.as_str(), to_json(row).as_slice())?,
             Write::Fee(day, network, name, fee) => write_fee(tx, *day, (network, name), *fee)?,
         }
     }

@@ -9,7 +9,7 @@ use std::ops::ControlFlow;
 use super::commit::sums_of;
 use super::rows::{Account, Kind, Receipt, Reference, Transfer};
 use super::snapshot::Snapshot;
-use super::{Broken, adjust};
+use super::{Broken, adjust, payouts};
 use crate::account::AccountId;
 use crate::clock::{Day, Timestamp};
 use crate::ids::{KeyId, PaymentId, RequestId};
@@ -44,6 +44,8 @@ pub(super) struct Explained {
     refunds: Fingerprint,
     /// What the operator gave and took by hand.
     pub adjustments: Fingerprint,
+    /// What wallets gave for payouts.
+    pub payouts: Fingerprint,
 }
 
 impl Explained {
@@ -55,6 +57,7 @@ impl Explained {
                 let Transfer { reference, debit, credit, amount, .. } = transfer;
                 adjust::count(&mut self.adjustments, *reference, debit, credit, *amount);
             }
+            Kind::Payout => payouts::count(&mut self.payouts, transfer),
             Kind::Payment | Kind::Credit | Kind::Reversal => {}
         }
     }

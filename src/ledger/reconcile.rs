@@ -21,6 +21,8 @@ struct Pass {
     /// Micros that came in for each payment, and how often.
     arrived: HashMap<PaymentId, (i64, u32)>,
     reversed: HashSet<PaymentId>,
+    /// What each payout has on its way, and what of it reached its chain.
+    outgoing: HashMap<PaymentId, (i64, i64)>,
     /// What each call or payment brought to an account: charges to sales, credits to wallets.
     brought: HashMap<(Reference, Account), i64>,
 }
@@ -101,9 +103,38 @@ impl Pass {
         if is_of_payment && matches!(transfer.credit, Account::Sales | Account::Wallet(_)) {
             *self.brought.entry((transfer.reference, transfer.credit.clone())).or_default() += amount;
         }
-        if let (Kind::Reversal, Reference::Payment(id)) = (transfer.kind, transfer.reference) {
-            self.reversed.insert(id);
+        match (transfer.kind, transfer.reference) {
+            (Kind::Reversal, Reference::Payment(id)) => _ = self.reversed.insert(id),
+            (Kind::Payout, Reference::Payment(id)) => {
+                let (on_its_way, arrived) = self.outgoing.entry(id).or_default();
+                for (account, amount) in transfer.postings() {
+                    match account {
+                        Account::Outgoing => *on_its_way += amount,
+                        Account::External(_) => *arrived += amount,
+                        _ => {}
+                    }
+                }
+            }
+            _ => {}
         }
+    }
+
+    /// A payout is on its way until its chain has it, and nowhere once it has failed.
+    fn payout_problem(&self, id: PaymentId, payment: &Payment) -> Option<String> {
+        let amount = i64::try_from(payment.amount).unwrap_or(i64::MAX);
+        let (wanted, posted) = match (&payment.payout, payment.state) {
+            (None, _) => ((0, 0), self.outgoing.get(&id).copied().unwrap_or_default()),
+            (Some(_), state) => {
+                let on_its_way = matches!(state, State::Claimed | State::Signed | State::Sent);
+                let arrived = matches!(state, State::Confirmed | State::Final);
+                let wanted = (if on_its_way { amount } else { 0 }, if arrived { amount } else { 0 });
+                (wanted, self.outgoing.get(&id).copied().unwrap_or_default())
+            }
+        };
+        (wanted != posted).then(|| {
+            let ((way, there), state) = (posted, payment.state);
+            format!("the payout {id} is {state:?} over {amount} micros, but {way} are on their way and {there} arrived")
+        })
     }
 
     fn judge(
@@ -116,6 +147,10 @@ impl Pass {
     ) {
         if payment.is_open() != listed {
             problems.push(format!("{id} is {:?}, but the list of open payments disagrees", payment.state));
+        }
+        problems.extend(self.payout_problem(id, payment));
+        if payment.payout.is_some() {
+            return;
         }
         let (arrived, times) = self.arrived.get(&id).copied().unwrap_or_default();
         let counted = matches!(payment.state, State::Confirmed | State::Final) || self.reversed.contains(&id);

@@ -19,7 +19,7 @@ use super::written::{account_hex, base64_bytes};
 pub enum Account {
     /// A wallet's money; what stands for its calls in flight is in it.
     Wallet(AccountId),
-    /// USDC that came in over a network (CAIP-2 and asset); negative by what came in.
+    /// USDC that came in over a network (CAIP-2 and asset); negative by what came in and was not paid out again.
     External(String),
     /// Payments whose call is still running.
     Transit,
@@ -29,6 +29,8 @@ pub enum Account {
     BadDebt,
     /// What the operator gave and took by hand; negative by what wallets got.
     Adjustments,
+    /// Balance that is on its way back to its wallet on a chain.
+    Outgoing,
 }
 
 impl Account {
@@ -46,6 +48,7 @@ impl Account {
             Account::Sales => b"S".to_vec(),
             Account::BadDebt => b"B".to_vec(),
             Account::Adjustments => b"A".to_vec(),
+            Account::Outgoing => b"O".to_vec(),
         }
     }
 
@@ -60,6 +63,7 @@ impl Account {
             (b'S', true) => Some(Account::Sales),
             (b'B', true) => Some(Account::BadDebt),
             (b'A', true) => Some(Account::Adjustments),
+            (b'O', true) => Some(Account::Outgoing),
             _ => None,
         }
     }
@@ -74,6 +78,7 @@ impl fmt::Display for Account {
             Account::Sales => f.write_str("sales"),
             Account::BadDebt => f.write_str("bad debt"),
             Account::Adjustments => f.write_str("adjustments"),
+            Account::Outgoing => f.write_str("outgoing"),
         }
     }
 }
@@ -94,6 +99,8 @@ pub enum Kind {
     Refund = 7,
     /// The operator gave or took by hand.
     Adjustment = 8,
+    /// Balance left for its wallet on a chain, arrived there, or came back because it did not.
+    Payout = 9,
 }
 
 impl Kind {
@@ -106,12 +113,13 @@ impl Kind {
             Kind::Reversal => "reversal",
             Kind::Refund => "refund",
             Kind::Adjustment => "adjustment",
+            Kind::Payout => "payout",
         }
     }
 
     fn from_byte(byte: u8) -> Option<Kind> {
-        let all = [Kind::Payment, Kind::Charge, Kind::Credit, Kind::Reversal, Kind::Refund, Kind::Adjustment];
-        all.into_iter().find(|kind| *kind as u8 == byte)
+        use Kind::{Adjustment, Charge, Credit, Payment, Payout, Refund, Reversal};
+        [Payment, Charge, Credit, Reversal, Refund, Adjustment, Payout].into_iter().find(|kind| *kind as u8 == byte)
     }
 }
 
@@ -429,6 +437,7 @@ pub struct Payment {
     /// CAIP-2.
     pub network: String,
     pub asset: String,
+    /// Whose it is: who signed it, or of a payout the wallet that it goes to.
     #[serde(with = "account_hex")]
     pub payer: AccountId,
     pub amount: u64,
@@ -452,6 +461,9 @@ pub struct Payment {
     /// Why it failed.
     pub reason: Option<String>,
     pub claimed_at: u64,
+    /// The id of the payout that it carries: then it goes from us to the wallet, and takes of its balance instead of adding to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub payout: Option<String>,
 }
 
 impl Payment {
@@ -486,6 +498,7 @@ mod tests {
             Account::Sales,
             Account::BadDebt,
             Account::Adjustments,
+            Account::Outgoing,
         ] {
             assert_eq!(Account::from_key(&account.to_key()), Some(account));
         }

@@ -17,6 +17,8 @@ pub enum Movement {
     Refund,
     /// By the operator's hand.
     Adjustment,
+    /// Paid out to the wallet on a chain, or back from there because it did not arrive.
+    Payout,
 }
 
 /// One line of a wallet's statement. Amounts in micros.
@@ -55,6 +57,7 @@ impl Movement {
     pub(super) fn of(kind: Kind, reference: Reference) -> Movement {
         match (kind, reference) {
             (Kind::Adjustment, _) => Movement::Adjustment,
+            (Kind::Payout, _) => Movement::Payout,
             (Kind::Charge, _) => Movement::Charge,
             (Kind::Credit | Kind::Reversal | Kind::Payment, Reference::Payment(_)) => Movement::TopUp,
             (Kind::Credit | Kind::Reversal | Kind::Payment | Kind::Refund, _) => Movement::Refund,

@@ -29,6 +29,8 @@ pub const JOBS_OF: TableDefinition<(&[u8], u128), ()> = TableDefinition::new("jo
 pub const KEY_EVENTS: TableDefinition<u64, &[u8]> = TableDefinition::new("key_events");
 /// What the operator adjusted by hand, by the ids that it had.
 pub const ADJUSTMENTS: TableDefinition<&str, &[u8]> = TableDefinition::new("adjustments");
+/// What was paid out to wallets on chains, by the ids that the operator gave it.
+pub const PAYOUTS: TableDefinition<&str, &[u8]> = TableDefinition::new("payouts");
 /// (day, network, transaction): what the chain took from us for it, in the smallest unit of its coin.
 pub const FEES: TableDefinition<(u32, &str, &str), u64> = TableDefinition::new("fees");
 /// Wallets that the operator has barred, and why.
@@ -40,7 +42,7 @@ pub type UsageSums = (u64, u64, u64, u64, u64);
 /// The layout of the tables above. A file with a newer one is not opened.
 pub const SCHEMA: u64 = 7;
 /// The oldest layout whose rows are all read: a start counts the file as one of [`SCHEMA`] from then on, a check leaves it as it
-/// is. Layout 5 has no fees, no adjustments, and receipts without their upstream and its cost. Layout 6 has no
+/// is. Layout 5 has no fees, no adjustments, and receipts without their upstream and its cost; layout 6 has no payouts and no
 /// wallets that are barred.
 pub const OLDEST: u64 = 5;
 
@@ -63,6 +65,7 @@ pub fn prepare(tx: &WriteTransaction) -> Result<(), redb::Error> {
     tx.open_table(FEES)?;
     tx.open_table(ADJUSTMENTS)?;
     tx.open_table(BLOCKED)?;
+    tx.open_table(PAYOUTS)?;
     let mut meta = tx.open_table(META)?;
     let boot = meta.get("boot")?.map_or(0, |boot| boot.value()) + 1;
     meta.insert("schema", SCHEMA)?;
@@ -89,6 +92,7 @@ pub fn copy(read: &ReadTransaction, write: &WriteTransaction) -> Result<(), redb
     copy_table(read, write, KEY_EVENTS)?;
     copy_table(read, write, FEES)?;
     copy_table(read, write, ADJUSTMENTS)?;
+    copy_table(read, write, PAYOUTS)?;
     copy_table(read, write, BLOCKED)
 }
 

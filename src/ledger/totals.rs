@@ -24,6 +24,8 @@ pub struct Totals {
     pub sales: i64,
     /// Payments that have arrived and whose calls still run.
     pub transit: i64,
+    /// Balance that is on its way back to its wallets on a chain.
+    pub outgoing: i64,
     /// What was lost to transfers that vanished from their chain; negative by the loss.
     pub bad_debt: i64,
     /// Batches that wait for the disk, and from how many on nothing is sold.
@@ -63,6 +65,7 @@ impl Book {
             holds: self.holds.len(),
             sales: of(&Account::Sales),
             transit: of(&Account::Transit),
+            outgoing: of(&Account::Outgoing),
             bad_debt: of(&Account::BadDebt),
             backlog: 0,
             most_backlog: BACKLOG,

@@ -11,7 +11,7 @@ use super::derived::{Explained, Fingerprint};
 use super::rows::{Account, Balance, Fund, Hold, Kind, Line, Payment, Reference, State, Transfer};
 use super::snapshot::Snapshot;
 use super::store;
-use super::{Broken, adjust, blocked, derived, jobs, rebuild, reconcile, rescue};
+use super::{Broken, adjust, blocked, derived, jobs, payouts, rebuild, reconcile, rescue};
 use crate::account::AccountId;
 use crate::ids::{PaymentId, RequestId};
 
@@ -142,6 +142,7 @@ fn totals(snapshot: &Snapshot, stop: &dyn Fn() -> bool) -> Result<Option<Totals>
     jobs::check(snapshot, &mut problems)?;
     adjust::check(snapshot, sums.explained.adjustments, &mut problems)?;
     blocked::each(snapshot.0, |_, _| report.blocked += 1)?;
+    payouts::check(snapshot, sums.explained.payouts, sums.balance(&Account::Outgoing), &mut problems)?;
     let Some(receipts) = derived::check(snapshot, &sums.explained, stop, &mut problems)? else { return Ok(None) };
     (report.receipts, report.problems) = (receipts.count, problems);
     Ok(Some(Totals { report, arrivals: sums.arrivals, served: receipts.served }))
@@ -254,7 +255,9 @@ fn check_transit(
     let mut in_transit = 0i128;
     for (request, hold) in holds {
         let Fund::Payment(id) = hold.fund else { continue };
-        let own = |payment: &Payment| !payment.top_up && payment.is_open() && RequestId(payment.request) == *request;
+        let own = |payment: &Payment| {
+            !payment.top_up && payment.payout.is_none() && payment.is_open() && RequestId(payment.request) == *request
+        };
         match snapshot.payment(id)?.filter(own) {
             Some(payment) if payment.state == State::Confirmed => in_transit += i128::from(payment.amount),
             Some(_) => {}

@@ -32,6 +32,22 @@ pub(super) mod account_hex {
     }
 }
 
+pub(super) mod payment_hex {
+    //! The id of a payment in JSON: its hex.
+    use super::hex;
+    use crate::ids::PaymentId;
+    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
+
+    pub fn serialize<S: Serializer>(id: &PaymentId, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&hex::encode(&id.0))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<PaymentId, D::Error> {
+        let text = String::deserialize(from)?;
+        hex::decode::<32>(&text).map(PaymentId).ok_or_else(|| D::Error::custom("not a payment"))
+    }
+}
+
 mod hex {
     //! Fixed-width hex for ids inside JSON rows.
     pub fn encode(bytes: &[u8]) -> String {

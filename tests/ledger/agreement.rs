@@ -44,7 +44,7 @@ pub fn check(bytes: &[u8]) -> Result<(), String> {
     let ledger = open(&disk.reopened(), &hands)?;
     let report = ledger.verify_in_passes(2).map_err(|broken| broken.to_string())?;
     let house = |name: &str| report.house.get(name).copied().unwrap_or(0);
-    let (counted, earned) = ((report.receipts, report.key_events), (house("sales"), house("bad debt")));
+    let (counted, earned) = ((report.receipts, report.key_events), (house("sales"), house("bad debt"), house("outgoing")));
     let is_right = report.ok && counted == model.counted() && earned == model.house();
     is_written(&ledger, &model.restarted(hands.now()))?;
     if is_right { Ok(()) } else { Err(format!("at the end: {:?}, {counted:?}, {earned:?}", report.problems)) }

@@ -7,7 +7,7 @@ use farebox::ledger::{Movement, Spending, Standing, State, Used};
 use farebox::money::Micros;
 
 use super::seen::{Line, Seen, SeenPayment, Slip, Written};
-use super::steps::{By, KEYS, NONCES, PAYMENTS, Step, WALLETS, event, forgotten, usage};
+use super::steps::{By, KEYS, NONCES, PAYMENTS, PAYOUTS, Step, WALLETS, event, forgotten, usage};
 use super::{NOON, key, wallet};
 
 /// The most that an allowance may be a day.
@@ -27,6 +27,8 @@ struct Paying {
     irreversible: bool,
     /// Seen to vanish from the chain, and not seen again.
     vanished: bool,
+    /// It goes to its payer, under this id.
+    payout: Option<u8>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -69,6 +71,8 @@ pub struct Model {
     now: u64,
     posted: [u64; WALLETS as usize],
     payments: [Option<Paying>; PAYMENTS as usize],
+    /// Whose each is, how much, and the latest payment that carries it.
+    payouts: [Option<(u8, u64, u8)>; PAYOUTS as usize],
     open: BTreeMap<u128, Open>,
     /// What somebody still has in hand, in the order of `perform`'s lists; some may have been ended from elsewhere.
     calls: Vec<u128>,
@@ -95,6 +99,7 @@ impl Default for Model {
             now: NOON,
             posted: Default::default(),
             payments: Default::default(),
+            payouts: Default::default(),
             open: BTreeMap::new(),
             calls: Vec::new(),
             deposits: Vec::new(),
@@ -116,8 +121,8 @@ impl Default for Model {
 impl Model {
     pub fn seen(&self) -> Seen {
         let payment = |paying: &Paying| {
-            let Paying { state, payer, amount, top_up, credited, irreversible, vanished, .. } = *paying;
-            SeenPayment { state, payer: wallet(payer), amount, top_up, credited, irreversible, vanished }
+            let Paying { state, payer, amount, top_up, credited, irreversible, vanished, payout, .. } = *paying;
+            SeenPayment { state, payer: wallet(payer), amount, top_up, credited, irreversible, vanished, payout }
         };
         let grants = (0..WALLETS).zip(self.grants);
         Seen {
@@ -146,9 +151,11 @@ impl Model {
         self.receipts.keys().copied()
     }
 
-    /// What the operator earned and what was lost to the chain, as the books of the house name them.
-    pub fn house(&self) -> (i64, i64) {
-        (self.sales as i64, -(self.lost as i64))
+    /// What the operator earned, what was lost to the chain and what is on its way out, as the books of the house name them.
+    pub fn house(&self) -> (i64, i64, i64) {
+        let is_open = |it: &&Paying| it.payout.is_some() && matches!(it.state, State::Claimed | State::Signed | State::Sent);
+        let outgoing: u64 = self.payments.iter().flatten().filter(is_open).map(|it| it.amount).sum();
+        (self.sales as i64, -(self.lost as i64), outgoing as i64)
     }
 
     /// Receipts and events of the keys' journal.
@@ -222,6 +229,7 @@ impl Model {
             Step::Reserve { payer, amount, by } => self.reserve(payer, amount, by, n),
             Step::Refund { call, amount } => self.refund(call, amount),
             Step::Grant { payer, per_day } => self.grant(payer, per_day),
+            Step::PayOut { id, payment, payer, amount } => self.pay_out(id, payment, (payer, amount), n),
             Step::UseNonce { nonce } => self.use_nonce(nonce),
             Step::Block { payer, on } => {
                 self.blocked[usize::from(payer)] = on;
@@ -336,7 +344,7 @@ impl Model {
             return false;
         }
         let (state, credited, irreversible, vanished) = (State::Claimed, 0, false, false);
-        let paying = Paying { state, payer, amount, request: n, top_up, credited, irreversible, vanished };
+        let paying = Paying { state, payer, amount, request: n, top_up, credited, irreversible, vanished, payout: None };
         self.payments[usize::from(payment)] = Some(paying);
         if top_up {
             self.deposits.push(payment);
@@ -345,6 +353,21 @@ impl Model {
             self.open.insert(n, Open { fund, amount, allowance: 0, day: Day(0), key: None, checkpoint: None });
             self.calls.push(n);
         }
+        true
+    }
+
+    fn pay_out(&mut self, id: u8, payment: u8, (payer, amount): (u8, u64), n: u128) -> bool {
+        let before = self.payouts[usize::from(id)];
+        let is_over = |p: u8| self.payments[usize::from(p)].is_none_or(|p| p.state == State::Failed && p.payout == Some(id));
+        let same = before.is_none_or(|(whose, much, last)| (whose, much) == (payer, amount) && is_over(last));
+        if !same || !is_over(payment) || self.available(payer) < amount {
+            return false;
+        }
+        let (state, payout) = (State::Claimed, Some(id));
+        let (credited, irreversible, vanished) = (0, false, false);
+        let paying = Paying { state, payer, amount, request: n, top_up: false, credited, irreversible, vanished, payout };
+        (self.payments[usize::from(payment)], self.payouts[usize::from(id)]) = (Some(paying), Some((payer, amount, payment)));
+        self.post(payer, -(amount as i64), Movement::Payout, None);
         true
     }
 
@@ -367,7 +390,7 @@ impl Model {
         paying.vanished = false;
         if paying.state != State::Confirmed {
             paying.state = State::Confirmed;
-            if !runs {
+            if !runs && paying.payout.is_none() {
                 paying.credited = paying.amount;
                 let (payer, amount) = (paying.payer, paying.amount as i64);
                 self.post(payer, amount, Movement::TopUp, None);
@@ -385,8 +408,10 @@ impl Model {
             return false;
         }
         paying.state = State::Failed;
-        let Paying { payer, amount, credited, request, .. } = *paying;
-        if arrived && !runs {
+        let Paying { payer, amount, credited, request, payout, .. } = *paying;
+        if payout.is_some() {
+            self.post(payer, amount as i64, Movement::Payout, None);
+        } else if arrived && !runs {
             let refunded =
                 self.receipts.get(&request).filter(|slip| slip.payment == Some(payment)).map_or(0, |slip| slip.refunded);
             let back = (credited + refunded).min(self.available(payer));

@@ -32,6 +32,7 @@ pub struct SeenPayment {
     pub credited: u64,
     pub irreversible: bool,
     pub vanished: bool,
+    pub payout: Option<u8>,
 }
 
 impl SeenPayment {
@@ -44,7 +45,8 @@ impl SeenPayment {
         let signed = !matches!(row.state, State::Claimed | State::Voided | State::Confirmed | State::Final | State::Failed);
         assert!(!signed || !row.attempts.is_empty(), "{:?}, and its transaction is lost", row.state);
         let Payment { state, payer, amount, top_up, irreversible, reorged, .. } = *row;
-        SeenPayment { state, payer, amount, top_up, credited, irreversible, vanished: reorged }
+        let payout = row.payout.as_ref().map(|id| id.parse().unwrap());
+        SeenPayment { state, payer, amount, top_up, credited, irreversible, vanished: reorged, payout }
     }
 }
 

@@ -16,6 +16,8 @@ pub const PAYMENTS: u8 = 10;
 pub const WALLETS: u8 = 4;
 /// Keys, by number, each with another period.
 pub const KEYS: [Period; 4] = [Period::Ever, Period::Day, Period::Week, Period::Month];
+/// Ids of payouts, by number.
+pub const PAYOUTS: u8 = 3;
 /// Sign-ins, by number.
 pub const NONCES: u8 = 6;
 /// For how long a sign-in is good.
@@ -91,6 +93,13 @@ pub enum Step {
         payer: u8,
         per_day: Option<u64>,
     },
+    /// Takes a payout of a balance, under an id, by number.
+    PayOut {
+        id: u8,
+        payment: u8,
+        payer: u8,
+        amount: u64,
+    },
     UseNonce {
         nonce: u8,
     },
@@ -140,7 +149,8 @@ impl Step {
             20 => Step::Reorg { payment },
             21 => Step::Fail { payment },
             22 => Step::Finalize { payment },
-            23..31 => Step::Reserve { payer, amount, by: By::choose(pick) },
+            23..30 => Step::Reserve { payer, amount, by: By::choose(pick) },
+            30 | 46 => Step::PayOut { id: small(pick(u64::from(PAYOUTS))), payment, payer, amount },
             31..33 => Step::Extend { call, more: amount },
             33..36 => Step::Checkpoint { call, owed: amount },
             36..39 => Step::Post { call, owed: amount },
@@ -264,6 +274,10 @@ pub fn perform(ledger: &Ledger, in_hand: &mut InHand, step: Step, n: u128) -> Sa
         Step::Grant { payer, per_day } => {
             let grant = per_day.map(|per_day| Grant { per_day, from: None, until: None, note: String::new() });
             ledger.grant(wallet(payer), grant).map_or_else(said, Said::Promised)
+        }
+        Step::PayOut { id, payment: p, payer, amount } => {
+            let claim = claim(payment(p), wallet(payer), amount, n);
+            wait(ledger.pay_out(&id.to_string(), "asked for", claim)).map_or_else(said, |()| Said::Durable)
         }
         Step::UseNonce { nonce: number } => {
             ledger.use_nonce(nonce(number, in_hand.hands.now())).map_or_else(said, Said::Promised)

@@ -352,7 +352,7 @@ impl Sold {
             "Earnings by model": [Sold::row(MODEL, 3, REFUNDED)],
             "Earnings by day": days,
             "Earnings by upstream": [Sold::row("fake", 3, REFUNDED)],
-            "Money by network": [["Base Sepolia (test)", "2", arrived, "$1.00", "$0.00", "2", usd(self.gas)]],
+            "Money by network": [["Base Sepolia (test)", "2", arrived, "$1.00", "$0.00", "$0.00", "2", usd(self.gas)]],
         })
     }
 

@@ -1,4 +1,4 @@
-//! What came in at `pay_to` since a moment, whoever sent it and for whatever: the token's own events.
+//! What came in at `pay_to` since a moment, and what left it, whoever sent it and for whatever: the token's own events.
 
 use super::address::Address;
 use super::evidence;
@@ -17,16 +17,31 @@ const NARROWEST: u64 = 8;
 /// Queries before giving up: more than two weeks of 2 s blocks.
 const QUERIES: u32 = 1000;
 
+/// Which way money went, and where the event names the other side.
+#[derive(Clone, Copy)]
+enum Way {
+    In = 1,
+    Out = 2,
+}
+
 impl Ledger {
     /// Every transfer to `pay_to` in a block of `since` or later, the oldest first.
     ///
     /// # Errors
     /// Why no node could say, or that there are too many blocks to look at.
     pub async fn arrivals(&self, since: Timestamp) -> Result<Vec<Arrival>, String> {
-        self.look_for_arrivals(since).await.map_err(|error| error.to_string())
+        self.look_for(Way::In, since).await.map_err(|error| error.to_string())
     }
 
-    async fn look_for_arrivals(&self, since: Timestamp) -> Asked<Vec<Arrival>> {
+    /// Every transfer from `pay_to` in a block of `since` or later, the oldest first.
+    ///
+    /// # Errors
+    /// As [`Ledger::arrivals`].
+    pub async fn departures(&self, since: Timestamp) -> Result<Vec<Arrival>, String> {
+        self.look_for(Way::Out, since).await.map_err(|error| error.to_string())
+    }
+
+    async fn look_for(&self, way: Way, since: Timestamp) -> Asked<Vec<Arrival>> {
         let latest = self.node.block("latest").await?;
         if latest.timestamp < since.secs() {
             return Ok(Vec::new());
@@ -38,15 +53,20 @@ impl Ledger {
                 return Ok(found);
             }
             let to = from.saturating_add(window - 1).min(latest.number);
-            match self.node.arrivals(self.token.asset, self.token.pay_to, from, to).await {
+            let (asset, pay_to) = (self.token.asset, self.token.pay_to);
+            let answer = match way {
+                Way::In => self.node.arrivals(asset, pay_to, from, to).await,
+                Way::Out => self.node.departures(asset, pay_to, from, to).await,
+            };
+            match answer {
                 Err(RpcError::Answered { .. }) if window > NARROWEST => window /= 5,
                 answer => {
                     let logs = answer?;
                     found.extend(logs.iter().filter(|log| log.address == self.token.asset).filter_map(|log| {
-                        let from = Address(log.topics.get(1)?[12..].try_into().ok()?);
+                        let other = Address(log.topics.get(way as usize)?[12..].try_into().ok()?);
                         let amount = Word(log.data.as_slice().try_into().ok()?).as_u64()?;
                         let (tx, amount) = (hex::encode(&log.tx), Micros::new(amount));
-                        Some(Arrival { tx, from: from.to_string(), amount, block: log.block })
+                        Some(Arrival { tx, other: other.to_string(), amount, block: log.block })
                     }));
                     from = to + 1;
                 }

@@ -9,6 +9,7 @@ use super::node::{Block, Receipt};
 use super::settle::{Ended, Halt, Settler};
 use super::transaction::Signed;
 use super::verified::Verified;
+use crate::chain::Settlement;
 
 impl Settler {
     /// The authorization is past its end or too close to it, or its buyer was told that it failed. It has failed once a block
@@ -35,6 +36,17 @@ impl Settler {
             Elsewhere::Unused => {
                 Ok((clear? && evidence::is_over(&self.node, payment, latest).await?).then(|| Ended::Proven(expired())))
             }
+        }
+    }
+
+    /// What a step led to for which nothing of ours was signed: of a payout a failure is none yet, because its authorization was
+    /// shown to a node and can be submitted until its end, or until what used it up is final.
+    pub(super) fn while_it_may_land(&self, payment: &Verified, ended: Option<Ended>) -> Option<Ended> {
+        match ended {
+            Some(Ended::Proven(failed @ Settlement::Failed { .. })) if self.journal.is_outgoing(payment.id()) => {
+                Some(Ended::SoFar(failed))
+            }
+            ended => ended,
         }
     }
 

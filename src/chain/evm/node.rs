@@ -178,6 +178,11 @@ impl Node {
         self.logs_of(token, json!([abi::TRANSFER_EVENT, null, hex::encode(&owner.to_word())]), from, to).await
     }
 
+    /// Transfers of `token` from an owner; an answer counts as that of [`Node::logs`] does.
+    pub async fn departures(&self, token: Address, owner: Address, from: u64, to: u64) -> Asked<Vec<Log>> {
+        self.logs_of(token, json!([abi::TRANSFER_EVENT, hex::encode(&owner.to_word())]), from, to).await
+    }
+
     async fn logs_of(&self, address: Address, topics: Value, from: u64, to: u64) -> Asked<Vec<Log>> {
         let filter = json!({
             "address": address.to_string(), "fromBlock": format!("{from:#x}"), "toBlock": format!("{to:#x}"), "topics": topics,

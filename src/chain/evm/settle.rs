@@ -245,8 +245,9 @@ impl Settler {
         let mut told = None;
         let mut counted = false;
         loop {
-            let step = if tries.is_empty() {
-                self.begin(payment, tries, &mut progress).await
+            // Of what its buyer was told that it failed, nothing is signed any more.
+            let step = if tries.is_empty() && told.is_none() {
+                self.begin(payment, tries, &mut progress).await.map(|ended| self.while_it_may_land(payment, ended))
             } else {
                 self.follow(payment, tries, &mut progress).await
             };

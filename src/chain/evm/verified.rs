@@ -69,6 +69,11 @@ impl Verified {
         self.authorization.from
     }
 
+    /// What the token marks as used.
+    pub fn nonce(&self) -> [u8; 32] {
+        self.authorization.nonce
+    }
+
     /// The token.
     pub fn asset(&self) -> Address {
         self.asset

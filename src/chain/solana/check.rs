@@ -5,9 +5,12 @@ use futures_util::future::join_all;
 use super::address::Pubkey;
 use super::node::{self, Account, Level, Node};
 use super::order::MOST_LAMPORTS;
+use super::reason;
 use super::settle::Settler;
 use super::status;
 use super::token::Token;
+use super::verified::Verified;
+use crate::chain::Refused;
 use crate::chain::handle::{Closed, Purse};
 use crate::chain::rpc::RpcError;
 use crate::clock::Timestamp;
@@ -175,6 +178,17 @@ pub fn receives(token: &Token, account: Option<&Account>) -> Result<(), String> 
         },
         _ => Err(format!("pay_to: {place} is not a token account of {owner} for {mint}")),
     }
+}
+
+/// Whether the wallet of a payout has an account that takes the token. Nobody else's account is paid, and none is made for it.
+pub fn takes(token: &Token, payment: &Verified, account: Option<&Account>) -> Result<(), Refused> {
+    let (wallet, mint) = (&payment.presented.requirements.pay_to, token.mint);
+    let is_its = |read: &TokenAccount| read.mint == mint && read.owner.to_string() == *wallet && read.state == 1;
+    if account.and_then(TokenAccount::read).is_some_and(|read| is_its(&read)) {
+        return Ok(());
+    }
+    let message = format!("{wallet} has no token account for {mint} that takes money; it must make one before it can be paid");
+    Err(Refused::Invalid { reason: reason::SIMULATION, message })
 }
 
 /// Whether the fee payer can pay for the next settlements. `Err` says to the operator what to send.

@@ -27,6 +27,7 @@ pub(in crate::chain) use offers::{Age, Offers};
 pub(in crate::chain) use payload::identify;
 pub(in crate::chain) use settle::{Purse, Settler};
 pub(in crate::chain) use shown::show;
+pub(in crate::chain) use token::is_program;
 pub(in crate::chain) use verified::Verified;
 
 /// The first signature of a transaction, by which it is named: base58 of 64 bytes. `None` for another text.

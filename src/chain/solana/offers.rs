@@ -136,6 +136,15 @@ impl Offers {
         }
     }
 
+    /// The `extra` of a payout, whose memo is its id's; with the blockhash that it may name.
+    pub fn extra_of_payout(&self, memo: String) -> Map<String, Value> {
+        let mut extra = self.lasting(memo);
+        if let Some((blockhash, _)) = self.blockhash().filter(|(_, at)| at.elapsed() < STALE) {
+            extra.insert("recentBlockhash".into(), Pubkey(blockhash.hash).to_string().into());
+        }
+        extra
+    }
+
     fn lasting(&self, memo: String) -> Map<String, Value> {
         let mut extra = Map::new();
         if let Some(fee_payer) = *self.fee_payer.read().unwrap_or_else(PoisonError::into_inner) {

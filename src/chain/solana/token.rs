@@ -67,7 +67,7 @@ impl Token {
 }
 
 /// Whether money that goes there belongs to nobody.
-fn is_program(address: &Pubkey) -> bool {
+pub fn is_program(address: &Pubkey) -> bool {
     [
         Pubkey::SYSTEM,
         Pubkey::TOKEN,

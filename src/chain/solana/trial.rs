@@ -102,7 +102,11 @@ pub async fn attempt(node: &Node, token: &Token, fee_payer: Pubkey, payment: &Ve
     let Answers { trial, accounts: [ours, destination, source], slot, alive, height } = answers;
     let highest = node.note_height(height);
     check::funded(fee_payer, ours.as_ref()).map_err(Trouble::Ours)?;
-    check::receives(token, destination.as_ref()).map_err(Trouble::Ours)?;
+    match payment.destination() == token.account {
+        true => check::receives(token, destination.as_ref()).map_err(Trouble::Ours)?,
+        // A payout: that its wallet has no account for the token is no trouble of the network.
+        false => check::takes(token, payment, destination.as_ref()).map_err(Trouble::Refused)?,
+    }
     let balance = source.as_ref().map(|account| held(account, payment.mint()));
     match &trial.error {
         Value::Null => {}

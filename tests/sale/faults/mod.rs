@@ -34,8 +34,9 @@ fn for_each<T: Sync>(cases: &[T], work: impl Fn(&T) + Sync) {
 }
 
 /// Points that tests of other binaries die at, and where.
-const ELSEWHERE: [(&str, &[&str]); 4] = [
+const ELSEWHERE: [(&str, &[&str]); 5] = [
     ("tests/media_jobs/deaths.rs", &["job.accepted", "job.before", "job.after", "job.fail.before", "job.fail.after"]),
+    ("tests/payouts/deaths.rs", &["payout.before", "payout.after"]),
     ("tests/prepaid/keyring/deaths.rs", &["key.before"]),
     (
         "tests/prepaid/operator/deaths.rs",

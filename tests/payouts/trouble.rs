@@ -1,0 +1,152 @@
+//! A chain that fails under a payout: the balance has the money again once it can never be paid, and not a moment before.
+
+use farebox_rig::anvil::{BUYER, MINTER, OTHER_BUYER, PAY_TO, SETTLER};
+use farebox_rig::process::{eventually, run};
+use farebox_rig::server::Settings;
+use serde_json::{Value, json};
+
+use crate::shop::{FIVE, Shop};
+
+/// Past the end of what was signed, in a block that is final.
+fn let_it_end(shop: &Shop) {
+    shop.chain.rpc("evm_increaseTime", json!([400]));
+    shop.server.move_clock(400);
+    shop.chain.mine(8);
+}
+
+/// The payload of a header, as the rig submits it.
+fn payload(header: &str) -> Value {
+    serde_json::from_slice::<Value>(&farebox::x402::decode_base64(header).unwrap()).unwrap()["payload"].take()
+}
+
+#[test]
+fn a_treasury_that_is_emptied_meanwhile_gives_the_balance_back_when_nobody_can_be_paid_any_more() {
+    let shop = Shop::open();
+    let asked = shop.asked("1", "ticket");
+    let old = asked.signed(&asked.offer());
+    let before = shop.chain.transactions_of(SETTLER.address);
+    shop.chain.drain(PAY_TO, OTHER_BUYER);
+    let told = asked.send(Some(&old)).unwrap();
+    assert_eq!(told["state"], "on_its_way", "{told:#}");
+    assert!(told["why"].as_str().unwrap().contains("USDC"), "{told:#}");
+    assert_eq!(shop.balance(), FIVE - 1_000_000, "it may still be paid, so it cannot be spent");
+    shop.pay_out("5", "another").refused(2, "can spend 4.000000");
+    let_it_end(&shop);
+    eventually("the balance has the money again", || shop.balance() == FIVE);
+    assert_eq!(shop.chain.transactions_of(SETTLER.address), before, "nothing of ours was sent");
+
+    shop.chain.drain(OTHER_BUYER, PAY_TO);
+    let others = shop.chain.usdc_balance(PAY_TO.address) - FIVE;
+    shop.chain.pay(PAY_TO, OTHER_BUYER, others);
+    // The clock of the machine that signs goes with those of the others.
+    let paid = shop.pay_out("1", "ticket").paid();
+    // The authorization of before is over, and its nonce is used up.
+    let late = shop.chain.wait_receipt(&shop.chain.submit(MINTER, &payload(&old)));
+    assert_eq!(late["status"], "0x0", "{late:#}");
+    assert_eq!(shop.pay_out("1", "ticket").paid(), paid);
+    assert_eq!((shop.balance(), shop.chain.usdc_balance(PAY_TO.address)), (FIVE - 1_000_000, FIVE - 1_000_000));
+    let mut server = shop.server;
+    let books = server.audit();
+    assert!(books.clean && books.json["house"]["outgoing"] == 0, "{:#}", books.json);
+}
+
+#[test]
+fn whoever_submits_what_was_refused_pays_for_it_once_and_the_books_count_it_once() {
+    let shop = Shop::open();
+    let asked = shop.asked("1", "ticket");
+    let signed = asked.signed(&asked.offer());
+    shop.chain.pay(PAY_TO, OTHER_BUYER, FIVE);
+    assert_eq!(asked.send(Some(&signed)).unwrap()["state"], "on_its_way");
+    shop.chain.pay(OTHER_BUYER, PAY_TO, FIVE);
+    shop.chain.wait_receipt(&shop.chain.submit(MINTER, &payload(&signed)));
+    eventually("the books know of it", || asked.send(None).is_ok_and(|told| told["state"] == "paid"));
+    assert_eq!(shop.balance(), FIVE - 1_000_000);
+    assert_eq!(shop.chain.usdc_balance(PAY_TO.address), FIVE - 1_000_000);
+    let mut server = shop.server;
+    let books = server.audit();
+    assert!(books.clean && books.json["house"]["outgoing"] == 0, "{:#}", books.json);
+}
+
+#[test]
+fn a_payout_whose_block_is_replaced_is_sent_again_and_paid_once() {
+    let shop = Shop::open();
+    shop.pay_out("1", "ticket").paid();
+    shop.chain.reorg(1);
+    eventually("it is on the chain again", || {
+        shop.chain.mine(1);
+        shop.sent() == [1_000_000]
+    });
+    eventually("its block is final", || {
+        shop.chain.mine(1);
+        shop.pay_out("1", "ticket").told["final"] == true
+    });
+    shop.close(FIVE, &[1_000_000]);
+}
+
+#[test]
+fn a_payout_that_vanished_for_good_is_balance_again() {
+    let shop = Shop::open();
+    shop.pay_out("1", "ticket").paid();
+    shop.chain.set_automine(false);
+    shop.chain.reorg(1);
+    shop.chain.drain(PAY_TO, OTHER_BUYER);
+    eventually("it is sent again, behind what empties the treasury", || shop.chain.pending_transactions() == 2);
+    shop.chain.mine(1);
+    shop.chain.set_automine(true);
+    let told = shop.pay_out("1", "ticket");
+    assert_eq!((told.code, told.told["state"].as_str()), (1, Some("on_its_way")), "{told:?}");
+    assert_eq!(shop.balance(), FIVE - 1_000_000);
+    let_it_end(&shop);
+    eventually("the balance has the money again", || shop.balance() == FIVE);
+    assert_eq!(shop.pay_out("1", "ticket").code, 1, "the treasury is empty");
+    assert_eq!(shop.chain.usdc_balance(PAY_TO.address), 0, "nobody was paid: its owner has emptied it");
+    let mut server = shop.server;
+    let books = server.audit();
+    assert!(books.clean && books.balance(BUYER.address) == FIVE, "{:#}", books.json);
+}
+
+#[test]
+fn a_block_that_takes_long_is_waited_for_by_nobody_and_nobody_can_spend_the_money_meanwhile() {
+    let shop = Shop::with(&Settings::default());
+    shop.chain.set_automine(false);
+    std::thread::scope(|scope| {
+        let asking = scope.spawn(|| shop.pay_out("4", "ticket"));
+        eventually("it is submitted", || shop.chain.pending_transactions() == 1);
+        assert_eq!(shop.balance(), 1_000_000);
+        shop.pay_out("4", "another").refused(2, "can spend 1.000000");
+        shop.chain.set_automine(true);
+        shop.chain.mine(1);
+        asking.join().unwrap().paid();
+    });
+    shop.close(FIVE, &[4_000_000]);
+}
+
+#[test]
+fn an_id_that_was_paid_long_before_the_books_that_know_it_were_lost_is_not_paid_again() {
+    let (mut shop, place) = (Shop::open(), tempfile::TempDir::new().unwrap());
+    let folder = place.path().join("backup");
+    let operate = |shop: &Shop, arguments: &[&str]| {
+        let (code, _, words) = run(shop.server.command(arguments), "");
+        assert_eq!(code, 0, "{arguments:?}: {words}");
+    };
+    operate(&shop, &["backup", folder.to_str().unwrap()]);
+    shop.pay_out("1", "ticket").paid();
+    shop.server.signal();
+    shop.server.wait_exit();
+    std::fs::rename(shop.server.data_dir(), place.path().join("lost")).unwrap();
+    operate(&shop, &["restore", folder.to_str().unwrap()]);
+    let_it_end(&shop);
+    shop.server.restart();
+    let told = shop.pay_out("1", "ticket");
+    assert_eq!((told.code, told.told["state"].as_str()), (1, Some("on_its_way")), "{told:?}");
+    assert!(told.told["why"].as_str().unwrap().contains("was paid before"), "{told:?}");
+    shop.chain.mine(8);
+    eventually("the balance has the money again", || shop.balance() == FIVE);
+    assert_eq!(shop.sent(), [1_000_000], "the chain has paid it once");
+    // What the words say to do.
+    operate(&shop, &["adjust", BUYER.address, "-1", "--reason", "the payout", "--id", "ticket"]);
+    assert_eq!(shop.chain.usdc_balance(PAY_TO.address), FIVE - 1_000_000);
+    let mut server = shop.server;
+    let books = server.audit();
+    assert!(books.clean && books.balance(BUYER.address) == FIVE - 1_000_000, "{:#}", books.json);
+}
