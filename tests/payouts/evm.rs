@@ -101,3 +101,15 @@ fn what_was_paid_out_after_a_backup_is_told_by_the_restore_and_the_token_does_no
     assert_eq!(again.paid().to_lowercase(), after.to_lowercase());
     shop.close(FIVE, &[500_000, 1_000_000]);
 }
+
+#[test]
+fn a_wallet_that_is_barred_is_paid_what_it_has_and_buys_nothing_with_it() {
+    let shop = Shop::open();
+    let (code, _, words) = run(shop.server.command(&["block", BUYER.address, "--reason", "enough"]), "");
+    assert_eq!(code, 0, "{words}");
+    let refused = shop.server.account(BUYER).top_up(FIVE);
+    assert_eq!((refused.status, refused.code().to_lowercase().as_str()), (403, "account_blocked"), "{}", refused.text());
+    shop.pay_out("5", "farewell").paid();
+    assert_eq!((shop.sent(), shop.balance()), (vec![FIVE], 0));
+    shop.close(FIVE, &[FIVE]);
+}
