@@ -9,6 +9,7 @@ mod log;
 mod memory;
 mod operator;
 mod pay;
+mod ready;
 mod reload;
 mod report;
 mod restore;

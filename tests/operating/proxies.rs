@@ -2,14 +2,13 @@
 //! that leaves is noticed.
 
 use std::fs;
-use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
 
 use farebox_rig::anvil::{Anvil, BUYER};
 use farebox_rig::buyer::{Client, Order};
 use farebox_rig::http::{self, Request};
-use farebox_rig::process::{Process, eventually};
+use farebox_rig::process::{Process, eventually, free_port};
 use farebox_rig::sdk::Sdk;
 use farebox_rig::server::Settings;
 use serde_json::json;
@@ -38,11 +37,6 @@ fn snippet(name: &str) -> String {
 fn with(text: &str, from: &str, to: &str) -> String {
     assert!(text.contains(from), "the snippet has {from:?}");
     text.replace(from, to)
-}
-
-/// A port that was free a moment ago.
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 impl Proxy {

@@ -10,6 +10,7 @@ pub mod chain;
 pub mod facilitator;
 pub mod http;
 pub mod line;
+pub mod machine;
 pub mod process;
 pub mod provider;
 pub mod sdk;

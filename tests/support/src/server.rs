@@ -86,7 +86,7 @@ impl Server {
 
     /// Starts `binary` on several chains; what `settings` say of the network is said of each.
     pub fn on(binary: &str, chains: &[&dyn Chain], upstream: &Upstream, settings: &Settings) -> Server {
-        Server::configured(binary, &config(chains, upstream, settings))
+        Server::configured(binary, &configuration(chains, upstream, settings))
     }
 
     /// Starts `binary` on a configuration of the test's own.
@@ -348,7 +348,8 @@ fn listening(command: Command) -> (Process, &'static str, String) {
     (process, scheme, address)
 }
 
-fn config(chains: &[&dyn Chain], upstream: &Upstream, settings: &Settings) -> String {
+/// What a server on `chains` and `upstream` is told; it listens on a port that the system chooses.
+pub fn configuration(chains: &[&dyn Chain], upstream: &Upstream, settings: &Settings) -> String {
     let prices = settings.prices.iter().map(|price| format!(", {price}")).collect::<String>();
     let speaks = settings.speaks.as_ref().map_or(vec!["chat", "messages", "responses"], |dialect| vec![dialect.as_str()]);
     let mut text = format!(
