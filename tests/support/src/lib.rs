@@ -13,6 +13,7 @@ pub mod line;
 pub mod machine;
 pub mod process;
 pub mod provider;
+pub mod proxy;
 pub mod sdk;
 pub mod secure;
 pub mod server;
