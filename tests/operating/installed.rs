@@ -3,11 +3,9 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use farebox_rig::account::usd;
 use farebox_rig::anvil::{Anvil, BUYER, SETTLER};
-use farebox_rig::buyer::{Intent, sign};
 use farebox_rig::http::{self, Answer, Request};
 use farebox_rig::machine::Machine;
 use farebox_rig::process::{eventually, free_port};
@@ -15,7 +13,7 @@ use farebox_rig::server::{Books, Settings, configuration};
 use farebox_rig::upstream::{UPSTREAM_KEY, Upstream};
 use serde_json::Value;
 
-use crate::shop::{CHAT, body};
+use crate::shop::{paid, payments};
 
 pub const CONFIG: &str = "/etc/farebox/config.toml";
 
@@ -127,18 +125,9 @@ impl Installed {
         serde_json::from_str::<Value>(&said).unwrap()["key"].as_str().unwrap().to_owned()
     }
 
-    /// A request that carries its own payment for each of `prompts`, and what each brings, in micros.
+    /// Requests that each carry a payment of their own, and what each brings, in micros.
     pub fn paid(&self, prompts: &[&str], stream: bool) -> Vec<(Request, u64)> {
-        let requests: Vec<_> = prompts.iter().map(|prompt| Request::post(CHAT, body(prompt, stream))).collect();
-        let offers: Vec<_> = requests
-            .iter()
-            .map(|request| self.send(request).decoded("payment-required").expect("a 402 has an offer")["accepts"][0].clone())
-            .collect();
-        let amount = |offer: &Value| offer["amount"].as_str().unwrap().parse().unwrap();
-        let amounts: Vec<_> = offers.iter().map(amount).collect();
-        let headers = payments(offers);
-        let paid = requests.into_iter().zip(&headers).map(|(request, header)| request.header("payment-signature", header));
-        paid.zip(amounts).collect()
+        paid(|request| self.send(request), prompts, stream)
     }
 
     /// Stops the service and audits what it left: the chain has brought `paid` micros, calls have cost `charged` of them,
@@ -162,13 +151,6 @@ impl Installed {
             assert!(!said.contains(secret), "{secret} was said:\n{said}");
         }
     }
-}
-
-/// Signs for each of the offers, as the buyer.
-fn payments(offers: Vec<Value>) -> Vec<String> {
-    let valid_before = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() + 300;
-    let intents: Vec<_> = offers.into_iter().map(|requirements| Intent { wallet: BUYER, requirements, valid_before }).collect();
-    sign(&intents).into_iter().map(|signed| signed["v2"].as_str().unwrap().to_owned()).collect()
 }
 
 /// Puts a clone of the project with a program that was built into `folder`, where `change` may make another version of it.

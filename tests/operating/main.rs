@@ -10,4 +10,5 @@ mod packaging;
 mod proxies;
 mod service;
 mod shop;
+mod under_load;
 mod webhooks;
