@@ -1,10 +1,12 @@
 //! Behind real nginx and real Caddy, as the shipped snippets set them up: the clients buy, events come one by one, and a caller
 //! that leaves is noticed.
 
+use std::process::Command;
+
 use farebox_rig::anvil::{Anvil, BUYER};
 use farebox_rig::buyer::{Client, Order};
 use farebox_rig::http::{self, Request};
-use farebox_rig::process::free_port;
+use farebox_rig::process::{eventually, free_port, run};
 use farebox_rig::proxy::{Kind, Proxy};
 use farebox_rig::sdk::Sdk;
 use farebox_rig::server::Settings;
@@ -134,6 +136,42 @@ fn nothing_secret_is_logged(kind: Kind) {
         assert!(!said.contains(secret), "{kind:?} wrote {secret}:\n{said}");
     }
     assert_eq!(shop.chain.transfers().len(), 1, "only what was paid before came in");
+}
+
+/// The status that a caller at another address of this machine gets, who claims to be somewhere else.
+fn status_from(source: &str, url: &str, claimed: usize) -> String {
+    let mut curl = Command::new("curl");
+    curl.args(["--silent", "--output", "/dev/null", "--write-out", "%{http_code}", "--interface", source]);
+    curl.arg("--header").arg(format!("X-Forwarded-For: 203.0.113.{claimed}"));
+    curl.arg("--header").arg(format!("Forwarded: for=203.0.113.{claimed}")).arg(url);
+    run(curl, "").1
+}
+
+fn callers_are_told_apart_by_their_own_address(kind: Kind) {
+    let port = free_port();
+    let url = format!("http://127.0.0.1:{port}/v1/models");
+    let server = vec![format!("public_url = \"http://127.0.0.1:{port}\""), "trusted_proxies = [\"127.0.0.1/32\"]".into()];
+    let limits = vec!["per_ip_per_second = 1".into(), "per_ip_burst = 2".into()];
+    let shop = Shop::on(Anvil::start(8453), Settings { server, limits, ..Settings::default() });
+    let _proxy = Proxy::start(kind, port, shop.server.address());
+    let mut asked = 0;
+    eventually("who asks too often is refused, whoever it claims to be", || {
+        asked += 1;
+        status_from("127.0.0.2", &url, asked % 250) == "429"
+    });
+    assert!(asked > 2, "{kind:?}: not before");
+    assert_eq!(status_from("127.0.0.3", &url, 1), "200", "{kind:?}: and nobody else");
+    shop.close();
+}
+
+#[test]
+fn callers_are_told_apart_behind_nginx() {
+    callers_are_told_apart_by_their_own_address(Kind::Nginx);
+}
+
+#[test]
+fn callers_are_told_apart_behind_caddy() {
+    callers_are_told_apart_by_their_own_address(Kind::Caddy);
 }
 
 #[test]
