@@ -231,7 +231,8 @@ fn renewals_under_load_disturb_no_stream_and_newcomers_see_the_new_certificate()
     let together = json!({ "do": "calls", "all": vec![stream.clone(); 6] });
     std::thread::scope(|scope| {
         let curls: Vec<_> = (0..12).map(|_| scope.spawn(|| secure.curl(&stream))).collect();
-        let sessions: Vec<_> = (0..2).map(|_| scope.spawn(|| secure.http2(&[], &[together.clone()]).remove(0))).collect();
+        let sessions: Vec<_> =
+            (0..2).map(|_| scope.spawn(|| secure.http2(&[], std::slice::from_ref(&together)).remove(0))).collect();
         eventually("all streams run", || secure.shop.served() == 24);
         let mut serials = std::collections::BTreeSet::new();
         for number in 1..=4 {
