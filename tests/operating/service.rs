@@ -54,6 +54,41 @@ fn an_installation_is_a_hardened_service_that_sells() {
     installed.close(FIVE + amount, 3 * CHARGE);
 }
 
+/// What somebody who had taken the service over would try; true where it works.
+const BREAK_OUT: [(&str, bool, &str); 9] = [
+    ("write its books", true, "touch /var/lib/farebox/probe && rm /var/lib/farebox/probe"),
+    ("reach a node on this machine", true, "echo x >/dev/udp/127.0.0.1/9"),
+    ("ask the cloud for the credentials of the machine", false, "echo x >/dev/udp/169.254.169.254/80"),
+    ("read all secrets", false, "cat /etc/farebox/secrets.env"),
+    ("change the configuration", false, "test -w /etc/farebox/config.toml"),
+    ("change its program", false, "test -w /usr/local/bin/farebox"),
+    ("see homes", false, "ls /home || ls /root"),
+    ("see other processes", false, "ls -d /proc/1"),
+    ("make namespaces", false, "unshare --user true"),
+];
+
+#[test]
+fn who_took_the_service_over_could_do_little_with_it() {
+    let installed = Installed::new();
+    let machine = &installed.machine;
+    let tries = BREAK_OUT
+        .map(|(what, _, line)| format!("if ( {line} ) >/dev/null 2>&1; then echo 'can {what}'; else echo 'cannot {what}'; fi\n"));
+    std::fs::write(machine.shared().join("probe"), tries.concat()).unwrap();
+    // All of it works where nothing stands against it; but for the cloud, which need not be there.
+    let said = machine.must("bash /srv/farebox/probe");
+    assert!(BREAK_OUT.iter().all(|(what, ..)| said.contains(&format!("can {what}\n")) || what.contains("cloud")), "{said}");
+    // Before the program itself, under all that the unit says.
+    installed.drop_in("ExecStartPre=/bin/bash /srv/farebox/probe");
+    machine.must("systemctl start farebox");
+    let journal = installed.journal();
+    for (what, works, _) in BREAK_OUT {
+        let expected = if works { format!(": can {what}\n") } else { format!(": cannot {what}\n") };
+        assert!(journal.contains(&expected), "{expected}{journal}");
+    }
+    installed.serves();
+    installed.close(0, 0);
+}
+
 #[test]
 fn a_second_installation_updates_the_program_and_keeps_configuration_secrets_and_books() {
     let installed = Installed::started();
