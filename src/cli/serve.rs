@@ -111,7 +111,13 @@ async fn serve(path: PathBuf, config: Config) -> Result<ExitCode, Trouble> {
 
 fn listen(bind: SocketAddr) -> Result<(TcpListener, SocketAddr), Trouble> {
     let listener = TcpListener::bind(bind).and_then(|listener| listener.local_addr().map(|address| (listener, address)));
-    listener.map_err(|error| trouble(BAD_CONFIGURATION)(format!("cannot listen on {bind}: {error}")))
+    listener.map_err(|error| {
+        let hint = match error.kind() {
+            std::io::ErrorKind::PermissionDenied => "; a port below 1024 needs CAP_NET_BIND_SERVICE, see farebox.service for how",
+            _ => "",
+        };
+        trouble(BAD_CONFIGURATION)(format!("cannot listen on {bind}: {error}{hint}"))
+    })
 }
 
 /// The books, made if there are none.

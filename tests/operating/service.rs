@@ -5,6 +5,7 @@ use std::thread;
 use farebox_rig::anvil::BUYER;
 use farebox_rig::http::{self, Request};
 use farebox_rig::process::eventually;
+use farebox_rig::secure::Authority;
 
 use crate::installed::{CONFIG, Installed, becomes, put_release};
 use crate::shop::{CHARGE, CHAT, FIVE, USAGE, body};
@@ -247,6 +248,41 @@ fn books_where_the_unit_may_not_write_are_refused_in_one_sentence_that_says_what
     installed.drop_in("ReadWritePaths=/srv/books");
     machine.must("systemctl start farebox");
     installed.serves();
+    installed.close(0, 0);
+}
+
+#[test]
+fn straight_on_tls_it_opens_a_low_port_once_the_unit_says_so_and_stays_hardened() {
+    let mut installed = Installed::new();
+    let port = (200..1000).rev().find(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok()).expect("a port");
+    installed.address = format!("127.0.0.1:{port}");
+    let machine = &installed.machine;
+    let authority = Authority::new();
+    let (certificate, key) = authority.certificate(2020..2090);
+    for (name, text) in [("full.pem", &certificate), ("key.pem", &key), ("authority.pem", &authority.pem().to_owned())] {
+        std::fs::write(machine.shared().join(name), text).unwrap();
+        machine.must(&format!("install -o farebox -g farebox -m 0600 /srv/farebox/{name} /etc/farebox/{name}"));
+    }
+    installed
+        .configure(|text| text.replace("[server]", "[server]\ntls = { certificate = \"full.pem\", key = \"file:key.pem\" }"));
+    let (code, _) = machine.run("systemctl start farebox");
+    let free_from: u16 = machine.must("cat /proc/sys/net/ipv4/ip_unprivileged_port_start").trim().parse().unwrap();
+    assert_eq!(code != 0, free_from > port, "the unit alone gives no right to it: {}", installed.journal());
+    if code != 0 {
+        let journal = installed.journal();
+        assert!(journal.contains("cannot listen on") && journal.contains("CAP_NET_BIND_SERVICE"), "{journal}");
+    }
+    // The lines that the unit names.
+    let unit = machine.must("cat /etc/systemd/system/farebox.service");
+    let named: Vec<_> = unit.lines().filter_map(|line| line.strip_prefix("#   ")).filter(|line| line.contains('=')).collect();
+    assert_eq!(named.len(), 3, "{named:?}");
+    installed.drop_in(&named.join("\\n"));
+    machine.must("systemctl restart farebox");
+    let url = format!("https://{}/healthz", installed.address);
+    let said = machine
+        .must(&format!("curl --silent --show-error --http2 --cacert /etc/farebox/authority.pem -w ' %{{http_version}}' {url}"));
+    assert!(said.ends_with(" 2") && said.contains("\"status\":\"ok\""), "{said}");
+    machine.must("systemd-analyze security --no-pager --threshold=20 farebox.service");
     installed.close(0, 0);
 }
 
