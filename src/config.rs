@@ -34,7 +34,7 @@ pub use network::{Network, Settlement};
 pub use place::line_of;
 pub use prepaid::{NoncePolicy, Prepaid};
 pub use secret::Secret;
-pub use tls::{Tls, TlsFiles};
+pub use tls::{CertificateAuthority, CertificateFiles, Tls, TlsFiles};
 pub use webhook::{Occasion, Webhook};
 
 /// A configuration that was checked as a whole.
@@ -229,7 +229,7 @@ impl Config {
         let mut config = Config {
             bind,
             public_url: public_url(&file.server, bind)?,
-            tls: file.server.tls.as_ref().map(|row| tls::tls(row, folder)).transpose()?,
+            tls: file.server.tls.as_ref().map(|row| tls::tls(row, folder, &folder.join(&file.server.data_dir))).transpose()?,
             trusted_proxies: file.server.trusted_proxies.iter().map(|text| cidr(text)).collect::<Result<_, _>>()?,
             data_dir: folder.join(&file.server.data_dir),
             operators: file.server.operators.clone(),
@@ -258,6 +258,9 @@ impl Config {
         (self.bind, self.public_url, self.data_dir, self.networks) = (bind, public_url, data_dir, networks);
         if self.tls.is_some() != running.tls.is_some() {
             self.tls.clone_from(&running.tls);
+        }
+        if let Some(Tls::Authority(place)) = &mut self.tls {
+            place.keep_in(&running.data_dir);
         }
     }
 
@@ -439,9 +442,9 @@ fn limits(row: &file::Limits) -> Result<Limits, ConfigError> {
     if !(1..=3650).contains(&row.jobs_kept_days) {
         return Err(bad("limits.jobs_kept_days", "between 1 and 3650"));
     }
-    // A quarter for one address, and a body is in memory twice.
-    if row.max_bodies_mb < row.max_body_mb.saturating_mul(8) {
-        return Err(bad("limits.max_bodies_mb", "at least eight times max_body_mb"));
+    // A quarter for one address, and a body may be there four times: with less it would never be taken.
+    if row.max_bodies_mb < row.max_body_mb.saturating_mul(16) {
+        return Err(bad("limits.max_bodies_mb", "at least sixteen times max_body_mb"));
     }
     Ok(Limits {
         per_ip_per_second: row.per_ip_per_second,
@@ -509,7 +512,8 @@ fn scheme(has_tls: bool) -> &'static str {
 }
 
 fn public_url(server: &file::Server, bind: SocketAddr) -> Result<String, ConfigError> {
-    let text = server.public_url.as_deref();
+    let named = server.tls.as_ref().and_then(|tls| Some(format!("https://{}", tls.names.as_ref()?.first()?)));
+    let text = server.public_url.as_deref().or(named.as_deref());
     if text.is_none() && bind.ip().is_unspecified() {
         let problem = format!(
             "{bind} is no address that callers see, and sign-ins are signed for one; write public_url = \"https://your.name\""

@@ -32,6 +32,7 @@ pub enum Code {
     TopUpFirst,
     KeyNotEnough,
     NotAnOperator,
+    AccountBlocked,
     NotFound,
     ModelNotFound,
     RequestIdNotFound,
@@ -75,7 +76,7 @@ pub struct Row {
 }
 
 impl Code {
-    pub const ALL: [Code; 56] = {
+    pub const ALL: [Code; 57] = {
         use Code::*;
         [
             InvalidJson,
@@ -105,6 +106,7 @@ impl Code {
             TopUpFirst,
             KeyNotEnough,
             NotAnOperator,
+            AccountBlocked,
             NotFound,
             ModelNotFound,
             RequestIdNotFound,
@@ -167,6 +169,7 @@ impl Code {
             Code::TopUpFirst           => (403, "top_up_first",           "permission_error",      "permission_error",      "TOP_UP_FIRST"),
             Code::KeyNotEnough         => (403, "key_not_enough",         "permission_error",      "permission_error",      "KEY_NOT_ENOUGH"),
             Code::NotAnOperator        => (403, "not_an_operator",        "permission_error",      "permission_error",      "NOT_AN_OPERATOR"),
+            Code::AccountBlocked       => (403, "account_blocked",        "permission_error",      "permission_error",      "ACCOUNT_BLOCKED"),
             Code::NotFound             => (404, "not_found",              "invalid_request_error", "not_found_error",       "NOT_FOUND"),
             Code::ModelNotFound        => (404, "model_not_found",        "invalid_request_error", "not_found_error",       "MODEL_NOT_FOUND"),
             Code::RequestIdNotFound    => (400, "request_id_not_found",   "invalid_request_error", "invalid_request_error", "REQUEST_ID_NOT_FOUND"),

@@ -1,8 +1,10 @@
 //! TLS on both sides: whom we believe, the web's root certificates and the operator's own; and the certificate that callers see.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use rcgen::{CertificateParams, CustomExtension, KeyPair};
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::ServerCertVerifier as _;
 use rustls::crypto::CryptoProvider;
@@ -42,27 +44,64 @@ fn web_roots() -> RootCertStore {
     RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() }
 }
 
+/// What an authority names when it looks whether a name leads to us (RFC 8737).
+pub const PROOF: &[u8] = b"acme-tls/1";
+
 /// The certificate that callers see, and its key; another one takes its place for every handshake that begins afterwards.
-#[derive(Debug)]
-pub struct Identity(RwLock<Arc<CertifiedKey>>);
+#[derive(Debug, Default)]
+pub struct Identity {
+    certified: RwLock<Option<Arc<CertifiedKey>>>,
+    /// What an authority that looks at a name is shown.
+    proofs: RwLock<HashMap<String, Arc<CertifiedKey>>>,
+}
 
 impl Identity {
-    pub fn new(certified: CertifiedKey) -> Identity {
-        Identity(RwLock::new(Arc::new(certified)))
+    pub fn replace(&self, certified: CertifiedKey) {
+        *self.certified.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(certified));
     }
 
-    pub fn replace(&self, certified: CertifiedKey) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(certified);
+    /// Whether there is a certificate to show that is good at this time.
+    pub fn is_good(&self, now: Timestamp) -> bool {
+        let certified = self.certified.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let chain = certified.as_deref().and_then(|certified| certified.cert.split_first());
+        chain.is_some_and(|(own, others)| in_time(own, others, now).is_ok())
+    }
+
+    /// Shows an authority that a name is ours, from now on: `digest` is the SHA-256 of what it wants to see (RFC 8737 section 3).
+    ///
+    /// # Errors
+    /// No certificate can be made of it.
+    pub fn prove(&self, name: &str, digest: [u8; 32]) -> Result<(), String> {
+        let proof = proof(name, digest).map_err(|error| format!("cannot make the proof for {name}: {error}"))?;
+        self.proofs.write().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), Arc::new(proof));
+        Ok(())
+    }
+
+    /// Nothing is to be proven any more.
+    pub fn forget_proofs(&self) {
+        self.proofs.write().unwrap_or_else(PoisonError::into_inner).clear();
     }
 }
 
 impl ResolvesServerCert for Identity {
-    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner)))
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        if hello.alpn().is_some_and(|mut protocols| protocols.any(|protocol| protocol == PROOF)) {
+            return self.proofs.read().unwrap_or_else(PoisonError::into_inner).get(hello.server_name()?).cloned();
+        }
+        self.certified.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
-/// TLS as we speak it to callers: HTTP/2 or HTTP/1.1, whichever they prefer.
+fn proof(name: &str, digest: [u8; 32]) -> Result<CertifiedKey, Box<dyn std::error::Error>> {
+    let mut params = CertificateParams::new(vec![name.to_owned()])?;
+    params.custom_extensions = vec![CustomExtension::new_acme_identifier(&digest)];
+    let key = KeyPair::generate()?;
+    let certificate = params.self_signed(&key)?;
+    let key = PrivateKeyDer::try_from(key.serialize_der())?;
+    Ok(CertifiedKey::new(vec![certificate.der().clone()], provider().key_provider.load_private_key(key)?))
+}
+
+/// TLS as we speak it to callers: HTTP/2 or HTTP/1.1, whichever they prefer; and with [`PROOF`] nothing at all.
 ///
 /// # Errors
 /// The provider speaks no version of TLS.
@@ -70,7 +109,7 @@ pub fn server(identity: Arc<Identity>) -> Result<ServerConfig, String> {
     let builder = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
     let builder = builder.map_err(|error| error.to_string())?;
     let mut config = builder.with_no_client_auth().with_cert_resolver(identity);
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec(), PROOF.to_vec()];
     Ok(config)
 }
 

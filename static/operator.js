@@ -85,7 +85,7 @@ function table(caption, columns, rows, none) {
 /** A button that looks a sale up. */
 const look = (id) => el("button", { type: "button", class: "small", "aria-label": `Look up ${id}`, onclick: () => find(id) }, "Look up");
 
-function showNow({ admitting, calls_in_flight: calls, open_payments: open, report, version }) {
+function showNow({ admitting, calls_in_flight: calls, blocked_wallets: blocked, open_payments: open, report, version }) {
   const figure = (name, value, more) => el("div", {}, el("dt", {}, name), el("dd", {}, value, more ? el("small", {}, more) : null));
   const now = report?.now;
   const treasury = now && Object.values(now.treasury_micros).reduce((sum, micros) => sum + micros, 0);
@@ -95,6 +95,7 @@ function showNow({ admitting, calls_in_flight: calls, open_payments: open, repor
     figure("Selling", admitting ? "yes" : "no", admitting ? `version ${version}` : "the books cannot be written: see the log"),
     figure("Calls running", count(calls)),
     figure("Payments on their way", count(open.length)),
+    blocked ? figure("Wallets blocked", count(blocked)) : null,
     ...(now
       ? [
           figure("Owed to wallets", money(owed), now.wallets === 1 ? "1 wallet with a balance" : `${count(now.wallets)} wallets with a balance`),

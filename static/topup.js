@@ -131,7 +131,7 @@ const VERDICTS = [400, 402, 409];
 
 /** Whether it is not known yet what became of a payment: what stands between us and the gateway may answer anything. The same
  *  payment may be sent again, since it is credited once. */
-const isOpen = ({ status, code }) => !code || !VERDICTS.includes(status) || code === "PAYMENT_IN_PROGRESS";
+const isOpen = ({ status, code }) => !code || !(VERDICTS.includes(status) || code === "ACCOUNT_BLOCKED") || code === "PAYMENT_IN_PROGRESS";
 
 /** Sends a payment until it is known what became of it. */
 async function follow(payment) {

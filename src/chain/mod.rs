@@ -41,7 +41,7 @@ pub use audit::{Audit, Counted, audit};
 pub use evm::verify::is_signed_for;
 pub use handle::{Chains, NetworkStatus, Purse};
 pub use judge::judge;
-pub use payment::{Unreadable, VerifiedPayment, identify, verify};
+pub use payment::{Unreadable, VerifiedPayment, claimed_payer, identify, verify};
 pub use sign_in::{SignedIn, judge_sign_in, verify_sign_in};
 pub use terms::Amounts;
 pub use treasury::{Arrival, Arrivals, Treasury, arrivals, treasury};

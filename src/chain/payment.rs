@@ -246,6 +246,18 @@ pub fn identify(payment: &Payment, wanted: &Requirements) -> Result<PaymentId, R
     }
 }
 
+/// Whom a payment says that it is of, whatever it is held against and before anything about it is believed: nobody has shown
+/// to be that wallet. `None` for what no wallet could have signed.
+pub fn claimed_payer(payment: &Payment) -> Option<AccountId> {
+    let evm = || evm::payload::parse(&payment.payload).ok().map(|(authorization, _)| AccountId::Evm(authorization.from.0));
+    let solana = || {
+        let transaction = solana::payload::parse(&payment.payload).ok()?;
+        // The first signer pays the fee.
+        transaction.message.signers().get(1).map(|payer| AccountId::Solana(payer.0))
+    };
+    evm().or_else(solana)
+}
+
 fn family(wanted: &Requirements) -> Result<Family, Refused> {
     let unusable = || Refused::Malformed("requirements: network is of no known family".into());
     Family::of_network(&wanted.network).ok_or_else(unusable)

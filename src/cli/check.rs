@@ -13,6 +13,7 @@ use crate::catalogue::Model;
 use crate::chain::{Attempt, ChainError, Chains, Journal, JournalClosed, JournalFuture, NetworkStatus, Settlement};
 use crate::config::{self, Config, line_of};
 use crate::gateway;
+use crate::http;
 use crate::ids::PaymentId;
 use crate::metrics::Value as Number;
 use crate::money::Micros;
@@ -102,6 +103,12 @@ fn here(config: &Config, text: &str, findings: &mut Findings) {
             "callers come over plain http, where keys and sign-ins are read along; put a TLS proxy in front and write https://";
         findings.add(Level::Warning, "server.public_url", said);
     }
+    if let Some(config::Tls::Authority(place)) = &config.tls
+        && !place.names.iter().any(|name| config.public_url == format!("https://{name}"))
+    {
+        let said = format!("the certificate is for {}, and callers are told another name", place.names.join(", "));
+        findings.add(Level::Warning, "server.public_url", said);
+    }
     if config.networks.is_empty() {
         findings.add(Level::Warning, "network", "there is none, so nobody can pay; add a [[network]]");
     }
@@ -162,6 +169,16 @@ async fn everywhere(config: &Config, text: &str, findings: &mut Findings) {
             return findings.refuse(key, error.why, line);
         }
     };
+    if let Some(config::Tls::Authority(place)) = &config.tls {
+        match http::looked_up(place).await {
+            Ok(()) => findings.add(
+                Level::Ok,
+                "server.tls",
+                format!("{} answers; it is asked for {}", place.directory, place.names.join(", ")),
+            ),
+            Err(why) => findings.add(Level::Failure, "server.tls", why),
+        }
+    }
     let deadline = Instant::now() + PATIENCE;
     let asked = config.upstreams.iter().map(|upstream| upstreams.probe(&upstream.name, deadline));
     let answers = futures_util::future::join_all(asked).await;

@@ -1,5 +1,6 @@
 //! `farebox export`: the books row by row, for a spreadsheet or a program; from a copy, so that the gateway may run and memory does not grow.
 
+use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::io::{self, BufWriter, ErrorKind, Write};
 use std::ops::ControlFlow;
@@ -15,7 +16,7 @@ use super::{FOUND_A_PROBLEM, USAGE, code_of};
 use crate::clock::{Day, Timestamp};
 use crate::config::Config;
 use crate::ids::{JobId, PaymentId, RequestId};
-use crate::ledger::{Account, Broken, History, Job, Payment, Receipt, Reference, Span, Transfer};
+use crate::ledger::{Account, Block, Broken, History, Job, Payment, Receipt, Reference, Span, Transfer};
 
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -139,9 +140,7 @@ impl Arguments {
                     let _ = sheet.row(payment(id, row));
                 }
             }),
-            What::Accounts => history.balances(|account, micros| {
-                let _ = sheet.row(balance(&account, micros));
-            }),
+            What::Accounts => accounts(history, sheet),
             What::Jobs => history.jobs(span, |id, row| {
                 let _ = sheet.row(job(id, row));
             }),
@@ -222,8 +221,29 @@ fn payment(id: PaymentId, payment: Payment) -> Row {
     ]
 }
 
-fn balance(account: &Account, micros: i64) -> Row {
-    vec![("account", Cell::text(account.to_string())), ("balance_micros", Cell::number(micros))]
+/// Every account that money ever moved for, then the wallets that were barred before any did.
+fn accounts<W: Write>(history: &History, sheet: &mut Sheet<W>) -> Result<(), Broken> {
+    let mut blocked = BTreeMap::new();
+    history.blocked(|wallet, block| _ = blocked.insert(Account::Wallet(wallet).to_string(), block))?;
+    history.balances(|account, micros| {
+        let name = account.to_string();
+        let block = blocked.remove(&name);
+        let _ = sheet.row(balance(name, micros, block));
+    })?;
+    for (name, block) in blocked {
+        let _ = sheet.row(balance(name, 0, Some(block)));
+    }
+    Ok(())
+}
+
+fn balance(account: String, micros: i64, block: Option<Block>) -> Row {
+    let (since, reason) = block.map(|block| (block.at, block.reason)).unzip();
+    vec![
+        ("account", Cell::Text(account)),
+        ("balance_micros", Cell::number(micros)),
+        ("blocked_at", or_empty(since, at)),
+        ("block_reason", or_empty(reason, Cell::Text)),
+    ]
 }
 
 fn job(id: JobId, job: Job) -> Row {

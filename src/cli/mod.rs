@@ -102,6 +102,21 @@ enum Command {
         #[arg(long)]
         id: String,
     },
+    /// Bar a wallet: nothing is sold to it any more, and what it has here stays its own. Calls of it that run end.
+    Block {
+        /// `0x…`, or a Solana address.
+        account: String,
+        /// Why, for yourself; its buyer is not shown it.
+        #[arg(long)]
+        reason: String,
+    },
+    /// Let a wallet that was barred buy again.
+    Unblock {
+        /// `0x…`, or a Solana address.
+        account: String,
+    },
+    /// List the wallets that are barred, with the reasons.
+    Blocked,
     /// Close a payment of which no node can tell whether it arrived, once you have looked it up and know that it did not.
     GiveUp {
         /// `pay_…`, as its buyer and `farebox verify` were told.
@@ -141,6 +156,9 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Adjust { account, usd, reason, id } => {
             by_hand(&arguments.config, Ok(Order::Adjust { account, usd, reason, id }))
         }
+        Command::Block { account, reason } => by_hand(&arguments.config, Ok(Order::Block { account, reason })),
+        Command::Unblock { account } => by_hand(&arguments.config, Ok(Order::Unblock { account })),
+        Command::Blocked => by_hand(&arguments.config, Ok(Order::ListBlocked)),
         Command::GiveUp { payment, reason } => by_hand(&arguments.config, Ok(Order::GiveUp { payment, reason })),
         Command::Reload => with_config(&arguments.config, |config| reload::run(&config)),
         Command::Report(report) => with_config(&arguments.config, |config| report::run(&report, &config)),

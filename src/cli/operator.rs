@@ -1,4 +1,4 @@
-//! `farebox keys`, `account`, `allowance`, `refund`: the operator's hand, on a stopped gateway in its books, on a running one through its socket.
+//! `farebox keys`, `account`, `allowance`, `block`, `refund`: the operator's hand, on a stopped gateway in its books, on a running one through its socket.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;

@@ -56,7 +56,7 @@ pub fn run(arguments: &Arguments, config: &Config) -> Result<(), Trouble> {
     let told = json!({
         "restored": to, "made_at": manifest.made_at, "postings": report.postings, "receipts": report.receipts,
         "not_in_the_books": unknown, "not_asked": unasked, "calls_under_way": seen.under_way,
-        "know": "what happened after the backup is forgotten: keys that were revoked since are good again, what was spent since is not \
+        "know": "what happened after the backup is forgotten: keys that were revoked since are good again, wallets that were blocked since are served again, what was spent since is not \
                  spent, and a job or a balance of since is gone. Payments of since buy nothing again; those under not_in_the_books were \
                  paid to you, and what of them is owed only their buyers can say. \
                  Those under calls_under_way stood for calls that had not ended: what was not charged of them by then becomes balance of \

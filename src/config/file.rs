@@ -105,8 +105,12 @@ pub(super) struct Server {
 #[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Tls {
-    pub certificate: PathBuf,
-    pub key: String,
+    pub certificate: Option<PathBuf>,
+    pub key: Option<String>,
+    pub names: Option<Vec<String>>,
+    pub contact: Option<String>,
+    pub authority: Option<String>,
+    pub ca_file: Option<PathBuf>,
 }
 
 fn default_bind() -> String {

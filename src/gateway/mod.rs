@@ -1,6 +1,7 @@
 //! The sale: one paid call from its request to the last byte of its answer and the last posting in the books.
 
 pub mod account;
+mod blocked;
 mod early;
 mod failures;
 pub mod jobs;

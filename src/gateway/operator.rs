@@ -1,4 +1,4 @@
-//! What the operator's own hand does: keys, allowances, refunds, payments given up, a look at an account, reports; the same on a running gateway and a stopped one.
+//! What the operator's own hand does: keys, allowances, blocks, refunds, payments given up, a look at an account, reports; the same on a running gateway and a stopped one.
 
 use std::fmt;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::chain::typed_account;
 use crate::clock::Timestamp;
 use crate::error::{Code, Error};
 use crate::ids::{KeyId, PaymentId, RequestId};
-use crate::ledger::{Denied, Grant, MOST_A_DAY, Refused, Span, State, Stopped};
+use crate::ledger::{Block, Denied, Grant, MOST_A_DAY, Refused, Span, State, Stopped};
 use crate::money::{Micros, signed_usd};
 
 /// So long after it was brought any payment may still arrive: the longest lives for a day, and has another to be looked for.
@@ -79,6 +79,15 @@ pub enum Command {
         reason: String,
         id: String,
     },
+    /// Bars a wallet from buying.
+    Block {
+        account: String,
+        reason: String,
+    },
+    Unblock {
+        account: String,
+    },
+    ListBlocked,
     /// A copy of the books as they are, in a file beside them.
     CopyBooks,
     /// From one day to another, both such as 2027-01-31 and in UTC.
@@ -111,6 +120,9 @@ impl Command {
             Command::GiveUp { .. } => "give a payment up",
             Command::Reload => "read the configuration again",
             Command::Adjust { .. } => "adjust a balance",
+            Command::Block { .. } => "block a wallet",
+            Command::Unblock { .. } => "unblock a wallet",
+            Command::ListBlocked => "list blocked wallets",
             Command::CopyBooks => "copy the books",
             Command::Report { .. } => "make a report",
         }
@@ -168,16 +180,10 @@ pub async fn perform(keyring: &Keyring, command: Command, fresh: Fresh) -> Resul
         Command::GiveUp { payment, reason } => give_up(keyring, &payment, &reason).await,
         Command::Reload => Err(wrong("this gateway does not run; it reads its configuration when it starts")),
         Command::Adjust { account, usd, reason, id } => adjust(keyring, wallet(&account)?, &usd, (&id, &reason)).await,
-        Command::CopyBooks => {
-            // What was acknowledged by now is in the copy.
-            keyring.ledger.flush().map_err(|denied| stopped(&denied))?.wait().await.map_err(gone)?;
-            apart(keyring, move |keyring| {
-                let copy = keyring.ledger.copy_beside(u128::from_be_bytes(fresh.id));
-                let copy = copy.map_err(|broken| Error::new(Code::LedgerUnavailable, broken.to_string()))?;
-                Ok(json!({ "file": copy.file_name().and_then(|name| name.to_str()) }))
-            })
-            .await
-        }
+        Command::Block { account, reason } => block(keyring, wallet(&account)?, &reason).await,
+        Command::Unblock { account } => unblock(keyring, wallet(&account)?).await,
+        Command::ListBlocked => list_blocked(keyring),
+        Command::CopyBooks => copy(keyring, fresh).await,
         Command::Report { from, until } => {
             let span = span(&from, &until)?;
             // Calls that have just ended have their receipts on disk then.
@@ -198,8 +204,21 @@ async fn apart(keyring: &Keyring, work: impl FnOnce(&Keyring) -> Result<Value, E
     done.unwrap_or_else(|error| Err(Error::new(Code::Internal, "the command broke off").because(error.to_string())))
 }
 
+async fn copy(keyring: &Keyring, fresh: Fresh) -> Result<Value, Error> {
+    // What was acknowledged by now is in the copy.
+    keyring.ledger.flush().map_err(|denied| stopped(&denied))?.wait().await.map_err(gone)?;
+    apart(keyring, move |keyring| {
+        let copy = keyring.ledger.copy_beside(u128::from_be_bytes(fresh.id));
+        let copy = copy.map_err(|broken| Error::new(Code::LedgerUnavailable, broken.to_string()))?;
+        Ok(json!({ "file": copy.file_name().and_then(|name| name.to_str()) }))
+    })
+    .await
+}
+
 fn show(keyring: &Keyring, account: AccountId) -> Result<Value, Error> {
     let mut shown = account::standing(&keyring.ledger, account, keyring.clock.now())?;
+    let block = keyring.ledger.block_of(account).map_err(|denied| stopped(&denied))?;
+    shown["blocked"] = block.map_or(Value::Null, |block| barred(account, &block));
     shown["keys"] = keyring.live(account)?.into();
     shown["transactions"] = account::transactions(&keyring.ledger, account, LINES, 0)?["transactions"].take();
     Ok(shown)
@@ -278,6 +297,39 @@ async fn adjust(keyring: &Keyring, account: AccountId, usd: &str, (id, reason): 
         "at": Timestamp::from_millis(row.at).to_rfc3339(),
         "balance_usd": keyring.ledger.standing(account).map_err(|denied| stopped(&denied))?.posted.as_usd(),
     }))
+}
+
+async fn block(keyring: &Keyring, account: AccountId, reason: &str) -> Result<Value, Error> {
+    let reason = note(reason)?.trim();
+    if reason.is_empty() {
+        return Err(wrong("say why with --reason; it is for you, and its buyer is not shown it"));
+    }
+    let (block, is_new) = keyring.ledger.block(account, reason).await.map_err(|denied| stopped(&denied))?;
+    if is_new {
+        tracing::info!(%account, reason, "a wallet is blocked");
+    }
+    let mut shown = barred(account, &block);
+    shown["new"] = is_new.into();
+    Ok(shown)
+}
+
+async fn unblock(keyring: &Keyring, account: AccountId) -> Result<Value, Error> {
+    let Some(block) = keyring.ledger.unblock(account).await.map_err(|denied| stopped(&denied))? else {
+        return Err(Error::new(Code::NotFound, format!("{account} is not blocked")));
+    };
+    tracing::info!(%account, "a wallet is not blocked any more");
+    let since = Timestamp::from_millis(block.at).to_rfc3339();
+    Ok(json!({ "account": account.to_string(), "unblocked": true, "was_blocked_at": since, "reason": block.reason }))
+}
+
+fn list_blocked(keyring: &Keyring) -> Result<Value, Error> {
+    let blocked = keyring.ledger.blocked().map_err(|denied| stopped(&denied))?;
+    Ok(json!({ "blocked": blocked.iter().map(|(account, block)| barred(*account, block)).collect::<Vec<_>>() }))
+}
+
+fn barred(account: AccountId, block: &Block) -> Value {
+    let at = Timestamp::from_millis(block.at).to_rfc3339();
+    json!({ "account": account.to_string(), "blocked_at": at, "reason": block.reason })
 }
 
 async fn give_up(keyring: &Keyring, payment: &str, reason: &str) -> Result<Value, Error> {

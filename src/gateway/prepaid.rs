@@ -4,13 +4,12 @@
 //! that relays its answer. Whatever ends these (an answer, an error, a client that leaves, a revoked key, the time limit)
 //! drops them, and dropping gives the rest back: no hold outlives its call, and none expires under one.
 
-use std::future::Future;
-use std::pin::Pin;
+use std::future::{Future, pending};
 use std::sync::Arc;
 
 use super::payer::{key_ended, nonce_used};
 use super::quote::Quote;
-use super::relay::{Growth, Sale, Tab, relay};
+use super::relay::{Ended, Growth, Sale, Tab, relay};
 use super::settle::ledger_unavailable;
 use super::told::{PaidBy, Told};
 use super::{Call, Gateway, Payer, Refusal, Remedy, Served, Shortage, Worker, jobs, serve};
@@ -20,7 +19,7 @@ use crate::clock::{Period, Timestamp};
 use crate::config::Remainder;
 use crate::dialect::Purchase;
 use crate::error::{Code, Error};
-use crate::keys::{Ended, Key, Record};
+use crate::keys::{self, Key, Record};
 use crate::ledger::{Denied, Draw, Expected, KeyDraw, Refused};
 use crate::money::Micros;
 use crate::tariff::{Bound, Ceiling};
@@ -47,6 +46,7 @@ pub(super) async fn sell(
 ) -> Result<Served, Refusal> {
     let gateway = &worker.gateway;
     let (account, key) = (payer.account(), payer.key().cloned());
+    gateway.check_blocked(account)?;
     key.iter().try_for_each(|key| check_allowed(&key.record, model))?;
     gateway.pace.call(account)?;
     // Before a sign-in is used up for nothing.
@@ -71,8 +71,11 @@ pub(super) async fn sell(
         Some(_) => payable_output(gateway, request, model, &price, (account, key.as_deref()))?,
         None => request.output_limit(model),
     };
-    // What an upstream has begun to make is charged, whatever becomes of the key.
-    let mut ended = until_ended(key.clone().filter(|_| call.job.is_none()));
+    // What an upstream has begun to make is charged, whatever becomes of the key or its wallet.
+    let mut ended: Ended = match call.job {
+        Some(_) => Box::pin(pending()),
+        None => until_ended(key.clone(), gateway.until_blocked(account)),
+    };
     let mut answer = tokio::select! {
         biased;
         error = &mut ended => return Err(error.into()),
@@ -103,12 +106,17 @@ pub(super) async fn sell(
     Ok(Served { stream, content_type, content_length, receipt: None, standing: Some(standing), body })
 }
 
-/// Resolves with what the caller is told once a key has ended; never without a key, nor by the clock.
-fn until_ended(key: Option<Arc<Key>>) -> Pin<Box<dyn Future<Output = Error>>> {
-    let Some(key) = key else { return Box::pin(std::future::pending()) };
+/// Resolves with what the caller is told once its wallet is barred or its key has ended, if it has one; never by the clock.
+fn until_ended(key: Option<Arc<Key>>, blocked: impl Future<Output = Error> + 'static) -> Ended {
+    let Some(key) = key else { return Box::pin(blocked) };
     Box::pin(async move {
-        key.until_revoked().await;
-        key_ended(key.ended(Timestamp::default()).unwrap_or(Ended::Revoked), None)
+        tokio::select! {
+            biased;
+            error = blocked => error,
+            () = key.until_revoked() => {
+                key_ended(key.ended(Timestamp::default()).unwrap_or(keys::Ended::Revoked), None)
+            }
+        }
     })
 }
 
@@ -186,6 +194,7 @@ fn refused(
         (Refused::Insufficient { needed, .. }, _) => too_little(gateway, (call, account), model, price, needed),
         (Refused::KeyLimit { left }, Some(key)) => limit_reached(&key.record, left, price.first, gateway.clock.now()).into(),
         (Refused::NonceUsed, _) => nonce_used().into(),
+        (Refused::Blocked, _) => gateway.blocked(account).into(),
         (Refused::TooManyCalls, _) => {
             let most = gateway.limits.streams_per_account;
             let message = format!(

@@ -190,7 +190,7 @@ pub(super) struct Sale {
 }
 
 /// The word that a payer may not go on, once it comes.
-pub(super) type Ended = Pin<Box<dyn Future<Output = Error>>>;
+pub(in crate::gateway) type Ended = Pin<Box<dyn Future<Output = Error>>>;
 
 /// Starts to relay. What needs no pump is handed over as it is; otherwise the pump is a task of its own, so that the deadline
 /// and a client that left are noticed even while nobody reads. It makes its first step at once: what has arrived by now

@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
+use super::blocked::{blocked_meanwhile, payment_of_blocked};
 use super::payer::Via;
 use super::quote::Quote;
 use super::relay::{RelayBody, Sale, Tab, relay};
@@ -210,8 +211,8 @@ async fn sell(
     let (length, deadline) = (content_length.filter(|_| translation.is_none()), call.deadline);
     let cost = model.cost_at(&answer.upstream, &answer.model).cloned();
     let tab = Tab { paid, tariff, growth: None, flat: None, upstream: answer.upstream, cost, told: Some(told) };
-    let ended = Box::pin(std::future::pending());
-    let sale = Sale { tab, gauge, translation, heard, dialect: call.goods.dialect(), stream, length, deadline, ended };
+    let (dialect, ended) = (call.goods.dialect(), Box::pin(gateway.until_blocked(verified.payer())));
+    let sale = Sale { tab, gauge, translation, heard, dialect, stream, length, deadline, ended };
     let body = relay(answer.body, sale, &worker.shelf, place).await;
     Ok(Served { stream, content_type, content_length: length, receipt, standing: None, body })
 }
@@ -244,7 +245,7 @@ enum Unserved {
     Unsettled { reason: &'static str, message: String },
     /// The chain did not say in time.
     Unknown,
-    /// The upstream failed after the money had moved.
+    /// The upstream failed after the money had moved, or its wallet was barred meanwhile.
     Late(Confirmation, Error),
 }
 
@@ -309,6 +310,10 @@ async fn open_and_settle(
         }
         answer = Some(Ok(early.map_err(Unserved::Refused)?));
     }
+    if gateway.ledger.is_blocked(payment.payer()) {
+        watch.iter_mut().for_each(Watch::was_fine);
+        return Err(Unserved::Refused(payment_of_blocked()));
+    }
     watch.iter_mut().for_each(Watch::is_settling);
     let settling = Instant::now();
     let waiting = settle::wait(payment.network(), gateway.payments.settle_wait, gateway.chains.settle(payment.clone()));
@@ -331,6 +336,8 @@ async fn open_and_settle(
     };
     watch.iter_mut().for_each(Watch::was_fine);
     let answer = match answer {
+        // What has settled meanwhile is its wallet's balance, as when the upstream fails.
+        _ if gateway.ledger.is_blocked(payment.payer()) => Err(blocked_meanwhile()),
         Some(answer) => answer,
         None => sending.await,
     };

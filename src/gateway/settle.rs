@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use super::blocked::payment_of_blocked;
 use super::payer::malformed;
 use super::quote::Quote;
 use super::waste::Asking;
@@ -49,10 +50,11 @@ impl Drop for Turn<'_> {
     }
 }
 
-/// Takes a payment's turn, if nothing is known about it. What it is identified by is read before anything about it is
+/// Takes a payment's turn, if its wallet is not barred and nothing is known about it. What it is identified by is read before anything about it is
 /// believed or compared, so that a copy is known as a copy on every route and for every body, and before it costs a question
 /// to the chain.
 pub(super) fn turn<'a>(gateway: &'a Gateway, quote: &Quote, payment: &x402::Payment) -> Result<Turn<'a>, Error> {
+    gateway.check_payer(payment)?;
     match enter(gateway, quote, payment)? {
         (turn, None) => Ok(turn),
         (turn, Some(row)) => Err(known(turn.id, &row)),
@@ -194,6 +196,7 @@ fn claim_of(payment: &VerifiedPayment, request: RequestId, route: &str, model: O
 fn unclaimed(id: PaymentId, denied: &Denied) -> Error {
     match denied {
         Denied::Refused(Denial::Known(row)) => known(id, row),
+        Denied::Refused(Denial::Blocked) => payment_of_blocked(),
         other => ledger_unavailable(&other.to_string()),
     }
 }

@@ -77,11 +77,16 @@ fn required(quote: Quote) -> Refusal {
 async fn take(gateway: &Arc<Gateway>, call: &TopUp, quote: &Quote, payment: &Payment) -> Result<ToppedUp, Refusal> {
     let _place = gateway.admit()?;
     let told = |error: Error| told(gateway, quote, payment, error);
-    let (turn, known) = settle::enter(gateway, quote, payment).map_err(told)?;
+    let (turn, known) = match settle::enter(gateway, quote, payment) {
+        Ok(entered) => entered,
+        Err(error) => return Err(gateway.check_payer(payment).err().unwrap_or_else(|| told(error)).into()),
+    };
     if let Some(row) = known {
         let topped_up = again(turn.id, &row, payment).map_err(|refusal| *refusal)?;
         return Ok(ToppedUp { balance: balance_of_known(gateway, &call.credentials, topped_up.wallet), ..topped_up });
     }
+    // What is its balance by now was told.
+    gateway.check_payer(payment)?;
     let verified = match settle::verify(gateway, quote, payment, std::time::Duration::ZERO) {
         Ok(verified) => verified,
         Err(error) if settle::is_about_time(&error) => {

@@ -250,6 +250,7 @@ async fn seen(request: &HttpRequest, look: impl FnOnce(Keyring, AccountId) -> Re
 fn change_of(request: &HttpRequest) -> Result<(&Rc<Edge>, Owner), Error> {
     let edge = edge(request)?;
     let owner = Owner::of(edge, &credentials(request.headers()))?;
+    edge.gateway.check_blocked(owner.account())?;
     let what = "keys are changed too often from your address, and this change was not made";
     edge.limits.key_change(respond::source(edge, request)).map_err(|seconds| respond::slow_down(what, seconds))?;
     Ok((edge, owner))

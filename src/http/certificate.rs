@@ -1,10 +1,11 @@
-//! The certificate that callers are shown: read at the start, again on a reload, and whenever its files have changed.
+//! The certificate that callers are shown: from files, which are followed when they change, or from an authority.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rustls::ServerConfig;
 
+use super::acme::Acme;
 use crate::clock::Clock;
 use crate::config;
 use crate::tls::{self, Identity};
@@ -15,13 +16,18 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// A certificate in use.
 pub struct Certificate {
     identity: Arc<Identity>,
-    shown: Mutex<Shown>,
+    source: Source,
     clock: Clock,
+}
+
+enum Source {
+    Files(Mutex<Shown>),
+    Authority(Box<Acme>),
 }
 
 /// Where it was found, and what was there.
 struct Shown {
-    place: config::Tls,
+    place: config::CertificateFiles,
     files: config::TlsFiles,
 }
 
@@ -29,10 +35,18 @@ impl Certificate {
     /// # Errors
     /// What is wrong with the files, and which.
     pub fn open(place: &config::Tls, clock: Clock) -> Result<Arc<Certificate>, String> {
-        let files = place.read()?;
-        let identity = Identity::new(tls::certified(&files.certificate, files.key.expose(), clock.now()).map_err(of(place))?);
-        let shown = Mutex::new(Shown { place: place.clone(), files });
-        Ok(Arc::new(Certificate { identity: Arc::new(identity), shown, clock }))
+        let identity = Arc::<Identity>::default();
+        let source = match place {
+            config::Tls::Files(place) => {
+                let files = place.read()?;
+                identity.replace(tls::certified(&files.certificate, files.key.expose(), clock.now()).map_err(of(place))?);
+                Source::Files(Mutex::new(Shown { place: place.clone(), files }))
+            }
+            config::Tls::Authority(place) => {
+                Source::Authority(Box::new(Acme::open(place, Arc::clone(&identity), clock.clone())?))
+            }
+        };
+        Ok(Arc::new(Certificate { identity, source, clock }))
     }
 
     /// TLS as we speak it to callers: with this certificate, whichever it is at the time.
@@ -43,13 +57,42 @@ impl Certificate {
         tls::server(Arc::clone(&self.identity)).map(Arc::new)
     }
 
-    /// Shows what is at a place from now on. Whether it is another one than before.
+    /// Whether there is one to show that is good now. Without it no caller gets in.
+    pub fn is_good(&self) -> bool {
+        self.identity.is_good(self.clock.now())
+    }
+
+    /// # Errors
+    /// What [`Certificate::renew`] would refuse.
+    pub fn judge(&self, place: &config::Tls) -> Result<(), String> {
+        match (&self.source, place) {
+            (Source::Files(_), config::Tls::Files(place)) => {
+                let files = place.read()?;
+                tls::certified(&files.certificate, files.key.expose(), self.clock.now()).map(drop).map_err(of(place))
+            }
+            (Source::Authority(_), config::Tls::Authority(place)) => Acme::judge(place),
+            _ => Err("files take the place of an authority, or an authority theirs, with a restart only".into()),
+        }
+    }
+
+    /// Shows what is at a place from now on, or asks an authority for other names. Whether another one is shown at once.
     ///
     /// # Errors
     /// As [`Certificate::open`]; the one before is shown then.
     pub fn renew(&self, place: &config::Tls) -> Result<bool, String> {
+        match (&self.source, place) {
+            (Source::Files(shown), config::Tls::Files(place)) => self.read_again(shown, place),
+            (Source::Authority(acme), config::Tls::Authority(place)) => {
+                acme.follow(place);
+                Ok(false)
+            }
+            _ => self.judge(place).map(|()| false),
+        }
+    }
+
+    fn read_again(&self, shown: &Mutex<Shown>, place: &config::CertificateFiles) -> Result<bool, String> {
         let files = place.read()?;
-        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut shown = shown.lock().unwrap_or_else(PoisonError::into_inner);
         if shown.files == files {
             shown.place = place.clone();
             return Ok(false);
@@ -60,13 +103,21 @@ impl Certificate {
         Ok(true)
     }
 
+    /// Keeps it good for as long as the program runs.
+    pub async fn keep(self: Arc<Self>) {
+        match &self.source {
+            Source::Files(shown) => self.watch(shown).await,
+            Source::Authority(acme) => acme.keep().await,
+        }
+    }
+
     /// Looks at the files now and then. Between two writes they may not fit together; then the next look finds that they do.
-    pub async fn follow(self: Arc<Self>) {
+    async fn watch(&self, shown: &Mutex<Shown>) {
         let mut told = None;
         loop {
             actix_web::rt::time::sleep(LOOK_EVERY).await;
-            let place = self.shown.lock().unwrap_or_else(PoisonError::into_inner).place.clone();
-            match self.renew(&place) {
+            let place = shown.lock().unwrap_or_else(PoisonError::into_inner).place.clone();
+            match self.read_again(shown, &place) {
                 Ok(true) => tracing::info!("the certificate has changed and is shown from now on"),
                 Ok(false) => {}
                 Err(problem) if told.as_ref() == Some(&problem) => continue,
@@ -81,6 +132,6 @@ impl Certificate {
     }
 }
 
-fn of(place: &config::Tls) -> impl Fn(String) -> String {
+fn of(place: &config::CertificateFiles) -> impl Fn(String) -> String {
     move |why| format!("{}: {why}", place.certificate.display())
 }

@@ -10,8 +10,10 @@ use super::limits::bucket;
 use crate::config::{Cidr, Config};
 
 /// The part of [`Limits::body_time`](crate::config::Limits::body_time) after which a caller that takes nothing of its
-/// answers is cut. Longer than a paid answer waits for its client, which has a limit of its own.
+/// answers is cut.
 const UNREAD: u32 = 2;
+/// Never sooner: a paid answer waits for its client for half a minute, and says so where it ends for that.
+const UNREAD_AT_LEAST: Duration = Duration::from_secs(40);
 
 /// Callers have at least this part of the files that may be open, however many streams are promised.
 const AT_LEAST: usize = 4;
@@ -54,7 +56,7 @@ impl Crowd {
         inside.trusted.clone_from(&config.trusted_proxies);
         inside.most = config.limits.connections_per_ip;
         inside.room = self.files.saturating_sub(config.limits.streams + SPARE_FILES).max(self.files / AT_LEAST);
-        inside.unread = config.limits.body_time / UNREAD;
+        inside.unread = (config.limits.body_time / UNREAD).max(UNREAD_AT_LEAST);
     }
 
     /// Takes a place, and says how long a client may take nothing of its answers. Nothing when the address has all that it

@@ -22,6 +22,7 @@ use super::orders::Orders;
 use super::watched::{Activity, Pages, Watched};
 use super::{CONNECTIONS, HEAD, IDLE, LINGER, UNWRITTEN, h2};
 use crate::clock::Clock;
+use crate::tls::PROOF;
 
 /// How connections are taken.
 #[derive(Clone)]
@@ -143,7 +144,12 @@ impl Hall {
             tracing::debug!(%peer, "a caller and we could not agree on TLS");
             return;
         };
-        if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+        let protocol = stream.get_ref().1.alpn_protocol();
+        // Whoever asked for a proof has seen it.
+        if protocol == Some(PROOF) {
+            return;
+        }
+        if protocol == Some(b"h2") {
             let (pages, clock) = (self.pages.clone(), self.door.clock.clone());
             return h2::serve(stream, h2::Host { pages, peer, unread, clock }, closing).await;
         }

@@ -89,13 +89,16 @@ impl Editions {
         // All that can be refused comes before anything counts: also what the threads are about to prepare.
         Gateway::check(config)?;
         Upstreams::new(&config.upstreams)?;
-        if let Some((certificate, place)) = self.certificate.as_ref().zip(config.tls.as_ref())
-            && certificate.renew(place).map_err(CannotReload::Certificate)?
-        {
-            tracing::info!("another certificate is shown from now on");
-        }
+        let certificate = self.certificate.as_ref().zip(config.tls.as_ref());
+        certificate.map_or(Ok(()), |(certificate, place)| certificate.judge(place)).map_err(CannotReload::Certificate)?;
         let gateway = Arc::new(before.gateway.renewed(config)?);
         let upstreams = Upstreams::sharing(&config.upstreams, gateway.health.clone())?;
+        match certificate.map_or(Ok(false), |(certificate, place)| certificate.renew(place)) {
+            Ok(true) => tracing::info!("another certificate is shown from now on"),
+            Ok(false) => {}
+            // Its files have changed in between: the next look at them finds what they are now.
+            Err(why) => tracing::warn!("the certificate stays for now: {why}"),
+        }
         let pages = Arc::new(Pages::of(&gateway, &upstreams));
         let is_as_before = config.limits == before.gateway.limits && config.trusted_proxies == before.proxies;
         let limits = match is_as_before {
@@ -109,6 +112,11 @@ impl Editions {
             Edition { gateway, limits, proxies: config.trusted_proxies.clone(), pages, upstreams: config.upstreams.clone() };
         self.latest.send_replace(Arc::new(next));
         Ok(())
+    }
+
+    /// Whether callers get in: where there should be a certificate there is one.
+    pub fn is_open(&self) -> bool {
+        self.certificate.as_ref().is_none_or(|certificate| certificate.is_good())
     }
 
     /// The latest edition's gateway.

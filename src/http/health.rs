@@ -15,7 +15,8 @@ pub async fn healthz(request: HttpRequest) -> HttpResponse {
 
 /// `GET /readyz` as everybody may see it: which part is not ready, and not why.
 pub async fn readyz(request: HttpRequest) -> HttpResponse {
-    with_edge(&request, |edge| ready(&edge.gateway, false))
+    // Whoever asks here has got in.
+    with_edge(&request, |edge| ready(&edge.gateway, true, false))
 }
 
 /// Whether the program lives and its ledger writes.
@@ -42,9 +43,9 @@ pub fn alive(gateway: &Gateway) -> HttpResponse {
 }
 
 /// Whether everything that is configured can be used: the ledger writes, every network takes payments, some upstream of every
-/// model is up, and the program does not stop. Calls may be sold while it is not: a network that stands still stops no prepaid
+/// model is up, callers get in, and the program does not stop. Calls may be sold while it is not: a network that stands still stops no prepaid
 /// call, so a load balancer should ask for health, and whoever wakes the operator for this.
-pub fn ready(gateway: &Gateway, to_the_operator: bool) -> HttpResponse {
+pub fn ready(gateway: &Gateway, is_open: bool, to_the_operator: bool) -> HttpResponse {
     let mut waits_for = Vec::new();
     let mut missing = |part: String, why: &str| {
         waits_for.push(match to_the_operator {
@@ -54,6 +55,9 @@ pub fn ready(gateway: &Gateway, to_the_operator: bool) -> HttpResponse {
     };
     if gateway.is_stopping() {
         missing("program".into(), "it stops; running calls may finish");
+    }
+    if !is_open {
+        missing("certificate".into(), "there is none that is good now; the log says why");
     }
     if !gateway.ledger.is_admitting() {
         let cause = gateway.ledger.failure().borrow().clone();

@@ -2,8 +2,8 @@
 
 use std::rc::Rc;
 
-use actix_web::body::{BodyStream, BoxBody, SizedStream};
-use actix_web::http::header;
+use actix_web::body::{self, BodyStream, BoxBody, SizedStream};
+use actix_web::http::{Method, header};
 use actix_web::web::{self, Payload};
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
 use serde::Deserialize;
@@ -91,6 +91,13 @@ pub async fn content(request: HttpRequest, id: web::Path<String>) -> HttpRespons
     let answer = async {
         let (worker, edge) = shop(&request)?;
         let mut looked = find_video(&request, edge, &id).await?;
+        // The server would write the head alone and read the whole film nevertheless.
+        if request.method() == Method::HEAD {
+            return match looked.progress(worker, deadline(worker)).await? {
+                Progress::Done => Ok(shown(edge, &looked)?.body(BoxBody::new(body::None::new()))),
+                progress => Err(not_there(&progress)),
+            };
+        }
         match looked.media(worker, deadline(worker), false).await? {
             Ok(media) => Ok(stream(shown(edge, &looked)?, media)),
             Err(progress) => Err(not_there(&progress)),

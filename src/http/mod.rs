@@ -1,6 +1,7 @@
 //! The edge: the routes, the one handler behind every paid route, and what every answer carries.
 
 mod accounts;
+mod acme;
 mod certificate;
 mod count;
 mod credentials;
@@ -37,6 +38,7 @@ use actix_web::{App, web};
 use crate::config::Config;
 use crate::gateway::Gateway;
 
+pub use acme::looked_up;
 pub use certificate::Certificate;
 use door::Door;
 pub use edition::{CannotReload, Editions};
@@ -75,7 +77,7 @@ pub fn start(
 ) -> std::io::Result<(Server, Editions)> {
     let tls = certificate.as_ref().map(|certificate| certificate.server()).transpose().map_err(std::io::Error::other)?;
     if let Some(certificate) = &certificate {
-        actix_web::rt::spawn(Arc::clone(certificate).follow());
+        actix_web::rt::spawn(Arc::clone(certificate).keep());
     }
     let clock = gateway.clock().clone();
     let editions = Editions::new(config, gateway, certificate, files);

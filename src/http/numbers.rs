@@ -20,10 +20,10 @@ const CONNECTIONS: usize = 64;
 pub fn start(editions: Editions, listener: TcpListener) -> std::io::Result<Server> {
     let since = Instant::now();
     let server = HttpServer::new(move || {
-        let to = |answer: fn(&Gateway) -> HttpResponse| {
+        let to = |answer: fn(&Editions) -> HttpResponse| {
             let editions = editions.clone();
             web::get().to(move || {
-                let response = answer(&editions.gateway());
+                let response = answer(&editions);
                 async move { response }
             })
         };
@@ -37,8 +37,8 @@ pub fn start(editions: Editions, listener: TcpListener) -> std::io::Result<Serve
         };
         App::new()
             .route("/metrics", numbers)
-            .route("/healthz", to(health::alive))
-            .route("/readyz", to(|gateway| health::ready(gateway, true)))
+            .route("/healthz", to(|editions| health::alive(&editions.gateway())))
+            .route("/readyz", to(|editions| health::ready(&editions.gateway(), editions.is_open(), true)))
     })
     .workers(1)
     .max_connections(CONNECTIONS)

@@ -42,6 +42,7 @@ pub async fn overview(request: HttpRequest) -> HttpResponse {
             "now": gateway.clock().now().to_rfc3339(),
             "admitting": gateway.ledger.is_admitting(),
             "calls_in_flight": gateway.calls_in_flight(),
+            "blocked_wallets": gateway.ledger.count_blocked(),
             "networks": gateway.chains.networks().into_iter().map(network).collect::<Vec<_>>(),
             "open_payments": on_their_way(&gateway.ledger),
             "report": report.as_deref(),

@@ -25,10 +25,11 @@ pub async fn balance(request: HttpRequest, wallet: web::Path<String>) -> HttpRes
         let owner = Owner::of(&request, &wallet, Opens::ToKeys, RateLimits::balance).await?;
         let prepaid = &owner.edge.gateway.prepaid;
         let standing = owner.standing()?;
+        let is_blocked = owner.edge.gateway.ledger.is_blocked(owner.account);
         let body = json!({
             "walletAddress": owner.account.address(),
             "balanceUsd": standing.available.as_usd(),
-            "canConsume": !(standing.available.is_zero() && standing.allowance.is_zero()),
+            "canConsume": !(is_blocked || standing.available.is_zero() && standing.allowance.is_zero()),
             "minimumTopUpUsd": prepaid.top_up_minimum.as_usd(),
             "suggestedTopUpUsd": prepaid.top_up_suggested.as_usd(),
             "diemBalanceUsd": standing.allowance.as_usd(),

@@ -208,8 +208,9 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = Pin::new(&mut self.bytes).poll_flush(context);
-        if flushed.is_pending() {
-            self.activity.wrote(true);
+        // What is flushed at once may have been nothing.
+        if flushed.is_pending() || self.activity.is_stuck() {
+            self.activity.wrote(flushed.is_pending());
         }
         flushed
     }

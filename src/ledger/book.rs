@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use super::adjust::Adjustment;
+use super::blocked::Block;
 use super::calls::{Held, Nonces};
 use super::jobs::Job;
 use super::rows::{
@@ -42,6 +43,8 @@ pub enum Write {
     Fee(Day, String, String, u64),
     /// An adjustment and its id.
     Adjustment(String, Adjustment),
+    /// A wallet that is barred from now on, or is not any more.
+    Block(AccountId, Option<Block>),
 }
 
 /// Why a command was refused. A refused command changes nothing.
@@ -63,6 +66,8 @@ pub enum Refused {
     Duplicate,
     /// Amounts beyond what an account can hold.
     Overflow,
+    /// The operator has barred the wallet.
+    Blocked,
 }
 
 /// How a call ends.
@@ -120,6 +125,10 @@ pub struct Book {
     pub(super) grants: HashMap<AccountId, Grant>,
     /// What the operator adjusted by hand, by its ids.
     pub(super) adjustments: HashMap<String, Adjustment>,
+    /// Wallets that the operator has barred.
+    pub(super) blocked: HashMap<AccountId, Block>,
+    /// The first batch that changed who is barred and is not known to be durable.
+    pub(super) blocks_due: Option<u64>,
     pub(super) allowances: HashMap<AccountId, Days>,
     pub(super) nonces: Nonces,
     pub(super) next_key_event: u64,
@@ -172,6 +181,7 @@ impl Book {
         if let Some(row) = known.filter(|row| row.state != State::Voided || row.amount != claim.amount.get()) {
             return Err(Refused::Known(Box::new(row)));
         }
+        self.check_blocked(claim.payer)?;
         if self.holds.contains_key(&claim.request) {
             return Err(Refused::Duplicate);
         }

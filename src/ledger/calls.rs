@@ -164,6 +164,7 @@ impl Book {
     /// Holds what a call may cost: allowance first, then balance. Everything is decided before anything is changed.
     pub fn reserve(&mut self, draw: Draw, at: Timestamp) -> Result<Rows, Refused> {
         let Draw { wallet, amount, request, model, path, key, nonce, most_calls } = draw;
+        self.check_blocked(wallet)?;
         if self.holds.contains_key(&request) {
             return Err(Refused::Duplicate);
         }

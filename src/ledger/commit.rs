@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, HashMap};
 
 use redb::{ReadableTable as _, WriteTransaction};
 
+use super::blocked::Block;
 use super::book::Write;
 use super::jobs::Job;
 use super::rows::{Account, Balance, Grant, Hold, Payment, Receipt};
 use super::tables::{
-    ADJUSTMENTS, ALLOWANCES, BALANCES, FEES, GRANTS, HOLDS, JOBS, JOBS_OF, KEY_EVENTS, KEY_SPENDING, NONCES, PAY_OPEN, PAYMENTS,
-    RECEIPTS, TRANSFERS, USAGE, UsageSums,
+    ADJUSTMENTS, ALLOWANCES, BALANCES, BLOCKED, FEES, GRANTS, HOLDS, JOBS, JOBS_OF, KEY_EVENTS, KEY_SPENDING, NONCES, PAY_OPEN,
+    PAYMENTS, RECEIPTS, TRANSFERS, USAGE, UsageSums,
 };
 use crate::account::AccountId;
 use crate::clock::{Day, Timestamp};
@@ -47,6 +48,7 @@ pub fn apply<'a>(tx: &WriteTransaction, writes: impl Iterator<Item = &'a Write>)
             Write::ForgetJob(id, account) => _ = last.jobs.insert(id, (account, None)),
             Write::KeyEvent(seq, event) => _ = tx.open_table(KEY_EVENTS)?.insert(*seq, event.as_slice())?,
             Write::Adjustment(id, row) => _ = tx.open_table(ADJUSTMENTS)?.insert(id.as_str(), to_json(row).as_slice())?,
+            Write::Block(wallet, block) => write_block(tx, *wallet, block.as_ref())?,
             Write::Fee(day, network, name, fee) => write_fee(tx, *day, (network, name), *fee)?,
         }
     }
@@ -61,6 +63,15 @@ fn write_fee(tx: &WriteTransaction, day: Day, (network, name): (&str, &str), fee
     let counted = fees.get((day.0.saturating_sub(1), network, name))?.is_some();
     if !counted {
         fees.insert((day.0, network, name), fee)?;
+    }
+    Ok(())
+}
+
+fn write_block(tx: &WriteTransaction, wallet: AccountId, block: Option<&Block>) -> Result<(), redb::Error> {
+    let mut blocked = tx.open_table(BLOCKED)?;
+    match block {
+        Some(block) => _ = blocked.insert(wallet.to_bytes().as_slice(), to_json(block).as_slice())?,
+        None => _ = blocked.remove(wallet.to_bytes().as_slice())?,
     }
     Ok(())
 }

@@ -71,6 +71,10 @@ impl History {
         History { tx, _copy: copy }
     }
 
+    pub(super) fn tx(&self) -> &ReadTransaction {
+        &self.tx
+    }
+
     /// The transfers of a span, the latest first, each with its number, until `visit` breaks off.
     ///
     /// # Errors

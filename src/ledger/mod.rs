@@ -7,6 +7,7 @@
 
 mod adjust;
 mod backup;
+mod blocked;
 mod book;
 mod calls;
 mod commit;
@@ -35,6 +36,7 @@ mod verify;
 mod writer;
 mod written;
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -50,6 +52,7 @@ use crate::money::Micros;
 
 pub use adjust::Adjustment;
 pub use backup::{forget_copies, room_for};
+pub use blocked::Block;
 pub use book::{Claim, Close, Expected, Refused};
 pub use calls::{Draw, KeyDraw, MOST_A_DAY, Nonce, Standing};
 pub use failure::{Broken, Denied, Remedy, Stopped, kept_out};
@@ -131,6 +134,8 @@ struct Inner {
     queue: Arc<Queue>,
     backlog: AtomicUsize,
     failed: watch::Sender<Option<String>>,
+    /// The wallets that are barred, once that is durable.
+    blocked: watch::Sender<HashSet<AccountId>>,
     clock: Clock,
     options: Options,
     writer: Mutex<Option<JoinHandle<()>>>,
@@ -167,12 +172,14 @@ impl Ledger {
         let recovered = recover::resolve(&store, &mut book, clock.now())?;
         let queue = Arc::new(Queue::default());
         let store = Arc::new(store);
+        let blocked = watch::Sender::new(book.blocked.keys().copied().collect());
         let inner = Arc::new(Inner {
             book: Mutex::new(book),
             store: Arc::clone(&store),
             queue: Arc::clone(&queue),
             backlog: AtomicUsize::new(0),
             failed: watch::Sender::new(None),
+            blocked,
             clock,
             options,
             writer: Mutex::new(None),
@@ -531,11 +538,12 @@ impl Inner {
         }
     }
 
-    /// Forgets closed payments that are durable now.
+    /// Forgets closed payments that are durable now, and tells who is barred.
     fn committed(&self, ticket: u64, batches: usize) {
         self.backlog.fetch_sub(batches, Ordering::SeqCst);
         if let Ok(mut book) = self.book.lock() {
             book.forget_closed(ticket);
+            self.tell_blocked(&mut book, ticket);
         }
     }
 }

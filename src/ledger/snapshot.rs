@@ -222,7 +222,7 @@ pub fn for_each<K: redb::Key + 'static, V: redb::Value + 'static>(
 }
 
 /// The account that a row of `table` names.
-fn account(bytes: &[u8], table: &'static str) -> Result<AccountId, Broken> {
+pub(super) fn account(bytes: &[u8], table: &'static str) -> Result<AccountId, Broken> {
     bytes.try_into().ok().and_then(AccountId::from_bytes).ok_or_else(|| Broken::row(table))
 }
 

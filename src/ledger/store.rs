@@ -12,7 +12,7 @@ use super::commit::apply;
 use super::rows::{Hold, Transfer};
 use super::snapshot::{Snapshot, for_each, json};
 use super::tables::{self, HOLDS, KEY_EVENTS, META, NONCES, OLDEST, PAY_OPEN, PAYMENTS, SCHEMA, TRANSFERS};
-use super::{Broken, Money, adjust};
+use super::{Broken, Money, adjust, blocked};
 use crate::clock::Timestamp;
 use crate::fault;
 use crate::ids::{PaymentId, RequestId};
@@ -149,6 +149,7 @@ fn load_limits(tx: &ReadTransaction, book: &mut Book) -> Result<(), Broken> {
     disk.key_spending(|key, day, spent| book.keys.entry(key).or_default().spend(day, spent))?;
     disk.allowance_spending(|wallet, day, spent| book.allowances.entry(wallet).or_default().spend(day, spent))?;
     adjust::each(tx, |id, row| _ = book.adjustments.insert(id.to_owned(), row))?;
+    blocked::each(tx, |wallet, block| _ = book.blocked.insert(wallet, block))?;
     disk.grants(|wallet, grant| _ = book.grants.insert(wallet, grant))?;
     for_each(tx, NONCES, |(forget_at, id), ()| {
         book.nonces.insert(*id, Timestamp::from_millis(forget_at));

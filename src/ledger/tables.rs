@@ -31,14 +31,17 @@ pub const KEY_EVENTS: TableDefinition<u64, &[u8]> = TableDefinition::new("key_ev
 pub const ADJUSTMENTS: TableDefinition<&str, &[u8]> = TableDefinition::new("adjustments");
 /// (day, network, transaction): what the chain took from us for it, in the smallest unit of its coin.
 pub const FEES: TableDefinition<(u32, &str, &str), u64> = TableDefinition::new("fees");
+/// Wallets that the operator has barred, and why.
+pub const BLOCKED: TableDefinition<&[u8], &[u8]> = TableDefinition::new("blocked");
 
 pub type UsageKey = (&'static [u8], u32, u128, &'static str);
 pub type UsageSums = (u64, u64, u64, u64, u64);
 
 /// The layout of the tables above. A file with a newer one is not opened.
-pub const SCHEMA: u64 = 6;
+pub const SCHEMA: u64 = 7;
 /// The oldest layout whose rows are all read: a start counts the file as one of [`SCHEMA`] from then on, a check leaves it as it
-/// is. Layout 5 has no fees, no adjustments, and receipts without their upstream and its cost.
+/// is. Layout 5 has no fees, no adjustments, and receipts without their upstream and its cost. Layout 6 has no
+/// wallets that are barred.
 pub const OLDEST: u64 = 5;
 
 /// Makes what is missing, and counts a run of the program.
@@ -59,6 +62,7 @@ pub fn prepare(tx: &WriteTransaction) -> Result<(), redb::Error> {
     tx.open_table(KEY_EVENTS)?;
     tx.open_table(FEES)?;
     tx.open_table(ADJUSTMENTS)?;
+    tx.open_table(BLOCKED)?;
     let mut meta = tx.open_table(META)?;
     let boot = meta.get("boot")?.map_or(0, |boot| boot.value()) + 1;
     meta.insert("schema", SCHEMA)?;
@@ -84,7 +88,8 @@ pub fn copy(read: &ReadTransaction, write: &WriteTransaction) -> Result<(), redb
     copy_table(read, write, JOBS_OF)?;
     copy_table(read, write, KEY_EVENTS)?;
     copy_table(read, write, FEES)?;
-    copy_table(read, write, ADJUSTMENTS)
+    copy_table(read, write, ADJUSTMENTS)?;
+    copy_table(read, write, BLOCKED)
 }
 
 fn copy_table<K: redb::Key + 'static, V: redb::Value + 'static>(

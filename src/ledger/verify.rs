@@ -11,7 +11,7 @@ use super::derived::{Explained, Fingerprint};
 use super::rows::{Account, Balance, Fund, Hold, Kind, Line, Payment, Reference, State, Transfer};
 use super::snapshot::Snapshot;
 use super::store;
-use super::{Broken, adjust, derived, jobs, rebuild, reconcile, rescue};
+use super::{Broken, adjust, blocked, derived, jobs, rebuild, reconcile, rescue};
 use crate::account::AccountId;
 use crate::ids::{PaymentId, RequestId};
 
@@ -33,6 +33,8 @@ pub struct Report {
     pub house: BTreeMap<String, i64>,
     /// Calls that money stands for.
     pub open_holds: usize,
+    /// Wallets that the operator has barred.
+    pub blocked: usize,
     /// How many payments are in each state.
     pub payments: BTreeMap<String, usize>,
 }
@@ -139,6 +141,7 @@ fn totals(snapshot: &Snapshot, stop: &dyn Fn() -> bool) -> Result<Option<Totals>
     check_key_events(snapshot, &mut report, &mut problems)?;
     jobs::check(snapshot, &mut problems)?;
     adjust::check(snapshot, sums.explained.adjustments, &mut problems)?;
+    blocked::each(snapshot.0, |_, _| report.blocked += 1)?;
     let Some(receipts) = derived::check(snapshot, &sums.explained, stop, &mut problems)? else { return Ok(None) };
     (report.receipts, report.problems) = (receipts.count, problems);
     Ok(Some(Totals { report, arrivals: sums.arrivals, served: receipts.served }))

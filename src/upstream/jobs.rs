@@ -75,19 +75,10 @@ const MEDIA: [&str; 19] = [
     "application/octet-stream",
 ];
 
-/// Fields in which upstreams name the URL of a result. The last two are also what callers may send, and what an upstream may only
-/// repeat.
-const URLS: [&str; 9] = [
-    "/url",
-    "/download_url",
-    "/video/url",
-    "/audio/url",
-    "/result/url",
-    "/output/url",
-    "/data/0/url",
-    "/video_url",
-    "/audio_url",
-];
+/// Fields in which upstreams name the URL of a result.
+const URLS: [&str; 7] = ["/url", "/download_url", "/video/url", "/audio/url", "/result/url", "/output/url", "/data/0/url"];
+/// Fields that callers may send, too, and that an upstream may only repeat: they count where no other one names anything.
+const URLS_OF_CALLERS: [&str; 2] = ["/video_url", "/audio_url"];
 
 /// Fields in which upstreams name a job.
 const NAMES: [&str; 4] = ["queue_id", "task_id", "id", "request_id"];
@@ -122,7 +113,7 @@ impl Upstreams {
             return Ok(Report::Unknown);
         }
         if let (200, Some(content_type)) = (status, media_type(&head)) {
-            return Ok(Report::Done(Found::Here(passing((job, task), &head, body, (content_type, deadline)))));
+            return Ok(Report::Done(Found::Here(passing((job, task), &head, body, (content_type, deadline))?)));
         }
         let text = timeout_at(deadline, words(body)).await.unwrap_or_default();
         let said = serde_json::from_slice::<Value>(&text).unwrap_or_default();
@@ -163,7 +154,7 @@ impl Upstreams {
         let (head, body) = http.exchange(question, deadline).await?;
         match (head.status.as_u16(), media_type(&head)) {
             (404 | 410, _) => Ok(None),
-            (200, Some(content_type)) => Ok(Some(passing((job, task), &head, body, (content_type, deadline)))),
+            (200, Some(content_type)) => passing((job, task), &head, body, (content_type, deadline)).map(Some),
             (200, None) => Err(unusable(&head)),
             _ => Err(http.refused(&head)),
         }
@@ -335,8 +326,11 @@ impl HttpUpstream {
 
     /// The URL of the result: the first that can be fetched from, else the first of all.
     fn url<'a>(&self, said: &'a Value) -> Option<&'a str> {
-        let named = || URLS.iter().filter_map(|place| said.pointer(place)?.as_str()).filter(|url| !url.is_empty());
-        named().find(|url| self.located(url).is_some()).or_else(|| named().next())
+        let first = |places: &[&str]| {
+            let named = || places.iter().filter_map(|place| said.pointer(place)?.as_str()).filter(|url| !url.is_empty());
+            named().find(|url| self.located(url).is_some()).or_else(|| named().next())
+        };
+        first(&URLS).or_else(|| first(&URLS_OF_CALLERS))
     }
 
     /// What a job made whose only URL leads where nothing is fetched from, if its upstream has it as well where it has all such
@@ -354,7 +348,7 @@ impl HttpUpstream {
         let question = Question::of(Method::GET, format!("{}/content", place(job.upstream_job())));
         let (head, body) = self.exchange(question, deadline).await?;
         match (head.status.as_u16(), media_type(&head)) {
-            (200, Some(content_type)) => Ok(Some(passing((job, task), &head, body, (content_type, deadline)))),
+            (200, Some(content_type)) => passing((job, task), &head, body, (content_type, deadline)).map(Some),
             // It may be there in a moment.
             (408 | 429 | 500 | 502..=599, _) => Err(self.refused(&head)),
             _ => Ok(None),
@@ -440,18 +434,22 @@ fn passing(
     head: &ResponseHead,
     body: Body,
     (content_type, deadline): (&'static str, Instant),
-) -> Answer {
+) -> Result<Answer, Error> {
     let length = head.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    // Nothing is made of it yet, or nothing ever was.
+    if length == Some(0) {
+        return Err(unusable(head));
+    }
     // Who passes it on sees to its pace; a film may take longer than to be told where it is.
     let body = AnswerBody::http(body, length, deadline + LONGEST_FETCH);
-    Answer {
+    Ok(Answer {
         form: Goods::Media(task),
         content_type,
         content_length: length,
         upstream: job.upstream().to_owned(),
         model: job.upstream_model().to_owned(),
         body,
-    }
+    })
 }
 
 fn unusable(head: &ResponseHead) -> Error {

@@ -156,6 +156,7 @@ const NOT_HEARD: &[(Code, &str)] = &[
     (Code::TopUpFirst, "the routes of owners are held in tests/prepaid"),
     (Code::KeyNotEnough, "the routes of wallets are held in tests/prepaid"),
     (Code::NotAnOperator, "the routes of operators are held in tests/pages"),
+    (Code::AccountBlocked, "takes an operator who bars a wallet, which tests/prepaid and tests/sale have"),
     (Code::RotationPending, "the routes of owners are held in tests/prepaid"),
     (Code::TooManyKeys, "the routes of owners are held in tests/prepaid"),
     (Code::MediaNotFound, "takes jobs, which tests/media_jobs has"),

@@ -1,14 +1,15 @@
-// Speaks HTTP/2 as node does, on one connection. Environment: BASE_URL, CA (a file), WINDOW (bytes that a stream may send unread),
-// ORDER (see steps.mjs).
+// Speaks HTTP/2 as node does, on one connection. Environment: BASE_URL, CA (a file), NAME (for which the certificate must be, where
+// it is not the host of BASE_URL), WINDOW (bytes that a stream may send unread), ORDER (see steps.mjs).
 import { readFileSync } from "node:fs";
 import http2 from "node:http2";
 import tls from "node:tls";
 import { perform } from "./steps.mjs";
 
-const { BASE_URL, CA, WINDOW } = process.env;
+const { BASE_URL, CA, NAME, WINDOW } = process.env;
+const named = NAME ? { servername: NAME } : {};
 const ca = readFileSync(CA);
 const settings = WINDOW ? { initialWindowSize: Number(WINDOW) } : {};
-const session = http2.connect(BASE_URL, { ca, settings });
+const session = http2.connect(BASE_URL, { ca, settings, ...named });
 session.on("error", () => {});
 
 /**
@@ -59,7 +60,7 @@ await perform({
   shown: ({ protocols }) =>
     new Promise((resolve, reject) => {
       const { hostname, port } = new URL(BASE_URL);
-      const socket = tls.connect({ host: hostname, port, ca, servername: "localhost", ALPNProtocols: protocols }, () => {
+      const socket = tls.connect({ host: hostname, port, ca, servername: NAME ?? "localhost", ALPNProtocols: protocols }, () => {
         resolve({ serial: socket.getPeerCertificate().serialNumber, protocol: socket.alpnProtocol });
         socket.destroy();
       });

@@ -21,6 +21,7 @@ type UsageKey = (&'static [u8], u32, u128, &'static str);
 const USAGE: TableDefinition<UsageKey, (u64, u64, u64, u64, u64)> = TableDefinition::new("usage");
 const KEY_SPENDING: TableDefinition<(u128, u32), u64> = TableDefinition::new("key_spending");
 const ALLOWANCES: TableDefinition<(&[u8], u32), u64> = TableDefinition::new("allowances");
+const BLOCKED: TableDefinition<&[u8], &[u8]> = TableDefinition::new("blocked");
 const KEY_EVENTS: TableDefinition<u64, &[u8]> = TableDefinition::new("key_events");
 
 /// What wallet 1 has in the end: 2,000 of a top-up, less 500 of 800 (the allowance paid 300), 100 of which came back.
@@ -234,7 +235,8 @@ fn a_top_up_that_served_a_call(tx: &WriteTransaction) {
 
 #[test]
 fn a_row_that_cannot_be_read_ends_the_check_and_the_start() {
-    let cases: [(&str, Change); 4] = [
+    let cases: [(&str, Change); 5] = [
+        ("blocked", |tx| _ = tx.open_table(BLOCKED).unwrap().insert(&b"?"[..], &b"{}"[..]).unwrap()),
         ("receipts", |tx| first(tx, RECEIPTS, |receipts, id, _| _ = receipts.insert(id, &b"?"[..]).unwrap())),
         ("holds", |tx| first(tx, HOLDS, |holds, id, _| _ = holds.insert(id, &b"?"[..]).unwrap())),
         ("balances", |tx| _ = tx.open_table(BALANCES).unwrap().insert(&b"?"[..], (1, 1)).unwrap()),

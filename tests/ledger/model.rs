@@ -82,6 +82,8 @@ pub struct Model {
     allowances: [BTreeMap<Day, u64>; WALLETS as usize],
     keys: [BTreeMap<Day, u64>; KEYS.len()],
     nonces: BTreeSet<(u64, u8)>,
+    /// Whether each wallet is barred, from holds and claims alone.
+    blocked: [bool; WALLETS as usize],
     key_events: Vec<Vec<u8>>,
     statements: [Vec<Line>; WALLETS as usize],
     receipts: BTreeMap<u128, Slip>,
@@ -103,6 +105,7 @@ impl Default for Model {
             allowances: Default::default(),
             keys: Default::default(),
             nonces: BTreeSet::new(),
+            blocked: Default::default(),
             key_events: Vec::new(),
             statements: Default::default(),
             receipts: BTreeMap::new(),
@@ -123,6 +126,7 @@ impl Model {
             keys: (0..).zip(KEYS).map(|(n, period)| self.spending(n, period)).collect(),
             grants: grants.filter_map(|(n, per_day)| Some((wallet(n), per_day?))).collect(),
             nonces: (0..NONCES).filter(|n| self.is_used(*n)).collect(),
+            blocked: (0..WALLETS).filter(|n| self.blocked[usize::from(*n)]).map(wallet).collect(),
             open: self.open.len(),
         }
     }
@@ -219,6 +223,10 @@ impl Model {
             Step::Refund { call, amount } => self.refund(call, amount),
             Step::Grant { payer, per_day } => self.grant(payer, per_day),
             Step::UseNonce { nonce } => self.use_nonce(nonce),
+            Step::Block { payer, on } => {
+                self.blocked[usize::from(payer)] = on;
+                true
+            }
             Step::KeyEvent => {
                 self.key_events.push(event(n));
                 true
@@ -324,7 +332,7 @@ impl Model {
     fn claim(&mut self, payment: u8, payer: u8, amount: u64, n: u128, top_up: bool) -> bool {
         // A claim that was given back may be made again for the same authorization, not for another amount.
         let free = self.payments[usize::from(payment)].is_none_or(|p| p.state == State::Voided && p.amount == amount);
-        if !free || amount > i64::MAX as u64 {
+        if !free || self.blocked[usize::from(payer)] || amount > i64::MAX as u64 {
             return false;
         }
         let (state, credited, irreversible, vanished) = (State::Claimed, 0, false, false);
@@ -391,7 +399,7 @@ impl Model {
 
     fn reserve(&mut self, payer: u8, amount: u64, by: By, n: u128) -> bool {
         let used = by.nonce.is_some_and(|nonce| self.is_used(nonce));
-        if used || self.standing(payer).open_calls >= by.most_calls {
+        if used || self.blocked[usize::from(payer)] || self.standing(payer).open_calls >= by.most_calls {
             return false;
         }
         let mut counted = None;

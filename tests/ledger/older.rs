@@ -70,7 +70,47 @@ fn books_of_layout_5_are_checked_as_they_are_and_carried_on() {
     drop(ledger);
     let report = Report::of_file(&path, |_| ()).unwrap();
     assert!(report.ok, "{:?}", report.problems);
-    assert_eq!((report.receipts, layout(&path)), (5, 6));
+    assert_eq!((report.receipts, layout(&path)), (5, 7));
+}
+
+#[test]
+fn books_of_layout_6_have_nobody_barred_and_bar_a_wallet_from_the_next_start_on() {
+    let folder = TempDir::new().unwrap();
+    let path = books(&folder);
+    let open = || Ledger::open(&path, clock(), Options::default()).unwrap().0;
+    let shut = |ledger: Ledger| {
+        ledger.close();
+        drop(ledger);
+        let report = Report::of_file(&path, |_| ()).unwrap();
+        assert!(report.ok, "{:?}", report.problems);
+        report.blocked
+    };
+    assert_eq!(shut(open()), 0);
+    let db = Database::open(&path).unwrap();
+    let tx = db.begin_write().unwrap();
+    assert!(tx.delete_table(TableDefinition::<&[u8], &[u8]>::new("blocked")).unwrap(), "layout 6 had none");
+    tx.open_table(TableDefinition::<&str, u64>::new("meta")).unwrap().insert("schema", 6).unwrap();
+    tx.commit().unwrap();
+    drop(db);
+    let report = Report::of_file(&path, |_| ()).unwrap();
+    assert!(report.ok && report.blocked == 0 && layout(&path) == 6, "{:?}", report.problems);
+    let ledger = open();
+    assert_eq!(ledger.blocked().unwrap(), []);
+    let (block, is_new) = wait(ledger.block(wallet(1), "spam")).unwrap();
+    assert!(is_new && ledger.is_blocked(wallet(1)));
+    assert_eq!(shut(ledger), 1);
+    let ledger = open();
+    assert_eq!((ledger.block_of(wallet(1)).unwrap(), blocked_in_a_copy(&ledger, &folder)), (Some(block), 1));
+    assert_eq!(shut(ledger), 1);
+}
+
+/// How many wallets are barred in a copy of the books, as a backup has it.
+fn blocked_in_a_copy(ledger: &Ledger, folder: &TempDir) -> usize {
+    let copy = ledger.copy_beside(7).unwrap();
+    assert_eq!(copy.parent(), Some(folder.path()));
+    let mut count = 0;
+    farebox::ledger::History::of_copy(&copy).unwrap().blocked(|_, _| count += 1).unwrap();
+    count
 }
 
 #[test]

@@ -193,6 +193,49 @@ fn top_ups_refunds_and_calls_at_once_lose_nothing() {
 }
 
 #[test]
+fn a_wallet_that_is_barred_by_who_went_away_is_barred_and_who_waits_for_it_hears_of_it() {
+    let ledger = open();
+    top_up(&ledger, 1, 1, 10 * COST);
+    let running = wait(ledger.reserve(draw(wallet(1), COST, 1))).unwrap();
+    wait(async {
+        let heard = ledger.until_blocked(wallet(1));
+        let mut asked = Box::pin(ledger.block(wallet(1), "spam"));
+        // It is decided with the first look.
+        std::future::poll_fn(|context| std::task::Poll::Ready(asked.as_mut().poll(context).is_ready())).await;
+        drop(asked);
+        heard.await;
+    });
+    assert!(ledger.is_blocked(wallet(1)) && !ledger.is_blocked(wallet(2)));
+    let refused = |denied| matches!(denied, Some(Denied::Refused(Refused::Blocked)));
+    assert!(refused(wait(ledger.reserve(draw(wallet(1), COST, 2))).err()));
+    assert!(refused(wait(ledger.claim(claim(payment(2), wallet(1), COST, 3))).err()));
+    assert!(refused(wait(ledger.deposit(claim(payment(2), wallet(1), COST, 4))).err()));
+    assert_eq!(ledger.payment(payment(2)).unwrap(), None, "nothing is claimed");
+    let (block, is_new) = wait(ledger.block(wallet(1), "another reason")).unwrap();
+    assert_eq!((block.reason.as_str(), is_new), ("spam", false), "as it was barred first");
+    assert_eq!(running.paid().ok().unwrap().post(Micros::new(COST), Usage::default()).get(), COST, "what runs is paid for");
+    assert_eq!(wait(ledger.unblock(wallet(1))).unwrap(), Some(block));
+    assert_eq!(wait(ledger.unblock(wallet(1))).unwrap(), None);
+    drop(wait(ledger.reserve(draw(wallet(1), COST, 5))).unwrap());
+    close(&ledger, 9 * COST, COST);
+}
+
+#[test]
+fn of_many_who_bar_and_let_in_at_once_each_finds_its_word_in_effect() {
+    let ledger = open();
+    at_once(64, |n| {
+        let own = wallet(u8::try_from(n).unwrap());
+        for _ in 0..20 {
+            assert!(wait(ledger.block(own, "spam")).unwrap().1 && ledger.is_blocked(own));
+            wait(ledger.until_blocked(own));
+            assert!(wait(ledger.unblock(own)).unwrap().is_some() && !ledger.is_blocked(own));
+        }
+    });
+    assert_eq!(ledger.blocked().unwrap(), []);
+    close(&ledger, 0, 0);
+}
+
+#[test]
 fn a_refund_whose_caller_went_away_is_not_made_twice() {
     let ledger = open();
     top_up(&ledger, 1, 1, 10 * COST);

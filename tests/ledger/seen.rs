@@ -18,6 +18,8 @@ pub struct Seen {
     pub grants: Vec<(AccountId, u64)>,
     /// The sign-ins that were used.
     pub nonces: Vec<u8>,
+    /// The wallets that are barred.
+    pub blocked: Vec<AccountId>,
     pub open: usize,
 }
 
@@ -53,10 +55,19 @@ impl Seen {
             payments: (0..PAYMENTS).map(|n| ledger.payment(payment(n)).unwrap().map(|row| SeenPayment::of(&row))).collect(),
             keys: (0..).zip(KEYS).map(|(n, period)| ledger.key_spending(key(n), period).unwrap()).collect(),
             grants: ledger.grants().unwrap().into_iter().map(|(wallet, grant)| (wallet, grant.per_day)).collect(),
+            blocked: blocked(ledger),
             nonces: (0..NONCES).filter(|n| ledger.is_used(nonce(*n, 0)).unwrap()).collect(),
             open: ledger.open_holds(),
         }
     }
+}
+
+/// As the list says, and as every call asks.
+fn blocked(ledger: &Ledger) -> Vec<AccountId> {
+    let listed: Vec<_> = ledger.blocked().unwrap().into_iter().map(|(wallet, _)| wallet).collect();
+    let asked: Vec<_> = (0..WALLETS).map(wallet).filter(|wallet| ledger.is_blocked(*wallet)).collect();
+    assert_eq!(listed, asked, "the list is what has effect");
+    listed
 }
 
 /// A line of a statement: what it did, what was there after it, why, for which call.

@@ -94,6 +94,11 @@ pub enum Step {
     UseNonce {
         nonce: u8,
     },
+    /// Bars a wallet, or lets it in again.
+    Block {
+        payer: u8,
+        on: bool,
+    },
     KeyEvent,
     /// The clock goes on, or is set back.
     Wait {
@@ -114,7 +119,7 @@ impl Step {
     /// The next step, made of numbers that `pick` chooses below a bound.
     pub fn choose(pick: &mut impl FnMut(u64) -> u64) -> Step {
         let small = |number: u64| u8::try_from(number).unwrap_or(0);
-        let kind = pick(48);
+        let kind = pick(50);
         let (payment, payer) = (small(pick(u64::from(PAYMENTS))), small(pick(u64::from(WALLETS))));
         let call = usize::from(small(pick(6)));
         let amount = match pick(24) {
@@ -145,6 +150,8 @@ impl Step {
             42..44 => Step::Grant { payer, per_day: (call > 0).then_some(amount) },
             44 => Step::UseNonce { nonce: small(pick(u64::from(NONCES))) },
             45 => Step::KeyEvent,
+            // Less often than it ends, so that there is somebody to sell to.
+            46..48 => Step::Block { payer, on: call > 3 },
             _ => Step::Wait { millis: [HOUR, 13 * HOUR, 24 * HOUR, 2_000 * HOUR, -2_100 * HOUR, -7 * HOUR][call] },
         }
     }
@@ -261,6 +268,8 @@ pub fn perform(ledger: &Ledger, in_hand: &mut InHand, step: Step, n: u128) -> Sa
         Step::UseNonce { nonce: number } => {
             ledger.use_nonce(nonce(number, in_hand.hands.now())).map_or_else(said, Said::Promised)
         }
+        Step::Block { payer, on: true } => wait(ledger.block(wallet(payer), "spam")).map_or_else(said, |_| Said::Durable),
+        Step::Block { payer, on: false } => wait(ledger.unblock(wallet(payer))).map_or_else(said, |_| Said::Durable),
         Step::KeyEvent => ledger.journal_key(event(n)).map_or_else(said, |(_, durable)| Said::Promised(durable)),
         Step::Wait { millis } => {
             in_hand.hands.set(in_hand.hands.now().saturating_add_signed(millis));

@@ -2,6 +2,7 @@
 
 use farebox_rig::anvil::BUYER;
 use farebox_rig::http::{Answer, Request};
+use farebox_rig::process::{eventually, run};
 use serde_json::json;
 
 use crate::shop::{By, FIVE, KINDS, Kind, Shop, WAYS};
@@ -36,6 +37,38 @@ fn assert_tells_balance(by: By, answer: &Answer, balance: i64) {
 fn assert_media(kind: Kind, answer: &Answer) {
     assert_eq!((answer.status, answer.header("content-type")), (200, Some(kind.media_type())), "{}", answer.text());
     assert!(answer.complete && !answer.body.is_empty() && serde_json::from_slice::<serde_json::Value>(&answer.body).is_err());
+}
+
+#[test]
+fn a_wallet_that_is_barred_fetches_what_it_had_ordered_and_orders_nothing_more() {
+    let shop = Shop::open();
+    let id = KINDS.map(|kind| shop.order(kind, "<<fake video_polls=1>>"));
+    let ways = [By::Key, By::SignIn];
+    let payment = shop.paid(BUYER, Request::post(Kind::Music.route(), Kind::Music.body("")));
+    let (ordered, balance) = (shop.ordered(), shop.balance());
+    let (code, _, said) = run(shop.server.command(&["block", BUYER.address, "--reason", "spam"]), "");
+    assert_eq!(code, 0, "{said}");
+    for (kind, by) in KINDS.into_iter().flat_map(|kind| ways.map(|by| (kind, by))) {
+        let refused = shop.order_by(by, kind, "");
+        assert_eq!((refused.status, refused.code().to_lowercase().as_str()), (403, "account_blocked"), "{}", refused.text());
+    }
+    assert_eq!(shop.server.send(&payment).status, 403);
+    for (kind, id) in KINDS.iter().zip(&id) {
+        assert_working(*kind, &ask(&shop, By::Key, kind.poll(id)));
+        ways.iter().for_each(|by| assert_media(*kind, &eventually_done(&shop, *by, *kind, id)));
+    }
+    assert_eq!((shop.ordered(), shop.balance(), shop.chain.transfers().len()), (ordered, balance, 1), "nothing was sold to it");
+    shop.close(KINDS.iter().map(|kind| kind.charge()).sum());
+}
+
+/// What a job made, once it is there.
+fn eventually_done(shop: &Shop, by: By, kind: Kind, id: &str) -> Answer {
+    let mut fetched = ask(shop, by, kind.fetch(id));
+    eventually("the job is done", || {
+        fetched = ask(shop, by, kind.fetch(id));
+        fetched.header("content-type") == Some(kind.media_type())
+    });
+    fetched
 }
 
 #[test]

@@ -231,6 +231,28 @@ fn what_was_delivered_is_not_paid_back_whatever_its_upstream_says_of_it_later() 
 }
 
 #[test]
+fn who_asks_for_the_head_of_a_film_or_gets_an_empty_one_has_not_been_given_it() {
+    let script = Script::default();
+    let provider = upstream(&script);
+    let shop = Shop::before("", |_| provider.url());
+    let before = shop.balance();
+    let id = shop.order(Kind::Videos, "");
+    script.done_at(&format!("{}/files/film.mp4", provider.url()));
+    let head = shop.send_keyed(Request::new("HEAD", &format!("/v1/videos/{id}/content")));
+    assert_eq!((head.status, head.text().as_str()), (200, ""));
+    let asked = |what: &str| provider.requests().iter().filter(|received| received.contains(what)).count();
+    assert_eq!(asked("/files/film.mp4"), 0, "the film itself is not fetched for that");
+    script.says(media_answer(""));
+    let empty = shop.send_keyed(Kind::Videos.fetch(&id));
+    assert_eq!((empty.status, empty.code().as_str()), (502, "upstream_error"), "{}", empty.text());
+    script.says(json_answer(&json!({ "status": "failed", "error": "it was too long" }).to_string()));
+    let told = shop.send_keyed(Kind::Videos.poll(&id)).json();
+    assert_eq!(told["status"], "failed", "{told}");
+    assert_eq!(shop.balance(), before, "all of it is given back");
+    shop.close(0);
+}
+
+#[test]
 fn a_film_that_breaks_off_is_not_taken_for_a_whole_one() {
     let script = Script::default();
     let provider = Provider::start({

@@ -7,7 +7,7 @@ use farebox_rig::account::Key;
 use farebox_rig::anvil::{Anvil, BUYER, Wallet};
 use farebox_rig::chain::Chain;
 use farebox_rig::http::Request;
-use farebox_rig::process::eventually;
+use farebox_rig::process::{eventually, run};
 use farebox_rig::server::{MODEL, Settings};
 use farebox_rig::solana;
 use serde_json::{Value, json};
@@ -108,6 +108,26 @@ fn a_solana_wallet_makes_a_key_calls_with_it_ends_it_and_takes_the_statement_hom
     a_day(&shop, shop.wallet(solana::BUYER), solana::BUYER);
     assert_eq!(shop.upstream.calls().len(), 1, "the revoked key reached nobody");
     shop.close(&Ledger { paid: vec![(solana::BUYER, 2 * DOLLAR)], charged: CHARGE });
+}
+
+#[test]
+fn a_wallet_that_the_operator_has_barred_sees_what_it_has_and_makes_no_key() {
+    let shop = Shop::open();
+    assert_eq!(shop.server.account(BUYER).top_up(DOLLAR).status, 200);
+    let (code, _, said) = run(shop.server.command(&["block", BUYER.address, "--reason", "spam"]), "");
+    assert_eq!(code, 0, "{said}");
+    let steps = [
+        open("/dashboard"),
+        click("Test Wallet"),
+        see("$1.00"),
+        click("New key"),
+        fill("Name", "laptop"),
+        click("Make key"),
+        see("its balance of 1.000000 USDC stays its own: write to the operator"),
+        json!({ "do": "missing", "text": "spam" }),
+    ];
+    shop.browser().with(shop.wallet(BUYER)).does(&steps);
+    shop.close(&Ledger { paid: vec![(BUYER, DOLLAR)], charged: 0 });
 }
 
 #[test]

@@ -332,6 +332,7 @@ impl Sold {
         shop.by_hand(&["refund", &first, "0.000065"]);
         let today = shop.see(&token, "overview")["now"].as_str().unwrap()[..10].to_owned();
         days.entry(today).or_default().1 = REFUNDED;
+        shop.by_hand(&["block", PAY_TO.address, "--reason", "spam"]);
         shop.by_hand(&["adjust", BUYER.address, "0.5", "--reason", "an outage", "--id", "ticket-1"]);
         let gas = ((before - wei(&shop)) * 2_500_000_000).div_ceil(10_u128.pow(18)) as i64;
         Sold { shop, token, key, first, days, arrived, gas }
@@ -358,6 +359,7 @@ impl Sold {
     fn figures(&self, charged: u64) -> Value {
         let earned = charged - REFUNDED;
         json!({
+            "Wallets blocked": "1",
             "Owed to wallets": usd((self.arrived - earned + GIVEN) as i64),
             "Settled to pay_to": usd(self.arrived as i64),
             "Earned since the beginning": usd(earned as i64),

@@ -1,6 +1,7 @@
 //! Topping up in a browser: what is shown is what is signed, one payment moves once, and who refuses keeps the money.
 
 use farebox_rig::anvil::{BUYER, OTHER_BUYER, PAY_TO, POOR_BUYER};
+use farebox_rig::process::run;
 use farebox_rig::solana;
 use serde_json::{Value, json};
 
@@ -150,6 +151,18 @@ fn a_gateway_that_is_gone_or_behind_a_proxy_in_trouble_is_asked_again_with_the_s
     assert_eq!(shop.available(BUYER), 4 * DOLLAR);
     let mut shop = shop;
     assert!(shop.server.audit().clean);
+}
+
+#[test]
+fn a_wallet_that_the_operator_has_barred_is_told_so_and_its_payment_is_not_tried_again() {
+    let shop = Shop::open();
+    let (code, _, said) = run(shop.server.command(&["block", BUYER.address, "--reason", "spam"]), "");
+    assert_eq!(code, 0, "{said}");
+    let mut steps = sign("2.00").to_vec();
+    steps.extend([see("This payment was not taken."), see("This wallet is not served here"), see("Nothing was paid."), kept()]);
+    assert_eq!(shop.browser().with(shop.wallet(BUYER)).does(&steps).last(), &Value::Null);
+    assert_eq!(shop.chain.transfers(), []);
+    shop.close(&Ledger { paid: vec![], charged: 0 });
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use farebox_rig::account::Key;
-use farebox_rig::anvil::BUYER;
+use farebox_rig::anvil::{BUYER, OTHER_BUYER};
 use farebox_rig::http::{self, Request};
 use farebox_rig::process::{eventually, run};
 use farebox_rig::provider::{After, Provider, wait_gone};
@@ -78,6 +78,48 @@ fn who_rotates_the_key_instead_of_taking_a_long_plain_answer_pays_for_it() {
     assert!(charges[0] < -256 * 15, "all that its limit allows: {charges:?}");
     assert_eq!(charges.len(), 1);
     shop.close(&[-charges[0]]);
+}
+
+fn by_hand(shop: &Shop, arguments: &[&str]) {
+    let (code, _, said) = run(shop.server.command(arguments), "");
+    assert_eq!(code, 0, "{said}");
+}
+
+#[test]
+fn the_calls_of_a_wallet_that_is_barred_end_at_once_whatever_pays_for_them_and_cost_what_passed() {
+    let (provider, gone) = counting(3, true);
+    let mut shop = Shop::with(8453, settings(&provider));
+    let key = shop.buyer_with_key();
+    shop.top_up(OTHER_BUYER, FIVE);
+    let of_other = shop.mint(OTHER_BUYER, &json!({ "name": "other" }));
+    let signed = long(&key).header("x-sign-in-with-x", &shop.account(BUYER).sign_in());
+    let mut streams = [&long(&key), &signed, &long(&of_other)].map(|call| http::open(shop.server.address(), call).unwrap());
+    streams.iter_mut().for_each(|stream| wait_words(stream, 3));
+    // One more that has no head yet.
+    let waiting = thread::scope(|scope| {
+        let waiting = scope.spawn(|| shop.server.send(&plain(&key)));
+        eventually("the upstream has all calls", || provider.requests().len() == 4);
+        by_hand(&shop, &["block", BUYER.address, "--reason", "spam"]);
+        waiting.join().unwrap()
+    });
+    assert_eq!((waiting.status, waiting.code().as_str()), (403, "account_blocked"), "{}", waiting.text());
+    (0..3).for_each(|_| _ = gone.recv_timeout(Duration::from_secs(20)).expect("its upstream calls are closed"));
+    let [by_key, by_sign_in, others] = streams;
+    for stream in [by_key, by_sign_in] {
+        let (events, complete) = read(stream);
+        assert!(!complete, "a part never looks like the whole");
+        let error = &events.last().unwrap()["error"];
+        assert_eq!(error["code"], "account_blocked", "{events:?}");
+        assert!(!error.to_string().contains("spam"), "the reason is the operator's: {error}");
+    }
+    shop.wait_charged(2);
+    let charge = 20 * 3 + 3 * 1000 * 15;
+    assert_eq!(shop.account(BUYER).statement().of("CHARGE"), [-charge; 2], "what passed is charged, the rest is back");
+    drop(others);
+    gone.recv_timeout(Duration::from_secs(20)).expect("the other wallet's went on until its caller left");
+    shop.wait_charged(3);
+    assert_eq!(provider.requests().len(), 4, "nobody was asked again");
+    shop.close(&[charge; 3]);
 }
 
 #[test]

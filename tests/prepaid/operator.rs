@@ -2,6 +2,7 @@
 
 mod adjust;
 mod backup;
+mod blocked;
 #[cfg(feature = "fault-points")]
 mod deaths;
 mod pepper;

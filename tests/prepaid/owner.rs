@@ -208,6 +208,14 @@ impl Shop {
         (code, printed, stderr)
     }
 
+    /// What a command prints that prints no JSON.
+    pub fn operator_prints(&self, arguments: &[&str]) -> String {
+        let (code, stdout, stderr) = run(self.server.command(arguments), "");
+        self.said.lock().unwrap().push_str(&stderr);
+        assert_eq!(code, 0, "{arguments:?}: {stderr}");
+        stdout
+    }
+
     /// Waits until nothing is held of the owner's money.
     pub fn wait_settled(&self, owner: &Owner) -> Value {
         let session = self.session(owner);

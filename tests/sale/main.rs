@@ -4,7 +4,9 @@ mod abuse;
 mod attacks;
 #[cfg(feature = "fault-points")]
 mod bad_disk;
+mod blocked;
 mod cache;
+mod certificates;
 mod chain_trouble;
 mod clients;
 #[cfg(feature = "fault-points")]

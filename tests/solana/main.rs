@@ -1,5 +1,6 @@
 //! Selling to Solana wallets: the real clients, the official facilitator, trouble, floods of copies, and a wallet of each family.
 
+mod blocked;
 mod both;
 mod clients;
 #[cfg(feature = "fault-points")]

@@ -92,6 +92,7 @@ async fn pass((body, length): (&mut AnswerBody, Option<u64>), pace: Pace, out: &
                 }
             }
             // A cut connection ends a body as its end does, unless its framing tells.
+            None if passed == 0 => return Err("there was nothing in it".into()),
             None if body.ended_well() => return Ok(last_may_be_taken_until),
             None => return Err("the connection to the upstream was cut".into()),
             Some(Err(broken)) => return Err(Broken::to_string(&broken)),

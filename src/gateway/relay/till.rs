@@ -2,7 +2,7 @@
 
 use super::Growth;
 use crate::dialect::{Gauge, Metered};
-use crate::error::Error;
+use crate::error::{Code, Error};
 use crate::gateway::told::{Outcome, Told};
 use crate::ids::RequestId;
 use crate::ledger::{Paid, Service};
@@ -182,6 +182,9 @@ impl End {
         let (word, words) = match &self {
             End::Complete => ("complete", format!("charged {charge}")),
             End::ClientGone | End::ClientStalled => ("client_left", format!("the client left; charged {charge} for what passed")),
+            End::PayerEnded(error) if error.code == Code::AccountBlocked => {
+                ("blocked", format!("the wallet was blocked; charged {charge} for what passed"))
+            }
             End::PayerEnded(_) => ("key_ended", format!("the key has ended; charged {charge} for what passed")),
             End::Broken(_) => ("broken", format!("the answer broke off; charged {charge}")),
             End::Spent { .. } => ("spent", format!("the answer broke off; charged {charge}")),

@@ -117,6 +117,7 @@ fn a_result_is_at_the_first_url_that_can_be_fetched_from() {
         (r#"{"url":"","video_url":"https://media.example/v"}"#, Some("https://media.example/v")),
         (r#"{"url":"https://other.example/v","download_url":"/v"}"#, Some("/v")),
         (r#"{"video_url":"/sent/by/the/caller","video":{"url":"https://cdn.example/v"}}"#, Some("https://cdn.example/v")),
+        (r#"{"url":"https://other.example/v","video_url":"/sent/by/the/caller"}"#, Some("https://other.example/v")),
         (r#"{"url":"https://other.example/v","video_url":""}"#, Some("https://other.example/v")),
         (r#"{"url":"","audio_url":""}"#, None),
         (r#"{"url":null,"result":{"url":7}}"#, None),

@@ -75,6 +75,35 @@ fn a_death_during_an_adjustment_makes_it_once_or_not_at_all() {
 }
 
 #[test]
+fn a_death_while_a_wallet_is_barred_or_let_in_leaves_it_as_it_was_or_as_it_was_asked() {
+    for (point, barred_before, barred) in [
+        ("block.before", false, false),
+        ("block.after", false, true),
+        ("unblock.before", true, true),
+        ("unblock.after", true, false),
+    ] {
+        let (mut shop, owner) = (Shop::open(), Owner::new(1));
+        shop.top_up(&owner, 1_000_000);
+        let (_, key) = shop.mint(&owner, &json!({ "name": "k" }));
+        let block = |shop: &Shop| shop.operator(&["block", &owner.address(), "--reason", "spam"]);
+        let unblock = |shop: &Shop| shop.operator(&["unblock", &owner.address()]);
+        if barred_before {
+            assert_eq!(block(&shop).0, 0, "{point}");
+        }
+        shop.server.restart_armed(point);
+        let (code, printed, said) = if barred_before { unblock(&shop) } else { block(&shop) };
+        assert!((code, &printed) == (1, &json!(null)) && said.contains("look what came of it"), "{point}: {code} {said}");
+        shop.server.wait_death(point);
+        shop.server.restart();
+        let code = shop.call(&key, MODEL);
+        assert_eq!(code.status, if barred { 403 } else { 200 }, "{point}: {}", code.text());
+        assert_eq!(block(&shop).1["new"], json!(!barred), "{point}: asked for again it says so");
+        shop.wait_settled(&owner);
+        shop.close(&[(&owner, 1_000_000 - if barred { 0 } else { CHARGE as u64 })]);
+    }
+}
+
+#[test]
 fn a_death_while_the_books_are_copied_leaves_no_backup_and_no_copy() {
     for (point, left_behind) in [("copy.before", 0), ("copy.after", 1)] {
         let (mut shop, place) = (Shop::open(), tempfile::TempDir::new().unwrap());

@@ -39,7 +39,18 @@ const ELSEWHERE: [(&str, &[&str]); 4] = [
     ("tests/prepaid/keyring/deaths.rs", &["key.before"]),
     (
         "tests/prepaid/operator/deaths.rs",
-        &["refund.before", "refund.after", "adjust.before", "adjust.after", "copy.before", "copy.after"],
+        &[
+            "refund.before",
+            "refund.after",
+            "adjust.before",
+            "adjust.after",
+            "block.before",
+            "block.after",
+            "unblock.before",
+            "unblock.after",
+            "copy.before",
+            "copy.after",
+        ],
     ),
     (
         "tests/solana/deaths.rs",

@@ -99,7 +99,7 @@ fn first_line(stream: &mut TcpStream) -> String {
 /// A server whose callers have four seconds for a body, and one without a byte.
 fn impatient() -> (Provider, Stall) {
     let provider = Provider::start(|_, stream| say(stream, &good(SHAPES[0])));
-    let stall = Stall::open(&[provider.url()], &["body_seconds = 4", "max_bodies_mb = 256"]);
+    let stall = Stall::open(&[provider.url()], &["body_seconds = 4", "max_body_mb = 16", "max_bodies_mb = 256"]);
     (provider, stall)
 }
 
@@ -149,7 +149,7 @@ fn bodies_that_never_end_hold_their_memory_no_longer_than_their_time() {
     let piece = vec![b' '; 1_000_000];
     let mut slow: Vec<TcpStream> = (0..60).map(|_| TcpStream::connect(address).unwrap()).collect();
     for caller in &mut slow {
-        write!(caller, "POST {CHAT} HTTP/1.1\r\nhost: x\r\ncontent-length: 30000000\r\n\r\n").unwrap();
+        write!(caller, "POST {CHAT} HTTP/1.1\r\nhost: x\r\ncontent-length: 15000000\r\n\r\n").unwrap();
         // One that is turned away for want of room may be gone already.
         let _ = caller.write_all(&piece);
     }

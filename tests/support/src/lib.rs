@@ -11,6 +11,7 @@ pub mod facilitator;
 pub mod http;
 pub mod line;
 pub mod machine;
+pub mod pebble;
 pub mod process;
 pub mod provider;
 pub mod proxy;
