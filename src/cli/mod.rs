@@ -10,6 +10,7 @@ mod memory;
 mod operator;
 mod pay;
 mod payout;
+mod ready;
 mod reload;
 mod report;
 mod restore;

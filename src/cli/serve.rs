@@ -9,13 +9,13 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::reload::Running;
-use super::{BAD_CONFIGURATION, FAIL_STOP, code_of, code_of_keys, machine_clock, say, socket};
+use super::{BAD_CONFIGURATION, FAIL_STOP, code_of, code_of_keys, machine_clock, ready, say, socket};
 use crate::catalogue::Serving;
 use crate::config::{Config, Remainder};
 use crate::gateway::{Gateway, watch};
 use crate::http::{self, Editions};
 use crate::keys::{self, Keys};
-use crate::ledger::{Ledger, Money, Options};
+use crate::ledger::{Ledger, Money, Options, kept_out};
 use crate::money::Micros;
 use crate::upstream::Upstreams;
 use crate::webhooks;
@@ -93,6 +93,9 @@ async fn serve(path: PathBuf, config: Config) -> Result<ExitCode, Trouble> {
         actix_web::rt::spawn(numbers.map_err(cannot)?);
     }
     introduce(&config, &gateway, (address, metrics));
+    if let Err(error) = ready::tell(std::env::var_os(ready::SOCKET).as_deref()) {
+        tracing::warn!(%error, "the service manager could not be told that callers are served");
+    }
     actix_web::rt::spawn(check_the_books(ledger.clone()));
     actix_web::rt::spawn(delivery);
     let watched = editions.clone();
@@ -108,13 +111,19 @@ async fn serve(path: PathBuf, config: Config) -> Result<ExitCode, Trouble> {
 
 fn listen(bind: SocketAddr) -> Result<(TcpListener, SocketAddr), Trouble> {
     let listener = TcpListener::bind(bind).and_then(|listener| listener.local_addr().map(|address| (listener, address)));
-    listener.map_err(|error| trouble(BAD_CONFIGURATION)(format!("cannot listen on {bind}: {error}")))
+    listener.map_err(|error| {
+        let hint = match error.kind() {
+            std::io::ErrorKind::PermissionDenied => "; a port below 1024 needs CAP_NET_BIND_SERVICE, see farebox.service for how",
+            _ => "",
+        };
+        trouble(BAD_CONFIGURATION)(format!("cannot listen on {bind}: {error}{hint}"))
+    })
 }
 
 /// The books, made if there are none.
 pub(super) fn open_ledger(config: &Config, clock: crate::clock::Clock) -> Result<Ledger, Trouble> {
     private_folder(&config.data_dir)
-        .map_err(|error| trouble(BAD_CONFIGURATION)(format!("{}: {error}", config.data_dir.display())))?;
+        .map_err(|error| trouble(BAD_CONFIGURATION)(format!("{}: {}", config.data_dir.display(), kept_out(&error))))?;
     let money = match (config.is_simulated(), config.is_test()) {
         (true, _) => Money::Simulated,
         (false, true) => Money::Test,

@@ -67,7 +67,7 @@ impl Broken {
         use std::io::ErrorKind::{IsADirectory, NotADirectory, NotFound, PermissionDenied, ReadOnlyFilesystem, Unsupported};
         match error.kind() {
             NotFound | PermissionDenied | ReadOnlyFilesystem | Unsupported | IsADirectory | NotADirectory => {
-                Broken::change(step, error)
+                Broken::change(step, kept_out(error))
             }
             _ => Broken::new(step, error),
         }
@@ -75,6 +75,19 @@ impl Broken {
 
     pub(super) fn row(table: &'static str) -> Self {
         Broken::examine("read", format!("a row of {table} is damaged"))
+    }
+}
+
+/// The error, and what else than the disk may be the reason: a service may write only where its unit says.
+pub fn kept_out(error: &std::io::Error) -> String {
+    use std::io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
+    match error.kind() {
+        PermissionDenied | ReadOnlyFilesystem => {
+            format!(
+                "{error}; under systemd a data_dir outside /var/lib/farebox needs ReadWritePaths= in the unit, and none is in /home"
+            )
+        }
+        _ => error.to_string(),
     }
 }
 

@@ -56,7 +56,7 @@ pub use backup::{forget_copies, room_for};
 pub use blocked::Block;
 pub use book::{Claim, Close, Expected, Refused};
 pub use calls::{Draw, KeyDraw, MOST_A_DAY, Nonce, Standing};
-pub use failure::{Broken, Denied, Remedy, Stopped};
+pub use failure::{Broken, Denied, Remedy, Stopped, kept_out};
 pub use history::{History, Span};
 pub use jobs::{Job, JobState, NewJob};
 pub use payouts::Payout;

@@ -3,9 +3,12 @@
 mod bad_days;
 mod check;
 mod health;
+mod installed;
 mod lines;
 mod numbers;
 mod packaging;
 mod proxies;
+mod service;
 mod shop;
+mod under_load;
 mod webhooks;

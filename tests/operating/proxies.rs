@@ -1,94 +1,18 @@
 //! Behind real nginx and real Caddy, as the shipped snippets set them up: the clients buy, events come one by one, and a caller
 //! that leaves is noticed.
 
-use std::fs;
-use std::net::TcpListener;
-use std::path::Path;
 use std::process::Command;
 
 use farebox_rig::anvil::{Anvil, BUYER};
 use farebox_rig::buyer::{Client, Order};
 use farebox_rig::http::{self, Request};
-use farebox_rig::process::{Process, eventually};
+use farebox_rig::process::{eventually, free_port, run};
+use farebox_rig::proxy::{Kind, Proxy};
 use farebox_rig::sdk::Sdk;
 use farebox_rig::server::Settings;
 use serde_json::json;
-use tempfile::TempDir;
 
 use crate::shop::{CHARGE, CHAT, FIVE, Shop, USAGE, body, with_key};
-
-/// A proxy that runs, and where.
-struct Proxy {
-    address: String,
-    _process: Process,
-    _folder: TempDir,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Kind {
-    Nginx,
-    Caddy,
-}
-
-fn snippet(name: &str) -> String {
-    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts").join(name)).unwrap()
-}
-
-/// The text with one thing changed that stands there.
-fn with(text: &str, from: &str, to: &str) -> String {
-    assert!(text.contains(from), "the snippet has {from:?}");
-    text.replace(from, to)
-}
-
-/// A port that was free a moment ago.
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
-impl Proxy {
-    /// Stands before `behind` on this port, without TLS and with everything else as it is shipped.
-    fn start(kind: Kind, port: u16, behind: &str) -> Proxy {
-        let folder = TempDir::new().unwrap();
-        let address = format!("127.0.0.1:{port}");
-        let process = match kind {
-            Kind::Nginx => nginx(folder.path(), &address, behind),
-            Kind::Caddy => caddy(folder.path(), &address, behind),
-        };
-        eventually("the proxy answers", || {
-            http::send(&address, &Request::get("/healthz")).is_ok_and(|answer| answer.status == 200)
-        });
-        Proxy { address, _process: process, _folder: folder }
-    }
-}
-
-fn nginx(folder: &Path, address: &str, behind: &str) -> Process {
-    let text = with(&snippet("nginx.conf"), "127.0.0.1:4020", behind);
-    let text = with(&text, "    listen 443 ssl;\n    listen [::]:443 ssl;\n", &format!("    listen {address};\n"));
-    let tls = text.lines().filter(|line| line.trim_start().starts_with("ssl_certificate")).count();
-    assert_eq!(tls, 2);
-    let text: String =
-        text.lines().filter(|line| !line.trim_start().starts_with("ssl_certificate")).map(|line| format!("{line}\n")).collect();
-    let here = folder.display();
-    let whole = format!(
-        "daemon off;\nworker_processes 1;\npid {here}/pid;\nerror_log {here}/error.log;\nevents {{ worker_connections 512; }}\nhttp {{\n\
-         access_log off;\nclient_body_temp_path {here}/body;\nproxy_temp_path {here}/proxy;\nfastcgi_temp_path {here}/fastcgi;\n\
-         uwsgi_temp_path {here}/uwsgi;\nscgi_temp_path {here}/scgi;\n{text}}}\n"
-    );
-    fs::write(folder.join("nginx.conf"), whole).unwrap();
-    let mut command = Command::new("nginx");
-    command.arg("-p").arg(folder).arg("-c").arg(folder.join("nginx.conf")).args(["-g", "master_process off;"]);
-    Process::spawn(command)
-}
-
-fn caddy(folder: &Path, address: &str, behind: &str) -> Process {
-    let text = with(&snippet("Caddyfile"), "127.0.0.1:4020", behind);
-    let text = with(&text, "\nyour.name {", &format!("\nhttp://{address} {{"));
-    fs::write(folder.join("Caddyfile"), format!("{{\n\tadmin off\n}}\n{text}")).unwrap();
-    let mut command = Command::new("caddy");
-    command.args(["run", "--adapter", "caddyfile", "--config"]).arg(folder.join("Caddyfile"));
-    command.env("HOME", folder).env("XDG_DATA_HOME", folder).env("XDG_CONFIG_HOME", folder);
-    Process::spawn(command)
-}
 
 /// A shop that callers see at the proxy's address.
 fn behind(kind: Kind) -> (Shop, Proxy) {
@@ -180,15 +104,84 @@ fn a_broken_answer_never_looks_complete(kind: Kind) {
     let text = answer.text();
     assert!(answer.status == 200 && !text.contains("[DONE]"), "{kind:?}: {text}");
     assert!(text.lines().any(|line| line.starts_with("data: ") && line.contains("upstream_error")), "it says so itself: {text}");
-    // Caddy of Debian ends what broke off behind it as if it were whole: there only the words say it.
-    if let Kind::Nginx = kind {
-        assert!(!answer.complete, "nor does it end like a whole one: {text}");
-    }
+    assert!(!answer.complete || kind.hides_breaks(), "nor does it end like a whole one: {text}");
     let large = Request::post(CHAT, body(&"x".repeat(33 * 1024 * 1024), false));
     let refused = http::send(&proxy.address, &large);
     assert!(refused.is_err() || refused.is_ok_and(|answer| answer.status == 413), "{kind:?}: a body above the limit is refused");
     let books = shop.server.audit();
     assert!(books.clean && books.balance(BUYER.address) <= FIVE, "{:#}", books.json);
+}
+
+/// While the gateway is away callers hear so, and what they brought is in nobody's log.
+fn nothing_secret_is_logged(kind: Kind) {
+    let (mut shop, proxy) = behind(kind);
+    let key = shop.key();
+    let payment = shop.buyer().top_up_payment(FIVE);
+    let sign_in = shop.buyer().sign_in();
+    let requests = [
+        with_key(&key, "canary-prompt", true),
+        Request::post(CHAT, body("canary-prompt", false)).header("x-api-key", &key.text),
+        Request::post(CHAT, body("canary-prompt", false)).header("payment-signature", &payment),
+        Request::get("/api/account").header("x-sign-in-with-x", &sign_in),
+    ];
+    let broken = http::send(&proxy.address, &with_key(&key, "<<fake in=20 words=40 cut=3>>", true)).unwrap();
+    assert_eq!(broken.status, 200);
+    let books = shop.server.audit();
+    assert!(books.clean && books.balance(BUYER.address) < FIVE, "{:#}", books.json);
+    for request in &requests {
+        assert_eq!(http::send(&proxy.address, request).unwrap().status, 502);
+    }
+    let said = proxy.output();
+    for secret in [&key.text, &payment, &sign_in, "canary-prompt"] {
+        assert!(!said.contains(secret), "{kind:?} wrote {secret}:\n{said}");
+    }
+    assert_eq!(shop.chain.transfers().len(), 1, "only what was paid before came in");
+}
+
+/// The status that a caller at another address of this machine gets, who claims to be somewhere else.
+fn status_from(source: &str, url: &str, claimed: usize) -> String {
+    let mut curl = Command::new("curl");
+    curl.args(["--silent", "--output", "/dev/null", "--write-out", "%{http_code}", "--interface", source]);
+    curl.arg("--header").arg(format!("X-Forwarded-For: 203.0.113.{claimed}"));
+    curl.arg("--header").arg(format!("Forwarded: for=203.0.113.{claimed}")).arg(url);
+    run(curl, "").1
+}
+
+fn callers_are_told_apart_by_their_own_address(kind: Kind) {
+    let port = free_port();
+    let url = format!("http://127.0.0.1:{port}/v1/models");
+    let server = vec![format!("public_url = \"http://127.0.0.1:{port}\""), "trusted_proxies = [\"127.0.0.1/32\"]".into()];
+    let limits = vec!["per_ip_per_second = 1".into(), "per_ip_burst = 2".into()];
+    let shop = Shop::on(Anvil::start(8453), Settings { server, limits, ..Settings::default() });
+    let _proxy = Proxy::start(kind, port, shop.server.address());
+    let mut asked = 0;
+    eventually("who asks too often is refused, whoever it claims to be", || {
+        asked += 1;
+        status_from("127.0.0.2", &url, asked % 250) == "429"
+    });
+    assert!(asked > 2, "{kind:?}: not before");
+    assert_eq!(status_from("127.0.0.3", &url, 1), "200", "{kind:?}: and nobody else");
+    shop.close();
+}
+
+#[test]
+fn callers_are_told_apart_behind_nginx() {
+    callers_are_told_apart_by_their_own_address(Kind::Nginx);
+}
+
+#[test]
+fn callers_are_told_apart_behind_caddy() {
+    callers_are_told_apart_by_their_own_address(Kind::Caddy);
+}
+
+#[test]
+fn nothing_that_a_caller_brings_is_logged_by_nginx() {
+    nothing_secret_is_logged(Kind::Nginx);
+}
+
+#[test]
+fn nothing_that_a_caller_brings_is_logged_by_caddy() {
+    nothing_secret_is_logged(Kind::Caddy);
 }
 
 #[test]

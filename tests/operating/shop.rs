@@ -9,7 +9,7 @@ use farebox_rig::buyer::{Intent, sign};
 use farebox_rig::http::{self, Answer, Request};
 use farebox_rig::server::{MODEL, Server, Settings};
 use farebox_rig::upstream::{UPSTREAM_KEY, Upstream};
-use serde_json::json;
+use serde_json::{Value, json};
 
 pub const CHAT: &str = "/v1/chat/completions";
 /// Makes the upstream say two words and report 20 tokens in and 7 out.
@@ -184,6 +184,25 @@ impl Numbers {
     pub fn micros(&self, sample: &str) -> u64 {
         farebox_rig::server::micros(&self.get(sample).into())
     }
+}
+
+/// Requests that each carry a payment of the buyer's own for one of `prompts`, and how many micros each brings. `ask` sends what
+/// is not paid for and gets the offer.
+pub fn paid(ask: impl Fn(&Request) -> Answer, prompts: &[&str], stream: bool) -> Vec<(Request, u64)> {
+    let requests: Vec<_> = prompts.iter().map(|prompt| Request::post(CHAT, body(prompt, stream))).collect();
+    let offer = |request| ask(request).decoded("payment-required").expect("a 402 has an offer")["accepts"][0].clone();
+    let offers: Vec<_> = requests.iter().map(offer).collect();
+    let amounts: Vec<u64> = offers.iter().map(|offer| offer["amount"].as_str().unwrap().parse().unwrap()).collect();
+    let payments = payments(offers);
+    let paid = requests.into_iter().zip(&payments).map(|(request, payment)| request.header("payment-signature", payment));
+    paid.zip(amounts).collect()
+}
+
+/// Signs, as the buyer, what each of the offers asks for: header values of version 2.
+pub fn payments(offers: Vec<Value>) -> Vec<String> {
+    let valid_before = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() + 300;
+    let intents: Vec<_> = offers.into_iter().map(|requirements| Intent { wallet: BUYER, requirements, valid_before }).collect();
+    sign(&intents).into_iter().map(|signed| signed["v2"].as_str().unwrap().to_owned()).collect()
 }
 
 fn is_part(name: &str, family: &str) -> bool {

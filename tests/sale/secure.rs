@@ -51,6 +51,17 @@ impl Secure {
         outcomes.into_iter().map(|outcome| if outcome["error"].is_null() { outcome["value"].clone() } else { outcome }).collect()
     }
 
+    /// Does a step of [`Secure::call`] with curl over HTTP/1.1: its exit code, what came with the version and the status behind
+    /// it, and its complaints.
+    fn curl(&self, step: &Value) -> (i32, String, String) {
+        let mut curl = std::process::Command::new("curl");
+        curl.args(["--silent", "--show-error", "--no-buffer", "--http1.1", "--write-out", "%{http_version} %{http_code}"]);
+        curl.args(["--header", "content-type: application/json", "--cacert", &self.authority_file(), "--data-binary", "@-"]);
+        curl.arg("--header").arg(format!("authorization: {}", step["headers"]["authorization"].as_str().unwrap()));
+        curl.arg(self.shop.server.url() + step["path"].as_str().unwrap());
+        run(curl, step["body"].as_str().unwrap())
+    }
+
     fn authority_file(&self) -> String {
         self.shop.server.data_dir().with_file_name("authority.pem").display().to_string()
     }
@@ -209,6 +220,48 @@ fn a_certificate_that_is_renewed_is_shown_without_a_restart_and_a_bad_one_is_not
     assert_ne!(shown(&["h2"])["serial"], second["serial"]);
     let charged = secure.charged();
     secure.shop.close(charged);
+}
+
+#[test]
+fn renewals_under_load_disturb_no_stream_and_newcomers_see_the_new_certificate() {
+    let wide = ["per_ip_per_second", "per_ip_burst", "per_account_per_second", "per_account_burst", "streams_per_account"];
+    let limits = wide.map(|limit| format!("{limit} = 1000")).to_vec();
+    let secure = Secure::open(&Settings { limits, ..Settings::default() });
+    let stream = secure.call("<<fake in=20 out=7 words=200 gap=150>>", true);
+    let together = json!({ "do": "calls", "all": vec![stream.clone(); 6] });
+    std::thread::scope(|scope| {
+        let curls: Vec<_> = (0..12).map(|_| scope.spawn(|| secure.curl(&stream))).collect();
+        let sessions: Vec<_> =
+            (0..2).map(|_| scope.spawn(|| secure.http2(&[], std::slice::from_ref(&together)).remove(0))).collect();
+        eventually("all streams run", || secure.shop.served() == 24);
+        let mut serials = std::collections::BTreeSet::new();
+        for number in 1..=4 {
+            secure.put(&secure.authority.certificate(GOOD));
+            // As certbot does it, and as an operator does who does not wait.
+            if number % 2 == 0 {
+                assert_eq!(secure.shop.server.reload().0, 0);
+            } else {
+                let noticed = || secure.shop.server.output().matches("the certificate has changed").count();
+                eventually("the files are noticed", || noticed() > number / 2);
+            }
+            let shown = |protocol: &str| json!({ "do": "shown", "protocols": [protocol] });
+            let [h2, http11] = secure.http2(&[], &[shown("h2"), shown("http/1.1")]).try_into().unwrap();
+            assert_eq!((&h2["protocol"], &http11["protocol"]), (&json!("h2"), &json!("http/1.1")));
+            assert_eq!(h2["serial"], http11["serial"]);
+            assert!(serials.insert(h2["serial"].as_str().unwrap().to_owned()), "newcomers see the new one");
+        }
+        assert!(secure.shop.upstream.calls().iter().any(|call| call["outcome"] != "done"), "streams outlasted all renewals");
+        for curl in curls {
+            let (code, text, said) = curl.join().unwrap();
+            assert!(code == 0 && text.ends_with("data: [DONE]\n\n1.1 200"), "{code}: {text} {said}");
+        }
+        for answer in sessions.into_iter().flat_map(|session| session.join().unwrap().as_array().unwrap().clone()) {
+            let whole = answer["text"].as_str().is_some_and(|text| text.ends_with("data: [DONE]\n\n"));
+            assert!(whole && answer["ended"] == "end" && answer["protocol"] == "h2", "{answer}");
+        }
+    });
+    assert_eq!((secure.charged(), secure.shop.served()), (24 * CHARGE, 24));
+    secure.shop.close(24 * CHARGE);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader, Read};
 use std::net::TcpListener;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
@@ -19,12 +20,6 @@ pub struct Process {
     lines: Mutex<Receiver<String>>,
     output: Arc<Mutex<String>>,
     collectors: Vec<JoinHandle<()>>,
-}
-
-/// A port that was free a moment ago.
-pub fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
-    listener.expect("this machine has free ports").port()
 }
 
 impl Process {
@@ -192,4 +187,14 @@ pub fn eventually(what: &str, mut ready: impl FnMut() -> bool) {
         assert!(Instant::now() < deadline, "never happened: {what}");
         thread::sleep(Duration::from_millis(20));
     }
+}
+
+/// A port that is free, and that no outgoing connection is given while a server is away from it.
+pub fn free_port() -> u16 {
+    static ASKED: AtomicU32 = AtomicU32::new(0);
+    // Below those that systems give out by themselves, and different ones for tests that ask in the same moment.
+    let first = std::process::id().wrapping_mul(97);
+    let port = |asked: u32| u16::try_from(12_000 + first.wrapping_add(asked) % 18_000).expect("less than 30,000");
+    let mut ports = std::iter::repeat_with(|| port(ASKED.fetch_add(1, Ordering::Relaxed))).take(18_000);
+    ports.find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).expect("some port is free")
 }

@@ -10,7 +10,8 @@ use tempfile::TempDir;
 
 use crate::chain::{Chain, SETTLERS};
 use crate::http::{self, Answer, Request};
-use crate::process::{Process, eventually, run};
+use crate::process::{Process, eventually, free_port, run};
+use crate::proxy::{Kind, Proxy};
 use crate::upstream::{UPSTREAM_KEY, Upstream};
 
 /// The model that every test server sells.
@@ -72,6 +73,8 @@ pub struct Server {
     scheme: &'static str,
     /// What earlier processes on the same data folder printed.
     past_output: String,
+    /// What callers come through, in a test run that wants it.
+    proxy: Option<Proxy>,
 }
 
 impl Server {
@@ -86,18 +89,30 @@ impl Server {
 
     /// Starts `binary` on several chains; what `settings` say of the network is said of each.
     pub fn on(binary: &str, chains: &[&dyn Chain], upstream: &Upstream, settings: &Settings) -> Server {
-        Server::configured(binary, &config(chains, upstream, settings))
+        Server::configured(binary, &configuration(chains, upstream, settings))
     }
 
-    /// Starts `binary` on a configuration of the test's own.
+    /// Starts `binary` on a configuration of the test's own, behind the proxy that the test run wants.
     pub fn configured(binary: &str, config: &str) -> Server {
+        let wanted = Kind::wanted().map(|kind| (kind, free_port(), free_port()));
+        let config = wanted.map_or(config.to_owned(), |(_, front, back)| behind_a_proxy(config, front, back));
         let folder = TempDir::new().expect("a temporary folder");
         std::fs::write(folder.path().join("config.toml"), config).expect("the folder is writable");
         let (process, scheme, address) = serve(Path::new(binary), folder.path());
-        Server { binary: binary.into(), folder, process, address, scheme, past_output: String::new() }
+        let proxy = wanted.map(|(kind, front, _)| Proxy::start(kind, front, &address));
+        let address = proxy.as_ref().map_or(address, |proxy| proxy.address.clone());
+        Server { binary: binary.into(), folder, process, address, scheme, past_output: String::new(), proxy }
     }
 
-    /// `127.0.0.1:PORT`.
+    /// A further process of it listens.
+    fn runs_as(&mut self, (process, scheme, address): (Process, &'static str, String)) {
+        (self.process, self.scheme) = (process, scheme);
+        if self.proxy.is_none() {
+            self.address = address;
+        }
+    }
+
+    /// `127.0.0.1:PORT`, where callers find it.
     pub fn address(&self) -> &str {
         &self.address
     }
@@ -149,14 +164,14 @@ impl Server {
     pub fn restart(&mut self) {
         self.process.kill();
         self.past_output.push_str(&self.process.output());
-        (self.process, self.scheme, self.address) = serve(&self.binary, self.folder.path());
+        self.runs_as(serve(&self.binary, self.folder.path()));
     }
 
     /// Starts again with a fault point armed, such as `claim.after:2`; it listens, and dies when it comes by.
     pub fn restart_armed(&mut self, fault: &str) {
         self.process.kill();
         self.past_output.push_str(&self.process.output());
-        (self.process, self.scheme, self.address) = listening(self.armed(fault));
+        self.runs_as(listening(self.armed(fault)));
     }
 
     /// Starts again with a fault point armed that it passes before it listens, and waits until it has died of it.
@@ -326,6 +341,15 @@ pub fn micros(value: &Value) -> u64 {
     amount.unwrap_or_else(|| panic!("not an amount: {value}"))
 }
 
+/// The configuration of a server on port `back` whom callers find at a proxy on port `front`.
+fn behind_a_proxy(config: &str, front: u16, back: u16) -> String {
+    let bind = "bind = \"127.0.0.1:0\"";
+    assert!(config.contains(bind) && !config.contains("public_url"), "it is where the system puts it:\n{config}");
+    let lines =
+        format!("bind = \"127.0.0.1:{back}\"\npublic_url = \"http://127.0.0.1:{front}\"\ntrusted_proxies = [\"127.0.0.1/32\"]");
+    config.replacen(bind, &lines, 1)
+}
+
 fn farebox(binary: &Path, folder: &Path) -> Command {
     let mut command = Command::new(binary);
     command.current_dir(folder).arg("--config").arg(folder.join("config.toml"));
@@ -348,7 +372,8 @@ fn listening(command: Command) -> (Process, &'static str, String) {
     (process, scheme, address)
 }
 
-fn config(chains: &[&dyn Chain], upstream: &Upstream, settings: &Settings) -> String {
+/// What a server on `chains` and `upstream` is told; it listens on a port that the system chooses.
+pub fn configuration(chains: &[&dyn Chain], upstream: &Upstream, settings: &Settings) -> String {
     let prices = settings.prices.iter().map(|price| format!(", {price}")).collect::<String>();
     let speaks = settings.speaks.as_ref().map_or(vec!["chat", "messages", "responses"], |dialect| vec![dialect.as_str()]);
     let mut text = format!(
