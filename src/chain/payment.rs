@@ -264,7 +264,11 @@ pub fn claimed_payer(payment: &Payment) -> Option<AccountId> {
         // The first signer pays the fee.
         transaction.message.signers().get(1).map(|payer| AccountId::Solana(payer.0))
     };
-    evm().or_else(solana)
+    // What the other family would have read is decoration.
+    match Family::of_network(&payment.network) {
+        Some(Family::Solana) => solana().or_else(evm),
+        _ => evm().or_else(solana),
+    }
 }
 
 fn family(wanted: &Requirements) -> Result<Family, Refused> {

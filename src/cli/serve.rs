@@ -65,7 +65,9 @@ async fn serve(path: PathBuf, config: Config) -> Result<ExitCode, Trouble> {
     let clock = machine_clock();
     let certificate = config.tls.as_ref().map(|place| http::Certificate::open(place, clock.clone())).transpose();
     let certificate = certificate.map_err(|why| trouble(BAD_CONFIGURATION)(format!("server.tls: {why}")))?;
-    let ledger = open_ledger(&config, clock.clone())?;
+    // A command by hand may have them, which ends: a service manager tries again.
+    let ledger = open_ledger(&config, clock.clone());
+    let ledger = ledger.map_err(|trouble| Trouble { code: if trouble.taken { FAIL_STOP } else { trouble.code }, ..trouble })?;
     let keys = open_keys(&config, &ledger)?;
     // Before the gateway, which says in its offers and sign-ins where it is. Who connects from now on waits a moment.
     let (listener, address) = listen(config.bind)?;

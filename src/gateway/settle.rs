@@ -50,14 +50,22 @@ impl Drop for Turn<'_> {
     }
 }
 
-/// Takes a payment's turn, if its wallet is not barred and nothing is known about it. What it is identified by is read before anything about it is
-/// believed or compared, so that a copy is known as a copy on every route and for every body, and before it costs a question
-/// to the chain.
+/// Takes a payment's turn, if nothing is known about it and its wallet is not barred. What it is identified by is read before
+/// anything about it is believed or compared, so that a copy is known as a copy on every route and for every body, and before it
+/// costs a question to the chain.
 pub(super) fn turn<'a>(gateway: &'a Gateway, quote: &Quote, payment: &x402::Payment) -> Result<Turn<'a>, Error> {
-    gateway.check_payer(payment)?;
-    match enter(gateway, quote, payment)? {
-        (turn, None) => Ok(turn),
-        (turn, Some(row)) => Err(known(turn.id, &row)),
+    match enter(gateway, quote, payment) {
+        Ok((turn, None)) => gateway.check_payer(payment).map(|()| turn),
+        Ok((turn, Some(row))) => Err(known(turn.id, &row)),
+        Err(error) => Err(or_barred(gateway, payment, error)),
+    }
+}
+
+/// What is wrong with a payment; where its wallet is barred that is said instead, but for one that may be on its way.
+pub(super) fn or_barred(gateway: &Gateway, payment: &x402::Payment, error: Error) -> Error {
+    match error.code {
+        Code::PaymentInProgress | Code::LedgerUnavailable => error,
+        _ => gateway.check_payer(payment).err().unwrap_or(error),
     }
 }
 

@@ -79,7 +79,7 @@ async fn take(gateway: &Arc<Gateway>, call: &TopUp, quote: &Quote, payment: &Pay
     let told = |error: Error| told(gateway, quote, payment, error);
     let (turn, known) = match settle::enter(gateway, quote, payment) {
         Ok(entered) => entered,
-        Err(error) => return Err(gateway.check_payer(payment).err().unwrap_or_else(|| told(error)).into()),
+        Err(error) => return Err(told(settle::or_barred(gateway, payment, error)).into()),
     };
     if let Some(row) = known {
         let topped_up = again(turn.id, &row, payment).map_err(|refusal| *refusal)?;

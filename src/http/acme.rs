@@ -310,11 +310,10 @@ fn unproven(why: &str) -> String {
     format!("{why}; does the name lead to this machine, and port 443 to this gateway?")
 }
 
-/// Whether an authority says that it does not know us, or no more (RFC 8555 sections 6.7 and 7.3.6).
+/// Whether an authority says that it does not know us (RFC 8555 section 6.7).
 fn is_unknown(error: &Error) -> bool {
     let Error::Api(problem) = error else { return false };
-    let kind = problem.r#type.as_deref().unwrap_or_default();
-    kind.ends_with(":accountDoesNotExist") || kind.ends_with(":unauthorized")
+    problem.r#type.as_deref().is_some_and(|kind| kind.ends_with(":accountDoesNotExist"))
 }
 
 /// What an authority, or the way to it, had to say.

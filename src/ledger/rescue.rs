@@ -63,6 +63,7 @@ pub(super) fn rewrite_if_marked(ledger: &Path) -> Result<(), Broken> {
     tracing::warn!(file = %ledger.display(), "a write had failed; reading the ledger into a new file");
     let fresh = ledger.with_extension("rewrite");
     remove(&fresh)?;
+    has_room(ledger)?;
     // A copy that does not fit is worth nothing and only takes more of a disk that is full.
     store::copy(ledger, &fresh).inspect_err(|_| drop(fs::remove_file(&fresh)))?;
     fault::point("rescue.copied");
@@ -77,6 +78,18 @@ pub(super) fn rewrite_if_marked(ledger: &Path) -> Result<(), Broken> {
     remove(&mark)?;
     fault::point("rescue.unmarked");
     Ok(())
+}
+
+/// Whether a second file of its size fits beside a ledger. A try that ends on a full disk would take what others need there, at every
+/// start again.
+fn has_room(ledger: &Path) -> Result<(), Broken> {
+    let size = fs::metadata(ledger).map_err(|error| Broken::new("replace", error))?.len();
+    let disk = rustix::fs::statvfs(folder(ledger)).map_err(|error| Broken::new("replace", error))?;
+    let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+    match free < size {
+        true => Err(Broken::new("replace", format!("this takes up to {size} bytes and {free} are free: make room on the disk"))),
+        false => Ok(()),
+    }
 }
 
 /// Makes the ledger of a first start. Under its own name there never is a file that is not whole: the next start could not

@@ -113,7 +113,10 @@ impl Upstreams {
             return Ok(Report::Unknown);
         }
         if let (200, Some(content_type)) = (status, media_type(&head)) {
-            return Ok(Report::Done(Found::Here(passing((job, task), &head, body, (content_type, deadline))?)));
+            // Of what is empty nothing is made yet.
+            let working = Report::Working { average: None, running: None, progress: None };
+            let found = passing((job, task), &head, body, (content_type, deadline));
+            return Ok(found.map_or(working, |answer| Report::Done(Found::Here(answer))));
         }
         let text = timeout_at(deadline, words(body)).await.unwrap_or_default();
         let said = serde_json::from_slice::<Value>(&text).unwrap_or_default();
@@ -154,7 +157,10 @@ impl Upstreams {
         let (head, body) = http.exchange(question, deadline).await?;
         match (head.status.as_u16(), media_type(&head)) {
             (404 | 410, _) => Ok(None),
-            (200, Some(content_type)) => passing((job, task), &head, body, (content_type, deadline)).map(Some),
+            (200, Some(content_type)) => {
+                let found = passing((job, task), &head, body, (content_type, deadline));
+                found.map(Some).ok_or_else(|| unusable(&head))
+            }
             (200, None) => Err(unusable(&head)),
             _ => Err(http.refused(&head)),
         }
@@ -348,7 +354,7 @@ impl HttpUpstream {
         let question = Question::of(Method::GET, format!("{}/content", place(job.upstream_job())));
         let (head, body) = self.exchange(question, deadline).await?;
         match (head.status.as_u16(), media_type(&head)) {
-            (200, Some(content_type)) => passing((job, task), &head, body, (content_type, deadline)).map(Some),
+            (200, Some(content_type)) => Ok(passing((job, task), &head, body, (content_type, deadline))),
             // It may be there in a moment.
             (408 | 429 | 500 | 502..=599, _) => Err(self.refused(&head)),
             _ => Ok(None),
@@ -434,15 +440,14 @@ fn passing(
     head: &ResponseHead,
     body: Body,
     (content_type, deadline): (&'static str, Instant),
-) -> Result<Answer, Error> {
+) -> Option<Answer> {
     let length = head.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-    // Nothing is made of it yet, or nothing ever was.
     if length == Some(0) {
-        return Err(unusable(head));
+        return None;
     }
     // Who passes it on sees to its pace; a film may take longer than to be told where it is.
     let body = AnswerBody::http(body, length, deadline + LONGEST_FETCH);
-    Ok(Answer {
+    Some(Answer {
         form: Goods::Media(task),
         content_type,
         content_length: length,

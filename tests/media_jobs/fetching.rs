@@ -244,7 +244,8 @@ fn who_asks_for_the_head_of_a_film_or_gets_an_empty_one_has_not_been_given_it() 
     assert_eq!(asked("/files/film.mp4"), 0, "the film itself is not fetched for that");
     script.says(media_answer(""));
     let empty = shop.send_keyed(Kind::Videos.fetch(&id));
-    assert_eq!((empty.status, empty.code().as_str()), (502, "upstream_error"), "{}", empty.text());
+    assert_eq!((empty.status, empty.code().as_str()), (404, "media_not_found"), "{}", empty.text());
+    assert!(empty.text().contains("not there yet"), "{}", empty.text());
     script.says(json_answer(&json!({ "status": "failed", "error": "it was too long" }).to_string()));
     let told = shop.send_keyed(Kind::Videos.poll(&id)).json();
     assert_eq!(told["status"], "failed", "{told}");

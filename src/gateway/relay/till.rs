@@ -134,11 +134,15 @@ impl Till {
     /// Ends the call in the books, once. Nothing delivered costs nothing, nor does what nobody could see of it, if it was the
     /// upstream or the program that ended it; half a plain answer that broke off at the upstream is no answer; everything else
     /// costs what passed, above all when it was the client or the owner of its key who ended it. So does what passed before the
-    /// money ran out, seen or not: else a small balance could have models think for nothing.
+    /// money ran out, seen or not: else a small balance could have models think for nothing. A wallet that the operator bars owes
+    /// no more than one whose upstream broke off.
     pub fn finish(&mut self) {
         let Some(mut paid) = self.paid.take() else { return };
         let end = self.end.take().unwrap_or(End::Stopped);
-        if let End::ClientGone | End::ClientStalled | End::PayerEnded(_) = end {
+        // The operator's hand, and no wish of whoever pays.
+        let is_barred = matches!(&end, End::PayerEnded(error) if error.code == Code::AccountBlocked);
+        let by_the_buyer = matches!(end, End::ClientGone | End::ClientStalled | End::PayerEnded(_)) && !is_barred;
+        if by_the_buyer {
             self.gauge.abandoned();
         }
         let metered = match &end {
@@ -146,7 +150,7 @@ impl Till {
             _ => self.gauge.usage(),
         };
         let (request, usage) = (self.request, metered.usage);
-        if let (Some(growth), false) = (&self.growth, matches!(end, End::Spent { .. })) {
+        if let (Some(growth), false) = (&self.growth, is_barred || matches!(end, End::Spent { .. })) {
             // What was used may be known from an event that did not pass: it is owed as far as there is money.
             if let Err(error) = growth.cover(&mut paid, self.tariff.charge(&usage, growth.most)) {
                 tracing::debug!(request.id = %request, code = error.code.row().code, "not all that was used can be paid");
@@ -161,11 +165,13 @@ impl Till {
             // An answer that is complete and empty, with no word on usage, is none.
             End::Complete if self.gauge.has_output() || !metered.estimated => paid.post(whole, service),
             // A client that leaves chose to, and a key ends by somebody's hand: a flat price applies to what was taken.
-            End::ClientGone | End::ClientStalled | End::PayerEnded(_) if self.gauge.has_output() => paid.post(whole, service),
-            End::ClientGone | End::ClientStalled | End::PayerEnded(_) => paid.post_part(owed, service),
-            End::Broken(_) | End::Stopped if self.stream && self.has_parts() => paid.post_part(owed, service),
+            _ if by_the_buyer && self.gauge.has_output() => paid.post(whole, service),
+            _ if by_the_buyer => paid.post_part(owed, service),
+            End::Broken(_) | End::PayerEnded(_) | End::Stopped if self.stream && self.has_parts() => {
+                paid.post_part(owed, service)
+            }
             End::Spent { .. } if self.passed.1 > 0 => paid.post_part(owed, service),
-            End::Complete | End::Broken(_) | End::Spent { .. } | End::Untaken | End::Stopped => {
+            _ => {
                 paid.void();
                 Micros::ZERO
             }
