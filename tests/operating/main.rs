@@ -8,4 +8,5 @@ mod numbers;
 mod packaging;
 mod proxies;
 mod shop;
+mod small_disk;
 mod webhooks;
