@@ -48,11 +48,12 @@ pub fn treasury(networks: &[Network]) -> Vec<Treasury> {
     held.collect()
 }
 
-/// Asks a node of every network what came in since a moment; where there is none, it says so. Blocks until all have answered.
-pub fn arrivals(networks: &[Network], since: Timestamp) -> Vec<Arrivals> {
+/// Asks a node of every network what came in since a moment; where there is none, it says so. What `is_known`, by its transaction,
+/// may be left out. Blocks until all have answered.
+pub fn arrivals(networks: &[Network], since: Timestamp, is_known: impl Fn(&str) -> bool) -> Vec<Arrivals> {
     let real = networks.iter().filter(|network| !matches!(network.settlement, Settlement::Simulated));
     let look = |network: &Network| {
-        let found = ask(network, async |witness| witness.arrivals(since).await).transpose();
+        let found = ask(network, async |witness| witness.arrivals(since, &is_known).await).transpose();
         let found = found.unwrap_or_else(|| Err("no node of it is named in rpc_urls".to_owned()));
         Arrivals { network: network.id.clone(), pay_to: network.pay_to.clone(), found }
     };

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::backup::{BESIDE, MANIFEST, Manifest, put, sum, wrong};
 use super::serve::{Trouble, private_folder, trouble};
-use super::{BAD_CONFIGURATION, FOUND_A_PROBLEM, USAGE, code_of, operator, say};
+use super::{BAD_CONFIGURATION, FOUND_A_PROBLEM, USAGE, code_of, machine_clock, operator, say};
 use crate::chain::{self, Arrivals};
 use crate::clock::Timestamp;
 use crate::config::Config;
@@ -49,7 +49,8 @@ pub fn run(arguments: &Arguments, config: &Config) -> Result<(), Trouble> {
     let since = since.ok_or_else(|| trouble(FOUND_A_PROBLEM)(format!("{MANIFEST} says no time at which it was made")))?;
     let since = Timestamp::from_millis(since.millis().saturating_sub(millis(EARLIER)));
     let (report, seen) = place(from, to, &manifest, (restoring, since))?;
-    let (unknown, unasked) = unmatched(&chain::arrivals(&config.networks, since), &seen.known);
+    let is_known = |tx: &str| seen.known.contains(&tx.to_lowercase());
+    let (unknown, unasked) = unmatched(chain::arrivals(&config.networks, since, is_known), is_known);
     for one in &unknown {
         say::err(format_args!("farebox: a transfer came in that these books do not know: {one}"));
     }
@@ -147,6 +148,7 @@ fn place(
         let place = to.join(&file.name);
         put(&from.join(&file.name), &place).map_err(wrong(&place))?;
     }
+    restoring.note(machine_clock().now()).map_err(broken)?;
     restoring.place().map_err(wrong(&books))?;
     Ok((report, seen))
 }
@@ -174,12 +176,12 @@ fn under_way(Counted { id, payment }: &Counted) -> Option<Value> {
 }
 
 /// What came in that the books do not know, and where nobody could be asked.
-fn unmatched(arrivals: &[Arrivals], known: &HashSet<String>) -> (Vec<Value>, Vec<Value>) {
+fn unmatched(arrivals: Vec<Arrivals>, is_known: impl Fn(&str) -> bool) -> (Vec<Value>, Vec<Value>) {
     let (mut unknown, mut unasked) = (Vec::new(), Vec::new());
     for Arrivals { network, pay_to, found } in arrivals {
         match found {
             Ok(found) => {
-                let new = found.iter().filter(|one| !known.contains(&one.tx.to_lowercase()));
+                let new = found.iter().filter(|one| !is_known(&one.tx));
                 unknown.extend(new.map(|one| {
                     let usd = Micros::new(one.amount.get()).as_usd();
                     json!({ "network": network, "tx": one.tx, "from": one.from, "amount_usd": usd, "block": one.block })

@@ -39,7 +39,16 @@ const ELSEWHERE: [(&str, &[&str]); 4] = [
     ("tests/prepaid/keyring/deaths.rs", &["key.before"]),
     (
         "tests/prepaid/operator/deaths.rs",
-        &["refund.before", "refund.after", "adjust.before", "adjust.after", "copy.before", "copy.after"],
+        &[
+            "refund.before",
+            "refund.after",
+            "adjust.before",
+            "adjust.after",
+            "copy.before",
+            "copy.after",
+            "backup.copied",
+            "backup.whole",
+        ],
     ),
     (
         "tests/solana/deaths.rs",
