@@ -9,9 +9,9 @@ use farebox_rig::process::eventually;
 use farebox_rig::provider::{After, Provider, wait_gone};
 use farebox_rig::server::MODEL;
 
-use super::answers::{SHAPES, Shape, chunked, good, say};
+use super::answers::{SHAPES, Shape, chunked, good, say, sized};
 use super::stall::Stall;
-use crate::shop::{CHAT, body};
+use crate::shop::{CHARGE, CHAT, body};
 
 const STREAM: Shape = SHAPES[1];
 
@@ -122,4 +122,25 @@ fn a_flood_for_a_client_that_reads_nothing_waits_at_the_upstream_and_never_looks
     stall.server.has_said("the client left; charged");
     // Megabytes passed: the buyer took what it wanted, and pays the quote.
     stall.close(0, |charged| charged > 0);
+}
+
+#[test]
+fn an_upstream_that_says_everything_at_once_is_passed_on_in_turns_whole_and_in_order() {
+    let words: Vec<_> = (0..5000).map(|number| format!("w{number} ")).collect();
+    let event = |word: &String| format!("data: {{\"choices\":[{{\"delta\":{{\"content\":\"{word}\"}}}}]}}\n\n");
+    let end = STREAM.events(&STREAM.good_usage()).split_off(2);
+    let events: Vec<_> = words.iter().map(event).chain(end).collect();
+    for answer in [sized(&STREAM.open_head(), &events.concat()), chunked(&STREAM.open_head(), &events)] {
+        let burst = Provider::start(move |_, stream| say(stream, &answer));
+        let mut stall = Stall::open(&[burst.url()], &[]);
+        let order = stall.orders(CHAT, &body("", true), 1).remove(0);
+        let answer = stall.server.send(&order);
+        assert!(answer.status == 200 && answer.complete, "{}", answer.status);
+        let heard = answer.text();
+        let told: Vec<_> = heard.split("\"content\":\"").skip(1).filter_map(|rest| rest.split_once('"')).map(|it| it.0).collect();
+        assert_eq!(told.len(), words.len());
+        assert!(told == words, "another order");
+        assert!(heard.trim_end().ends_with("[DONE]"));
+        stall.close(0, |charged| charged == CHARGE);
+    }
 }
