@@ -1,6 +1,7 @@
 //! Many at once: slow streams do not wait for each other, long prompts are forgotten, and nobody's flood fills the memory.
 
 use std::net::TcpStream;
+use std::process::Command;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -143,4 +144,21 @@ fn an_upstream_that_says_everything_at_once_is_passed_on_in_turns_whole_and_in_o
         assert!(heard.trim_end().ends_with("[DONE]"));
         stall.close(0, |charged| charged == CHARGE);
     }
+}
+
+#[test]
+fn a_thousand_who_come_while_nobody_looks_wait_at_the_door_and_are_not_turned_away() {
+    let mut stall = Stall::open(&[], &[]);
+    let process = stall.server.status_of("status", "Pid:").unwrap();
+    let signal = |name: &str| assert!(Command::new("kill").args([name, &process]).status().unwrap().success());
+    let address = stall.server.address().parse().unwrap();
+    signal("-STOP");
+    // Who is turned away tries again after a second.
+    let come = |_| TcpStream::connect_timeout(&address, Duration::from_millis(900));
+    let came: Vec<_> = (0..1000).map(come).collect();
+    signal("-CONT");
+    assert_eq!(came.iter().filter(|one| one.is_err()).count(), 0, "of a thousand");
+    assert_eq!(stall.server.send(&Request::get("/v1/models")).status, 200);
+    drop(came);
+    stall.close(0, |charged| charged == 0);
 }
