@@ -26,6 +26,7 @@ const SKEW: Duration = Duration::from_secs(30);
 pub struct SignedIn {
     account: AccountId,
     nonce: String,
+    issued_at: Timestamp,
     forget_at: Timestamp,
 }
 
@@ -37,6 +38,11 @@ impl SignedIn {
     /// What tells this sign-in from every other one of the account: 8 to 128 letters and digits.
     pub fn nonce(&self) -> &str {
         &self.nonce
+    }
+
+    /// When its wallet signed, by the wallet's clock.
+    pub fn issued_at(&self) -> Timestamp {
+        self.issued_at
     }
 
     /// From then on the nonce need not be remembered: no copy of this sign-in is taken any more.
@@ -85,7 +91,7 @@ fn verify(sign_in: &SignIn, rules: &SignInRules, now: Timestamp) -> Result<Signe
     let forget_at = check_times(sign_in, now)?;
     wallet.check_signature(sign_in)?;
     // Nothing below can fail.
-    Ok(SignedIn { account: wallet.account(), nonce, forget_at })
+    Ok(SignedIn { account: wallet.account(), nonce, issued_at: sign_in.message().issued_at.at(), forget_at })
 }
 
 /// Who is said to have signed, by chain family. A further family is one more arm in each of its functions.

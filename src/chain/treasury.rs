@@ -29,6 +29,13 @@ pub struct Arrival {
     pub block: u64,
 }
 
+/// Which way money went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::chain) enum Way {
+    In,
+    Out,
+}
+
 /// What came in at one network's `pay_to`, and what left it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Arrivals {
@@ -50,13 +57,14 @@ pub fn treasury(networks: &[Network]) -> Vec<Treasury> {
     held.collect()
 }
 
-/// Asks a node of every network what came in and left since a moment; where there is none, it says so. Blocks until all have answered.
-pub fn arrivals(networks: &[Network], since: Timestamp) -> Vec<Arrivals> {
+/// Asks a node of every network what came in and left since a moment; where there is none, it says so. What `is_known`, by its transaction,
+/// may be left out. Blocks until all have answered.
+pub fn arrivals(networks: &[Network], since: Timestamp, is_known: impl Fn(&str) -> bool) -> Vec<Arrivals> {
     let real = networks.iter().filter(|network| !matches!(network.settlement, Settlement::Simulated));
     let look = |network: &Network| {
         let nobody = || Err("no node of it is named in rpc_urls".to_owned());
-        let found = ask(network, async |witness| witness.arrivals(since).await).transpose().unwrap_or_else(nobody);
-        let left = ask(network, async |witness| witness.departures(since).await).transpose().unwrap_or_else(nobody);
+        let found = ask(network, async |witness| witness.arrivals(since, &is_known).await).transpose().unwrap_or_else(nobody);
+        let left = ask(network, async |witness| witness.departures(since, &is_known).await).transpose().unwrap_or_else(nobody);
         Arrivals { network: network.id.clone(), pay_to: network.pay_to.clone(), found, left }
     };
     real.map(look).collect()

@@ -62,14 +62,14 @@ impl Witness {
         }
     }
 
-    /// What came in at `pay_to` since a moment, the oldest first.
+    /// What came in at `pay_to` since a moment, the oldest first. What `is_known`, by its transaction, may be left out.
     ///
     /// # Errors
-    /// Why nobody could say. On Solana nobody is asked.
-    pub async fn arrivals(&self, since: Timestamp) -> Result<Vec<Arrival>, String> {
+    /// Why nobody could say.
+    pub async fn arrivals(&self, since: Timestamp, is_known: &dyn Fn(&str) -> bool) -> Result<Vec<Arrival>, String> {
         match self {
             Witness::Evm(ledger) => ledger.arrivals(since).await,
-            Witness::Solana(_) => Err("on Solana this is not looked up; look at the history of your token account".into()),
+            Witness::Solana(ledger) => ledger.arrivals(since, is_known).await,
         }
     }
 
@@ -77,10 +77,10 @@ impl Witness {
     ///
     /// # Errors
     /// As [`Witness::arrivals`].
-    pub async fn departures(&self, since: Timestamp) -> Result<Vec<Arrival>, String> {
+    pub async fn departures(&self, since: Timestamp, is_known: &dyn Fn(&str) -> bool) -> Result<Vec<Arrival>, String> {
         match self {
             Witness::Evm(ledger) => ledger.departures(since).await,
-            Witness::Solana(_) => self.arrivals(since).await,
+            Witness::Solana(ledger) => ledger.departures(since, is_known).await,
         }
     }
 

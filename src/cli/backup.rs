@@ -1,6 +1,6 @@
 //! `farebox backup`: the books, the pepper and the noted prices in a folder of their own, checked before it gets its name.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
@@ -12,14 +12,15 @@ use sha2::{Digest as _, Sha256};
 use super::serve::{Trouble, trouble};
 use super::{FOUND_A_PROBLEM, USAGE, code_of, machine_clock, operator, say};
 use crate::config::Config;
+use crate::fault;
 use crate::gateway::operator::Command;
 use crate::keys;
 use crate::ledger::{self, Report};
 
 /// What a backup says of itself.
 pub(super) const MANIFEST: &str = "backup.json";
-/// Of a folder that is not whole yet.
-const PARTIAL: &str = "partial";
+/// How the name of a folder ends that is not whole yet.
+const PARTIAL: &str = ".partial";
 /// The file by which a data folder is kept for one program; of no use in a backup.
 const LOCK: &str = "lock";
 /// Prices of an earlier configuration that are still honoured.
@@ -90,15 +91,17 @@ pub fn run(arguments: &Arguments, config: &Config) -> Result<(), Trouble> {
     if folder.symlink_metadata().is_ok() {
         return Err(trouble(USAGE)(format!("{shown} is there already, and a backup writes over nothing; name a new folder")));
     }
-    let partial = folder.with_file_name(match folder.file_name() {
-        Some(name) => format!("{}.{PARTIAL}", name.to_string_lossy()),
+    let parent = folder.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let partial = match folder.file_name() {
+        Some(name) => parent.join(format!("{}{PARTIAL}", name.to_string_lossy())),
         None => return Err(trouble(USAGE)(format!("{shown} is no name for a folder"))),
-    });
-    fs::DirBuilder::new().mode(0o700).create(&partial).map_err(wrong(&partial))?;
+    };
+    tell_of_others(parent, &partial);
+    // Until it has its name nobody else begins or takes away a backup there.
+    let _kept = begin(&partial)?;
     let made = fill(&partial, config).and_then(|manifest| {
         fs::rename(&partial, folder).map_err(wrong(folder))?;
-        sync_folder(folder.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")))
-            .map_err(wrong(folder))?;
+        sync_folder(parent).map_err(wrong(folder))?;
         Ok(manifest)
     });
     let manifest = made.inspect_err(|_| drop(fs::remove_dir_all(&partial)))?;
@@ -111,10 +114,57 @@ pub fn run(arguments: &Arguments, config: &Config) -> Result<(), Trouble> {
     say::out(format_args!("{told:#}")).map_err(trouble(FOUND_A_PROBLEM))
 }
 
+/// Makes the folder that is to be a backup, or empties one that an earlier try of the same name left when it was killed. It is
+/// kept for this program for as long as what is returned stays open.
+fn begin(partial: &Path) -> Result<File, Trouble> {
+    let made = fs::DirBuilder::new().mode(0o700).create(partial);
+    let is_left = made.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::AlreadyExists);
+    made.or_else(|error| if is_left { Ok(()) } else { Err(error) }).map_err(wrong(partial))?;
+    let folder = File::open(partial).map_err(wrong(partial))?;
+    let shown = partial.display();
+    folder.try_lock().map_err(|error| match error {
+        TryLockError::WouldBlock => trouble(FOUND_A_PROBLEM)(format!("{shown}: another backup of this name is being made")),
+        TryLockError::Error(error) => wrong(partial)(error),
+    })?;
+    if !is_left {
+        return Ok(folder);
+    }
+    let ours = [ledger::FILE, MANIFEST, LOCK].into_iter().chain(BESIDE).collect::<Vec<_>>();
+    for entry in fs::read_dir(partial).map_err(wrong(partial))? {
+        let name = entry.map_err(wrong(partial))?.file_name();
+        let name = name.to_string_lossy();
+        if !ours.contains(&&*name) {
+            return Err(trouble(USAGE)(format!("{shown} has {name}, which is of no backup; name another folder")));
+        }
+    }
+    let left = ours.iter().map(|name| partial.join(name)).filter(|path| path.exists());
+    left.into_iter().try_for_each(|path| fs::remove_file(&path).map_err(wrong(&path)))?;
+    say::err(format_args!("farebox: a backup of this name had been broken off; what was left of it is taken away"));
+    Ok(folder)
+}
+
+/// Says what earlier backups of other names left in the same place when they were killed: whoever backs up by a clock would never
+/// see that they take up room. They are in nobody's way, and taken away by nobody but the operator.
+fn tell_of_others(place: &Path, own: &Path) {
+    let Ok(entries) = fs::read_dir(place) else { return };
+    for path in entries.flatten().map(|entry| entry.path()) {
+        let is_partial = path.file_name().is_some_and(|name| name.to_string_lossy().ends_with(PARTIAL));
+        if !is_partial || path == own || !path.join(ledger::FILE).exists() {
+            continue;
+        }
+        // One that is being made is kept.
+        if File::open(&path).is_ok_and(|folder| folder.try_lock().is_ok()) {
+            let shown = path.display();
+            say::err(format_args!("farebox: {shown} was left by a backup that was broken off; it is none, remove it"));
+        }
+    }
+}
+
 fn fill(partial: &Path, config: &Config) -> Result<Manifest, Trouble> {
     let made_at = machine_clock().now().to_rfc3339();
     let books = partial.join(ledger::FILE);
     Copy::of_books(config)?.place(&books)?;
+    fault::point("backup.copied");
     for name in BESIDE {
         let from = config.data_dir.join(name);
         match put(&from, &partial.join(name)) {
@@ -144,6 +194,7 @@ fn fill(partial: &Path, config: &Config) -> Result<Manifest, Trouble> {
     let text = serde_json::to_vec_pretty(&manifest).map_err(|error| trouble(FOUND_A_PROBLEM)(error.to_string()))?;
     let path = partial.join(MANIFEST);
     write(&path, &text).and_then(|()| sync_folder(partial)).map_err(wrong(&path))?;
+    fault::point("backup.whole");
     Ok(manifest)
 }
 

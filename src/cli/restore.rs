@@ -14,8 +14,8 @@ use serde_json::{Value, json};
 
 use super::backup::{BESIDE, MANIFEST, Manifest, put, sum, wrong};
 use super::serve::{Trouble, private_folder, trouble};
-use super::{BAD_CONFIGURATION, FOUND_A_PROBLEM, USAGE, code_of, operator, say};
-use crate::chain::{self, Arrivals};
+use super::{BAD_CONFIGURATION, FOUND_A_PROBLEM, USAGE, code_of, machine_clock, operator, say};
+use crate::chain::{self, Arrival, Arrivals};
 use crate::clock::Timestamp;
 use crate::config::Config;
 use crate::ids::RequestId;
@@ -49,9 +49,10 @@ pub fn run(arguments: &Arguments, config: &Config) -> Result<(), Trouble> {
     let since = since.ok_or_else(|| trouble(FOUND_A_PROBLEM)(format!("{MANIFEST} says no time at which it was made")))?;
     let since = Timestamp::from_millis(since.millis().saturating_sub(millis(EARLIER)));
     let (report, seen) = place(from, to, &manifest, (restoring, since))?;
-    let arrivals = chain::arrivals(&config.networks, since);
-    let (unknown, unasked) = unmatched(&arrivals, &seen.known);
-    let sent = sent(&arrivals, &seen.known);
+    let is_known = |tx: &str| seen.known.contains(&tx.to_lowercase());
+    let arrivals = chain::arrivals(&config.networks, since, is_known);
+    let sent = sent(&arrivals, |one| is_known(&one.tx) || seen.is_expected(one));
+    let (unknown, unasked) = unmatched(arrivals, is_known);
     for one in &sent {
         say::err(format_args!("farebox: a transfer left pay_to that these books do not know: {one}"));
     }
@@ -65,7 +66,7 @@ pub fn run(arguments: &Arguments, config: &Config) -> Result<(), Trouble> {
                  spent, and a job or a balance of since is gone. Payments of since buy nothing again; those under not_in_the_books were \
                  paid to you, and what of them is owed only their buyers can say. \
                  Those under sent_and_not_in_the_books left pay_to: of a payout of since, whose wallet has its balance again, take \
-                 that with farebox adjust. On Solana nobody is asked: look before a payout is made again. \
+                 that with farebox adjust. \
                  Those under calls_under_way stood for calls that had not ended: what was not charged of them by then becomes balance of \
                  their payers, also where the call was answered after the backup; farebox adjust takes it back",
     });
@@ -118,6 +119,14 @@ struct Seen {
     /// The transactions of the latest ones.
     known: HashSet<String>,
     under_way: Vec<Value>,
+    /// Payouts on their way, to whom and how much: the gateway finds out itself what became of them.
+    outgoing: HashSet<(String, u64)>,
+}
+
+impl Seen {
+    fn is_expected(&self, left: &Arrival) -> bool {
+        self.outgoing.contains(&(left.other.to_lowercase(), left.amount.get()))
+    }
 }
 
 /// Puts the files where they belong, the books last: until those are there, nothing starts with half of a backup. Returns what
@@ -136,6 +145,10 @@ fn place(
     let visit = |counted: Counted| {
         seen.under_way.extend(under_way(&counted));
         let payment = counted.payment;
+        let is_open = matches!(payment.state, State::Claimed | State::Signed | State::Sent | State::Confirmed);
+        if payment.payout.is_some() && is_open {
+            seen.outgoing.insert((payment.payer.address().to_lowercase(), payment.amount().get()));
+        }
         if payment.claimed_at >= recent {
             seen.known.extend(payment.confirmed.map(|(tx, _)| tx.to_lowercase()));
             seen.known.extend(payment.attempts.into_iter().map(|attempt| attempt.tx.to_lowercase()));
@@ -154,6 +167,7 @@ fn place(
         let place = to.join(&file.name);
         put(&from.join(&file.name), &place).map_err(wrong(&place))?;
     }
+    restoring.note(machine_clock().now()).map_err(broken)?;
     restoring.place().map_err(wrong(&books))?;
     Ok((report, seen))
 }
@@ -181,27 +195,30 @@ fn under_way(Counted { id, payment }: &Counted) -> Option<Value> {
 }
 
 /// What came in that the books do not know, and where nobody could be asked.
-fn unmatched(arrivals: &[Arrivals], known: &HashSet<String>) -> (Vec<Value>, Vec<Value>) {
+fn unmatched(arrivals: Vec<Arrivals>, is_known: impl Fn(&str) -> bool) -> (Vec<Value>, Vec<Value>) {
     let (mut unknown, mut unasked) = (Vec::new(), Vec::new());
-    for Arrivals { network, pay_to, found, .. } in arrivals {
+    for Arrivals { network, pay_to, found, left } in arrivals {
+        if let Err(why) = left {
+            unasked.push(json!({ "network": network, "pay_to": pay_to, "about": "what left", "why": why }));
+        }
         match found {
             Ok(found) => {
-                let new = found.iter().filter(|one| !known.contains(&one.tx.to_lowercase()));
+                let new = found.iter().filter(|one| !is_known(&one.tx));
                 unknown.extend(new.map(|one| {
                     let usd = Micros::new(one.amount.get()).as_usd();
                     json!({ "network": network, "tx": one.tx, "from": one.other, "amount_usd": usd, "block": one.block })
                 }));
             }
-            Err(why) => unasked.push(json!({ "network": network, "pay_to": pay_to, "why": why })),
+            Err(why) => unasked.push(json!({ "network": network, "pay_to": pay_to, "about": "what came in", "why": why })),
         }
     }
     (unknown, unasked)
 }
 
 /// What left `pay_to` that the books do not know, where somebody could be asked.
-fn sent(arrivals: &[Arrivals], known: &HashSet<String>) -> Vec<Value> {
+fn sent(arrivals: &[Arrivals], is_known: impl Fn(&Arrival) -> bool) -> Vec<Value> {
     let left = arrivals.iter().flat_map(|of| of.left.iter().flatten().map(move |one| (&of.network, one)));
-    let new = left.filter(|(_, one)| !known.contains(&one.tx.to_lowercase()));
+    let new = left.filter(|(_, one)| !is_known(one));
     new.map(|(network, one)| {
         json!({ "network": network, "tx": one.tx, "to": one.other, "amount_usd": one.amount.as_usd(), "block": one.block })
     })

@@ -134,7 +134,14 @@ impl Gateway {
     fn signed_in(&self, header: &str) -> Result<SignedIn, Error> {
         let verified = verify_sign_in(header, &self.sign_in_rules, self.clock.now());
         self.early.note(verified.as_ref().err().map(|fault| fault.code), self.steady.now());
-        verified.map_err(faulty)
+        let signed_in = verified.map_err(faulty)?;
+        let restored_at = self.ledger.restored_at().map_err(|denied| ledger_unavailable(&denied.to_string()))?;
+        if signed_in.issued_at() < restored_at {
+            let at = restored_at.to_rfc3339();
+            let message = format!("this was signed before {at}, and whether it was used since is not known; sign again");
+            return Err(Error::new(Code::InvalidSignIn, message).reason(fault::EXPIRED));
+        }
+        Ok(signed_in)
     }
 
     fn key(&self, text: &str) -> Result<Arc<Key>, Error> {

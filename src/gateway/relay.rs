@@ -6,10 +6,10 @@ mod shelf;
 mod till;
 
 use std::cell::Cell;
-use std::future::Future;
+use std::future::{Future, ready};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::{self, Context, Poll};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -18,6 +18,7 @@ use futures_util::StreamExt as _;
 use futures_util::future::poll_immediate;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
+use tokio::task::yield_now;
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 use super::Place;
@@ -70,7 +71,7 @@ impl Stream for RelayBody {
     type Item = Piece;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Piece>> {
-        let piece = ready!(self.poll_piece(cx));
+        let piece = task::ready!(self.poll_piece(cx));
         if let Some(Ok(_)) = piece {
             fault::point("reply.piece");
         }
@@ -103,7 +104,7 @@ impl RelayBody {
     fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Piece>> {
         match &mut self.0 {
             Source::Pumped { breaking: true, .. } => Poll::Ready(Some(Err(Incomplete))),
-            Source::Pumped { pieces, close, words_end_it, breaking } => match (ready!(pieces.poll_recv(cx)), close.get()) {
+            Source::Pumped { pieces, close, words_end_it, breaking } => match (task::ready!(pieces.poll_recv(cx)), close.get()) {
                 (Some(piece), _) => Poll::Ready(Some(Ok(piece))),
                 (None, Close::Complete) => Poll::Ready(None),
                 (None, Close::Explained) if *words_end_it => Poll::Ready(None),
@@ -295,12 +296,18 @@ impl Pump {
         let mut gone = pin!(out.closed());
         let mut silence = pin!(sleep(KEEP_ALIVE));
         let mut heard = Instant::now();
+        let mut is_more_here = false;
         loop {
+            if is_more_here {
+                // Hundreds of upstreams that say much at once would hold up everybody else on this thread.
+                yield_now().await;
+            }
             let chunk = tokio::select! {
                 biased;
                 () = &mut gone => return End::ClientGone,
                 () = &mut self.until => return End::Broken(too_long()),
                 error = &mut self.ended => return End::PayerEnded(error),
+                rest = ready(Bytes::new()), if is_more_here => Some(Ok(rest)),
                 chunk = body.next() => chunk,
                 () = &mut silence => {
                     if heard.elapsed() >= KEEP_ALIVE {
@@ -320,6 +327,7 @@ impl Pump {
                 let Some(chunk) = poll_immediate(body.next()).await else { break };
                 end = self.read(chunk, &mut splitter, &mut together);
             }
+            is_more_here = together.bytes >= TOGETHER;
             if let Some(piece) = together.piece() {
                 // What is heard and not passed on, as thinking that nobody asked to see, is silence to the client.
                 heard = Instant::now();
@@ -333,13 +341,22 @@ impl Pump {
         }
     }
 
-    /// Takes what came from the upstream; `Some` when the stream ends with it.
+    /// Takes what came from the upstream, as much of it as leaves in one piece; the splitter keeps the rest. `Some` when the
+    /// stream ends with it.
     fn read(&mut self, chunk: Option<Result<Bytes, Broken>>, splitter: &mut Splitter, together: &mut Together) -> Option<End> {
         match chunk {
-            Some(Ok(bytes)) => splitter.push(bytes).find_map(|event| match event {
-                Ok(event) => self.pass(event, together),
-                Err(too_long) => Some(End::Broken(cut(&too_long.to_string()))),
-            }),
+            Some(Ok(bytes)) => {
+                for event in splitter.push(bytes) {
+                    let end = match event {
+                        Ok(event) => self.pass(event, together),
+                        Err(too_long) => Some(End::Broken(cut(&too_long.to_string()))),
+                    };
+                    if end.is_some() || together.bytes >= TOGETHER {
+                        return end;
+                    }
+                }
+                None
+            }
             Some(Err(broken)) => Some(End::Broken(cut(&broken.to_string()))),
             None => {
                 // An event that was not finished counts, and only a terminator makes the answer complete.

@@ -36,6 +36,10 @@ pub struct Door {
 /// Seconds that a stop may take at most: as long as a call may. Whoever stops the server has less patience.
 const STOPPING: u64 = 3600;
 
+/// Connections that wait to be taken, as far as the system allows so many (`net.core.somaxconn`). The 128 of the standard library
+/// are fewer than come at once; who finds no place tries again after a second.
+const WAITING: i32 = 4096;
+
 /// One of the two ways to serve HTTP/1.1.
 type Plain<T> = BoxService<(Watched<T>, Option<SocketAddr>), (), DispatchError>;
 
@@ -59,6 +63,8 @@ where
     S::Service: 'static,
     S::InitError: std::fmt::Debug,
 {
+    // A socket that listens may be told anew how many may wait.
+    socket2::SockRef::from(&listener).listen(WAITING)?;
     let builder = Server::build().max_concurrent_connections(CONNECTIONS).shutdown_timeout(STOPPING).disable_signals();
     let stopping = builder.graceful_shutdown_signal();
     let hall = move || {

@@ -161,6 +161,8 @@ pub struct Book {
     pub(super) payouts: HashMap<String, Payout>,
     pub(super) allowances: HashMap<AccountId, Days>,
     pub(super) nonces: Nonces,
+    /// When these books were put back from a copy last, if ever: of sign-ins of before nobody knows whether they were used.
+    pub(super) restored_at: Timestamp,
     pub(super) next_key_event: u64,
     pub(super) payments: HashMap<PaymentId, Remembered>,
     /// Those among them that are not counted yet and may be, by who pays.

@@ -25,9 +25,17 @@ pub enum Remedy {
 /// Said to the second of two programs on the same books.
 pub(super) const TAKEN: &str = "another farebox has these books open; stop it first, or give this one a data_dir of its own";
 
+/// How the system's errors end that say that there is no room: of a disk (ENOSPC), or of a user's share of it (EDQUOT).
+const FULL: [&str; 2] = ["(os error 28)", "(os error 122)"];
+
 impl Broken {
     pub(super) fn new(step: &'static str, cause: impl ToString) -> Self {
-        Broken { step, cause: cause.to_string(), remedy: Remedy::StartAgain }
+        let mut cause = cause.to_string();
+        // The database hands the system's error on as text.
+        if FULL.iter().any(|full| cause.ends_with(full)) {
+            cause.push_str("; make room on the disk and start again");
+        }
+        Broken { step, cause, remedy: Remedy::StartAgain }
     }
 
     pub(super) fn change(step: &'static str, cause: impl ToString) -> Self {

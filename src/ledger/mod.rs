@@ -46,7 +46,7 @@ use std::thread::JoinHandle;
 use tokio::sync::{oneshot, watch};
 
 use crate::account::AccountId;
-use crate::clock::Clock;
+use crate::clock::{Clock, Timestamp};
 use crate::fault;
 use crate::ids::{PaymentId, RequestId};
 use crate::money::Micros;
@@ -292,6 +292,12 @@ impl Ledger {
     /// Whether a sign-in was used. One that was not may be by the time it is needed; [`Ledger::reserve`] decides.
     pub fn is_used(&self, nonce: Nonce) -> Result<bool, Denied> {
         Ok(self.inner.lock()?.nonces.contains(nonce))
+    }
+
+    /// When these books were put back from a copy last; the beginning of time if never. Which sign-ins of before were used up is
+    /// not known.
+    pub fn restored_at(&self) -> Result<Timestamp, Denied> {
+        Ok(self.inner.lock()?.restored_at)
     }
 
     /// Writes one event into the keys' journal. Returns its number; it counts once it is durable.

@@ -11,7 +11,7 @@ use super::verify::{Report, arrival};
 use crate::ids::{PaymentId, RequestId};
 
 /// About a hundred megabytes; each pass reads all postings once.
-pub(super) const PAYMENTS_IN_A_PASS: usize = 200_000;
+pub(super) const PAYMENTS_IN_A_PASS: usize = 65_536;
 
 /// What the postings say of the payments of one pass.
 #[derive(Default)]

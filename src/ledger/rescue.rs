@@ -1,7 +1,7 @@
 //! New files of the ledger, made beside their place and moved there when they are whole: the first one, and the one after a failed write.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io;
+use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -46,10 +46,12 @@ pub(super) fn marked_on_failure<T>(ledger: &Path, work: impl FnOnce() -> Result<
     })
 }
 
-/// Says next to the ledger that a write has failed. Best effort: the disk may refuse this as well.
+/// Says next to the ledger that a write has failed. Best effort: the disk may refuse this as well. That the file is there is the
+/// mark, which a full disk allows; the cause is for people, and in the log anyway.
 pub(super) fn mark(ledger: &Path, cause: &str) {
-    if let Err(error) = fs::write(suspect(ledger), cause) {
-        tracing::error!(%error, "the failed write could not be marked on disk");
+    match File::create(suspect(ledger)) {
+        Ok(mut file) => _ = file.write_all(cause.as_bytes()),
+        Err(error) => tracing::error!(%error, "the failed write could not be marked on disk"),
     }
 }
 

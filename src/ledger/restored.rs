@@ -5,7 +5,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::verify::{Counted, Report};
-use super::{Broken, rescue};
+use super::{Broken, rescue, store};
+use crate::clock::Timestamp;
 
 /// Where books lie that are not yet put back as the ledger at this path. While they do, no start makes new ones.
 pub fn unchecked_books(ledger: &Path) -> PathBuf {
@@ -34,6 +35,15 @@ impl Restoring {
     /// They cannot be read.
     pub fn check(&self, visit: impl FnMut(Counted)) -> Result<Report, Broken> {
         Report::of_kept(&unchecked_books(&self.ledger), visit)
+    }
+
+    /// Notes in them that they are put back now. What was used up after the copy was made is not known to be: sign-ins of before
+    /// this second, as wallets count, are not taken any more.
+    ///
+    /// # Errors
+    /// The disk failed.
+    pub fn note(&self, now: Timestamp) -> Result<(), Broken> {
+        store::note_restored(&unchecked_books(&self.ledger), Timestamp::from_secs(now.secs()))
     }
 
     /// Makes them the ledger, durably and with all that lies beside them.

@@ -479,6 +479,20 @@ impl Payment {
         }
     }
 
+    /// What is left of it to compare with its postings: numbers, and who paid.
+    pub fn without_text(self) -> Payment {
+        Payment {
+            network: String::new(),
+            asset: String::new(),
+            route: String::new(),
+            detail: Bytes::default(),
+            attempts: Vec::new(),
+            confirmed: None,
+            reason: None,
+            ..self
+        }
+    }
+
     pub fn external(&self) -> Account {
         Account::External(format!("{}/{}", self.network, self.asset))
     }

@@ -46,8 +46,8 @@ impl Snapshot<'_> {
         row.map(|row| json(row.value())).transpose()
     }
 
-    /// Up to `limit` payments behind one in the order of their ids, without what was signed for them; whether each is listed
-    /// as open.
+    /// Up to `limit` payments behind one in the order of their ids, without what was signed for them and without any text,
+    /// so that many of them fit into memory; whether each is listed as open.
     pub fn payments_after(&self, after: Option<PaymentId>, limit: usize) -> Result<Vec<(PaymentId, Payment, bool)>, Broken> {
         let failed = |error: redb::Error| Broken::new("read payments", error);
         let open = self.0.open_table(PAY_OPEN).map_err(|error| failed(error.into()))?;
@@ -59,7 +59,7 @@ impl Snapshot<'_> {
                 let (id, row) = row.map_err(|error| failed(error.into()))?;
                 let listed = open.get(id.value()).map_err(|error| failed(error.into()))?.is_some();
                 let payment: Payment = json(row.value())?;
-                Ok((PaymentId(*id.value()), Payment { detail: Default::default(), attempts: Vec::new(), ..payment }, listed))
+                Ok((PaymentId(*id.value()), payment.without_text(), listed))
             })
             .collect()
     }

@@ -115,7 +115,8 @@ impl Store {
     /// Everything that decides: balances, holds, open payments, the end of the hash chain, the number of this run.
     pub fn load(&self) -> Result<Book, Broken> {
         let tx = self.read()?;
-        let mut book = Book { boot: boot(&tx)?, ..Book::default() };
+        let restored_at = Timestamp::from_millis(noted(&tx, RESTORED_AT)?);
+        let mut book = Book { boot: noted(&tx, "boot")?, restored_at, ..Book::default() };
         Snapshot(&tx).balances(|account, balance| _ = book.balances.insert(account, balance))?;
         book.count_what_is_owed();
         load_limits(&tx, &mut book)?;
@@ -243,8 +244,24 @@ impl Layout {
     }
 }
 
-fn boot(tx: &ReadTransaction) -> Result<u64, Broken> {
+/// A number that was noted about the books; zero if none was.
+fn noted(tx: &ReadTransaction, name: &str) -> Result<u64, Broken> {
     let meta = tx.open_table(META).map_err(|error| Broken::new("read meta", error))?;
-    let boot = meta.get("boot").map_err(|error| Broken::new("read meta", error))?;
-    Ok(boot.map_or(0, |boot| boot.value()))
+    let number = meta.get(name).map_err(|error| Broken::new("read meta", error))?;
+    Ok(number.map_or(0, |number| number.value()))
+}
+
+/// Under this name it is noted when books were put back from a copy, in milliseconds.
+const RESTORED_AT: &str = "restored_at";
+
+/// Notes in the books of a copy when they are put back, durably.
+pub(super) fn note_restored(path: &Path, at: Timestamp) -> Result<(), Broken> {
+    let db = existing(path)?;
+    let tx = db.begin_write().map_err(|error| Broken::new("begin", error))?;
+    let put = || -> Result<(), redb::Error> {
+        tx.open_table(META)?.insert(RESTORED_AT, at.millis())?;
+        Ok(())
+    };
+    put().map_err(|error| Broken::new("write", error))?;
+    tx.commit().map_err(|error| Broken::new("commit", error))
 }

@@ -10,5 +10,6 @@ mod packaging;
 mod proxies;
 mod service;
 mod shop;
+mod small_disk;
 mod under_load;
 mod webhooks;

@@ -48,6 +48,11 @@ impl Shop {
         self.server.account(BUYER)
     }
 
+    /// Micros that the buyer can spend.
+    pub fn buyer_has(&self) -> u64 {
+        u64::try_from(self.buyer().available()).unwrap()
+    }
+
     /// A buyer with five dollars and a key.
     pub fn key(&mut self) -> Key {
         self.top_up(FIVE);
@@ -134,6 +139,11 @@ pub fn body(prompt: &str, stream: bool) -> String {
         body["stream_options"] = options;
     }
     body.to_string()
+}
+
+/// A call by nobody, who is told what it costs where anything is sold.
+pub fn unpaid(prompt: &str) -> Request {
+    Request::post(CHAT, body(prompt, false))
 }
 
 pub fn with_key(key: &Key, prompt: &str, stream: bool) -> Request {

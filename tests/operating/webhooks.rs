@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use farebox_rig::anvil::BUYER;
+use farebox_rig::anvil::{Anvil, BUYER, SETTLER};
 use farebox_rig::process::eventually;
 use farebox_rig::server::Settings;
 use farebox_rig::stub::Stub;
@@ -17,6 +17,7 @@ use sha2::Sha256;
 use tempfile::TempDir;
 
 use crate::shop::{CHARGE, FIVE, Shop, USAGE};
+use crate::small_disk::SmallDisk;
 
 const KEY: &[u8] = b"thirty-two bytes that none knows";
 
@@ -187,4 +188,125 @@ fn an_upstream_that_goes_down_and_comes_back_is_told_of_once_each() {
     assert_eq!((receiver.of("upstream_down").len(), receiver.of("upstream_up").len()), (1, 1));
     assert_eq!(receiver.of("upstream_down")[0].body["data"], json!({ "upstream": "fake" }));
     shop.close();
+}
+
+/// A coin of the chain has eighteen digits behind its point.
+fn wei(coins: &Value) -> u128 {
+    let (whole, fraction) = coins.as_str().unwrap().split_once('.').unwrap();
+    format!("{whole}{fraction:0<18}").parse().unwrap()
+}
+
+#[test]
+fn a_settler_whose_gas_runs_out_is_told_of_once_and_again_only_after_it_was_filled() {
+    let receiver = Receiver::start(&[]);
+    let chain = Anvil::start(8453);
+    let fill = |chain: &Anvil, wei: u128| chain.rpc("anvil_setBalance", json!([SETTLER.address, format!("{wei:#x}")]));
+    fill(&chain, 1);
+    let sections = vec![receiver.section("events = [\"low_gas\"]")];
+    let mut shop = Shop::on(chain, Settings { sections, ..Settings::default() });
+    eventually("it is told", || receiver.of("low_gas").len() == 1);
+    let data = receiver.of("low_gas")[0].body["data"].clone();
+    assert_eq!((&data["network"], wei(&data["has"])), (&json!("eip155:8453"), 1));
+    assert!(data["settler"].as_str().unwrap().eq_ignore_ascii_case(SETTLER.address), "{data}");
+    let needs = wei(&data["needs"]);
+    assert_eq!(shop.server.send(&crate::shop::unpaid(USAGE)).header("payment-required"), None, "nothing is sold");
+    let has = |shop: &Shop, wei: u128| {
+        let shown = shop.numbers().get("farebox_gas_coins{network=\"eip155:8453\"}").to_owned();
+        shown.replace('.', "").trim_start_matches('0') == wei.to_string()
+    };
+    // Two looks of the gateway at its purse: between them it was low all the time.
+    for wei in [2, 3] {
+        fill(&shop.chain, wei);
+        eventually("it has looked again", || has(&shop, wei));
+    }
+    assert_eq!(receiver.of("low_gas").len(), 1, "once, and not at every look");
+    assert_eq!(shop.chain.transfers(), []);
+    // Enough to sell, and still little.
+    fill(&shop.chain, needs * 3);
+    eventually("it sells", || shop.numbers().get("farebox_network_ready{network=\"eip155:8453\"}") == "1");
+    let key = shop.key();
+    assert_eq!(shop.call(&key, USAGE, false, CHARGE).status, 200);
+    assert_eq!(receiver.of("low_gas").len(), 1, "it was low before");
+    for (wei, telling) in [(needs * 100, 1), (needs * 3, 2)] {
+        fill(&shop.chain, wei);
+        assert!(shop.server.audit().clean);
+        shop.server.restart();
+        assert_eq!(shop.call(&key, USAGE, false, CHARGE).status, 200);
+        eventually("it was looked at", || receiver.of("low_gas").len() == telling);
+    }
+    shop.close();
+    assert_eq!(receiver.told().len(), 2, "nothing was told of the purse that was full, and again when it was low");
+}
+
+#[test]
+fn settlements_that_no_block_takes_are_told_of_once_each_and_are_a_balance_when_one_does() {
+    let receiver = Receiver::start(&[503]);
+    let mut shop = Shop::with(Settings {
+        sections: vec![receiver.section("events = [\"settlement_stuck\"]")],
+        prepaid: vec!["top_up_wait_ms = 1000".to_owned()],
+        ..Settings::default()
+    });
+    shop.chain.set_automine(false);
+    let pay_in = || {
+        let answer = shop.buyer().top_up(FIVE);
+        assert_eq!((answer.status, answer.code().as_str()), (504, "settlement_pending"), "{}", answer.text());
+        answer.json()["details"]["payment_id"].clone()
+    };
+    let first = pay_in();
+    // As far as the clocks of chain and gateway may be apart.
+    shop.server.move_clock(80);
+    let second = pay_in();
+    assert_eq!(receiver.told().len(), 0, "a minute is not long");
+    let of = |payment: &Value| {
+        receiver.of("settlement_stuck").into_iter().filter(|told| told.body["data"]["payment_id"] == *payment).collect::<Vec<_>>()
+    };
+    shop.server.move_clock(30 * 60 + 15);
+    eventually("it is told and taken", || of(&first).len() == 2);
+    let told = of(&first);
+    assert!(told[0].id == told[1].id && told[0].body == told[1].body, "the same one, since it was not taken at first");
+    let data = &told[0].body["data"];
+    let account = format!("evm:{}", BUYER.address.to_lowercase());
+    assert_eq!((&data["account"], &data["amount_usd"]), (&json!(account), &json!("5.000000")));
+    assert_eq!((&data["network"], of(&second).len()), (&json!("eip155:8453"), 0), "the other one does not wait for so long");
+    shop.server.move_clock(33 * 60);
+    eventually("the other one is told", || of(&second).len() == 1);
+    shop.server.move_clock(0);
+    assert_eq!(shop.buyer_has(), 0, "they are no balance yet");
+    shop.chain.set_automine(true);
+    shop.chain.mine(1);
+    eventually("they are a balance", || shop.buyer_has() == 2 * FIVE);
+    shop.came_in(2 * FIVE, 0);
+    let key = shop.buyer().mint(&json!({ "name": "laptop" }));
+    assert_eq!(shop.call(&key, USAGE, false, CHARGE).status, 200);
+    shop.close();
+    assert_eq!(receiver.told().len(), 3, "once each");
+}
+
+#[test]
+fn a_ledger_that_fails_is_told_of_before_the_program_ends() {
+    let receiver = Receiver::start(&[]);
+    let mut shop = shop(&receiver, "events = [\"ledger_failed\"]");
+    let disk = SmallDisk::under(&mut shop.server, 16);
+    shop.server.restart();
+    let key = shop.key();
+    disk.fill();
+    let mut served = 0;
+    while farebox_rig::http::send(shop.server.address(), &crate::shop::with_key(&key, USAGE, false))
+        .is_ok_and(|it| it.status == 200)
+    {
+        served += 1;
+    }
+    assert_eq!(shop.server.wait_code(), Some(70));
+    let told = receiver.of("ledger_failed");
+    assert_eq!(told.len(), 1, "{:?}", told.iter().map(|told| &told.body).collect::<Vec<_>>());
+    let cause = told[0].body["data"]["cause"].as_str().unwrap();
+    assert!(cause.contains("No space left on device") && cause.contains("make room"), "{cause}");
+    disk.clear();
+    shop.server.restart();
+    let charged = FIVE - shop.buyer_has();
+    assert!(charged <= served * CHARGE, "{charged}");
+    shop.came_in(0, charged);
+    assert_eq!(shop.call(&key, USAGE, false, CHARGE).status, 200);
+    shop.close();
+    assert_eq!(receiver.told().len(), 1, "nothing else was told");
 }

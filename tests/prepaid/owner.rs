@@ -187,11 +187,24 @@ impl Shop {
         let offer = offer.decoded("payment-required").expect("a top-up begins with an offer")["accepts"][0].take();
         let mut offer: Requirements = serde_json::from_value(offer).unwrap();
         offer.amount = micros.to_string();
-        let mut nonce = [7; 32];
-        nonce[..8].copy_from_slice(&NONCES.fetch_add(1, Ordering::Relaxed).to_be_bytes());
-        let payment = buyer::pay(&offer, None, &owner.key, nonce, self.now()).unwrap();
+        let payment = self.pay(owner, &offer);
         let paid = self.server.send(&Request::post("/v1/x402/top-up", "").header("payment-signature", &payment));
         assert_eq!(paid.status, 200, "{}", paid.text());
+    }
+
+    /// A call that its own payment pays for; what is left of that becomes the owner's balance. Returns how much was paid, too.
+    pub fn buy(&self, owner: &Owner) -> (Answer, u64) {
+        let request = || without_a_key(MODEL, USAGE, false);
+        let offer = self.server.send(&request()).decoded("payment-required").expect("a 402 has an offer")["accepts"][0].take();
+        let offer: Requirements = serde_json::from_value(offer).unwrap();
+        let amount = offer.amount.parse().unwrap();
+        (self.server.send(&request().header("payment-signature", &self.pay(owner, &offer))), amount)
+    }
+
+    fn pay(&self, owner: &Owner, offer: &Requirements) -> String {
+        let mut nonce = [7; 32];
+        nonce[..8].copy_from_slice(&NONCES.fetch_add(1, Ordering::Relaxed).to_be_bytes());
+        buyer::pay(offer, None, &owner.key, nonce, self.now()).unwrap()
     }
 
     /// One call for [`CHARGE`], paid by a key.
@@ -250,9 +263,13 @@ impl Shop {
 
 /// A call that a key pays for; `directive` steers the upstream.
 pub fn call(key: &str, model: &str, directive: &str, stream: bool) -> Request {
+    without_a_key(model, directive, stream).header("authorization", &format!("Bearer {key}"))
+}
+
+fn without_a_key(model: &str, directive: &str, stream: bool) -> Request {
     let messages = json!([{ "role": "user", "content": format!("say it {directive}") }]);
     let body = json!({ "model": model, "max_tokens": 100, "stream": stream, "messages": messages });
-    Request::post(CHAT, body.to_string()).header("authorization", &format!("Bearer {key}"))
+    Request::post(CHAT, body.to_string())
 }
 
 /// None of `secrets` is in any file below `folder`, not even without what all secrets of its kind begin with.

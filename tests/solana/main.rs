@@ -11,6 +11,7 @@ mod made;
 mod offer;
 mod races;
 mod report;
+mod restore;
 mod shop;
 mod simulated;
 mod trouble;

@@ -7,7 +7,7 @@ use super::ledger::Ledger;
 use super::node::Asked;
 use super::word::Word;
 use crate::chain::rpc::RpcError;
-use crate::chain::treasury::Arrival;
+use crate::chain::treasury::{Arrival, Way};
 use crate::clock::Timestamp;
 use crate::money::Micros;
 
@@ -16,13 +16,6 @@ const WINDOW: u64 = 1000;
 const NARROWEST: u64 = 8;
 /// Queries before giving up: more than two weeks of 2 s blocks.
 const QUERIES: u32 = 1000;
-
-/// Which way money went, and where the event names the other side.
-#[derive(Clone, Copy)]
-enum Way {
-    In = 1,
-    Out = 2,
-}
 
 impl Ledger {
     /// Every transfer to `pay_to` in a block of `since` or later, the oldest first.
@@ -63,7 +56,7 @@ impl Ledger {
                 answer => {
                     let logs = answer?;
                     found.extend(logs.iter().filter(|log| log.address == self.token.asset).filter_map(|log| {
-                        let other = Address(log.topics.get(way as usize)?[12..].try_into().ok()?);
+                        let other = Address(log.topics.get(other_side(way))?[12..].try_into().ok()?);
                         let amount = Word(log.data.as_slice().try_into().ok()?).as_u64()?;
                         let (tx, amount) = (hex::encode(&log.tx), Micros::new(amount));
                         Some(Arrival { tx, other: other.to_string(), amount, block: log.block })
@@ -73,5 +66,13 @@ impl Ledger {
             }
         }
         Err(RpcError::Unreachable(format!("the backup is too old: {} blocks are left to look at", latest.number - from)))
+    }
+}
+
+/// Where the event of a transfer names the other side.
+fn other_side(way: Way) -> usize {
+    match way {
+        Way::In => 1,
+        Way::Out => 2,
     }
 }

@@ -28,10 +28,10 @@ const OVER_AFTER: u64 = 600;
 const AGAIN: Duration = Duration::from_secs(2);
 /// How far apart the clocks of the chain and ours may be, in seconds.
 const APART: u64 = 300;
-/// Pages of an account's history that are read for one payment.
-const PAGES: usize = 50;
-/// So many seconds after it was verified a node may have forgotten a payment.
-const REMEMBERED: u64 = 7200;
+/// Pages of an account's history that are read for one payment, or for what came in.
+pub(super) const PAGES: usize = 50;
+/// So many seconds after something happened a node may have forgotten it.
+pub(super) const REMEMBERED: u64 = 7200;
 
 /// Between two searches for a payment that is not over: the first, and the longest.
 const FIRST_GAP: Duration = Duration::from_millis(500);
@@ -43,8 +43,8 @@ const SEARCHES: usize = 1000;
 
 /// A network's nodes, only ever asked.
 pub struct Ledger {
-    node: Node,
-    token: Token,
+    pub(super) node: Node,
+    pub(super) token: Token,
     searches: RefCell<HashMap<PaymentId, Search>>,
 }
 
@@ -250,7 +250,13 @@ impl Ledger {
     }
 
     /// One page of an account's history, a shorter one if that cannot be read.
-    async fn page(&self, account: Pubkey, before: Option<&str>, slot: u64, limit: &mut u32) -> Result<Vec<Entry>, RpcError> {
+    pub(super) async fn page(
+        &self,
+        account: Pubkey,
+        before: Option<&str>,
+        slot: u64,
+        limit: &mut u32,
+    ) -> Result<Vec<Entry>, RpcError> {
         loop {
             let asking = self.node.asking();
             let asked = async {

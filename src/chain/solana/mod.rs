@@ -1,6 +1,7 @@
 //! Solana: USDC transfers that the payer signs and we pay the fee of, read strictly, tried, co-signed, settled and watched.
 
 pub mod address;
+mod arrivals;
 pub mod buyer;
 mod check;
 mod evidence;

@@ -163,6 +163,11 @@ impl Node {
     /// Several calls in one round trip; read each answer with the functions below. The node says in the same breath that it is of
     /// our chain: another one knows nothing of what happens on ours.
     pub async fn batch_here<const N: usize>(&self, calls: [Call; N]) -> Asked<[Asked<Value>; N]> {
+        self.all_here(calls.into()).await?.try_into().map_err(|_| nonsense("a batch"))
+    }
+
+    /// The same for as many as there are.
+    pub async fn all_here(&self, calls: Vec<Call>) -> Asked<Vec<Asked<Value>>> {
         let asking = self.asking();
         let all = [genesis()].into_iter().chain(calls).collect();
         let (mut answers, by) = self.rpc.batch_of(Whom::Any, all).await?;
@@ -171,7 +176,7 @@ impl Node {
             None => Err(RpcError::Unreachable("no node answered all that was asked".into())),
         };
         self.heed(asking, here)?;
-        answers.try_into().map_err(|_| nonsense("a batch"))
+        Ok(answers)
     }
 
     fn is_here(&self, genesis: Asked<Value>) -> Asked<()> {

@@ -6,9 +6,11 @@ use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
+use farebox_rig::http::Answer;
 use farebox_rig::process::{eventually, run};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -30,69 +32,178 @@ fn restore(shop: &Shop, folder: &Path) -> (i32, Value, String) {
     shop.operator(&["restore", text(folder)])
 }
 
+/// What many at once do to a shop for as long as somebody makes backups of it, and what was acknowledged to them.
+#[derive(Default)]
+struct Busy {
+    over: AtomicBool,
+    /// Calls of the one owner's keys, and calls that the other one's payments paid for.
+    calls: Mutex<Vec<String>>,
+    sales: Mutex<Vec<String>>,
+    /// Texts of keys that were minted, and micros that the other owner paid for calls.
+    keys: Mutex<Vec<String>>,
+    paid: AtomicU64,
+}
+
+impl Busy {
+    fn until_over(&self, mut work: impl FnMut()) {
+        while !self.over.load(Ordering::Relaxed) {
+            work();
+        }
+    }
+
+    fn note(list: &Mutex<Vec<String>>, answer: &Answer) {
+        assert!(answer.status == 200 && answer.complete, "{}", answer.text());
+        list.lock().unwrap().push(answer.header("x-request-id").unwrap().to_owned());
+    }
+
+    /// The latest that were acknowledged by now.
+    fn latest(list: &Mutex<Vec<String>>) -> Vec<String> {
+        list.lock().unwrap().iter().rev().take(20).cloned().collect()
+    }
+}
+
 /// A backup, and what was acknowledged before it.
 struct Round {
     folder: PathBuf,
-    key: String,
     paid_in: u64,
+    keys: Vec<String>,
+    calls: Vec<String>,
+    sales: Vec<String>,
+}
+
+/// Whether the receipts of all these calls can be read by the owner, each over what such a call costs.
+fn has_receipts(shop: &Shop, owner: &Owner, calls: &[String]) -> bool {
+    let session = shop.session(owner);
+    calls.iter().all(|call| {
+        let answer = shop.ask("GET", &format!("/api/receipts/{call}"), &session, None);
+        answer.status == 200 && (answer.json()["charge_usd"].as_f64().unwrap() * 1e6).round() as i64 == CHARGE
+    })
+}
+
+/// What was topped up, in the books of a gateway that is stopped.
+fn topped_up(shop: &Shop) -> u64 {
+    let (code, printed, said) = run(shop.server.command(&["export", "--what", "payments", "--format", "jsonl"]), "");
+    assert_eq!(code, 0, "{said}");
+    let rows = printed.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    rows.filter(|row| row["top_up"] == "true").map(|row| row["amount_micros"].as_u64().unwrap()).sum()
+}
+
+/// Has everybody stop, also when a test fails.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+fn back_up(shop: &Shop, (owner, payer): (&Owner, &Owner), busy: &Busy, (place, number): (&Path, u64)) -> Round {
+    shop.top_up(owner, DOLLAR);
+    let (calls, sales) = (Busy::latest(&busy.calls), Busy::latest(&busy.sales));
+    // A charge is in the books a moment after the last byte of its answer.
+    eventually("what was answered is in the books", || has_receipts(shop, owner, &calls) && has_receipts(shop, payer, &sales));
+    let keys = busy.keys.lock().unwrap().clone();
+    let folder = place.join(number.to_string());
+    let (code, printed, said) = shop.operator(&["backup", text(&folder)]);
+    assert_eq!(code, 0, "{said}");
+    assert_eq!(printed["files"], json!(["ledger.redb", "keys.pepper", "prices.json"]));
+    Round { folder, paid_in: (number + 2) * DOLLAR, keys, calls, sales }
 }
 
 #[test]
-fn a_backup_made_while_calls_run_has_everything_that_was_acknowledged_before_it() {
-    let (mut shop, owner, place) = (Shop::open(), Owner::new(1), TempDir::new().unwrap());
+fn a_backup_made_while_everybody_is_busy_has_everything_that_was_acknowledged_before_it() {
+    let (mut shop, owner, payer, place) = (Shop::open(), Owner::new(1), Owner::new(2), TempDir::new().unwrap());
     shop.top_up(&owner, DOLLAR);
-    let (_, busy) = shop.mint(&owner, &json!({ "name": "busy" }));
-    let (over, served) = (AtomicBool::new(false), AtomicU64::new(0));
+    let (_, key) = shop.mint(&owner, &json!({ "name": "busy" }));
+    let busy = Busy::default();
     let rounds: Vec<Round> = thread::scope(|scope| {
-        for _ in 0..3 {
-            scope.spawn(|| {
-                while !over.load(Ordering::Relaxed) {
-                    served.fetch_add(u64::from(shop.call(&busy, MODEL).status == 200), Ordering::Relaxed);
-                }
-            });
+        let _over = Over(&busy.over);
+        for _ in 0..2 {
+            scope.spawn(|| busy.until_over(|| Busy::note(&busy.calls, &shop.call(&key, MODEL))));
         }
-        let round = |number: u64| {
-            shop.top_up(&owner, DOLLAR);
-            let (_, key) = shop.mint(&owner, &json!({ "name": "new" }));
-            let folder = place.path().join(number.to_string());
-            let (code, printed, said) = shop.operator(&["backup", text(&folder)]);
-            assert_eq!(code, 0, "{said}");
-            assert_eq!(printed["files"], json!(["ledger.redb", "keys.pepper", "prices.json"]));
-            Round { folder, key, paid_in: (number + 2) * DOLLAR }
-        };
-        let rounds = (0..3).map(round).collect();
-        over.store(true, Ordering::Relaxed);
-        rounds
+        scope.spawn(|| {
+            busy.until_over(|| {
+                let (answer, amount) = shop.buy(&payer);
+                busy.paid.fetch_add(amount, Ordering::Relaxed);
+                Busy::note(&busy.sales, &answer);
+            })
+        });
+        scope.spawn(|| {
+            busy.until_over(|| {
+                let (id, key) = shop.mint(&owner, &json!({ "name": "new" }));
+                if busy.keys.lock().unwrap().len() < 5 {
+                    return busy.keys.lock().unwrap().push(key);
+                }
+                let revoked = shop.ask("POST", &format!("/api/keys/{id}/revoke"), &shop.sign_in(&owner), None);
+                assert_eq!(revoked.status, 200, "{}", revoked.text());
+            })
+        });
+        (0..4).map(|number| back_up(&shop, (&owner, &payer), &busy, (place.path(), number))).collect()
     });
     shop.wait_settled(&owner);
+    shop.wait_settled(&payer);
     let left = fs::read_dir(shop.server.data_dir()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
     assert_eq!(left.filter(|name| name.starts_with("copy-")).count(), 0, "no copy is left behind");
     shop.server.signal();
     shop.server.wait_exit();
     let kept = lose(&shop, "kept");
-    for (number, round) in rounds.iter().enumerate() {
-        let (code, printed, said) = restore(&shop, &round.folder);
-        assert_eq!((code, &printed["not_in_the_books"]), (0, &json!([])), "{said}");
-        let books = shop.server.verify(&[]);
-        assert!(books.clean, "{:#}", books.json);
-        let house = books.json["house"].as_object().unwrap().iter();
-        let came_in: i64 =
-            house.filter(|(name, _)| name.starts_with("external")).map(|(_, micros)| -micros.as_i64().unwrap()).sum();
-        assert_eq!(came_in, round.paid_in as i64, "every top-up of before backup {number}, and none of after it");
-        assert_eq!(fs::metadata(shop.server.data_dir().join("keys.pepper")).unwrap().permissions().mode() & 0o777, 0o600);
-        shop.server.restart();
-        let known: Vec<_> = rounds.iter().map(|round| shop.knocks(&round.key).0).collect();
-        let expected: Vec<_> = (0..rounds.len()).map(|other| if other <= number { 200 } else { 401 }).collect();
-        assert_eq!(known, expected, "keys work as they did then");
-        shop.server.signal();
-        shop.server.wait_exit();
-        fs::remove_dir_all(shop.server.data_dir()).unwrap();
-    }
+    rounds.iter().for_each(|round| has_all(&mut shop, (&owner, &payer), round));
     fs::rename(kept, shop.server.data_dir()).unwrap();
     shop.server.restart();
-    let spent = served.load(Ordering::Relaxed) * CHARGE as u64;
-    assert!(spent > 0);
-    shop.close(&[(&owner, 4 * DOLLAR - spent)]);
+    let (calls, sales) = (busy.calls.lock().unwrap().len() as u64, busy.sales.lock().unwrap().len() as u64);
+    assert!(calls > 0 && sales > 0 && rounds.iter().any(|round| !round.sales.is_empty()));
+    let paid = busy.paid.load(Ordering::Relaxed);
+    shop.close(&[(&owner, 5 * DOLLAR - calls * CHARGE as u64), (&payer, paid - sales * CHARGE as u64)]);
+}
+
+/// Puts a backup back, looks for all that was acknowledged before it was made, and takes it away again.
+fn has_all(shop: &mut Shop, (owner, payer): (&Owner, &Owner), round: &Round) {
+    let (code, printed, said) = restore(shop, &round.folder);
+    assert_eq!((code, &printed["not_in_the_books"]), (0, &json!([])), "{said}");
+    let books = shop.server.verify(&[]);
+    assert!(books.clean, "{:#}", books.json);
+    assert_eq!(fs::metadata(shop.server.data_dir().join("keys.pepper")).unwrap().permissions().mode() & 0o777, 0o600);
+    shop.server.restart();
+    assert!(has_receipts(shop, owner, &round.calls) && has_receipts(shop, payer, &round.sales), "a call is forgotten");
+    assert!(round.keys.iter().all(|key| shop.knocks(key).0 == 200), "keys work as they did then");
+    shop.server.signal();
+    shop.server.wait_exit();
+    assert_eq!(topped_up(shop), round.paid_in, "every top-up of before, and none of after it");
+    assert!(shop.server.verify(&[]).clean);
+    fs::remove_dir_all(shop.server.data_dir()).unwrap();
+}
+
+#[test]
+fn a_sign_in_that_was_used_after_the_backup_is_good_for_nothing_after_the_restore() {
+    let (mut shop, owner, place) = (Shop::open(), Owner::new(1), TempDir::new().unwrap());
+    // Sign-ins are for the address at which it is found again.
+    let address = shop.server.address().to_owned();
+    shop.server.reconfigure(|text| text.replace("127.0.0.1:0", &address));
+    shop.server.restart();
+    shop.top_up(&owner, DOLLAR);
+    let folder = place.path().join("backup");
+    assert_eq!(shop.operator(&["backup", text(&folder)]).0, 0);
+    let (used, unused) = (shop.sign_in(&owner), shop.sign_in(&owner));
+    let wish = json!({ "name": "k" });
+    assert_eq!(shop.ask("POST", "/api/keys", &used, Some(&wish)).status, 200);
+    assert_eq!(shop.ask("POST", "/api/keys", &used, Some(&wish)).status, 401, "it is good for once");
+    shop.server.signal();
+    shop.server.wait_exit();
+    fs::remove_dir_all(shop.server.data_dir()).unwrap();
+    // Wallets sign with a time in whole seconds.
+    let signed = shop.now().secs();
+    eventually("the clock goes on", || shop.now().secs() > signed);
+    assert_eq!(restore(&shop, &folder).0, 0);
+    shop.server.restart();
+    for proof in [&used, &unused] {
+        let answer = shop.ask("POST", "/api/keys", proof, Some(&wish));
+        let answer = (answer.status, answer.json());
+        assert_eq!((answer.0, &answer.1["error"]["code"]), (401, &json!("invalid_sign_in")), "{answer:?}");
+        assert!(answer.1.to_string().contains("sign again"), "{answer:?}");
+    }
+    assert_eq!(shop.listed(&owner), [], "no key was made, and a new sign-in is taken");
+    assert_eq!(shop.ask("POST", "/api/keys", &shop.sign_in(&owner), Some(&wish)).status, 200);
+    shop.close(&[(&owner, DOLLAR)]);
 }
 
 #[test]

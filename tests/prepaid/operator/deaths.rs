@@ -1,9 +1,13 @@
 //! Death in the middle of what the operator asks for: what was answered stands, what was not can be asked for again, and nobody
 //! gets anything twice.
 
+use std::fs::{self, File};
+use std::path::Path;
 use std::thread;
 
+use farebox_rig::process::run;
 use serde_json::json;
+use tempfile::TempDir;
 
 use crate::owner::{CHARGE, MODEL, Owner, Shop};
 
@@ -106,7 +110,7 @@ fn a_death_while_a_wallet_is_barred_or_let_in_leaves_it_as_it_was_or_as_it_was_a
 #[test]
 fn a_death_while_the_books_are_copied_leaves_no_backup_and_no_copy() {
     for (point, left_behind) in [("copy.before", 0), ("copy.after", 1)] {
-        let (mut shop, place) = (Shop::open(), tempfile::TempDir::new().unwrap());
+        let (mut shop, place) = (Shop::open(), TempDir::new().unwrap());
         shop.server.restart_armed(point);
         let folder = place.path().join("backup");
         let (code, printed, said) = shop.operator(&["backup", folder.to_str().unwrap()]);
@@ -121,5 +125,47 @@ fn a_death_while_the_books_are_copied_leaves_no_backup_and_no_copy() {
         assert_eq!(copies(&shop), 0, "{point}: the next start takes it away");
         assert_eq!(shop.operator(&["backup", folder.to_str().unwrap()]).0, 0, "{point}");
         shop.close(&[]);
+    }
+}
+
+#[test]
+fn a_backup_that_is_killed_leaves_no_backup_and_is_in_nobodys_way() {
+    for point in ["backup.copied", "backup.whole"] {
+        let (mut shop, owner, place) = (Shop::open(), Owner::new(1), TempDir::new().unwrap());
+        shop.top_up(&owner, u64::try_from(PAID_IN).unwrap());
+        let (folder, partial, other) = (place.path().join("one"), place.path().join("one.partial"), place.path().join("two"));
+        let backup = |folder: &Path| shop.operator(&["backup", folder.to_str().unwrap()]);
+        let mut killed = shop.server.command(&["backup", folder.to_str().unwrap()]);
+        killed.env("FAREBOX_FAULT", point);
+        assert_eq!(run(killed, "").0, -1, "{point}: it died");
+        assert!(partial.exists() && !folder.exists(), "{point}: what is not whole has no name of a backup");
+        // The next one of the clock, to another name.
+        let (code, printed, said) = backup(&other);
+        assert_eq!((code, &printed["backup"]), (0, &json!(other)), "{point}: {said}");
+        assert!(said.contains("one.partial was left by a backup that was broken off"), "{point}: the operator is told: {said}");
+        assert!(partial.exists(), "{point}: and removes it by hand, or not");
+        // One of the same name that is being made is not disturbed, and of no concern to others.
+        let kept = File::open(&partial).unwrap();
+        kept.lock().unwrap();
+        let (code, _, said) = backup(&folder);
+        assert!(code == 1 && said.contains("another backup of this name is being made"), "{point}: {code} {said}");
+        let (_, _, said) = backup(&place.path().join("three"));
+        assert!(!said.contains("broken off"), "{point}: {said}");
+        drop(kept);
+        // Somebody's own file is nobody's to take away.
+        fs::write(partial.join("notes"), "mine").unwrap();
+        let (code, _, said) = backup(&folder);
+        assert!(code == 2 && said.contains("has notes, which is of no backup"), "{point}: {code} {said}");
+        assert!(partial.join("notes").exists() && partial.join("ledger.redb").exists(), "{point}: nothing was taken away");
+        fs::remove_file(partial.join("notes")).unwrap();
+        let (code, _, said) = backup(&folder);
+        assert!(code == 0 && said.contains("what was left of it is taken away"), "{point}: the same name again: {code} {said}");
+        assert!(folder.join("backup.json").exists() && !partial.exists(), "{point}");
+        shop.server.signal();
+        shop.server.wait_exit();
+        fs::remove_dir_all(shop.server.data_dir()).unwrap();
+        assert_eq!(shop.operator(&["restore", folder.to_str().unwrap()]).0, 0, "{point}: it is whole");
+        shop.server.restart();
+        shop.close(&[(&owner, u64::try_from(PAID_IN).unwrap())]);
     }
 }

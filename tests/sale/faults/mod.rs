@@ -51,6 +51,8 @@ const ELSEWHERE: [(&str, &[&str]); 5] = [
             "unblock.after",
             "copy.before",
             "copy.after",
+            "backup.copied",
+            "backup.whole",
         ],
     ),
     (

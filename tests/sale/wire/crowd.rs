@@ -1,6 +1,7 @@
 //! Many at once: slow streams do not wait for each other, long prompts are forgotten, and nobody's flood fills the memory.
 
 use std::net::TcpStream;
+use std::process::Command;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -9,9 +10,9 @@ use farebox_rig::process::eventually;
 use farebox_rig::provider::{After, Provider, wait_gone};
 use farebox_rig::server::MODEL;
 
-use super::answers::{SHAPES, Shape, chunked, good, say};
+use super::answers::{SHAPES, Shape, chunked, good, say, sized};
 use super::stall::Stall;
-use crate::shop::{CHAT, body};
+use crate::shop::{CHARGE, CHAT, body};
 
 const STREAM: Shape = SHAPES[1];
 
@@ -122,4 +123,42 @@ fn a_flood_for_a_client_that_reads_nothing_waits_at_the_upstream_and_never_looks
     stall.server.has_said("the client left; charged");
     // Megabytes passed: the buyer took what it wanted, and pays the quote.
     stall.close(0, |charged| charged > 0);
+}
+
+#[test]
+fn an_upstream_that_says_everything_at_once_is_passed_on_in_turns_whole_and_in_order() {
+    let words: Vec<_> = (0..5000).map(|number| format!("w{number} ")).collect();
+    let event = |word: &String| format!("data: {{\"choices\":[{{\"delta\":{{\"content\":\"{word}\"}}}}]}}\n\n");
+    let end = STREAM.events(&STREAM.good_usage()).split_off(2);
+    let events: Vec<_> = words.iter().map(event).chain(end).collect();
+    for answer in [sized(&STREAM.open_head(), &events.concat()), chunked(&STREAM.open_head(), &events)] {
+        let burst = Provider::start(move |_, stream| say(stream, &answer));
+        let mut stall = Stall::open(&[burst.url()], &[]);
+        let order = stall.orders(CHAT, &body("", true), 1).remove(0);
+        let answer = stall.server.send(&order);
+        assert!(answer.status == 200 && answer.complete, "{}", answer.status);
+        let heard = answer.text();
+        let told: Vec<_> = heard.split("\"content\":\"").skip(1).filter_map(|rest| rest.split_once('"')).map(|it| it.0).collect();
+        assert_eq!(told.len(), words.len());
+        assert!(told == words, "another order");
+        assert!(heard.trim_end().ends_with("[DONE]"));
+        stall.close(0, |charged| charged == CHARGE);
+    }
+}
+
+#[test]
+fn a_thousand_who_come_while_nobody_looks_wait_at_the_door_and_are_not_turned_away() {
+    let stall = Stall::open(&[], &[]);
+    let process = stall.server.status_of("status", "Pid:").unwrap();
+    let signal = |name: &str| assert!(Command::new("kill").args([name, &process]).status().unwrap().success());
+    let address = stall.server.address().parse().unwrap();
+    signal("-STOP");
+    // Who is turned away tries again after a second.
+    let come = |_| TcpStream::connect_timeout(&address, Duration::from_millis(900));
+    let came: Result<Vec<_>, _> = (0..1000).map(come).collect();
+    signal("-CONT");
+    assert!(came.is_ok(), "one of a thousand was turned away");
+    assert_eq!(stall.server.send(&Request::get("/v1/models")).status, 200);
+    drop(came);
+    stall.close(0, |charged| charged == 0);
 }

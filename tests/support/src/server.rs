@@ -75,6 +75,8 @@ pub struct Server {
     past_output: String,
     /// What callers come through, in a test run that wants it.
     proxy: Option<Proxy>,
+    /// What starts its commands, such as `nsenter`, with its arguments; nothing if they are started as they are.
+    through: Vec<String>,
 }
 
 impl Server {
@@ -98,10 +100,11 @@ impl Server {
         let config = wanted.map_or(config.to_owned(), |(_, front, back)| behind_a_proxy(config, front, back));
         let folder = TempDir::new().expect("a temporary folder");
         std::fs::write(folder.path().join("config.toml"), config).expect("the folder is writable");
-        let (process, scheme, address) = serve(Path::new(binary), folder.path());
+        let (process, scheme, address) = listening(farebox(Path::new(binary), folder.path(), &["serve"], &[]));
         let proxy = wanted.map(|(kind, front, _)| Proxy::start(kind, front, &address));
         let address = proxy.as_ref().map_or(address, |proxy| proxy.address.clone());
-        Server { binary: binary.into(), folder, process, address, scheme, past_output: String::new(), proxy }
+        let (past_output, through) = (String::new(), Vec::new());
+        Server { binary: binary.into(), folder, process, address, scheme, past_output, proxy, through }
     }
 
     /// A further process of it listens.
@@ -164,7 +167,12 @@ impl Server {
     pub fn restart(&mut self) {
         self.process.kill();
         self.past_output.push_str(&self.process.output());
-        self.runs_as(serve(&self.binary, self.folder.path()));
+        self.runs_as(listening(self.command(&["serve"])));
+    }
+
+    /// Has every command from now on started by another program, whose arguments come first.
+    pub fn start_through(&mut self, program: Vec<String>) {
+        self.through = program;
     }
 
     /// Starts again with a fault point armed, such as `claim.after:2`; it listens, and dies when it comes by.
@@ -278,9 +286,7 @@ impl Server {
 
     /// `farebox` with `arguments`, on this server's configuration and data folder.
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = farebox(&self.binary, self.folder.path());
-        command.args(arguments);
-        command
+        farebox(&self.binary, self.folder.path(), arguments, &self.through)
     }
 
     /// Stops the server in good order and audits what it left behind: `farebox verify --chain`.
@@ -350,18 +356,19 @@ fn behind_a_proxy(config: &str, front: u16, back: u16) -> String {
     config.replacen(bind, &lines, 1)
 }
 
-fn farebox(binary: &Path, folder: &Path) -> Command {
-    let mut command = Command::new(binary);
-    command.current_dir(folder).arg("--config").arg(folder.join("config.toml"));
+fn farebox(binary: &Path, folder: &Path, arguments: &[&str], through: &[String]) -> Command {
+    let mut command = match through {
+        [] => Command::new(binary),
+        [program, first @ ..] => {
+            let mut command = Command::new(program);
+            command.args(first).arg(binary);
+            command
+        }
+    };
+    command.current_dir(folder).arg("--config").arg(folder.join("config.toml")).args(arguments);
     command.env("FAREBOX_CLOCK", folder.join(CLOCK));
     command.envs(SETTLERS.map(|(wallet, name)| (name, wallet.key))).env("TEST_UPSTREAM_KEY", UPSTREAM_KEY);
     command
-}
-
-fn serve(binary: &Path, folder: &Path) -> (Process, &'static str, String) {
-    let mut command = farebox(binary, folder);
-    command.arg("serve");
-    listening(command)
 }
 
 fn listening(command: Command) -> (Process, &'static str, String) {
