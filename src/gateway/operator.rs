@@ -351,7 +351,14 @@ async fn give_up(keyring: &Keyring, payment: &str, reason: &str) -> Result<Value
     let row = keyring.ledger.payment(id).map_err(|denied| stopped(&denied))?;
     let row = row.ok_or_else(|| Error::new(Code::NotFound, format!("there is no payment {id}")))?;
     let decided = || wrong("only a payment that was signed and whose outcome is not known can be given up; nothing was changed");
-    if !matches!(row.state, State::Signed | State::Sent) {
+    // A payout is never given back by itself while it may be paid, whatever becomes of its network.
+    let is_open = match row.state {
+        State::Signed | State::Sent => true,
+        State::Claimed => row.payout.is_some(),
+        State::Confirmed => row.payout.is_some() && row.reorged,
+        State::Final | State::Failed | State::Voided => false,
+    };
+    if !is_open {
         return Err(decided());
     }
     if Timestamp::from_millis(row.claimed_at).plus(MAY_ARRIVE) > keyring.clock.now() {

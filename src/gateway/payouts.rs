@@ -24,7 +24,7 @@ use crate::x402::names;
 /// How long who asks waits for the chain; the payout goes on without them.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Before a settlement is asked for again that could not be joined, because the one before it is just ending.
-const AGAIN: Duration = Duration::from_millis(200);
+const AGAIN: Duration = Duration::from_millis(500);
 /// What stands for a route in the books.
 const ROUTE: &str = "payout";
 
@@ -85,6 +85,8 @@ pub async fn pay_out(gateway: &Gateway, terms: &Terms, payment: Option<&str>, fr
     }
     let Some(header) = payment else { return offer(gateway, &payable).await };
     let payment = x402::Payment::from_header(header).map_err(|error| Error::new(Code::InvalidPayment, error.to_string()))?;
+    // What was noted with it as its time is what its transfer is looked for by.
+    gateway.chains.agree_on_time(&payable.network).await.map_err(refused)?;
     let verified = gateway.chains.verify_payout(&payable, &payment, gateway.clock.now()).map_err(refused)?;
     let mut random = [0; 10];
     random.copy_from_slice(&fresh.id[..10]);
@@ -133,9 +135,10 @@ async fn follow(gateway: &Gateway, payable: &Payable) -> Result<Value, Error> {
         let attempts = row.attempts.into_iter().map(|a| chain::Attempt { tx: a.tx, raw: a.raw, bound_to: a.bound_to }).collect();
         // One that is under way is joined.
         match tokio::time::timeout_at(until, gateway.chains.resume(verified, attempts, None)).await {
-            Ok(Ok(Settlement::Confirmed(_))) | Err(_) => {}
             Ok(Ok(Settlement::Failed { reason, message })) => why = Some(told(reason, message)),
-            Ok(Err(_)) => tokio::time::sleep(AGAIN).await,
+            // The books may be behind with what the chain says, or the chain is not asked at all.
+            Ok(Ok(Settlement::Confirmed(_)) | Err(_)) => tokio::time::sleep(AGAIN).await,
+            Err(_) => {}
         }
     }
 }
@@ -167,9 +170,7 @@ fn shown(gateway: &Gateway, id: &str, payout: &Payout, row: &Payment, why: Optio
             "on_its_way",
             Some("it may still be paid, so the balance does not have the money; ask again by the same id in a while"),
         ),
-        State::Failed => {
-            ("failed", Some("nothing was paid, and the balance has the money again; the same id may be asked for again"))
-        }
+        State::Failed => ("failed", Some("the balance has the money again; the same id may be asked for again")),
         _ => ("paid", None),
     };
     let reason = why.or_else(|| row.reason.clone()).filter(|_| state != "paid");

@@ -130,21 +130,17 @@ fn an_id_that_was_paid_long_before_the_books_that_know_it_were_lost_is_not_paid_
         assert_eq!(code, 0, "{arguments:?}: {words}");
     };
     operate(&shop, &["backup", folder.to_str().unwrap()]);
-    shop.pay_out("1", "ticket").paid();
+    let paid = shop.pay_out("1", "ticket").paid();
     shop.server.signal();
     shop.server.wait_exit();
     std::fs::rename(shop.server.data_dir(), place.path().join("lost")).unwrap();
     operate(&shop, &["restore", folder.to_str().unwrap()]);
     let_it_end(&shop);
     shop.server.restart();
-    let told = shop.pay_out("1", "ticket");
-    assert_eq!((told.code, told.told["state"].as_str()), (1, Some("on_its_way")), "{told:?}");
-    assert!(told.told["why"].as_str().unwrap().contains("was paid before"), "{told:?}");
-    shop.chain.mine(8);
-    eventually("the balance has the money again", || shop.balance() == FIVE);
-    assert_eq!(shop.sent(), [1_000_000], "the chain has paid it once");
-    // What the words say to do.
-    operate(&shop, &["adjust", BUYER.address, "-1", "--reason", "the payout", "--id", "ticket"]);
+    assert_eq!(shop.balance(), FIVE, "the books do not know of it");
+    // The same id finds the transfer that was made for it, and counts it.
+    assert_eq!(shop.pay_out("1", "ticket").paid(), paid);
+    assert_eq!((shop.sent(), shop.balance()), (vec![1_000_000], FIVE - 1_000_000), "the chain has paid it once");
     assert_eq!(shop.chain.usdc_balance(PAY_TO.address), FIVE - 1_000_000);
     let mut server = shop.server;
     let books = server.audit();

@@ -100,7 +100,7 @@ impl Ledger {
             let deep = depth.reached(&self.node, payment, receipt.block, &latest).await?;
             return Ok(deep.then_some(Settlement::Confirmed(found)));
         }
-        Ok(match evidence::elsewhere(&self.node, payment, &latest).await? {
+        Ok(match evidence::elsewhere(&self.node, payment, (&latest, false)).await? {
             Elsewhere::Paid(found) => {
                 let deep = depth.reached(&self.node, payment, found.block, &latest).await?;
                 deep.then_some(Settlement::Confirmed(found))

@@ -331,6 +331,10 @@ impl Settler {
             Ok(passed) => passed,
             Err(Refused::Unavailable(why) | Refused::ClockSkew(why)) => return Err(Halt::Trouble(why)),
             Err(Refused::Malformed(message)) => return Ok(Some(failed(common::INVALID_PAYLOAD, message))),
+            // Of books that were put back to before it was signed: it is on the chain already.
+            Err(Refused::Invalid { reason: reason::DUPLICATE, message }) if self.journal.is_outgoing(payment.id()) => {
+                return Err(Halt::Trouble(message));
+            }
             Err(Refused::Invalid { reason, message }) => return Ok(Some(failed(reason, message))),
         };
         progress.stake = self.stakes.claim(payment.source(), payment.amount(), passed.balance, passed.slot);
@@ -444,7 +448,10 @@ impl Settler {
         if long_ago && !std::mem::replace(&mut progress.old, true) {
             self.journal.forgotten(payment.id());
         }
-        if long_ago && !self.node.remembers(by, payment.presented.verified_at.secs().saturating_sub(MARGIN)).await {
+        // What was paid out may be asked for again once it has failed, and no token keeps it from being paid twice: a node that
+        // started anew a moment ago proves nothing.
+        let ask = long_ago || self.journal.is_outgoing(payment.id());
+        if ask && !self.node.remembers(by, payment.presented.verified_at.secs().saturating_sub(MARGIN)).await {
             if !std::mem::replace(&mut progress.forgotten, true) {
                 error!(
                     payment = %payment.id(), payer = %payment.payer(), micros = payment.amount().get(),
@@ -520,7 +527,7 @@ impl Settler {
 }
 
 /// Said of a payment that nobody can vouch for, and nobody against.
-const REMEMBERS_NOTHING: &str = "this payment is so old that its node may have forgotten whether it arrived; it stays open: name in \
+const REMEMBERS_NOTHING: &str = "the node may have forgotten whether this payment arrived; it stays open: name in \
                                  rpc_urls a node that keeps all of the past, or look its transaction up, and close it with farebox \
                                  give-up if it did not arrive";
 

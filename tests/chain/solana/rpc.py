@@ -217,6 +217,9 @@ class Methods:
         self.chain.tick()
         return self.chain.slot
 
+    def dev_keepSince(self, params, options):
+        self.chain.began = params[0]
+
     def dev_setFaults(self, params, options):
         self.chain.faults.update(params[0])
         return self.chain.faults

@@ -201,6 +201,11 @@ impl Solana {
         self.advance(BLOCKHASH_LIFE + FINAL_DEPTH + 2);
     }
 
+    /// It keeps what was on the chain since a moment (UNIX seconds), or says so.
+    pub fn keeps_since(&self, moment: u64) {
+        self.rpc("dev_keepSince", json!([moment]));
+    }
+
     /// The next transactions are taken and lost.
     pub fn drop_sends(&self, count: u64) {
         self.rpc("dev_setFaults", json!([{ "dropSends": count }]));
