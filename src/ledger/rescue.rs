@@ -89,7 +89,10 @@ fn has_room(ledger: &Path) -> Result<(), Broken> {
     let disk = rustix::fs::statvfs(folder(ledger)).map_err(|error| Broken::new("replace", error))?;
     let free = disk.f_bavail.saturating_mul(disk.f_frsize);
     match free < size {
-        true => Err(Broken::new("replace", format!("this takes up to {size} bytes and {free} are free: make room on the disk"))),
+        true => {
+            let full = io::Error::from(rustix::io::Errno::NOSPC);
+            Err(Broken::new("replace", format!("this takes up to {size} bytes, and {free} are free: {full}")))
+        }
         false => Ok(()),
     }
 }
