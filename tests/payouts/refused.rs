@@ -75,11 +75,11 @@ fn what_cannot_be_paid_out_is_said_before_anything_is_signed_or_moved() {
 #[test]
 fn a_treasury_that_has_too_little_is_found_out_before_anything_is_signed() {
     let shop = Shop::open();
-    shop.chain.pay(PAY_TO, OTHER_BUYER, FIVE - 1);
+    shop.chain.wait_receipt(&shop.chain.pay(PAY_TO, OTHER_BUYER, FIVE - 1));
     shop.pay_out("1", "x").refused(1, "too little");
     assert_eq!(shop.balance(), FIVE);
     // It comes back, and the same id is as good as new.
-    shop.chain.pay(OTHER_BUYER, PAY_TO, FIVE - 1);
+    shop.chain.wait_receipt(&shop.chain.pay(OTHER_BUYER, PAY_TO, FIVE - 1));
     let paid = shop.pay_out("1", "x").paid();
     assert_eq!(shop.pay_out("1", "x").paid(), paid);
     assert_eq!(shop.chain.usdc_balance(PAY_TO.address), FIVE - 1_000_000);

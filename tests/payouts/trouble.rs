@@ -26,6 +26,7 @@ fn a_treasury_that_is_emptied_meanwhile_gives_the_balance_back_when_nobody_can_b
     let old = asked.signed(&asked.offer());
     let before = shop.chain.transactions_of(SETTLER.address);
     shop.chain.drain(PAY_TO, OTHER_BUYER);
+    eventually("it is empty", || shop.chain.usdc_balance(PAY_TO.address) == 0);
     let told = asked.send(Some(&old)).unwrap();
     assert_eq!(told["state"], "on_its_way", "{told:#}");
     assert!(told["why"].as_str().unwrap().contains("USDC"), "{told:#}");
@@ -35,9 +36,9 @@ fn a_treasury_that_is_emptied_meanwhile_gives_the_balance_back_when_nobody_can_b
     eventually("the balance has the money again", || shop.balance() == FIVE);
     assert_eq!(shop.chain.transactions_of(SETTLER.address), before, "nothing of ours was sent");
 
-    shop.chain.drain(OTHER_BUYER, PAY_TO);
-    let others = shop.chain.usdc_balance(PAY_TO.address) - FIVE;
-    shop.chain.pay(PAY_TO, OTHER_BUYER, others);
+    let all = shop.chain.drain(OTHER_BUYER, PAY_TO);
+    eventually("it is back", || shop.chain.usdc_balance(PAY_TO.address) == all);
+    shop.chain.wait_receipt(&shop.chain.pay(PAY_TO, OTHER_BUYER, all - FIVE));
     // The clock of the machine that signs goes with those of the others.
     let paid = shop.pay_out("1", "ticket").paid();
     // The authorization of before is over, and its nonce is used up.
@@ -55,9 +56,9 @@ fn whoever_submits_what_was_refused_pays_for_it_once_and_the_books_count_it_once
     let shop = Shop::open();
     let asked = shop.asked("1", "ticket");
     let signed = asked.signed(&asked.offer());
-    shop.chain.pay(PAY_TO, OTHER_BUYER, FIVE);
+    shop.chain.wait_receipt(&shop.chain.pay(PAY_TO, OTHER_BUYER, FIVE));
     assert_eq!(asked.send(Some(&signed)).unwrap()["state"], "on_its_way");
-    shop.chain.pay(OTHER_BUYER, PAY_TO, FIVE);
+    shop.chain.wait_receipt(&shop.chain.pay(OTHER_BUYER, PAY_TO, FIVE));
     shop.chain.wait_receipt(&shop.chain.submit(MINTER, &payload(&signed)));
     eventually("the books know of it", || asked.send(None).is_ok_and(|told| told["state"] == "paid"));
     assert_eq!(shop.balance(), FIVE - 1_000_000);
@@ -90,6 +91,7 @@ fn a_payout_that_vanished_for_good_is_balance_again() {
     shop.chain.set_automine(false);
     shop.chain.reorg(1);
     shop.chain.drain(PAY_TO, OTHER_BUYER);
+    eventually("it is empty", || shop.chain.usdc_balance(PAY_TO.address) == 0);
     eventually("it is sent again, behind what empties the treasury", || shop.chain.pending_transactions() == 2);
     shop.chain.mine(1);
     shop.chain.set_automine(true);
