@@ -91,7 +91,6 @@ fn a_payout_that_vanished_for_good_is_balance_again() {
     shop.chain.set_automine(false);
     shop.chain.reorg(1);
     shop.chain.drain(PAY_TO, OTHER_BUYER);
-    eventually("it is empty", || shop.chain.usdc_balance(PAY_TO.address) == 0);
     eventually("it is sent again, behind what empties the treasury", || shop.chain.pending_transactions() == 2);
     shop.chain.mine(1);
     shop.chain.set_automine(true);
