@@ -117,10 +117,18 @@ fn the_audit_lets_one_transfer_explain_one_payment() {
         payment: payment.to_bytes(),
         tx: tx.clone(),
         paid_to: None,
+        failed: false,
     };
     let claims = [counted(&payment), counted(&other), counted(&payment)];
     let report = audit(&networks.borrow(), &claims);
     assert_eq!((report.found, report.problems.len()), (1, 2), "{:?}", report.problems);
+    // What became balance again must not be there as well.
+    let failed = |payment, tx: &str| Counted { tx: tx.to_owned(), failed: true, ..counted(payment) };
+    let claims = [failed(&payment, &tx), failed(&payment, ""), failed(&other, ""), failed(&other, &tx)];
+    let report = audit(&networks.borrow(), &claims);
+    let [shown, found] = &report.problems[..] else { panic!("{report:?}") };
+    assert!(shown.contains("has its transfer in") && shown.contains(&tx) && found.ends_with("has its transfer"), "{report:?}");
+    assert_eq!((report.found, report.unasked), (0, 0));
     assert_eq!(shop.received(), PRICE);
 }
 

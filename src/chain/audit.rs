@@ -1,4 +1,5 @@
-//! Comparing the books with the chains: every payment that was counted must be a transfer that its chain still has.
+//! Comparing the books with the chains: every payment that was counted must be a transfer that its chain still has, and no payout that
+//! became balance again may be one.
 
 use std::collections::HashSet;
 
@@ -13,16 +14,18 @@ use crate::config::{Network, Settlement};
 use crate::ids::PaymentId;
 use crate::tls;
 
-/// One payment that the books count.
+/// One payment that the books count, or a payout that they say failed.
 #[derive(Debug, Clone)]
 pub struct Counted {
     pub id: PaymentId,
     /// As [`VerifiedPayment::to_bytes`] wrote it.
     pub payment: Vec<u8>,
-    /// The transaction that is said to have carried it.
+    /// The transaction that is said to have carried it, or of a payout that failed the last that was to; empty if there was none.
     pub tx: String,
     /// The wallet that it was paid out to; none for a payment to us.
     pub paid_to: Option<AccountId>,
+    /// Whether the books say that it never arrived.
+    pub failed: bool,
 }
 
 /// What a comparison found.
@@ -30,7 +33,8 @@ pub struct Counted {
 pub struct Audit {
     /// Payments whose transfer was found as counted.
     pub found: usize,
-    /// Payments on networks that no node was asked about: simulated ones, and those without `rpc_urls`.
+    /// Payments that no node was asked about, on simulated networks and those without `rpc_urls`, and payouts that became balance
+    /// again and that the node may have forgotten.
     pub unasked: usize,
     /// One sentence for each payment that the chain does not confirm.
     pub problems: Vec<String>,
@@ -86,12 +90,38 @@ async fn look_up(witnesses: &[(&str, Witness)], counted: &Counted, seen: &mut Ha
         audit.unasked += 1;
         return;
     };
+    if counted.failed {
+        return never(witness, counted, &payment, audit).await;
+    }
     match witness.carried(&payment, tx).await {
         Ok(Some((tx, position))) => match seen.insert(((*network).to_owned(), tx.clone(), position)) {
             true => audit.found += 1,
             false => audit.problems.push(format!("{id}: the transfer in {tx} is counted for another payment already")),
         },
         Ok(None) => audit.problems.push(format!("{id}: {network} has no transfer of {} micros in {tx}", payment.amount().get())),
+        Err(why) => audit.problems.push(format!("{id}: {network} cannot be asked: {why}")),
+    }
+}
+
+/// A payout that became balance again must not be there, as far as anybody can tell.
+async fn never(witness: &Witness, counted: &Counted, payment: &VerifiedPayment, audit: &mut Audit) {
+    let (id, tx, network) = (counted.id, &counted.tx, payment.network());
+    let shown = if tx.is_empty() { Ok(None) } else { witness.carried(payment, tx).await };
+    let absent = match shown {
+        Ok(None) => witness.is_absent(payment).await,
+        Ok(Some((tx, _))) => {
+            return audit
+                .problems
+                .push(format!("{id}: this payout became balance again, and {network} has its transfer in {tx}"));
+        }
+        Err(why) => Err(why),
+    };
+    match absent {
+        Ok(Some(true)) => {}
+        Ok(Some(false)) => {
+            audit.problems.push(format!("{id}: this payout became balance again, and {network} has its transfer"));
+        }
+        Ok(None) => audit.unasked += 1,
         Err(why) => audit.problems.push(format!("{id}: {network} cannot be asked: {why}")),
     }
 }

@@ -51,7 +51,7 @@ pub(in crate::chain) enum Closed {
 }
 
 impl Closed {
-    fn into_text(self) -> String {
+    pub fn into_text(self) -> String {
         match self {
             Closed::Clock(why) | Closed::Trouble(why) => why,
         }

@@ -46,7 +46,7 @@ pub use payment::{Unreadable, VerifiedPayment, claimed_payer, identify, verify};
 pub use payout::{Payable, check_payout, paid_from, payout_nonce};
 pub use sign_in::{SignedIn, judge_sign_in, verify_sign_in};
 pub use terms::Amounts;
-pub use treasury::{Arrival, Arrivals, Treasury, arrivals, treasury};
+pub use treasury::{Arrival, Arrivals, Treasury, Way, arrivals, treasury};
 pub use typed::typed_account;
 
 /// Why a payment is not taken.

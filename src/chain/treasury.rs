@@ -3,6 +3,7 @@
 use tokio::task::LocalSet;
 
 use super::audit::witness;
+use super::handle::Closed;
 use super::witness::Witness;
 use crate::clock::Timestamp;
 use crate::config::{Network, Settlement};
@@ -25,13 +26,14 @@ pub struct Arrival {
     pub tx: String,
     /// Whose money it was, or whose it is now.
     pub other: String,
+    /// Nothing for a transaction that a node names and does not show.
     pub amount: Micros,
     pub block: u64,
 }
 
 /// Which way money went.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::chain) enum Way {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Way {
     In,
     Out,
 }
@@ -57,14 +59,21 @@ pub fn treasury(networks: &[Network]) -> Vec<Treasury> {
     held.collect()
 }
 
-/// Asks a node of every network what came in and left since a moment; where there is none, it says so. What `is_known`, by its transaction,
-/// may be left out. Blocks until all have answered.
-pub fn arrivals(networks: &[Network], since: Timestamp, is_known: impl Fn(&str) -> bool) -> Vec<Arrivals> {
+/// Asks a node of every network what came in and left since a moment and until `now`; where there is none that can know, it says so.
+/// What `is_known`, by its transaction, may be left out. Blocks until all have answered.
+pub fn arrivals(networks: &[Network], (since, now): (Timestamp, Timestamp), is_known: impl Fn(&str) -> bool) -> Vec<Arrivals> {
     let real = networks.iter().filter(|network| !matches!(network.settlement, Settlement::Simulated));
     let look = |network: &Network| {
         let nobody = || Err("no node of it is named in rpc_urls".to_owned());
-        let found = ask(network, async |witness| witness.arrivals(since, &is_known).await).transpose().unwrap_or_else(nobody);
-        let left = ask(network, async |witness| witness.departures(since, &is_known).await).transpose().unwrap_or_else(nobody);
+        let asked = ask(network, async |witness| {
+            // One of another chain, or that is behind, knows of nothing.
+            witness.check(now).await.map_err(Closed::into_text)?;
+            Ok((witness.arrivals(since, &is_known).await, witness.departures(since, &is_known).await))
+        });
+        let (found, left) = match asked.transpose().unwrap_or_else(nobody) {
+            Ok(moved) => moved,
+            Err(why) => (Err(why.clone()), Err(why)),
+        };
         Arrivals { network: network.id.clone(), pay_to: network.pay_to.clone(), found, left }
     };
     real.map(look).collect()

@@ -51,6 +51,18 @@ impl Witness {
         }
     }
 
+    /// Whether a payment that is not in the transaction it should be in is not on the chain at all; `None` where nobody can tell.
+    ///
+    /// # Errors
+    /// Why no node could say.
+    pub async fn is_absent(&self, payment: &VerifiedPayment) -> Result<Option<bool>, String> {
+        match (self, payment.transfer()) {
+            (Witness::Evm(ledger), Transfer::Evm(payment)) => ledger.is_absent(payment).await.map(Some),
+            (Witness::Solana(ledger), Transfer::Solana(payment)) => Ok(ledger.remembers(payment).await.then_some(true)),
+            (Witness::Evm(_), Transfer::Solana(_)) | (Witness::Solana(_), Transfer::Evm(_)) => Err(ANOTHER_FAMILY.into()),
+        }
+    }
+
     /// What `pay_to` has of the token now.
     ///
     /// # Errors

@@ -107,7 +107,10 @@ async fn serve(networks: &[Network], mut inbox: channel::UnboundedReceiver<Comma
     while let Some(command) = inbox.recv().await {
         match command {
             // Every claim is preceded by this question, so no claim ever waits for another transfer's settlement.
-            Command::Simulate(payment, tell) if open.is_taken(&payment) => drop(tell.send(Err(taken()))),
+            Command::Simulate(payment, tell) if open.is_taken(&payment) => {
+                let is_payout = find(&payment).is_some_and(|network| network.entry.requirement.pay_to == payment.payer_address());
+                drop(tell.send(Err(taken(is_payout))));
+            }
             Command::Simulate(payment, tell) => {
                 let Some(network) = find(&payment).cloned() else { continue };
                 spawn_local(async move {
@@ -139,7 +142,10 @@ async fn serve(networks: &[Network], mut inbox: channel::UnboundedReceiver<Comma
     }
 }
 
-fn taken() -> Refused {
+fn taken(is_payout: bool) -> Refused {
+    if is_payout {
+        return Refused::Unavailable("the try before this one is just ending; ask again in some minutes".into());
+    }
     let message = "another transfer under this authorization's nonce is being settled; sign a new one with a new nonce";
     Refused::Invalid { reason: reason::NONCE_USED, message: message.into() }
 }

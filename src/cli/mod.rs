@@ -38,7 +38,7 @@ use crate::ledger::{Broken, Remedy};
 pub const FOUND_A_PROBLEM: u8 = 1;
 /// Wrong use of the command line.
 pub const USAGE: u8 = 2;
-/// The ledger failed: the next start recovers.
+/// The ledger failed, or an address to listen on is not there: the next start recovers, or finds it.
 pub const FAIL_STOP: u8 = 70;
 /// Something that a restart does not change must be changed first: the configuration, or what is around the books.
 pub const BAD_CONFIGURATION: u8 = 78;

@@ -3,7 +3,7 @@
 //! A payment that was used after the backup buys nothing again: its chain says that its authorization is used up, and such a
 //! payment is refused before it is claimed.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -15,13 +15,12 @@ use serde_json::{Value, json};
 use super::backup::{BESIDE, MANIFEST, Manifest, put, sum, wrong};
 use super::serve::{Trouble, private_folder, trouble};
 use super::{BAD_CONFIGURATION, FOUND_A_PROBLEM, USAGE, code_of, machine_clock, operator, say};
-use crate::chain::{self, Arrival, Arrivals};
+use crate::chain::{self, Arrival, Arrivals, Way};
 use crate::clock::Timestamp;
 use crate::config::Config;
 use crate::ids::RequestId;
 use crate::keys;
 use crate::ledger::{self, Broken, Counted, Report, Restoring, State};
-use crate::money::Micros;
 
 /// How much earlier than the backup what came in is looked at: clocks differ, and a transfer may have waited for its block.
 const EARLIER: Duration = Duration::from_secs(60 * 60);
@@ -50,9 +49,18 @@ pub fn run(arguments: &Arguments, config: &Config) -> Result<(), Trouble> {
     let since = Timestamp::from_millis(since.millis().saturating_sub(millis(EARLIER)));
     let (report, seen) = place(from, to, &manifest, (restoring, since))?;
     let is_known = |tx: &str| seen.known.contains(&tx.to_lowercase());
-    let arrivals = chain::arrivals(&config.networks, since, is_known);
-    let sent = sent(&arrivals, |one| is_known(&one.tx) || seen.is_expected(one));
-    let (unknown, unasked) = unmatched(arrivals, is_known);
+    let moved = chain::arrivals(&config.networks, (since, machine_clock().now()), is_known);
+    let (mut unknown, mut sent, mut unasked) = (Vec::new(), Vec::new(), Vec::new());
+    for Arrivals { network, pay_to, found, left } in moved {
+        for (about, way, moved, list) in
+            [("what left", Way::Out, left, &mut sent), ("what came in", Way::In, found, &mut unknown)]
+        {
+            match moved {
+                Ok(moved) => list.extend(moved.iter().filter(|one| !is_known(&one.tx)).map(|one| seen.shown(way, &network, one))),
+                Err(why) => unasked.push(json!({ "network": network, "pay_to": pay_to, "about": about, "why": why })),
+            }
+        }
+    }
     for one in &sent {
         say::err(format_args!("farebox: a transfer left pay_to that these books do not know: {one}"));
     }
@@ -66,7 +74,9 @@ pub fn run(arguments: &Arguments, config: &Config) -> Result<(), Trouble> {
                  spent, and a job or a balance of since is gone. Payments of since buy nothing again; those under not_in_the_books were \
                  paid to you, and what of them is owed only their buyers can say. \
                  Those under sent_and_not_in_the_books left pay_to: of a payout of since, whose wallet has its balance again, take \
-                 that with farebox adjust. \
+                 that with farebox adjust, and do not ask for it again by its id: on Solana it would be paid twice. \
+                 What may be a payment that was on its way then is followed by the gateway, and `perhaps` has the ids of those, each \
+                 of which is one transfer at most: adjust nothing before you have seen what comes of it. A transfer of nothing is one that no node shows. \
                  Those under calls_under_way stood for calls that had not ended: what was not charged of them by then becomes balance of \
                  their payers, also where the call was answered after the backup; farebox adjust takes it back",
     });
@@ -119,13 +129,24 @@ struct Seen {
     /// The transactions of the latest ones.
     known: HashSet<String>,
     under_way: Vec<Value>,
-    /// Payouts on their way, to whom and how much: the gateway finds out itself what became of them.
-    outgoing: HashSet<(String, u64)>,
+    /// Payments on their way, by what is known of their transfers: the gateway finds out itself what became of them.
+    on_their_way: HashMap<Moved, Vec<String>>,
 }
 
+/// Which way a transfer goes, on which network, from or to whom, and how many micros.
+type Moved = (Way, String, String, u64);
+
 impl Seen {
-    fn is_expected(&self, left: &Arrival) -> bool {
-        self.outgoing.contains(&(left.other.to_lowercase(), left.amount.get()))
+    /// A transfer that the books do not know by its transaction.
+    fn shown(&self, way: Way, network: &str, one: &Arrival) -> Value {
+        let key = (way, network.to_owned(), one.other.to_lowercase(), one.amount.get());
+        let other = if way == Way::Out { "to" } else { "from" };
+        let mut shown =
+            json!({ "network": network, "tx": one.tx, other: one.other, "amount_usd": one.amount.as_usd(), "block": one.block });
+        if let Some(ids) = self.on_their_way.get(&key) {
+            shown["perhaps"] = json!(ids);
+        }
+        shown
     }
 }
 
@@ -145,11 +166,18 @@ fn place(
     let visit = |counted: Counted| {
         seen.under_way.extend(under_way(&counted));
         let payment = counted.payment;
-        let is_open = matches!(payment.state, State::Claimed | State::Signed | State::Sent | State::Confirmed);
-        if payment.payout.is_some() && is_open {
-            seen.outgoing.insert((payment.payer.address().to_lowercase(), payment.amount().get()));
+        // What was only claimed is given back at the start, but for a payout.
+        let is_followed = match payment.state {
+            State::Signed | State::Sent => true,
+            State::Claimed => payment.payout.is_some(),
+            State::Confirmed | State::Final | State::Voided | State::Failed => false,
+        };
+        if is_followed {
+            let way = if payment.payout.is_some() { Way::Out } else { Way::In };
+            let moved = (way, payment.network.clone(), payment.payer.address().to_lowercase(), payment.amount);
+            seen.on_their_way.entry(moved).or_default().push(counted.id.to_string());
         }
-        if payment.claimed_at >= recent {
+        if payment.claimed_at >= recent || payment.is_open() {
             seen.known.extend(payment.confirmed.map(|(tx, _)| tx.to_lowercase()));
             seen.known.extend(payment.attempts.into_iter().map(|attempt| attempt.tx.to_lowercase()));
         }
@@ -192,37 +220,6 @@ fn under_way(Counted { id, payment }: &Counted) -> Option<Value> {
             "tx": payment.confirmed.as_ref().map(|(tx, _)| tx).or(sent),
         })
     })
-}
-
-/// What came in that the books do not know, and where nobody could be asked.
-fn unmatched(arrivals: Vec<Arrivals>, is_known: impl Fn(&str) -> bool) -> (Vec<Value>, Vec<Value>) {
-    let (mut unknown, mut unasked) = (Vec::new(), Vec::new());
-    for Arrivals { network, pay_to, found, left } in arrivals {
-        if let Err(why) = left {
-            unasked.push(json!({ "network": network, "pay_to": pay_to, "about": "what left", "why": why }));
-        }
-        match found {
-            Ok(found) => {
-                let new = found.iter().filter(|one| !is_known(&one.tx));
-                unknown.extend(new.map(|one| {
-                    let usd = Micros::new(one.amount.get()).as_usd();
-                    json!({ "network": network, "tx": one.tx, "from": one.other, "amount_usd": usd, "block": one.block })
-                }));
-            }
-            Err(why) => unasked.push(json!({ "network": network, "pay_to": pay_to, "about": "what came in", "why": why })),
-        }
-    }
-    (unknown, unasked)
-}
-
-/// What left `pay_to` that the books do not know, where somebody could be asked.
-fn sent(arrivals: &[Arrivals], is_known: impl Fn(&Arrival) -> bool) -> Vec<Value> {
-    let left = arrivals.iter().flat_map(|of| of.left.iter().flatten().map(move |one| (&of.network, one)));
-    let new = left.filter(|(_, one)| !is_known(one));
-    new.map(|(network, one)| {
-        json!({ "network": network, "tx": one.tx, "to": one.other, "amount_usd": one.amount.as_usd(), "block": one.block })
-    })
-    .collect()
 }
 
 fn millis(span: Duration) -> u64 {

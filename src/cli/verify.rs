@@ -104,12 +104,14 @@ fn open_payment(config: &Config, counted: &Counted) -> Option<String> {
     Some(format!("{id}: {amount} USDC {whose} on {network}{sent}: {what_next}"))
 }
 
-/// What the chain must confirm: every payment the books count is a transfer there.
-fn claim(counted: Counted) -> Option<chain::Counted> {
-    if !matches!(counted.payment.state, State::Confirmed | State::Final) {
-        return None;
-    }
-    let (tx, _) = counted.payment.confirmed?;
-    let paid_to = counted.payment.payout.map(|_| counted.payment.payer);
-    Some(chain::Counted { id: counted.id, payment: counted.payment.detail.into(), tx, paid_to })
+/// What the chain must confirm: every payment the books count is a transfer there, and no payout that failed is one.
+fn claim(Counted { id, payment: row }: Counted) -> Option<chain::Counted> {
+    let (tx, failed) = match row.state {
+        State::Confirmed | State::Final => (row.confirmed?.0, false),
+        State::Failed if row.payout.is_some() => {
+            (row.attempts.into_iter().last().map(|tried| tried.tx).unwrap_or_default(), true)
+        }
+        State::Failed | State::Voided | State::Claimed | State::Signed | State::Sent => return None,
+    };
+    Some(chain::Counted { id, payment: row.detail.into(), tx, paid_to: row.payout.map(|_| row.payer), failed })
 }

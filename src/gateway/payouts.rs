@@ -71,23 +71,19 @@ impl Terms {
 /// `ledger_unavailable`: look what came of it.
 pub async fn pay_out(gateway: &Gateway, terms: &Terms, payment: Option<&str>, fresh: &Fresh) -> Result<Value, Error> {
     let payable = terms.payable()?;
-    if let Some((before, row)) = known(gateway, &payable.id)? {
-        if !before.is_same(payable.to, payable.amount, &payable.network) {
-            let (usd, to) = (Micros::new(before.micros), before.account);
-            return Err(wrong(format!(
-                "{:?} was used for {usd} USD to {to} on {}; nothing was changed, take another id for another payout",
-                payable.id, before.network
-            )));
-        }
-        if row.state != State::Failed {
-            return follow(gateway, &payable).await;
-        }
+    if is_begun(gateway, &payable)? {
+        return follow(gateway, &payable).await;
     }
     let Some(header) = payment else { return offer(gateway, &payable).await };
     let payment = x402::Payment::from_header(header).map_err(|error| Error::new(Code::InvalidPayment, error.to_string()))?;
     // What was noted with it as its time is what its transfer is looked for by.
     gateway.chains.agree_on_time(&payable.network).await.map_err(refused)?;
     let verified = gateway.chains.verify_payout(&payable, &payment, gateway.clock.now()).map_err(refused)?;
+    // What its chain refuses leaves no balance: above all an id that it knows and these books, put back from a copy, do not.
+    if let Err(why) = gateway.chains.simulate(&verified).await {
+        // Somebody else may have asked at the same moment, and been paid.
+        return if is_begun(gateway, &payable)? { follow(gateway, &payable).await } else { Err(refused(why)) };
+    }
     let mut random = [0; 10];
     random.copy_from_slice(&fresh.id[..10]);
     let claim =
@@ -99,17 +95,30 @@ pub async fn pay_out(gateway: &Gateway, terms: &Terms, payment: Option<&str>, fr
         }
         // Somebody else asked at the same moment.
         Err(Denied::Refused(Denial::Known(row))) if row.payout.as_deref() == Some(&payable.id) => {}
-        Err(denied) => return Err(unclaimed(&payable, &denied)),
+        Err(denied) => return Err(unclaimed(gateway, &payable, &denied)),
     }
     follow(gateway, &payable).await
 }
 
+/// Whether this very payout is on its way or was paid.
+fn is_begun(gateway: &Gateway, payable: &Payable) -> Result<bool, Error> {
+    let Some((before, row)) = known(gateway, &payable.id)? else { return Ok(false) };
+    if !before.is_same(payable.to, payable.amount, &payable.network) {
+        let (usd, to) = (Micros::new(before.micros), before.account);
+        return Err(wrong(format!(
+            "{:?} was used for {usd} USD to {to} on {}; nothing was changed, take another id for another payout",
+            payable.id, before.network
+        )));
+    }
+    Ok(row.state != State::Failed)
+}
+
 /// What must be signed. What the balance cannot give is not signed for.
 async fn offer(gateway: &Gateway, payable: &Payable) -> Result<Value, Error> {
-    let standing = gateway.ledger.standing(payable.to).map_err(|denied| ledger_unavailable(&denied.to_string()))?;
-    if standing.available < payable.amount {
-        let (available, needed) = (standing.available, payable.amount);
-        return Err(unclaimed(payable, &Denied::Refused(Denial::Insufficient { available, needed })));
+    let available = gateway.ledger.payable(payable.to).map_err(|denied| ledger_unavailable(&denied.to_string()))?;
+    if available < payable.amount {
+        let needed = payable.amount;
+        return Err(unclaimed(gateway, payable, &Denied::Refused(Denial::Insufficient { available, needed })));
     }
     gateway.chains.freshen().await;
     let offer = gateway.chains.payout(payable).map_err(refused)?;
@@ -155,9 +164,9 @@ fn is_on_its_way(row: &Payment) -> bool {
 /// Why it failed, for who knows the id and not the nonce that is made of it.
 fn told(reason: &str, message: String) -> String {
     match reason {
-        chain::reason::NONCE_USED => "the chain says that this id was paid before, as these books do not know it: look at the transfers \
-                                      of pay_to before you pay under another id, and take from the balance what was paid with farebox \
-                                      adjust"
+        chain::reason::NONCE_USED => "the chain says that this id was paid before, and these books do not know of it: look at the \
+                                      transfers of pay_to. What was paid and not taken from the balance is taken with farebox adjust; \
+                                      another payout needs another id"
             .to_owned(),
         _ => message,
     }
@@ -185,10 +194,21 @@ fn shown(gateway: &Gateway, id: &str, payout: &Payout, row: &Payment, why: Optio
     }))
 }
 
-fn unclaimed(payable: &Payable, denied: &Denied) -> Error {
+fn unclaimed(gateway: &Gateway, payable: &Payable, denied: &Denied) -> Error {
     match denied {
-        Denied::Refused(Denial::Insufficient { available, .. }) => {
-            wrong(format!("{} can spend {available} USD, and no more than that can be paid out; nothing was changed", payable.to))
+        Denied::Refused(Denial::Insufficient { available, .. }) => match gateway.ledger.available(payable.to) {
+            can_spend if can_spend > *available => wrong(format!(
+                "{} can spend {can_spend} USD, of which {available} can be paid out now and the rest once the payments that it came by \
+                 are final on their chain; nothing was changed, ask again in a while",
+                payable.to
+            )),
+            _ => wrong(format!(
+                "{} can spend {available} USD, and no more than that can be paid out; nothing was changed",
+                payable.to
+            )),
+        },
+        Denied::Refused(Denial::WrongState) => {
+            wrong(format!("the books have lost the transfer of {:?}; nothing was changed, see farebox verify", payable.id))
         }
         Denied::Refused(Denial::Duplicate) => wrong(format!("{:?} was used for something else; nothing was changed", payable.id)),
         Denied::Refused(Denial::Known(_)) => wrong("this transfer was claimed under another id; nothing was changed"),
@@ -201,7 +221,7 @@ fn unclaimed(payable: &Payable, denied: &Denied) -> Error {
 fn refused(refused: Refused) -> Error {
     match refused {
         Refused::Malformed(what) => Error::new(Code::InvalidPayment, what),
-        Refused::Invalid { reason, message } => wrong(message).reason(reason),
+        Refused::Invalid { reason, message } => wrong(format!("{}; nothing was moved", told(reason, message))).reason(reason),
         Refused::Unavailable(why) => Error::new(Code::NetworkUnavailable, format!("nothing was moved: {why}")),
         Refused::ClockSkew(why) => Error::new(Code::ClockSkew, format!("nothing was moved: {why}")),
     }

@@ -4,12 +4,14 @@
 //! [`Account::Outgoing`], from which nothing else is paid. It ends at its chain, or in the balance again when it is proven that it
 //! never will. The transfer is a payment as any other, from us, and goes through the same states.
 
+use std::time::Duration;
+
 use redb::ReadTransaction;
 use serde::{Deserialize, Serialize};
 
 use super::book::{Book, Claim, Order, Rows, Write};
 use super::derived::Fingerprint;
-use super::rows::{Account, Kind, Payment, Reference, State, Transfer};
+use super::rows::{Account, Kind, Outcome, Payment, Reference, State, Transfer};
 use super::snapshot::{Snapshot, for_each, json};
 use super::tables::{PAY_OPEN, PAYOUTS};
 use super::written::{account_hex, payment_hex};
@@ -17,8 +19,11 @@ use super::{Broken, Denied, Inner, Ledger, Refused};
 use crate::account::AccountId;
 use crate::clock::Timestamp;
 use crate::fault;
-use crate::ids::PaymentId;
+use crate::ids::{PaymentId, RequestId};
 use crate::money::Micros;
+
+/// For how long a payment counts as not final that nobody says is.
+const UNSURE: Duration = Duration::from_secs(2 * 24 * 60 * 60);
 
 /// One payout, under the id that the operator gave it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,25 +49,44 @@ impl Payout {
 }
 
 impl Book {
+    /// What payments brought a wallet that are not final on their chain, which can still take them back: each with the call that it
+    /// paid, if more of that may have been given back. Of one that is days old nobody may be left to say that it is final.
+    fn unsure(&self, wallet: AccountId, at: Timestamp) -> Vec<(u64, Option<(PaymentId, RequestId)>)> {
+        let rows = self.payments.iter().map(|(id, kept)| (id, &kept.row));
+        let unsure = rows.filter(|(_, row)| {
+            let is_young = row.reorged || Timestamp::from_millis(row.claimed_at).plus(UNSURE) > at;
+            row.payer == wallet && row.payout.is_none() && row.state == State::Confirmed && !row.irreversible && is_young
+        });
+        // Of one whose call is open nothing is balance yet.
+        let brought = unsure.filter_map(|(id, row)| match row.outcome? {
+            Outcome::Served { charge: 0, credited: amount } | Outcome::Credited { amount } => Some((amount, None)),
+            Outcome::Served { credited, .. } => Some((credited, Some((*id, RequestId(row.request))))),
+        });
+        brought.collect()
+    }
+
     /// Takes a payout of the balance, for a transfer that was not seen before or was proven to have failed. `known` are the
-    /// rows of this transfer and of the one before it.
+    /// rows of this transfer and of the one before it, and `available` is what may be paid out.
     fn pay_out(
         &mut self,
-        id: &str,
-        reason: &str,
+        (id, reason): (&str, &str),
         claim: Claim,
         known: [Option<Payment>; 2],
+        available: Micros,
         at: Timestamp,
     ) -> Result<Rows, Refused> {
         let before = self.payouts.get(id);
         if before.is_some_and(|before| !before.is_same(claim.payer, claim.amount, &claim.network)) {
             return Err(Refused::Duplicate);
         }
+        if before.is_some() && known.iter().all(Option::is_none) {
+            return Err(Refused::WrongState);
+        }
         let is_over = |row: &Payment| row.state == State::Failed && row.payout.as_deref() == Some(id);
         if let Some(row) = known.into_iter().flatten().find(|row| !is_over(row)) {
             return Err(Refused::Known(Box::new(row)));
         }
-        let (available, amount, payment) = (self.available(claim.payer), claim.amount, claim.id);
+        let (amount, payment) = (claim.amount, claim.id);
         if available < amount {
             return Err(Refused::Insufficient { available, needed: amount });
         }
@@ -106,24 +130,53 @@ impl Book {
     }
 }
 
+impl Inner {
+    /// What a wallet can spend, without what payments that are not final brought it, also as refunds of their calls.
+    fn payable(&self, book: &Book, wallet: AccountId) -> Result<Micros, Denied> {
+        let unsure = book.unsure(wallet, self.clock.now());
+        let stays = unsure.iter().fold(0, |sum: u64, (credited, _)| sum.saturating_add(*credited));
+        let mut payable = book.available(wallet).saturating_sub(Micros::new(stays));
+        for (payment, request) in unsure.into_iter().filter_map(|(_, call)| call) {
+            // Calls wait for this reading.
+            if payable.is_zero() {
+                break;
+            }
+            let receipt = self.receipt(book, request)?.filter(|receipt| receipt.payment == Some(payment));
+            payable = payable.saturating_sub(Micros::new(receipt.map_or(0, |receipt| receipt.refunded)));
+        }
+        Ok(payable)
+    }
+}
+
 impl Ledger {
     /// Takes a payout of the balance of `claim.payer`, under an id that is used once, for the transfer that `claim` names. Durable
     /// when this returns; before that nobody may be handed the transfer. What was proven to have failed may be claimed again.
     ///
     /// # Errors
     /// [`Refused::Known`] with the transfer of this id that is under way or has arrived; [`Refused::Duplicate`] for an id that
-    /// was used for another wallet, amount or network; [`Refused::Insufficient`] says what the wallet can spend.
+    /// was used for another wallet, amount or network; [`Refused::Insufficient`] says what can be paid out;
+    /// [`Refused::WrongState`] for an id whose transfer the books have lost.
     pub async fn pay_out(&self, id: &str, reason: &str, claim: Claim) -> Result<(), Denied> {
         fault::point("payout.before");
         let durable = self.run(|inner, book| {
             let before = book.payouts.get(id).map(|before| before.payment).filter(|before| *before != claim.id);
             let before = before.map(|before| inner.known_or_remembered(book, before)).transpose()?.flatten();
             let same = inner.known_or_remembered(book, claim.id)?;
-            Ok(book.pay_out(id, reason, claim, [same, before], inner.clock.now())?)
+            let available = inner.payable(book, claim.payer)?;
+            Ok(book.pay_out((id, reason), claim, [same, before], available, inner.clock.now())?)
         })?;
         durable.wait().await?;
         fault::point("payout.after");
         Ok(())
+    }
+
+    /// What of a wallet's balance may be paid out: what it can spend, without what payments brought that are not final yet.
+    ///
+    /// # Errors
+    /// The ledger has stopped.
+    pub fn payable(&self, wallet: AccountId) -> Result<Micros, Denied> {
+        let book = self.inner.lock()?;
+        self.inner.payable(&book, wallet)
     }
 
     /// What is known of a payout, and of its transfer.
@@ -196,4 +249,21 @@ pub(super) fn check(snapshot: &Snapshot, posted: Fingerprint, outgoing: i64, pro
         problems.push(format!("{outgoing} micros are outgoing, open payouts explain {on_their_way}"));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_whose_transfer_the_books_have_lost_is_not_paid_again() {
+        let (account, network) = (AccountId::Evm([1; 20]), "eip155:84532".to_owned());
+        let payout =
+            Payout { account, micros: 4, network: network.clone(), reason: "r".into(), at: 1, payment: PaymentId([2; 32]) };
+        let (asset, route, request) = (String::new(), String::new(), RequestId(1));
+        let (id, amount, detail) = (PaymentId([3; 32]), Micros::new(4), Vec::new());
+        let claim = Claim { id, network, asset, payer: account, amount, request, route, model: None, detail };
+        let mut book = Book { payouts: [("a".to_owned(), payout)].into(), ..Book::default() };
+        assert_eq!(book.pay_out(("a", "r"), claim, [None, None], amount, Timestamp::from_secs(1)), Err(Refused::WrongState));
+    }
 }

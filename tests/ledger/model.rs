@@ -31,6 +31,8 @@ struct Paying {
     vanished: bool,
     /// It goes to its payer, under this id.
     payout: Option<u8>,
+    /// Milliseconds since 1970.
+    claimed_at: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -26,7 +26,9 @@ impl Model {
             return false;
         }
         let (state, credited, irreversible, vanished) = (State::Claimed, 0, false, false);
-        let paying = Paying { state, payer, amount, request: n, top_up, credited, irreversible, vanished, payout: None };
+        let claimed_at = self.now;
+        let paying =
+            Paying { state, payer, amount, request: n, top_up, credited, irreversible, vanished, payout: None, claimed_at };
         self.payments[usize::from(payment)] = Some(paying);
         if top_up {
             self.deposits.push(payment);
@@ -42,12 +44,26 @@ impl Model {
         let before = self.payouts[usize::from(id)];
         let is_over = |p: u8| self.payments[usize::from(p)].is_none_or(|p| p.state == State::Failed && p.payout == Some(id));
         let same = before.is_none_or(|(whose, much, last)| (whose, much) == (payer, amount) && is_over(last));
-        if !same || !is_over(payment) || self.available(payer) < amount {
+        // What a chain can still take back is not paid out.
+        let unsure = self.payments.iter().flatten().filter(|p| p.payer == payer && p.payout.is_none());
+        let unsure = unsure.filter(|p| p.state == State::Confirmed && !p.irreversible);
+        let unsure = unsure.filter(|p| p.vanished || p.claimed_at + 48 * 3_600_000 > self.now);
+        let back = |p: &Paying| {
+            let slip = self
+                .receipts
+                .get(&p.request)
+                .filter(|slip| slip.payment.is_some_and(|it| self.payments[usize::from(it)] == Some(*p)));
+            slip.map_or(0, |slip| slip.refunded)
+        };
+        let unsure = unsure.map(|p| p.credited + back(p)).sum::<u64>();
+        if !same || !is_over(payment) || self.available(payer).saturating_sub(unsure) < amount {
             return false;
         }
         let (state, payout) = (State::Claimed, Some(id));
         let (credited, irreversible, vanished) = (0, false, false);
-        let paying = Paying { state, payer, amount, request: n, top_up: false, credited, irreversible, vanished, payout };
+        let claimed_at = self.now;
+        let paying =
+            Paying { state, payer, amount, request: n, top_up: false, credited, irreversible, vanished, payout, claimed_at };
         (self.payments[usize::from(payment)], self.payouts[usize::from(id)]) = (Some(paying), Some((payer, amount, payment)));
         self.post(payer, -(amount as i64), Movement::Payout, None);
         true

@@ -6,6 +6,7 @@ use std::sync::Barrier;
 use farebox::ids::RequestId;
 use farebox::ledger::{Claim, Denied, Durable, FILE, Ledger, Movement, Options, Refused, Report, State, repair_derived};
 use farebox::money::Micros;
+use farebox::tariff::Usage;
 use redb::{Database, TableDefinition};
 use tempfile::TempDir;
 
@@ -25,6 +26,7 @@ fn open(folder: &TempDir) -> Ledger {
     durable(ledger.signed(payment(1), attempt()));
     durable(ledger.confirmed(payment(1), "0xaa", 7));
     drop(deposit);
+    ledger.finalized(payment(1)).unwrap();
     ledger
 }
 
@@ -78,6 +80,55 @@ fn a_payout_is_taken_once_and_comes_back_once_when_it_has_failed() {
 }
 
 #[test]
+fn what_a_chain_can_still_take_back_is_not_paid_out() {
+    let folder = TempDir::new().unwrap();
+    let ledger = open(&folder);
+    let deposit = wait(ledger.deposit(claim(payment(2), wallet(1), 300, 200))).unwrap();
+    durable(ledger.signed(payment(2), attempt()));
+    durable(ledger.confirmed(payment(2), "0xbb", 8));
+    drop(deposit);
+    assert_eq!((available(&ledger), ledger.payable(wallet(1)).unwrap().get()), (1_300, 1_000));
+    let refused = pay_out(&ledger, "a", 3, 1_001);
+    assert!(matches!(refused, Err(Denied::Refused(Refused::Insufficient { available, .. })) if available.get() == 1_000));
+    pay_out(&ledger, "a", 3, 900).unwrap();
+    assert!(pay_out(&ledger, "b", 4, 101).is_err(), "what is left is not final either");
+    ledger.close();
+    drop(ledger);
+    let (ledger, _) = Ledger::open(&folder.path().join(FILE), clock(), Options::default()).unwrap();
+    assert!(pay_out(&ledger, "b", 4, 101).is_err(), "nor after a restart");
+    ledger.finalized(payment(2)).unwrap();
+    pay_out(&ledger, "b", 4, 400).unwrap();
+    assert_eq!(available(&ledger), 0);
+    assert!(ledger.verify().unwrap().ok);
+}
+
+#[test]
+fn what_was_given_back_of_a_call_whose_payment_is_not_final_is_not_paid_out_either() {
+    let folder = TempDir::new().unwrap();
+    let ledger = open(&folder);
+    let call = wait(ledger.claim(claim(payment(2), wallet(1), 500, 200))).unwrap();
+    durable(ledger.signed(payment(2), attempt()));
+    durable(ledger.confirmed(payment(2), "0xbb", 8));
+    let payable = || ledger.payable(wallet(1)).unwrap().get();
+    assert_eq!((available(&ledger), payable()), (1_000, 1_000), "what pays for an open call is no balance");
+    let _ = call.paid().ok().unwrap().post(Micros::new(300), Usage::default());
+    assert_eq!((available(&ledger), payable()), (1_200, 1_000), "the rest of it is");
+    durable(ledger.flush());
+    wait(ledger.refund(RequestId(200), None)).unwrap();
+    assert_eq!((available(&ledger), payable()), (1_500, 1_000), "and what it cost, given back");
+    assert!(pay_out(&ledger, "a", 3, 1_001).is_err());
+    // The payment vanishes for good: whoever was paid out has left what must be taken back.
+    pay_out(&ledger, "a", 3, 1_000).unwrap();
+    ledger.reorged(payment(2)).unwrap();
+    durable(ledger.failed(payment(2), "proof"));
+    assert_eq!(available(&ledger), 0);
+    let report = ledger.verify().unwrap();
+    assert!(report.ok, "{:?}", report.problems);
+    let lost = report.house.iter().find(|(name, _)| *name == "bad debt").map_or(0, |(_, micros)| *micros);
+    assert_eq!(lost, 0, "{:?}", report.house);
+}
+
+#[test]
 fn calls_and_payouts_at_the_same_moment_take_no_more_than_there_is() {
     for _ in 0..20 {
         let folder = TempDir::new().unwrap();
@@ -111,7 +162,7 @@ fn a_start_goes_on_with_a_payout_that_was_claimed_and_gives_nothing_back() {
     ledger.close();
     drop(ledger);
     let (ledger, recovered) = Ledger::open(&folder.path().join(FILE), clock(), Options::default()).unwrap();
-    assert_eq!((recovered.open_payments, recovered.voided), (2, 0));
+    assert_eq!((recovered.open_payments, recovered.voided), (1, 0));
     let open: Vec<_> = ledger.open_payments().into_iter().filter(|(_, row)| row.payout.is_some()).collect();
     assert_eq!((open.len(), open[0].0, open[0].1.state), (1, payment(2), State::Claimed));
     assert_eq!((available(&ledger), ledger.totals().unwrap().outgoing), (600, 400));

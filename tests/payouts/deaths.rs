@@ -35,7 +35,7 @@ fn die_at(point: &str, is_claimed: bool) {
     let mut shop = Shop::open();
     for nth in 1..=DEATHS {
         let (id, paid) = (format!("ticket-{nth}"), vec![HALF; nth]);
-        shop.server.restart_armed(point);
+        shop.restart_armed(point);
         let said = shop.pay_out("0.5", &id);
         assert!(said.code == 1 && said.words.contains("look what came of it"), "{point}: {said:?}");
         shop.server.wait_death(point);
@@ -57,16 +57,14 @@ fn die_at(point: &str, is_claimed: bool) {
 fn a_death_while_it_becomes_final_or_is_taken_up_again_changes_nothing() {
     for point in ["final.before", "final.after", "resume.before", "resume.after"] {
         let mut shop = Shop::open();
+        shop.pay_out("0.5", "ticket").paid();
         if point.starts_with("final") {
+            // What came before the payout is durable as it is, so this is the payout's own end.
             shop.server.restart_armed(point);
-            shop.pay_out("0.5", "ticket").paid();
             shop.chain.mine(8);
-        } else {
-            shop.pay_out("0.5", "ticket").paid();
-            shop.server.restart_into_death(point);
-        }
-        if point.starts_with("final") {
             shop.server.wait_death(point);
+        } else {
+            shop.server.restart_into_death(point);
         }
         shop.server.restart();
         shop.pay_out("0.5", "ticket").paid();
@@ -77,7 +75,7 @@ fn a_death_while_it_becomes_final_or_is_taken_up_again_changes_nothing() {
 #[test]
 fn a_payout_that_was_begun_is_handed_to_no_facilitator_and_paid_by_whoever_was_pay_to_then() {
     let mut shop = Shop::open();
-    shop.server.restart_armed("sign.before");
+    shop.restart_armed("sign.before");
     shop.pay_out("0.5", "ticket").refused(1, "look what came of it");
     shop.server.wait_death("sign.before");
     let lines = |text: String, drop: &str| text.lines().filter(|line| !line.starts_with(drop)).collect::<Vec<_>>().join("\n");

@@ -9,7 +9,7 @@ use farebox::chain::{buyer, payout_nonce};
 use farebox::clock::Timestamp;
 use farebox::x402::Requirements;
 use farebox_rig::anvil::{Anvil, BUYER, PAY_TO, SETTLER, Wallet};
-use farebox_rig::process::run;
+use farebox_rig::process::{eventually, run};
 use farebox_rig::server::{Server, Settings};
 use farebox_rig::upstream::{UPSTREAM_KEY, Upstream};
 use serde_json::{Value, json};
@@ -53,12 +53,32 @@ impl Shop {
     }
 
     pub fn with(settings: &Settings) -> Shop {
-        let (chain, upstream) = (Anvil::start(84532), Upstream::start());
+        Shop::on(Anvil::start(84532), settings)
+    }
+
+    pub fn on(chain: Anvil, settings: &Settings) -> Shop {
+        let upstream = Upstream::start();
         let server = Server::with(env!("CARGO_BIN_EXE_farebox"), &chain, &upstream, settings);
         let shop = Shop { chain, upstream, server };
         let answer = shop.server.account(BUYER).top_up(FIVE);
         assert_eq!(answer.status, 200, "{}", answer.text());
+        let early = shop.asked("5", "early").send(None).unwrap_err();
+        assert!(early.contains("of which 0.000000 can be paid out now"), "what a chain can take back is not paid out: {early}");
+        shop.chain.mine(8);
+        shop.wait_payable();
         shop
+    }
+
+    /// Until what was paid in is known to be final, which a sudden end may forget.
+    pub fn wait_payable(&self) {
+        eventually("it can be paid out", || self.asked("0.5", "early").send(None).is_ok());
+    }
+
+    /// Dies at a point, with a balance that can be paid out until then.
+    #[cfg(feature = "fault-points")]
+    pub fn restart_armed(&mut self, point: &str) {
+        self.server.restart_armed(point);
+        self.wait_payable();
     }
 
     /// `farebox payout`, with the key of somebody who says to be the treasury.
@@ -135,6 +155,15 @@ pub struct Asked<'a> {
 impl Asked<'_> {
     /// The gateway's answer: what came of it, or the message of its refusal.
     pub fn send(&self, payment: Option<&str>) -> Result<Value, String> {
+        let mut answer: Value = serde_json::from_str(&self.line(payment)).unwrap();
+        match answer["done"].take() {
+            Value::Null => Err(answer["refused"]["message"].as_str().unwrap().to_owned()),
+            done => Ok(done),
+        }
+    }
+
+    /// The answer as it comes; nothing of a gateway that dies.
+    fn line(&self, payment: Option<&str>) -> String {
         let terms = json!({
             "account": self.account, "usd": self.usd, "network": self.network, "id": self.id, "reason": "asked for",
         });
@@ -143,12 +172,15 @@ impl Asked<'_> {
         let stream = UnixStream::connect(self.server.data_dir().join("operator.sock")).unwrap();
         (&stream).write_all(line.as_bytes()).unwrap();
         let mut answer = String::new();
-        BufReader::new(&stream).read_line(&mut answer).unwrap();
-        let mut answer: Value = serde_json::from_str(&answer).unwrap();
-        match answer["done"].take() {
-            Value::Null => Err(answer["refused"]["message"].as_str().unwrap().to_owned()),
-            done => Ok(done),
-        }
+        // A connection that is reset has brought nothing either.
+        let _ = BufReader::new(&stream).read_line(&mut answer);
+        answer
+    }
+
+    /// Hands in a header to a gateway that dies of it.
+    #[cfg(feature = "fault-points")]
+    pub fn left(&self, header: &str) {
+        assert_eq!(self.line(Some(header)), "", "it has died");
     }
 
     /// What must be signed.
@@ -173,6 +205,13 @@ pub fn signed_by(wallet: Wallet, offer: &Requirements, nonce: [u8; 32], at: u64)
 /// Seconds since 1970.
 pub fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
+}
+
+/// A command of the operator that succeeds, and what it prints.
+pub fn operate(server: &Server, arguments: &[&str]) -> Value {
+    let (code, printed, words) = run(server.command(arguments), "");
+    assert_eq!(code, 0, "{arguments:?}: {words}");
+    serde_json::from_str(&printed).unwrap()
 }
 
 pub fn said(command: Command) -> Said {

@@ -1,11 +1,15 @@
 //! A chain that fails under a payout: the balance has the money again once it can never be paid, and not a moment before.
 
-use farebox_rig::anvil::{BUYER, MINTER, OTHER_BUYER, PAY_TO, SETTLER};
-use farebox_rig::process::{eventually, run};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+use farebox_rig::anvil::{Anvil, BUYER, MINTER, OTHER_BUYER, PAY_TO, SETTLER};
+use farebox_rig::process::eventually;
 use farebox_rig::server::Settings;
+use farebox_rig::stub::Stub;
 use serde_json::{Value, json};
 
-use crate::shop::{FIVE, Shop};
+use crate::shop::{FIVE, Shop, operate};
 
 /// Past the end of what was signed, in a block that is final.
 fn let_it_end(shop: &Shop) {
@@ -19,15 +23,75 @@ fn payload(header: &str) -> Value {
     serde_json::from_slice::<Value>(&farebox::x402::decode_base64(header).unwrap()).unwrap()["payload"].take()
 }
 
+/// A payout of a dollar whose gateway dies as soon as the balance gave for it, and what happens before the next starts.
+fn claimed_and_no_more(shop: &mut Shop, header: &str, meanwhile: impl FnOnce(&Shop)) {
+    shop.restart_armed("payout.after");
+    shop.asked("1", "ticket").left(header);
+    shop.server.wait_death("payout.after");
+    meanwhile(shop);
+    shop.server.restart();
+}
+
+#[test]
+fn what_its_chain_refuses_leaves_no_balance_and_no_node_sees_its_signature() {
+    let chain = Anvil::start(84532);
+    let heard = Arc::new(Mutex::new(String::new()));
+    let hearing = heard.clone();
+    let node = Stub::before_node(chain.address(), move |call, ask| {
+        hearing.lock().unwrap().push_str(&call.to_string());
+        ask(call)
+    });
+    let shop = Shop::on(chain, &Settings { rpc_urls: vec![node.url()], ..Settings::default() });
+    let asked = shop.asked("1", "ticket");
+    let signed = asked.signed(&asked.offer());
+    let signature = payload(&signed)["signature"].as_str().unwrap()[2..66].to_owned();
+    shop.chain.wait_receipt(&shop.chain.pay(PAY_TO, OTHER_BUYER, FIVE));
+    let refused = asked.send(Some(&signed)).unwrap_err();
+    assert!(refused.contains("has 0.000000 USDC") && refused.contains("nothing was moved"), "{refused}");
+    assert_eq!(shop.balance(), FIVE);
+    assert!(!heard.lock().unwrap().contains(&signature), "whoever sees it can submit it, for what nothing was taken");
+    shop.chain.wait_receipt(&shop.chain.pay(OTHER_BUYER, PAY_TO, FIVE));
+    assert_eq!(asked.send(Some(&signed)).unwrap()["state"], "paid", "the same signature is as good as before");
+    assert!(heard.lock().unwrap().contains(&signature));
+    assert_eq!((shop.balance(), shop.chain.usdc_balance(PAY_TO.address)), (FIVE - 1_000_000, FIVE - 1_000_000));
+    let mut server = shop.server;
+    let books = server.audit();
+    assert!(books.clean && books.json["house"]["outgoing"].as_i64().unwrap_or(0) == 0, "{:#}", books.json);
+}
+
+#[test]
+fn a_token_that_moves_nothing_is_heard_before_the_balance_gives_anything() {
+    let chain = Anvil::start(84532);
+    let paused = Arc::new(AtomicBool::new(true));
+    let is_paused = paused.clone();
+    // Asked for a transfer without a signature, it is paused; nothing else of it is different.
+    let node = Stub::before_node(chain.address(), move |call, ask| {
+        let moves = call["params"][0].to_string().contains("0xa9059cbb");
+        let refusal = json!({ "code": 3, "message": "execution reverted: Pausable: paused" });
+        match moves && is_paused.load(Ordering::SeqCst) {
+            true => json!({ "jsonrpc": "2.0", "id": call["id"], "error": refusal }),
+            false => ask(call),
+        }
+    });
+    let shop = Shop::on(chain, &Settings { rpc_urls: vec![node.url()], ..Settings::default() });
+    shop.pay_out("1", "ticket").refused(2, "the token refuses the transfer (execution reverted: pausable: paused)");
+    assert_eq!((shop.balance(), shop.sent()), (FIVE, vec![]));
+    paused.store(false, Ordering::SeqCst);
+    shop.pay_out("1", "ticket").paid();
+    shop.close(FIVE, &[1_000_000]);
+}
+
 #[test]
 fn a_treasury_that_is_emptied_meanwhile_gives_the_balance_back_when_nobody_can_be_paid_any_more() {
-    let shop = Shop::open();
-    let asked = shop.asked("1", "ticket");
-    let old = asked.signed(&asked.offer());
+    let mut shop = Shop::open();
+    let offer = shop.asked("1", "ticket").offer();
+    let old = shop.asked("1", "ticket").signed(&offer);
     let before = shop.chain.transactions_of(SETTLER.address);
-    shop.chain.drain(PAY_TO, OTHER_BUYER);
-    eventually("it is empty", || shop.chain.usdc_balance(PAY_TO.address) == 0);
-    let told = asked.send(Some(&old)).unwrap();
+    claimed_and_no_more(&mut shop, &old, |shop| {
+        shop.chain.drain(PAY_TO, OTHER_BUYER);
+        eventually("it is empty", || shop.chain.usdc_balance(PAY_TO.address) == 0);
+    });
+    let told = shop.asked("1", "ticket").send(None).unwrap();
     assert_eq!(told["state"], "on_its_way", "{told:#}");
     assert!(told["why"].as_str().unwrap().contains("USDC"), "{told:#}");
     assert_eq!(shop.balance(), FIVE - 1_000_000, "it may still be paid, so it cannot be spent");
@@ -53,11 +117,12 @@ fn a_treasury_that_is_emptied_meanwhile_gives_the_balance_back_when_nobody_can_b
 
 #[test]
 fn whoever_submits_what_was_refused_pays_for_it_once_and_the_books_count_it_once() {
-    let shop = Shop::open();
+    let mut shop = Shop::open();
+    let offer = shop.asked("1", "ticket").offer();
+    let signed = shop.asked("1", "ticket").signed(&offer);
+    claimed_and_no_more(&mut shop, &signed, |shop| drop(shop.chain.wait_receipt(&shop.chain.pay(PAY_TO, OTHER_BUYER, FIVE))));
     let asked = shop.asked("1", "ticket");
-    let signed = asked.signed(&asked.offer());
-    shop.chain.wait_receipt(&shop.chain.pay(PAY_TO, OTHER_BUYER, FIVE));
-    assert_eq!(asked.send(Some(&signed)).unwrap()["state"], "on_its_way");
+    assert_eq!(asked.send(None).unwrap()["state"], "on_its_way");
     shop.chain.wait_receipt(&shop.chain.pay(OTHER_BUYER, PAY_TO, FIVE));
     shop.chain.wait_receipt(&shop.chain.submit(MINTER, &payload(&signed)));
     eventually("the books know of it", || asked.send(None).is_ok_and(|told| told["state"] == "paid"));
@@ -126,22 +191,18 @@ fn a_block_that_takes_long_is_waited_for_by_nobody_and_nobody_can_spend_the_mone
 fn an_id_that_was_paid_long_before_the_books_that_know_it_were_lost_is_not_paid_again() {
     let (mut shop, place) = (Shop::open(), tempfile::TempDir::new().unwrap());
     let folder = place.path().join("backup");
-    let operate = |shop: &Shop, arguments: &[&str]| {
-        let (code, _, words) = run(shop.server.command(arguments), "");
-        assert_eq!(code, 0, "{arguments:?}: {words}");
-    };
-    operate(&shop, &["backup", folder.to_str().unwrap()]);
+    operate(&shop.server, &["backup", folder.to_str().unwrap()]);
     let paid = shop.pay_out("1", "ticket").paid();
     shop.server.signal();
     shop.server.wait_exit();
     std::fs::rename(shop.server.data_dir(), place.path().join("lost")).unwrap();
-    operate(&shop, &["restore", folder.to_str().unwrap()]);
+    operate(&shop.server, &["restore", folder.to_str().unwrap()]);
     let_it_end(&shop);
     shop.server.restart();
     assert_eq!(shop.balance(), FIVE, "the books do not know of it");
-    // The same id finds the transfer that was made for it, and counts it.
-    assert_eq!(shop.pay_out("1", "ticket").paid(), paid);
-    assert_eq!((shop.sent(), shop.balance()), (vec![1_000_000], FIVE - 1_000_000), "the chain has paid it once");
+    shop.pay_out("1", "ticket").refused(2, "this id was paid before, and these books do not know of it");
+    assert_eq!((shop.sent(), shop.balance()), (vec![1_000_000], FIVE), "the chain has paid it once, and nothing more was moved");
+    operate(&shop.server, &["adjust", BUYER.address, "-1", "--reason", &paid, "--id", "ticket"]);
     assert_eq!(shop.chain.usdc_balance(PAY_TO.address), FIVE - 1_000_000);
     let mut server = shop.server;
     let books = server.audit();

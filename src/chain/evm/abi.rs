@@ -18,6 +18,8 @@ pub const DECIMALS: [u8; 4] = [0x31, 0x3c, 0xe5, 0x67];
 pub const DOMAIN_SEPARATOR: [u8; 4] = [0x36, 0x44, 0xe5, 0x15];
 /// `balanceOf(address)`.
 const BALANCE_OF: [u8; 4] = [0x70, 0xa0, 0x82, 0x31];
+/// `transfer(address,uint256)`.
+const TRANSFER: [u8; 4] = [0xa9, 0x05, 0x9c, 0xbb];
 /// `authorizationState(address,bytes32)`.
 const AUTHORIZATION_STATE: [u8; 4] = [0xe9, 0x4a, 0x01, 0x02];
 /// `transferWithAuthorization(address,address,uint256,uint256,uint256,bytes32,uint8,bytes32,bytes32)`.
@@ -35,6 +37,11 @@ fn call(selector: [u8; 4], words: &[[u8; 32]]) -> Vec<u8> {
 
 pub fn balance_of(owner: Address) -> Vec<u8> {
     call(BALANCE_OF, &[owner.to_word()])
+}
+
+/// A transfer by whoever calls.
+pub fn transfer(to: Address, value: &Word) -> Vec<u8> {
+    call(TRANSFER, &[to.to_word(), value.0])
 }
 
 /// Whether an authorization is used up, by a transfer or by a cancellation.

@@ -111,7 +111,10 @@ impl Settler {
             .collect();
         // Only `pay_to` signs for the name of a payout: one that is used up was paid, or taken back, and one of both is shown one day.
         if self.journal.is_outgoing(payment.id()) {
-            return Ok(tries.last().and_then(|last| contradiction(payment, &last.hash, progress)));
+            return Ok(match tries.last() {
+                Some(last) => contradiction(payment, &last.hash, progress),
+                None => Some(Ended::SoFar(spent())),
+            });
         }
         Ok(match tries.iter().find(|signed| !done.contains(&(signed.from, signed.transaction.nonce))) {
             Some(missing) => contradiction(payment, &missing.hash, progress),
@@ -121,8 +124,7 @@ impl Settler {
 
     /// Where the authorization went. An answer that explains it, or calls it unused, starts the wait for an explanation anew.
     pub(super) async fn elsewhere(&self, payment: &Verified, latest: &Block, progress: &mut Progress) -> Result<Elsewhere, Halt> {
-        let whenever = self.journal.is_outgoing(payment.id());
-        let elsewhere = evidence::elsewhere(&self.node, payment, (latest, whenever)).await?;
+        let elsewhere = evidence::elsewhere(&self.node, payment, latest).await?;
         if elsewhere == Elsewhere::Unexplained {
             progress.unexplained(latest);
         } else {

@@ -88,8 +88,8 @@ fn uses(receipt: &Receipt, payment: &Verified) -> bool {
 /// Looks for the authorization in the token's own books as they stand at block `latest`: its state first, then the event
 /// that explains it. A node that does not have that block has no say. An authorization never becomes unused again, so
 /// "unused" at `latest` holds for every block before it. Only events since the payment was verified count as payment, so
-/// that an authorization spent elsewhere before buys nothing here; `whenever` it was, where one pays nothing but this.
-pub async fn elsewhere(node: &Node, payment: &Verified, (latest, whenever): (&Block, bool)) -> Asked<Elsewhere> {
+/// that an authorization spent elsewhere before buys nothing here.
+pub async fn elsewhere(node: &Node, payment: &Verified, latest: &Block) -> Asked<Elsewhere> {
     let state = node.view_at(payment.asset, &abi::authorization_state(&payment.authorization), latest.number).await?;
     match abi::word(&state) {
         None => return Err(RpcError::Unreachable("the token's answer is not a word".into())),
@@ -98,8 +98,7 @@ pub async fn elsewhere(node: &Node, payment: &Verified, (latest, whenever): (&Bl
     }
     let Some((log, since_verified)) = find(node, payment, latest).await? else { return Ok(Elsewhere::Unexplained) };
     let spent = Elsewhere::Spent { tx: log.tx, block: log.block };
-    let counts = since_verified || whenever;
-    if !counts || log.topics.first().map(|event| hex::encode(event)).as_deref() == Some(abi::CANCELED_EVENT) {
+    if !since_verified || log.topics.first().map(|event| hex::encode(event)).as_deref() == Some(abi::CANCELED_EVENT) {
         return Ok(spent);
     }
     let receipt = node.call(node::receipt(&log.tx)).await?;

@@ -38,6 +38,22 @@ impl Ledger {
         Ok(receipt.and_then(|receipt| Some((hex::encode(&receipt.tx), evidence::transfer(&receipt, payment)?))))
     }
 
+    /// Whether the token never moved anything for this payment.
+    ///
+    /// # Errors
+    /// Why no node could say, also where the authorization is used up and nothing shows for what.
+    pub async fn is_absent(&self, payment: &Verified) -> Result<bool, String> {
+        let text = |error: RpcError| error.to_string();
+        let latest = self.node.block("latest").await.map_err(text)?;
+        match evidence::elsewhere(&self.node, payment, &latest).await.map_err(text)? {
+            Elsewhere::Paid(_) => Ok(false),
+            Elsewhere::Unused => Ok(true),
+            // Cancelled, or used before this payment was brought: for what, its transaction says.
+            Elsewhere::Spent { tx, .. } => Ok(self.carried(payment, &hex::encode(&tx)).await?.is_none()),
+            Elsewhere::Unexplained => Err("its authorization is used up, and no node shows for what".into()),
+        }
+    }
+
     /// Whether the nodes are those of the chain, and the token is the one we quote.
     ///
     /// # Errors
@@ -100,7 +116,7 @@ impl Ledger {
             let deep = depth.reached(&self.node, payment, receipt.block, &latest).await?;
             return Ok(deep.then_some(Settlement::Confirmed(found)));
         }
-        Ok(match evidence::elsewhere(&self.node, payment, (&latest, false)).await? {
+        Ok(match evidence::elsewhere(&self.node, payment, &latest).await? {
             Elsewhere::Paid(found) => {
                 let deep = depth.reached(&self.node, payment, found.block, &latest).await?;
                 deep.then_some(Settlement::Confirmed(found))

@@ -140,6 +140,9 @@ impl Settler {
     }
 
     pub async fn simulate(&self, payment: &Verified) -> Result<(), Refused> {
+        if payment.authorization.from == self.token.pay_to {
+            return self.node.any(|| simulate::unsigned(&self.node, payment)).await;
+        }
         let (trial, pace) = self.node.any(|| self.tried(payment)).await.map_err(|why| match why {
             Untried::Clock(why) => self.entry.closing(why),
             Untried::Trouble(why) => why,
@@ -279,6 +282,10 @@ impl Settler {
             }
             if told.is_some() {
                 sleep(self.node.in_step(self.aftercare(payment, &mut progress))).await;
+                if tries.is_empty() || progress.clear {
+                    // The operator may have given it up meanwhile.
+                    self.journal.may_sign(payment.id())?;
+                }
                 continue;
             }
             if !tries.is_empty() || hearing.is_waited() {

@@ -93,51 +93,82 @@ pub async fn diagnose(node: &Node, payment: &Verified, error: RpcError) -> Refus
     if !node::is_revert(&error) {
         return unavailable(error);
     }
+    let balance = match unused(node, payment).await {
+        Ok(balance) => balance,
+        Err(refused) => return refused,
+    };
+    let text = revert_text(&error);
+    if let Some(reason) = said(&text) {
+        return invalid(reason, format!("the token refuses the transfer ({text}); sign the offer in PAYMENT-REQUIRED again"));
+    }
+    match covered(payment, balance) {
+        Err(refused) => refused,
+        Ok(()) => invalid(
+            reason::SIMULATION,
+            format!("the transfer would fail on the chain ({text}), so nothing was sent; pay from another wallet"),
+        ),
+    }
+}
+
+/// What speaks against a transfer as far as that shows without its signature. Whoever sees the signature of a payout can submit it,
+/// so before the books have given the money for it no node is shown any.
+pub async fn unsigned(node: &Node, payment: &Verified) -> Result<(), Refused> {
+    let (authorization, asking) = (&payment.authorization, node.asking());
+    // Whether the token moves anything between these two, such as while it is paused.
+    let moves = abi::transfer(authorization.to, &authorization.value);
+    let calls = [node::chain_id(), node::view(authorization.from, payment.asset, &moves)];
+    let [chain_id, moved] = node.batch(calls).await.map_err(unavailable)?;
+    node.on_chain(chain_id, payment.chain_id, asking).map_err(unavailable)?;
+    covered(payment, unused(node, payment).await?)?;
+    match moved {
+        Err(error) if node::is_revert(&error) => {
+            Err(invalid(reason::SIMULATION, format!("the token refuses the transfer ({})", revert_text(&error))))
+        }
+        moved => moved.map(|_| ()).map_err(unavailable),
+    }
+}
+
+fn invalid(reason: &'static str, message: String) -> Refused {
+    Refused::Invalid { reason, message }
+}
+
+/// The payer's balance of the token, if the authorization can still be used.
+async fn unused(node: &Node, payment: &Verified) -> Result<Word, Refused> {
     let (authorization, asset) = (&payment.authorization, payment.asset);
     let calls = [
         node::view(asset, asset, &abi::authorization_state(authorization)),
         node::view(asset, asset, &abi::balance_of(authorization.from)),
     ];
-    let [state, balance] = match node.batch(calls).await {
-        Ok(answers) => answers,
-        Err(error) => return unavailable(error),
-    };
-    let invalid = |reason: &'static str, message: String| Refused::Invalid { reason, message };
+    let [state, balance] = node.batch(calls).await.map_err(unavailable)?;
     let used = match state {
         Err(error) if node::is_revert(&error) => {
-            return invalid(reason::NOT_SUPPORTED, "the token does not know EIP-3009 authorizations".into());
+            return Err(invalid(reason::NOT_SUPPORTED, "the token does not know EIP-3009 authorizations".into()));
         }
-        Err(error) => return unavailable(error),
-        Ok(answer) => word(&answer),
+        state => word(&state.map_err(unavailable)?),
     };
-    let balance = match balance {
-        Err(error) => return unavailable(error),
-        Ok(answer) => word(&answer),
-    };
-    let (Some(used), Some(balance)) = (used, balance) else {
-        return Refused::Unavailable("the token's answers cannot be read".into());
-    };
-    if !used.is_zero() {
-        return invalid(reason::NONCE_USED, "this authorization was used or cancelled already; sign a new one".into());
+    match (used, word(&balance.map_err(unavailable)?)) {
+        (Some(used), Some(balance)) if used.is_zero() => Ok(balance),
+        (Some(_), Some(_)) => {
+            Err(invalid(reason::NONCE_USED, "this authorization was used or cancelled already; sign a new one".into()))
+        }
+        _ => Err(Refused::Unavailable("the token's answers cannot be read".into())),
     }
-    let text = revert_text(&error);
-    if let Some(reason) = said(&text) {
-        return invalid(reason, format!("the token refuses the transfer ({text}); sign the offer in PAYMENT-REQUIRED again"));
+}
+
+/// Whether the payer has what the transfer moves.
+fn covered(payment: &Verified, balance: Word) -> Result<(), Refused> {
+    let authorization = &payment.authorization;
+    if balance >= authorization.value {
+        return Ok(());
     }
-    if balance < authorization.value {
-        let message = format!(
-            "{} has {} USDC on {} and this costs {} USDC; add some there, or pay from another wallet",
-            authorization.from,
-            Micros::new(balance.as_u64().unwrap_or_default()),
-            payment.presented.requirements.network,
-            payment.amount()
-        );
-        return invalid(reason::BALANCE, message);
-    }
-    invalid(
-        reason::SIMULATION,
-        format!("the transfer would fail on the chain ({text}), so nothing was sent; pay from another wallet"),
-    )
+    let message = format!(
+        "{} has {} USDC on {} and this costs {} USDC; add some there, or pay from another wallet",
+        authorization.from,
+        Micros::new(balance.as_u64().unwrap_or_default()),
+        payment.presented.requirements.network,
+        payment.amount()
+    );
+    Err(invalid(reason::BALANCE, message))
 }
 
 /// What a revert says, in its own words.

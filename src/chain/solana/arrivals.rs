@@ -15,7 +15,7 @@ use crate::money::Micros;
 
 /// Transactions that are asked for in one round trip.
 const TOGETHER: usize = 20;
-/// Said of a transfer whose other side no node names, as of one that was minted.
+/// Said of a transfer whose other side no node names, as of one that was minted or that no node shows.
 const NOBODY: &str = "unknown";
 
 impl Ledger {
@@ -73,17 +73,19 @@ impl Ledger {
             let answers = self.node.all_here(entries.iter().map(|entry| node::transaction(&entry.tx)).collect()).await?;
             let mut arrivals = Vec::new();
             for (entry, answer) in entries.iter().zip(answers) {
-                arrivals.extend(self.moved(way, &entry.tx, &answer?)?);
+                arrivals.extend(self.moved(way, entry, &answer?)?);
             }
             Ok(arrivals)
         };
         self.node.heed(asking, asked.await)
     }
 
-    /// What one transaction moved this way; nothing if it moved nothing.
-    fn moved(&self, way: Way, tx: &str, answer: &Value) -> Asked<Option<Arrival>> {
+    /// What one transaction moved this way; nothing if it moved nothing. Of one that the node names and does not show, only that it
+    /// is there.
+    fn moved(&self, way: Way, entry: &Entry, answer: &Value) -> Asked<Option<Arrival>> {
+        let tx = &entry.tx;
         if answer.is_null() {
-            return Err(RpcError::Unreachable("the node names a transaction that it does not show".into()));
+            return Ok(Some(Arrival { tx: tx.clone(), other: NOBODY.into(), amount: Micros::ZERO, block: entry.slot }));
         }
         let meta = &answer["meta"];
         let changes = changes(meta, &self.token.mint.to_string()).ok_or_else(|| nonsense("getTransaction"))?;
@@ -92,7 +94,7 @@ impl Ledger {
         let moved = changes.get(&self.token.pay_to.to_string()).and_then(|change| u64::try_from(towards(*change)).ok());
         let other = changes.iter().min_by_key(|(_, change)| towards(**change)).filter(|(_, change)| towards(**change) < 0);
         Ok(moved.filter(|moved| *moved > 0 && meta["err"].is_null()).map(|moved| Arrival {
-            tx: tx.to_owned(),
+            tx: tx.clone(),
             other: other.map_or_else(|| NOBODY.to_owned(), |(owner, _)| owner.clone()),
             amount: Micros::new(moved),
             block,

@@ -72,6 +72,18 @@ impl Ledger {
         Ok(landed.filter(|landed| evidence::pays(landed, payment)).map(|_| (tx.to_owned(), 0)))
     }
 
+    /// Whether every node shows that it keeps what was on the chain when this payment was brought, and since.
+    pub async fn remembers(&self, payment: &Verified) -> bool {
+        let since = payment.presented.verified_at.secs().saturating_sub(APART);
+        // Whichever answers.
+        for source in self.node.sources() {
+            if !self.node.remembers(source, since).await {
+                return false;
+            }
+        }
+        true
+    }
+
     /// Whether the nodes are those of the chain, the token is the one we quote, and our account takes it.
     ///
     /// # Errors
@@ -340,7 +352,7 @@ mod tests {
     use super::*;
 
     fn entry(tx: &str, time: impl Into<Option<u64>>, memo: Option<&str>) -> Entry {
-        Entry { tx: tx.into(), time: time.into(), memo: memo.map(str::to_owned) }
+        Entry { tx: tx.into(), slot: 1, time: time.into(), memo: memo.map(str::to_owned) }
     }
 
     fn window() -> Window {

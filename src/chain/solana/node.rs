@@ -103,6 +103,7 @@ pub enum Shown {
 pub struct Entry {
     /// The name of the transaction.
     pub tx: String,
+    pub slot: u64,
     /// UNIX seconds by the chain's clock, where the node knows them.
     pub time: Option<u64>,
     /// All that its memos say, each behind its length, where the node knows that.
@@ -473,7 +474,8 @@ pub fn read_shown(answer: &Value) -> Asked<Shown> {
 pub fn read_history(answer: &Value) -> Asked<Vec<Entry>> {
     let text = |entry: &Value, field: &str| entry[field].as_str().map(str::to_owned);
     let read = |entry: &Value| {
-        Some(Entry { tx: text(entry, "signature")?, time: entry["blockTime"].as_u64(), memo: text(entry, "memo") })
+        let slot = entry["slot"].as_u64()?;
+        Some(Entry { tx: text(entry, "signature")?, slot, time: entry["blockTime"].as_u64(), memo: text(entry, "memo") })
     };
     let found = answer.as_array().and_then(|list| list.iter().map(read).collect());
     found.ok_or_else(|| nonsense("getSignaturesForAddress"))

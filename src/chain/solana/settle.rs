@@ -8,7 +8,7 @@ use tracing::{debug, error, info, warn};
 
 use super::address::{Pubkey, SettlerKey};
 use super::check;
-use super::evidence::{self, Cosigned};
+use super::evidence::{self, BLOCKHASH_LIFE, Cosigned, SLACK};
 use super::node::{Level, Node};
 use super::reason;
 use super::status::{Look, Status, name};
@@ -240,7 +240,11 @@ impl Settler {
                     return Ok(());
                 }
                 Watched::Forgotten => {
-                    error!(payment = %payment.id(), tx = %confirmation.tx, "{REMEMBERS_NOTHING}");
+                    error!(
+                        payment = %payment.id(), tx = %confirmation.tx,
+                        "the node may have forgotten whether this transfer became final; it stays counted: look its transaction up, or \
+                         name in rpc_urls a node that keeps all of the past and start again"
+                    );
                     return Ok(());
                 }
                 Watched::Vanished if cosigned.is_none() => {
@@ -301,6 +305,8 @@ impl Settler {
             }
             if told.is_some() || progress.forgotten {
                 sleep(self.node.in_step(WATCH)).await;
+                // The operator may have given it up meanwhile.
+                self.journal.may_sign(payment.id())?;
             } else if cosigned.is_some() || hearing.is_waited() {
                 sleep(self.node.in_step(pause)).await;
                 pause = (pause * 3 / 2).min(LONGEST_PAUSE);
@@ -311,43 +317,48 @@ impl Settler {
         }
     }
 
-    /// Signs and sends, if the transfer would succeed now. What the chain refuses before anything is signed has failed: our
-    /// signature is what it would need.
+    /// Signs and sends, if the transfer would succeed now. What the chain refuses before anything is signed has failed, but for a
+    /// payout: our signature is what it would need.
     async fn begin(
         &self,
         payment: &Verified,
         cosigned: &mut Option<Cosigned>,
         progress: &mut Progress,
     ) -> Result<Option<Ended>, Halt> {
+        let is_outgoing = self.journal.is_outgoing(payment.id());
+        progress.queued = !self.journal.may_sign(payment.id())?;
         if payment.fee_payer() != self.fee_payer() {
             let message = format!("the fee payer is {}, who does not settle here any more", payment.fee_payer());
-            return Ok(Some(failed(reason::FEE_PAYER, message)));
+            // Its key may have signed before books were put back.
+            return if is_outgoing { Err(Halt::Trouble(message)) } else { Ok(Some(failed(reason::FEE_PAYER, message))) };
         }
-        progress.queued = !self.journal.may_sign(payment.id())?;
         if progress.queued {
             return Ok(None);
         }
-        let passed = match self.attempt(payment, trial::LEAST).await {
-            Ok(passed) => passed,
-            Err(Refused::Unavailable(why) | Refused::ClockSkew(why)) => return Err(Halt::Trouble(why)),
-            Err(Refused::Malformed(message)) => return Ok(Some(failed(common::INVALID_PAYLOAD, message))),
-            // Of books that were put back to before it was signed: it is on the chain already.
-            Err(Refused::Invalid { reason: reason::DUPLICATE, message }) if self.journal.is_outgoing(payment.id()) => {
-                return Err(Halt::Trouble(message));
+        let last_height = match self.attempt(payment, trial::LEAST).await {
+            Ok(passed) => {
+                progress.stake = self.stakes.claim(payment.source(), payment.amount(), passed.balance, passed.slot);
+                if progress.stake.is_none() {
+                    debug!(payment = %payment.id(), "waits: the wallet's other transfers under way may leave nothing for this one");
+                    return Ok(None);
+                }
+                passed.last_height
             }
+            Err(Refused::Unavailable(why) | Refused::ClockSkew(why)) => return Err(Halt::Trouble(why)),
+            // Books that were put back may be of before it was signed, and it may long be paid. It has one name on its chain,
+            // whenever it is signed, and what became of that is what became of it.
+            Err(Refused::Invalid { .. }) if is_outgoing => {
+                self.node.note_height(0).saturating_add(trial::FAR + BLOCKHASH_LIFE + SLACK)
+            }
+            Err(Refused::Malformed(message)) => return Ok(Some(failed(common::INVALID_PAYLOAD, message))),
             Err(Refused::Invalid { reason, message }) => return Ok(Some(failed(reason, message))),
         };
-        progress.stake = self.stakes.claim(payment.source(), payment.amount(), passed.balance, passed.slot);
-        if progress.stake.is_none() {
-            debug!(payment = %payment.id(), "waits: the wallet's other transfers under way may leave nothing for this one");
-            return Ok(None);
-        }
         progress.queued = !self.journal.risk(payment.id())?;
         if progress.queued {
             progress.stake = None;
             return Ok(None);
         }
-        let ours = Cosigned::sign(payment, &self.key, passed.last_height);
+        let ours = Cosigned::sign(payment, &self.key, last_height);
         fault::point("solana.sign.before");
         self.journal.signed(payment.id(), ours.attempt()).await?;
         fault::point("solana.sign.after");
@@ -529,7 +540,7 @@ impl Settler {
 /// Said of a payment that nobody can vouch for, and nobody against.
 const REMEMBERS_NOTHING: &str = "the node may have forgotten whether this payment arrived; it stays open: name in \
                                  rpc_urls a node that keeps all of the past, or look its transaction up, and close it with farebox \
-                                 give-up if it did not arrive";
+                                 give-up, two days after it was brought, if it did not arrive";
 
 fn failed(reason: &'static str, message: String) -> Ended {
     Ended::Proven(Settlement::Failed { reason, message })

@@ -23,7 +23,7 @@ pub const ENOUGH: u64 = 40;
 pub const LEAST: u64 = 20;
 
 /// How many blocks machines behind one address are apart at most, about ten minutes of them.
-const FAR: u64 = 1500;
+pub const FAR: u64 = 1500;
 
 /// What is known of a payment that would succeed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
