@@ -1,8 +1,10 @@
 //! TLS on both sides: whom we believe, the web's root certificates and the operator's own; and the certificate that callers see.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use rcgen::{CertificateParams, CustomExtension, KeyPair};
 use rustls::client::WebPkiServerVerifier;
@@ -50,21 +52,19 @@ pub const PROOF: &[u8] = b"acme-tls/1";
 /// The certificate that callers see, and its key; another one takes its place for every handshake that begins afterwards.
 #[derive(Debug, Default)]
 pub struct Identity {
-    certified: RwLock<Option<Arc<CertifiedKey>>>,
+    certified: RwLock<Option<Certified>>,
     /// What an authority that looks at a name is shown.
     proofs: RwLock<HashMap<String, Arc<CertifiedKey>>>,
 }
 
 impl Identity {
-    pub fn replace(&self, certified: CertifiedKey) {
-        *self.certified.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(certified));
+    pub fn replace(&self, certified: Certified) {
+        *self.certified.write().unwrap_or_else(PoisonError::into_inner) = Some(certified);
     }
 
-    /// Whether there is a certificate to show that is good at this time.
-    pub fn is_good(&self, now: Timestamp) -> bool {
-        let certified = self.certified.read().unwrap_or_else(PoisonError::into_inner).clone();
-        let chain = certified.as_deref().and_then(|certified| certified.cert.split_first());
-        chain.is_some_and(|(own, others)| in_time(own, others, now).is_ok())
+    /// What callers see now, if there is anything.
+    pub fn shown(&self) -> Option<Certified> {
+        self.certified.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Shows an authority that a name is ours, from now on: `digest` is the SHA-256 of what it wants to see (RFC 8737 section 3).
@@ -88,7 +88,7 @@ impl ResolvesServerCert for Identity {
         if hello.alpn().is_some_and(|mut protocols| protocols.any(|protocol| protocol == PROOF)) {
             return self.proofs.read().unwrap_or_else(PoisonError::into_inner).get(hello.server_name()?).cloned();
         }
-        self.certified.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.shown().map(|certified| certified.key)
     }
 }
 
@@ -113,43 +113,87 @@ pub fn server(identity: Arc<Identity>) -> Result<ServerConfig, String> {
     Ok(config)
 }
 
-/// Puts a certificate and its key together, both in PEM. Whoever signed it, it must be good at this time.
-///
-/// # Errors
-/// What is wrong: with the files, between them, or with the time.
-pub fn certified(chain: &[u8], key: &str, now: Timestamp) -> Result<CertifiedKey, String> {
-    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(chain).collect();
-    let chain = chain.map_err(|error| format!("not a certificate in PEM: {error}"))?;
-    let Some((own, others)) = chain.split_first() else { return Err("there is no certificate in it".into()) };
-    in_time(own, others, now)?;
-    let key =
-        PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|error| format!("its key is no private key in PEM: {error}"))?;
-    let signing = provider().key_provider.load_private_key(key).map_err(|error| format!("its key cannot be used: {error}"))?;
-    let certified = CertifiedKey::new(chain, signing);
-    match certified.keys_match() {
-        Ok(()) | Err(Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => Ok(certified),
-        Err(_) => Err("the key belongs to another certificate".into()),
+/// A certificate is to be renewed before it has so little time left.
+const SOON: Duration = Duration::from_secs(14 * 24 * 60 * 60);
+
+/// A certificate and its key, and from when until when it is good.
+#[derive(Debug, Clone)]
+pub struct Certified {
+    key: Arc<CertifiedKey>,
+    pub good: Range<Timestamp>,
+}
+
+/// Why a certificate is not good at some time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Untimely {
+    #[error("the certificate has expired on {}", .0.to_rfc3339())]
+    Expired(Timestamp),
+    #[error("the certificate is not good yet, but from {} on; is the clock of this machine right?", .0.to_rfc3339())]
+    NotYet(Timestamp),
+}
+
+impl Certified {
+    /// Puts a certificate and its key together, both in PEM, whoever signed it and whenever it is good.
+    ///
+    /// # Errors
+    /// What is wrong with one of them, or between them.
+    pub fn read(chain: &[u8], key: &str) -> Result<Certified, String> {
+        let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(chain).collect();
+        let chain = chain.map_err(|error| format!("not a certificate in PEM: {error}"))?;
+        let good = term(chain.first().ok_or("there is no certificate in it")?)?;
+        let key = PrivateKeyDer::from_pem_slice(key.as_bytes())
+            .map_err(|error| format!("its key is no private key in PEM: {error}"))?;
+        let signing =
+            provider().key_provider.load_private_key(key).map_err(|error| format!("its key cannot be used: {error}"))?;
+        let key = CertifiedKey::new(chain, signing);
+        match key.keys_match() {
+            Ok(()) | Err(Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => {
+                Ok(Certified { key: Arc::new(key), good })
+            }
+            Err(_) => Err("the key belongs to another certificate".into()),
+        }
+    }
+
+    /// # Errors
+    /// It is not good at this time.
+    pub fn judge(&self, now: Timestamp) -> Result<(), Untimely> {
+        match () {
+            () if now < self.good.start => Err(Untimely::NotYet(self.good.start)),
+            () if now > self.good.end => Err(Untimely::Expired(self.good.end)),
+            () => Ok(()),
+        }
+    }
+
+    /// Whether it should have been renewed by this time: it has less than two weeks left, or less than a quarter of its life
+    /// where that is shorter. Who renews in time does so when a third is left.
+    pub fn ends_soon(&self, now: Timestamp) -> bool {
+        let until_its_end = |at: Timestamp| self.good.end.secs().saturating_sub(at.secs());
+        until_its_end(now) < SOON.as_secs().min(until_its_end(self.good.start) / 4)
     }
 }
 
-/// Only the time is judged: it is looked at before who signed, which may be anybody.
-fn in_time(own: &CertificateDer<'_>, others: &[CertificateDer<'_>], now: Timestamp) -> Result<(), String> {
+/// When a certificate is good. A verifier that is asked at both ends of time tells, as it looks at that before it looks at who
+/// signed, which may be anybody.
+fn term(own: &CertificateDer<'_>) -> Result<Range<Timestamp>, String> {
     let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(web_roots()), provider()).build();
     let verifier = verifier.map_err(|error| error.to_string())?;
     let name = ServerName::try_from("localhost").map_err(|error| error.to_string())?;
-    let now = UnixTime::since_unix_epoch(std::time::Duration::from_secs(now.secs()));
-    match verifier.verify_server_cert(own, others, &name, &[], now) {
-        Err(Error::InvalidCertificate(error)) => match error {
-            CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
-                Err(format!("the certificate has expired; renew it ({error})"))
-            }
-            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
-                Err(format!("the certificate is not good yet; is the clock of this machine right? ({error})"))
-            }
-            CertificateError::BadEncoding => Err("the certificate cannot be read".into()),
-            _ => Ok(()),
-        },
-        _ => Ok(()),
+    let said = |secs| {
+        let at = UnixTime::since_unix_epoch(Duration::from_secs(secs));
+        match verifier.verify_server_cert(own, &[], &name, &[], at) {
+            Err(Error::InvalidCertificate(error)) => Some(error),
+            _ => None,
+        }
+    };
+    let start = match said(0) {
+        Some(CertificateError::NotValidYetContext { not_before, .. }) => not_before.as_secs(),
+        _ => 0,
+    };
+    match said(u64::MAX) {
+        Some(CertificateError::ExpiredContext { not_after, .. }) => {
+            Ok(Timestamp::from_secs(start)..Timestamp::from_secs(not_after.as_secs()))
+        }
+        _ => Err("the certificate cannot be read".into()),
     }
 }
 
@@ -172,5 +216,30 @@ mod tests {
         assert!(client(Some(file.path())).unwrap_err().contains("no certificate"));
         assert!(client(Some(Path::new("/nowhere/ca.pem"))).is_err());
         assert!(client(None).is_ok());
+    }
+    #[test]
+    fn a_certificate_knows_its_time_and_is_to_be_renewed_two_weeks_or_a_quarter_of_its_life_before_its_end() {
+        let day = |day: u64| Timestamp::from_secs(day * 24 * 60 * 60);
+        let years = |years: std::ops::Range<i32>| {
+            let (certificate, key) = farebox_rig::secure::Authority::new().certificate(years);
+            Certified::read(certificate.as_bytes(), &key).unwrap()
+        };
+        let certified = years(1971..1973);
+        assert_eq!(certified.good, day(365)..day(1096));
+        for (at, judged, soon) in [
+            (day(0), Err(Untimely::NotYet(day(365))), false),
+            (day(365), Ok(()), false),
+            (day(1096 - 14), Ok(()), false),
+            (day(1096 - 13), Ok(()), true),
+            (day(1096), Ok(()), true),
+            (day(1097), Err(Untimely::Expired(day(1096))), true),
+        ] {
+            assert_eq!((certified.judge(at), certified.ends_soon(at)), (judged, soon), "{at:?}");
+        }
+        let short = Certified { good: day(0)..day(8), ..certified };
+        assert!(!short.ends_soon(day(6)) && short.ends_soon(day(7)));
+        assert_eq!(years(1999..9999).good.end, Timestamp::from_rfc3339("9999-01-01T00:00:00Z").unwrap());
+        let broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        assert_eq!(Certified::read(broken.as_bytes(), "").unwrap_err(), "the certificate cannot be read");
     }
 }

@@ -169,15 +169,8 @@ async fn everywhere(config: &Config, text: &str, findings: &mut Findings) {
             return findings.refuse(key, error.why, line);
         }
     };
-    if let Some(config::Tls::Authority(place)) = &config.tls {
-        match http::looked_up(place).await {
-            Ok(()) => findings.add(
-                Level::Ok,
-                "server.tls",
-                format!("{} answers; it is asked for {}", place.directory, place.names.join(", ")),
-            ),
-            Err(why) => findings.add(Level::Failure, "server.tls", why),
-        }
+    if let Some(place) = &config.tls {
+        certificate(place, config, text, findings).await;
     }
     let deadline = Instant::now() + PATIENCE;
     let asked = config.upstreams.iter().map(|upstream| upstreams.probe(&upstream.name, deadline));
@@ -186,6 +179,29 @@ async fn everywhere(config: &Config, text: &str, findings: &mut Findings) {
         if let Some(probe) = probe {
             heard(config, &upstream.name, &probe, findings);
         }
+    }
+}
+
+/// Looks at the certificate that callers are shown, and whether the authority answers that gives the next.
+async fn certificate(place: &config::Tls, config: &Config, text: &str, findings: &mut Findings) {
+    let what = "server.tls";
+    match http::Certificate::open(place, machine_clock()).map(|certificate| certificate.standing()) {
+        Ok((http::Standing::Good, said)) => findings.add(Level::Ok, what, said),
+        Ok((http::Standing::EndsSoon, said)) => findings.add(Level::Warning, what, said),
+        Ok((http::Standing::Untimely, said)) => findings.add(Level::Failure, what, said),
+        // The first start asks for it.
+        Ok((http::Standing::Missing, _)) => {}
+        // What an authority gave is in `data_dir`, and only its owner reads that: said already.
+        Err(_) if matches!(place, config::Tls::Authority(_)) && operator::somebody_elses(&config.data_dir).is_some() => {}
+        Err(why) => findings.refuse(what.into(), why, line_of(text, what)),
+    }
+    let config::Tls::Authority(place) = place else { return };
+    match http::looked_up(place).await {
+        Ok(()) => {
+            let said = format!("{} answers; it is asked for {}", place.directory, place.names.join(", "));
+            findings.add(Level::Ok, what, said);
+        }
+        Err(why) => findings.add(Level::Failure, what, why),
     }
 }
 

@@ -1,5 +1,6 @@
 //! `farebox serve`: open the books, start settlement, serve until a signal, close the books last.
 
+use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -65,14 +66,14 @@ async fn serve(path: PathBuf, config: Config) -> Result<ExitCode, Trouble> {
     let clock = machine_clock();
     let certificate = config.tls.as_ref().map(|place| http::Certificate::open(place, clock.clone())).transpose();
     let certificate = certificate.map_err(|why| trouble(BAD_CONFIGURATION)(format!("server.tls: {why}")))?;
+    // Before the books are touched, for it may be tried again for hours; and before the gateway, which says in its offers and sign-ins
+    // where it is. Who connects from now on waits a moment.
+    let ((listener, address), numbers) = (listen(config.bind)?, config.metrics.map(listen).transpose()?);
+    let metrics = numbers.as_ref().map(|(_, address)| *address);
     // A command by hand may have them, which ends: a service manager tries again.
     let ledger = open_ledger(&config, clock.clone());
     let ledger = ledger.map_err(|trouble| Trouble { code: if trouble.taken { FAIL_STOP } else { trouble.code }, ..trouble })?;
     let keys = open_keys(&config, &ledger)?;
-    // Before the gateway, which says in its offers and sign-ins where it is. Who connects from now on waits a moment.
-    let (listener, address) = listen(config.bind)?;
-    let numbers = config.metrics.map(listen).transpose()?;
-    let metrics = numbers.as_ref().map(|(_, address)| *address);
     let config = config.bound_to(address);
     let (notices, outbox) = webhooks::open(&config.webhooks, clock.clone());
     let delivery = outbox.deliver().map_err(trouble(BAD_CONFIGURATION))?;
@@ -114,11 +115,16 @@ async fn serve(path: PathBuf, config: Config) -> Result<ExitCode, Trouble> {
 fn listen(bind: SocketAddr) -> Result<(TcpListener, SocketAddr), Trouble> {
     let listener = TcpListener::bind(bind).and_then(|listener| listener.local_addr().map(|address| (listener, address)));
     listener.map_err(|error| {
-        let hint = match error.kind() {
-            std::io::ErrorKind::PermissionDenied => "; a port below 1024 needs CAP_NET_BIND_SERVICE, see farebox.service for how",
-            _ => "",
+        // An interface may come up after us, and whoever has the port may end: a service manager tries again.
+        let (code, hint) = match error.kind() {
+            ErrorKind::AddrNotAvailable => (FAIL_STOP, "; this machine does not have that address, or not yet"),
+            ErrorKind::AddrInUse => (FAIL_STOP, ""),
+            ErrorKind::PermissionDenied => {
+                (BAD_CONFIGURATION, "; a port below 1024 needs CAP_NET_BIND_SERVICE, see farebox.service for how")
+            }
+            _ => (BAD_CONFIGURATION, ""),
         };
-        trouble(BAD_CONFIGURATION)(format!("cannot listen on {bind}: {error}{hint}"))
+        trouble(code)(format!("cannot listen on {bind}: {error}{hint}"))
     })
 }
 

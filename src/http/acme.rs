@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 
 use crate::clock::{Clock, Timestamp};
 use crate::config::CertificateAuthority;
-use crate::tls::{self, Identity};
+use crate::tls::{self, Certified, Identity};
 
 /// How often it is looked whether the certificate is to be renewed.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -25,6 +25,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// gives up when its next look would come too late.
 const PATIENCE: RetryPolicy =
     RetryPolicy::new().initial_delay(Duration::from_secs(1)).backoff(1.0).timeout(Duration::from_secs(120));
+/// One certificate, whatever its authority does meanwhile.
+const LONGEST_ORDER: Duration = Duration::from_secs(15 * 60);
 /// After a failure; each further one doubles it. Let's Encrypt refuses a name that failed five times in an hour.
 const FIRST_PAUSE: Duration = Duration::from_secs(2 * 60);
 const LONGEST_PAUSE: Duration = Duration::from_secs(12 * 60 * 60);
@@ -76,16 +78,26 @@ struct KeptCertificate {
 }
 
 impl KeptCertificate {
-    /// Whether it is for this place, and has more than a third of its time before it.
+    fn certified(&self) -> Result<Certified, String> {
+        Certified::read(self.chain.as_bytes(), &self.key)
+    }
+
+    /// Whether it is for this place, and has more than a third of its time before it. One that is not good yet will do: our clock
+    /// is behind, callers judge by theirs, and another one would be no better and count against us at the authority.
     fn will_do(&self, place: &CertificateAuthority, now: Timestamp) -> bool {
-        let age = Duration::from_secs(now.secs().saturating_sub(self.since));
-        let is_good = |at| tls::certified(self.chain.as_bytes(), &self.key, at).is_ok();
-        self.names == place.names && self.directory == place.directory && is_good(now.plus(age / 2))
+        let Ok(certified) = self.certified() else { return false };
+        let (until, age) = (certified.good.end.secs(), now.secs().abs_diff(self.since));
+        let is_young = match until > self.since {
+            true => until.saturating_sub(now.secs()) > age / 2,
+            // Over by our clock when it was given, which is ahead then.
+            false => age < LONGEST_PAUSE.as_secs(),
+        };
+        self.names == place.names && self.directory == place.directory && is_young
     }
 }
 
 impl Acme {
-    /// Shows what was given before, as long as it is good.
+    /// Shows what was given before.
     ///
     /// # Errors
     /// The file of what was given cannot be read, or is damaged.
@@ -99,7 +111,7 @@ impl Acme {
             Err(error) => return Err(format!("{shown}: {error}")),
         };
         if let Some(given) = &kept.certificate
-            && let Ok(certified) = tls::certified(given.chain.as_bytes(), &given.key, clock.now())
+            && let Ok(certified) = given.certified()
         {
             identity.replace(certified);
         }
@@ -111,6 +123,11 @@ impl Acme {
     /// The `ca_file` cannot be used.
     pub fn judge(place: &CertificateAuthority) -> Result<(), String> {
         tls::client(place.ca_file.as_deref()).map(drop).map_err(|why| format!("ca_file: {why}"))
+    }
+
+    /// The URL of the authority's directory.
+    pub fn directory(&self) -> String {
+        self.place.lock().unwrap_or_else(PoisonError::into_inner).directory.clone()
     }
 
     /// Asks for other names, or elsewhere, from now on; and at once where the last try has failed.
@@ -130,7 +147,8 @@ impl Acme {
                 self.wait(LOOK_EVERY).await;
                 continue;
             }
-            let outcome = self.obtain(&place).await;
+            let late = |_| Err(format!("it was not done within {} minutes", LONGEST_ORDER.as_secs() / 60));
+            let outcome = tokio::time::timeout(LONGEST_ORDER, self.obtain(&place)).await.unwrap_or_else(late);
             self.identity.forget_proofs();
             match outcome {
                 Ok(()) => {
@@ -142,10 +160,10 @@ impl Acme {
                         pause = FIRST_PAUSE;
                     }
                     let minutes = pause.as_secs() / 60;
-                    let seen = if self.identity.is_good(self.clock.now()) {
-                        "the one before stays"
-                    } else {
-                        "no caller gets in without"
+                    let is_good = |shown: Certified| shown.judge(self.clock.now()).is_ok();
+                    let seen = match self.identity.shown().is_some_and(is_good) {
+                        true => "the one before stays",
+                        false => "no caller gets in without",
                     };
                     tracing::error!(
                         "{} gave no certificate for {names} ({seen}); it is asked again in {minutes} minutes, or by farebox reload: {why}",
@@ -180,11 +198,9 @@ impl Acme {
         }
         let key = order.finalize().await.map_err(said)?;
         let chain = order.poll_certificate(&PATIENCE).await.map_err(said)?;
-        let now = self.clock.now();
-        let certified = tls::certified(chain.as_bytes(), &key, now).map_err(|why| format!("what it gave is no use: {why}"))?;
         let (directory, names) = (place.directory.clone(), place.names.clone());
-        let given = KeptCertificate { directory, names, chain, key, since: now.secs() };
-        self.identity.replace(certified);
+        let given = KeptCertificate { directory, names, chain, key, since: self.clock.now().secs() };
+        self.identity.replace(given.certified().map_err(|why| format!("what it gave is no use: {why}"))?);
         self.remember(|kept| kept.certificate = Some(given));
         Ok(())
     }
@@ -319,4 +335,34 @@ fn is_unknown(error: &Error) -> bool {
 /// What an authority, or the way to it, had to say.
 fn said(error: Error) -> String {
     error.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAY: u64 = 24 * 60 * 60;
+
+    #[test]
+    fn a_certificate_will_do_until_a_third_of_its_time_is_left_and_a_wrong_clock_orders_none_after_the_other() {
+        let names = vec!["shop.example.test".to_owned()];
+        let (directory, kept) = ("https://authority.example.test/directory".to_owned(), "certificate.json".into());
+        let place =
+            CertificateAuthority { names: names.clone(), contact: None, directory: directory.clone(), ca_file: None, kept };
+        // Good for the 365 days of 2021, which is so many days after 1970.
+        let first = 18_628;
+        let (chain, key) = farebox_rig::secure::Authority::new().certificate(2021..2022);
+        let given = KeptCertificate { directory, names, chain, key, since: 0 };
+        let will_do = |since: u64, now: u64| {
+            KeptCertificate { since: since * DAY, ..given.clone() }.will_do(&place, Timestamp::from_secs(now * DAY))
+        };
+        assert!(will_do(first, first) && will_do(first, first + 243) && !will_do(first, first + 244));
+        assert!(will_do(first - 9, first - 9), "our clock is behind");
+        assert!(will_do(first - 9, first), "it was put right");
+        let ahead = first + 500;
+        assert!(will_do(ahead, ahead) && !will_do(ahead, ahead + 1), "one a half day, and not one after the other");
+        assert!(!will_do(ahead, first), "it was put right");
+        let elsewhere = CertificateAuthority { names: vec!["other.example.test".into()], ..place.clone() };
+        assert!(!given.will_do(&elsewhere, Timestamp::from_secs(0)));
+    }
 }

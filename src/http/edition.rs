@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use actix_web::dev::Extensions;
 use tokio::sync::{Semaphore, watch};
 
-use super::certificate::Certificate;
+use super::certificate::{Certificate, Standing};
 use super::crowd::Crowd;
 use super::discovery::Documents;
 use super::limits::{BodyMemory, RateLimits};
@@ -18,6 +18,7 @@ use super::orders::Orders;
 use super::pages::Pages;
 use super::respond::Edge;
 use super::{CHANGES_AT_ONCE, FORGET_EVERY};
+use crate::clock::Timestamp;
 use crate::config::{self, Cidr, Config};
 use crate::gateway::{CannotStart, Gateway, Keyring, Shelf, Worker};
 use crate::upstream::{UpstreamConfigError, Upstreams};
@@ -114,9 +115,17 @@ impl Editions {
         Ok(())
     }
 
-    /// Whether callers get in: where there should be a certificate there is one.
-    pub fn is_open(&self) -> bool {
-        self.certificate.as_ref().is_none_or(|certificate| certificate.is_good())
+    /// Why callers do not get in, and what to do: there should be a certificate, and there is none that is good now.
+    pub fn closed(&self) -> Option<String> {
+        match self.certificate.as_ref()?.standing() {
+            (Standing::Good | Standing::EndsSoon, _) => None,
+            (Standing::Untimely | Standing::Missing, why) => Some(why),
+        }
+    }
+
+    /// When the certificate ends that callers are shown, if they are shown one.
+    pub fn certificate_end(&self) -> Option<Timestamp> {
+        self.certificate.as_ref()?.end()
     }
 
     /// The latest edition's gateway.

@@ -16,7 +16,7 @@ pub async fn healthz(request: HttpRequest) -> HttpResponse {
 /// `GET /readyz` as everybody may see it: which part is not ready, and not why.
 pub async fn readyz(request: HttpRequest) -> HttpResponse {
     // Whoever asks here has got in.
-    with_edge(&request, |edge| ready(&edge.gateway, true, false))
+    with_edge(&request, |edge| ready(&edge.gateway, None, false))
 }
 
 /// Whether the program lives and its ledger writes.
@@ -44,8 +44,8 @@ pub fn alive(gateway: &Gateway) -> HttpResponse {
 
 /// Whether everything that is configured can be used: the ledger writes, every network takes payments, some upstream of every
 /// model is up, callers get in, and the program does not stop. Calls may be sold while it is not: a network that stands still stops no prepaid
-/// call, so a load balancer should ask for health, and whoever wakes the operator for this.
-pub fn ready(gateway: &Gateway, is_open: bool, to_the_operator: bool) -> HttpResponse {
+/// call, so a load balancer should ask for health, and whoever wakes the operator for this. `closed` is why callers do not get in.
+pub fn ready(gateway: &Gateway, closed: Option<&str>, to_the_operator: bool) -> HttpResponse {
     let mut waits_for = Vec::new();
     let mut missing = |part: String, why: &str| {
         waits_for.push(match to_the_operator {
@@ -56,8 +56,8 @@ pub fn ready(gateway: &Gateway, is_open: bool, to_the_operator: bool) -> HttpRes
     if gateway.is_stopping() {
         missing("program".into(), "it stops; running calls may finish");
     }
-    if !is_open {
-        missing("certificate".into(), "there is none that is good now; the log says why");
+    if let Some(why) = closed {
+        missing("certificate".into(), why);
     }
     if !gateway.ledger.is_admitting() {
         let cause = gateway.ledger.failure().borrow().clone();

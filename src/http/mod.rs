@@ -39,7 +39,7 @@ use crate::config::Config;
 use crate::gateway::Gateway;
 
 pub use acme::looked_up;
-pub use certificate::Certificate;
+pub use certificate::{Certificate, Standing};
 use door::Door;
 pub use edition::{CannotReload, Editions};
 use edition::{Desk, Today};
@@ -54,7 +54,7 @@ pub const SPARE_FILES: usize = 512;
 const UNWRITTEN: usize = 8 * 1024;
 /// How long a request head may take to arrive.
 const HEAD: Duration = Duration::from_secs(10);
-/// How long a connection may be silent between two requests.
+/// How long a connection may be silent between two requests. The proxies in scripts/ close theirs before.
 const IDLE: Duration = Duration::from_secs(5);
 /// How long a closing connection may linger.
 const LINGER: Duration = Duration::from_secs(5);

@@ -30,7 +30,7 @@ pub fn start(editions: Editions, listener: TcpListener) -> std::io::Result<Serve
         let numbers = {
             let editions = editions.clone();
             web::get().to(move || {
-                let page = page(&editions.gateway(), since.elapsed());
+                let page = page(&editions, since.elapsed());
                 let kind = (header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8");
                 async move { HttpResponse::Ok().insert_header(kind).body(page) }
             })
@@ -38,7 +38,7 @@ pub fn start(editions: Editions, listener: TcpListener) -> std::io::Result<Serve
         App::new()
             .route("/metrics", numbers)
             .route("/healthz", to(|editions| health::alive(&editions.gateway())))
-            .route("/readyz", to(|editions| health::ready(&editions.gateway(), editions.is_open(), true)))
+            .route("/readyz", to(|editions| health::ready(&editions.gateway(), editions.closed().as_deref(), true)))
     })
     .workers(1)
     .max_connections(CONNECTIONS)
@@ -50,11 +50,19 @@ pub fn start(editions: Editions, listener: TcpListener) -> std::io::Result<Serve
 }
 
 /// Everything that is counted, and how things stand at this moment.
-fn page(gateway: &Gateway, up: Duration) -> String {
-    let mut page = Page::default();
+fn page(editions: &Editions, up: Duration) -> String {
+    let (mut page, gateway) = (Page::default(), editions.gateway());
     program(&mut page, up);
-    books(&mut page, gateway);
-    networks(&mut page, gateway);
+    page.begin(
+        "farebox_certificate_expiry_timestamp_seconds",
+        "gauge",
+        "When the certificate ends that callers are shown, in seconds since 1970; nothing where they are shown none.",
+    );
+    if let Some(end) = editions.certificate_end() {
+        page.sample("farebox_certificate_expiry_timestamp_seconds", &[], Value::Whole(end.secs().into()));
+    }
+    books(&mut page, &gateway);
+    networks(&mut page, &gateway);
     page.begin(
         "farebox_upstream_up",
         "gauge",

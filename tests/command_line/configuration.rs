@@ -14,6 +14,11 @@ use crate::{FAREBOX, on_a_free_port, shipped};
 
 /// What `farebox serve` says about a configuration that it must refuse; it never listens.
 fn refused(config: &str) -> String {
+    ended(config, 78)
+}
+
+/// The same for one that ends it with this exit code.
+fn ended(config: &str, expected: i32) -> String {
     let folder = TempDir::new().unwrap();
     fs::write(folder.path().join("config.toml"), config).unwrap();
     let key = folder.path().join("key");
@@ -22,7 +27,7 @@ fn refused(config: &str) -> String {
     let mut command = Command::new(FAREBOX);
     command.current_dir(folder.path()).env("SETTLER", SETTLER.key).env("NO_KEY", "not a key").env_remove("UNSET");
     let (code, stdout, stderr) = run(command, "");
-    assert_eq!(code, 78, "{stdout}{stderr}");
+    assert_eq!(code, expected, "{stdout}{stderr}");
     assert!(!stdout.contains("listening"), "{stdout}");
     assert!(!stderr.contains(&SETTLER.key[2..]), "a secret is not repeated: {stderr}");
     stderr
@@ -160,12 +165,22 @@ fn money_never_goes_to_the_key_that_pays_gas() {
 }
 
 #[test]
-fn a_port_that_is_taken_and_a_file_that_is_missing_are_said_plainly() {
+fn an_address_that_is_taken_or_not_there_yet_is_said_plainly_and_to_be_tried_again() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = taken.local_addr().unwrap().to_string();
-    let said = refused(&with("127.0.0.1:0", &address));
-    assert!(said.contains(&address), "{said}");
+    let settled = settled_with("settler_key = \"env:SETTLER\"");
+    assert!(settled.contains("\"127.0.0.1:0\""));
+    // The second is for documents alone: no machine has it.
+    for address in [taken.local_addr().unwrap().to_string(), "192.0.2.1:4020".to_owned()] {
+        let metrics = with("[server]", &format!("[server]\nmetrics = \"{address}\""));
+        for config in [settled.replace("127.0.0.1:0", &address), metrics] {
+            let said = ended(&config, 70);
+            assert!(said.contains(&format!("cannot listen on {address}")), "{said}");
+        }
+    }
+}
 
+#[test]
+fn a_file_that_is_missing_is_said_plainly() {
     let folder = TempDir::new().unwrap();
     let mut command = Command::new(FAREBOX);
     command.current_dir(folder.path()).args(["--config", "nowhere.toml", "serve"]);

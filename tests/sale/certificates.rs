@@ -92,13 +92,14 @@ fn an_authority_gives_a_certificate_that_clients_believe_a_restart_keeps_and_a_r
     assert_eq!((named.shown(&root), pebble.given()), (first.clone(), 1));
 
     // When two thirds of its hour are over it is renewed, and nobody's stream ends of that.
-    let stream = named.stream("<<fake in=20 out=7 words=200 gap=100>>");
+    let stream = named.stream("<<fake in=20 out=7 words=200 gap=600>>");
     let answer = std::thread::scope(|scope| {
         let running = scope.spawn(|| named.http2(&root, &[stream]).remove(0));
         eventually("it has begun", || named.shop.served() == 1);
         named.shop.server.move_clock(2500);
         named.wait_given(2);
         assert!(!running.is_finished(), "the stream was running when it came");
+        named.shop.upstream.hurry();
         running.join().unwrap()
     });
     assert_eq!((&answer["status"], &answer["ended"]), (&json!(200), &json!("end")), "{answer}");
@@ -147,6 +148,29 @@ fn an_authority_that_does_not_find_us_is_told_with_its_reason_and_asked_again_wh
     let (code, said) = named.shop.server.reload();
     assert!(code != 0 && said.contains("with a restart only"), "{code} {said}");
     assert!(named.shown(&right.root()).is_string());
+    named.shop.close(0);
+}
+
+#[test]
+fn a_certificate_that_is_not_good_yet_by_a_clock_that_is_behind_is_shown_kept_and_no_reason_for_another() {
+    let (authority, port, metrics) = (Authority::new(), free_port(), free_port());
+    let pebble = Pebble::start(&authority, port);
+    let named = Named::begin(&authority, &pebble, port, metrics);
+    named.shop.server.move_clock(-600);
+    let mut named = named.start();
+    named.wait_given(1);
+    let first = named.shown(&pebble.root());
+    assert!(first.is_string(), "callers judge by their own clocks: {first}");
+    named.shop.server.has_said("is the clock of this machine right?");
+    let ready = || http::send(&format!("127.0.0.1:{metrics}"), &Request::get("/readyz")).unwrap().text();
+    assert!(ready().contains("is not good yet"), "{}", ready());
+
+    named.shop.server.restart();
+    assert_eq!(named.shown(&pebble.root()), first);
+    named.shop.server.move_clock(0);
+    eventually("the clock is right", || !ready().contains("certificate"));
+    assert_eq!((named.shown(&pebble.root()), pebble.given()), (first, 1));
+    assert!(!named.shop.server.output().contains("gave no certificate"));
     named.shop.close(0);
 }
 

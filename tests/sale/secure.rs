@@ -1,7 +1,10 @@
 //! TLS of our own: real clients over HTTP/1.1 and HTTP/2, callers who leave, answers that break, and certificates that change.
 
+use std::time::Duration;
+
 use farebox_rig::account::{Key, usd};
 use farebox_rig::anvil::BUYER;
+use farebox_rig::http;
 use farebox_rig::process::{eventually, run};
 use farebox_rig::sdk::Sdk;
 use farebox_rig::secure::Authority;
@@ -13,6 +16,7 @@ use crate::shop::{ANSWER, CHARGE, CHAT, Shop, USAGE, body};
 /// Years in which a certificate of a test is good.
 const GOOD: std::ops::Range<i32> = 2020..2090;
 const FUNDS: u64 = 5_000_000;
+const TEN_DAYS: Duration = Duration::from_secs(10 * 24 * 60 * 60);
 
 /// A shop that speaks TLS, and a key of the buyer whose balance is [`FUNDS`].
 struct Secure {
@@ -227,7 +231,7 @@ fn renewals_under_load_disturb_no_stream_and_newcomers_see_the_new_certificate()
     let wide = ["per_ip_per_second", "per_ip_burst", "per_account_per_second", "per_account_burst", "streams_per_account"];
     let limits = wide.map(|limit| format!("{limit} = 1000")).to_vec();
     let secure = Secure::open(&Settings { limits, ..Settings::default() });
-    let stream = secure.call("<<fake in=20 out=7 words=200 gap=150>>", true);
+    let stream = secure.call("<<fake in=20 out=7 words=200 gap=900>>", true);
     let together = json!({ "do": "calls", "all": vec![stream.clone(); 6] });
     std::thread::scope(|scope| {
         let curls: Vec<_> = (0..12).map(|_| scope.spawn(|| secure.curl(&stream))).collect();
@@ -251,6 +255,7 @@ fn renewals_under_load_disturb_no_stream_and_newcomers_see_the_new_certificate()
             assert!(serials.insert(h2["serial"].as_str().unwrap().to_owned()), "newcomers see the new one");
         }
         assert!(secure.shop.upstream.calls().iter().any(|call| call["outcome"] != "done"), "streams outlasted all renewals");
+        secure.shop.upstream.hurry();
         for curl in curls {
             let (code, text, said) = curl.join().unwrap();
             assert!(code == 0 && text.ends_with("data: [DONE]\n\n1.1 200"), "{code}: {text} {said}");
@@ -275,10 +280,6 @@ fn a_certificate_that_cannot_be_used_is_refused_at_the_start_in_words() {
     };
     secure.put(&(good.0.clone(), secure.authority.certificate(GOOD).1));
     start("the key belongs to another certificate");
-    secure.put(&secure.authority.certificate(2020..2021));
-    start("has expired");
-    secure.put(&secure.authority.certificate(2090..2091));
-    start("is not good yet");
     secure.put(&(String::new(), good.1.clone()));
     start("there is no certificate in it");
     secure.put(&(good.0.clone(), "nothing".into()));
@@ -290,6 +291,62 @@ fn a_certificate_that_cannot_be_used_is_refused_at_the_start_in_words() {
     std::fs::remove_file(&key).unwrap();
     start("key.pem: No such file");
     secure.shop.close(0);
+}
+
+#[test]
+fn a_certificate_that_was_not_renewed_is_told_of_before_its_end_and_after_it_and_mended_by_its_files_alone() {
+    let mut secure = Secure::open(&Settings { server: vec!["metrics = \"127.0.0.1:0\"".into()], ..Settings::default() });
+    let check = |secure: &Secure| {
+        let (code, stdout, _) = run(secure.shop.server.command(&["check"]), "");
+        (code, stdout.lines().find(|line| line.contains("server.tls: ")).expect("it is looked at").to_owned())
+    };
+    let ask = |secure: &Secure, path: &str| {
+        let output = secure.shop.server.output();
+        let (_, rest) = output.rsplit_once("metrics   on http://").unwrap();
+        http::send(rest.split('/').next().unwrap(), &http::Request::get(path)).unwrap()
+    };
+    let end = |secure: &Secure| {
+        let page = ask(secure, "/metrics").text();
+        let line = page.lines().find_map(|line| line.strip_prefix("farebox_certificate_expiry_timestamp_seconds "));
+        line.expect("its end is among the numbers").to_owned()
+    };
+    assert_eq!((end(&secure).as_str(), ask(&secure, "/readyz").status), ("3786912000", 200), "the year 2090");
+    let (code, said) = check(&secure);
+    assert!(code == 0 && said.starts_with("ok ") && said.contains("is good until 2090"), "{code} {said}");
+    assert!(!secure.shop.server.output().contains("was not renewed"));
+
+    // Ten days before its end: once a day, however often it is looked at.
+    secure.put(&secure.authority.certificate_for(TEN_DAYS));
+    secure.shop.server.has_said("full.pem was not renewed");
+    let (code, said) = check(&secure);
+    assert!(code == 0 && said.starts_with("warning ") && said.contains("certbot renew"), "{code} {said}");
+    assert_eq!(ask(&secure, "/readyz").status, 200, "it is good");
+    let count = |words: &str| secure.shop.server.output().matches(words).count();
+    for looks in 2..=3 {
+        secure.put(&secure.authority.certificate_for(TEN_DAYS));
+        eventually("it is looked at", || count("the certificate has changed") == looks);
+    }
+    assert_eq!(count("the certificate expires on"), 1);
+    secure.shop.server.move_clock(24 * 60 * 60);
+    eventually("the next day", || count("the certificate expires on") == 2);
+    secure.shop.server.move_clock(0);
+
+    // A start after its end waits for the files, and needs nobody else.
+    secure.put(&secure.authority.certificate(2020..2021));
+    secure.shop.server.restart();
+    secure.shop.server.has_said("the certificate has expired on 2021-01-01");
+    let (code, said) = check(&secure);
+    assert!(code == 1 && said.starts_with("FAILURE ") && said.contains("has expired on 2021-01-01"), "{code} {said}");
+    let ready = ask(&secure, "/readyz");
+    assert!(ready.status == 503 && ready.text().contains("full.pem was not renewed"), "{}", ready.text());
+    assert_eq!(end(&secure), "1609459200");
+    assert_eq!(secure.shop.server.reload().0, 0, "it stands in the way of no other change");
+    secure.put(&secure.authority.certificate(GOOD));
+    eventually("the files are noticed", || ask(&secure, "/readyz").status == 200);
+    let answer = secure.http2(&[], &[secure.call(USAGE, true)]).remove(0);
+    assert_eq!((&answer["status"], &answer["ended"]), (&json!(200), &json!("end")), "{answer}");
+    assert_eq!(secure.charged(), CHARGE);
+    secure.shop.close(CHARGE);
 }
 
 #[test]

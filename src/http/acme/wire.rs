@@ -30,15 +30,22 @@ pub(super) struct Wire(mpsc::UnboundedSender<(Asked, oneshot::Sender<Told>)>);
 /// # Errors
 /// A `ca_file` that cannot be used.
 pub(super) fn open(ca_file: Option<&Path>) -> Result<Wire, String> {
+    within(DEADLINE, ca_file)
+}
+
+fn within(deadline: Duration, ca_file: Option<&Path>) -> Result<Wire, String> {
     let tls = tls::client(ca_file)?;
-    let connector = awc::Connector::new().rustls_0_23(Arc::new(tls)).timeout(DEADLINE).limit(1);
-    let client = awc::Client::builder().connector(connector).disable_redirects().timeout(DEADLINE).finish();
-    let (ask, mut asked) = mpsc::unbounded_channel();
+    let connector = awc::Connector::new().rustls_0_23(Arc::new(tls)).timeout(deadline).limit(1);
+    // The library's own timeout leaves out the body.
+    let client = awc::Client::builder().connector(connector).disable_redirects().disable_timeout().finish();
+    let (ask, mut asked) = mpsc::unbounded_channel::<(Asked, oneshot::Sender<Told>)>();
     actix_web::rt::spawn(async move {
         while let Some((request, tell)) = asked.recv().await {
-            let told: oneshot::Sender<Told> = tell;
+            let url = request.uri().clone();
+            let late = |_| Err(Error::Other(format!("{url}: no whole answer within {} s", deadline.as_secs()).into()));
+            let answer = tokio::time::timeout(deadline, carry(&client, request)).await.unwrap_or_else(late);
             // Whoever does not wait any more needs no answer.
-            let _ = told.send(carry(&client, request).await);
+            let _ = tell.send(answer);
         }
     });
     Ok(Wire(ask))
@@ -92,4 +99,40 @@ async fn carry(client: &awc::Client, request: Asked) -> Told {
 
 fn other(error: impl std::error::Error + Send + Sync + 'static) -> Error {
     Error::Other(Box::new(error))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+
+    use super::*;
+
+    /// An authority that falls silent in the middle of its first answer, and gives every other one whole.
+    fn authority() -> String {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/directory", listener.local_addr().unwrap());
+        std::thread::spawn(move || {
+            let mut silent = Vec::new();
+            for stream in listener.incoming() {
+                let (mut stream, mut request) = (stream.unwrap(), [0; 4096]);
+                assert!(stream.read(&mut request).unwrap() > 0);
+                let body = "{\"newOrder\": \"https://authority.example.test/order\"}";
+                let sent = if silent.is_empty() { &body[..body.len() / 2] } else { body };
+                write!(stream, "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{sent}", body.len()).unwrap();
+                silent.push(stream);
+            }
+        });
+        url
+    }
+
+    #[test]
+    fn an_answer_that_never_ends_is_given_up_and_the_next_request_is_answered() {
+        actix_web::rt::System::new().block_on(async {
+            let (wire, url) = (within(Duration::from_secs(3), None).unwrap(), authority());
+            let asked = tokio::time::timeout(Duration::from_secs(60), directory(&wire, &url)).await;
+            let why = asked.expect("it does not wait for ever").unwrap_err().to_string();
+            assert!(why.contains("no whole answer within 3 s") && why.contains(&url), "{why}");
+            directory(&wire, &url).await.unwrap();
+        });
+    }
 }

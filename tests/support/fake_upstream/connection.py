@@ -387,7 +387,7 @@ class Conn(asyncio.Protocol):
                     break
                 await put(x)
                 r.events = j + 1
-                if gap and j + 1 < len(events):
+                if gap and j + 1 < len(events) and not CFG.get("hurry"):
                     await asyncio.sleep(gap)
             if gz:
                 x = gz.flush()

@@ -5,6 +5,7 @@ use std::net::{TcpListener, TcpStream};
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::{Duration, SystemTime};
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -33,12 +34,25 @@ impl Authority {
 
     /// A certificate for this machine that is good in these years, the last not included, and its key, both in PEM.
     pub fn certificate(&self, years: Range<i32>) -> (String, String) {
+        self.sign(|params| {
+            (params.not_before, params.not_after) = (date_time_ymd(years.start, 1, 1), date_time_ymd(years.end, 1, 1));
+        })
+    }
+
+    /// The same, good for so long from now on and for years before.
+    pub fn certificate_for(&self, rest: Duration) -> (String, String) {
+        self.sign(|params| {
+            (params.not_before, params.not_after) = (date_time_ymd(2020, 1, 1), (SystemTime::now() + rest).into());
+        })
+    }
+
+    fn sign(&self, date: impl FnOnce(&mut CertificateParams)) -> (String, String) {
         let key = KeyPair::generate().expect("a key can be made");
         let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
         let mut params = CertificateParams::new(names).expect("names that fit into a certificate");
         // A name of its own: one that is its issuer's looks signed by itself.
         params.distinguished_name.push(DnType::CommonName, "this machine");
-        (params.not_before, params.not_after) = (date_time_ymd(years.start, 1, 1), date_time_ymd(years.end, 1, 1));
+        date(&mut params);
         let certificate = params.signed_by(&key, &self.issuer).expect("a certificate can be signed");
         (certificate.pem(), key.serialize_pem())
     }
