@@ -1,5 +1,7 @@
-# One small image that runs as nobody in particular: docker build -t farebox . && docker run -p 4020:4020 -v farebox:/var/lib/farebox \
-#   -v ./config.toml:/etc/farebox/config.toml:ro --env-file secrets.env farebox
+# One small image that runs as nobody in particular: docker build -t farebox . && docker run --stop-timeout 260 -p 4020:4020 \
+#   -v farebox:/var/lib/farebox -v ./config.toml:/etc/farebox/config.toml:ro --env-file secrets.env farebox
+# docker stop kills after 10 seconds unless told otherwise, and answers may take limits.wall_clock_seconds. Its --restart starts
+# again after every exit code, also after 78, which no start mends: look at its log.
 # In config.toml: bind = "0.0.0.0:4020", public_url, data_dir = "/var/lib/farebox".
 FROM rust:1.90-slim-bookworm AS build
 RUN apt-get update && apt-get install -y --no-install-recommends build-essential && rm -rf /var/lib/apt/lists/*

@@ -7,10 +7,10 @@
 mod event;
 mod signature;
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -49,6 +49,8 @@ struct Inner {
     queue: mpsc::UnboundedSender<Letter>,
     /// Deliveries that were not tried once.
     untried: AtomicUsize,
+    /// Deliveries that were neither taken nor given up, by their ids, which count up: event and number of the webhook.
+    waiting: Mutex<BTreeMap<String, (&'static str, usize)>>,
     /// Wallets whose low balance a webhook was told of.
     low: Mutex<HashSet<(usize, AccountId)>>,
     clock: Clock,
@@ -65,6 +67,7 @@ struct Wish {
 /// One event on its way to one webhook.
 struct Letter {
     webhook: usize,
+    event: &'static str,
     id: String,
     body: String,
     /// Its place in the queue. Of a failure of the ledger there is one at most, which needs none and waits for no turn.
@@ -88,7 +91,8 @@ pub fn open(webhooks: &[config::Webhook], clock: Clock) -> (Notices, Outbox) {
         room: Arc::new(Semaphore::new(ROOM)),
     };
     let wishes = webhooks.iter().map(wish).collect();
-    let notices = Notices(Arc::new(Inner { wishes, queue, untried: AtomicUsize::new(0), low: Mutex::default(), clock }));
+    let (untried, waiting, low) = (AtomicUsize::new(0), Mutex::default(), Mutex::default());
+    let notices = Notices(Arc::new(Inner { wishes, queue, untried, waiting, low, clock }));
     (notices.clone(), Outbox { queue: letters, notices, webhooks: webhooks.to_vec() })
 }
 
@@ -148,11 +152,13 @@ impl Notices {
             }
             let letter = Letter {
                 webhook,
+                event: occasion.name(),
                 id: format!("evt_{:032x}", RequestId::new(at, random).0),
                 body: event.to_json(at).to_string(),
                 room,
             };
             self.0.untried.fetch_add(1, Ordering::Relaxed);
+            self.waiting().insert(letter.id.clone(), (letter.event, webhook + 1));
             // Without the other end the program is at its end.
             if self.0.queue.send(letter).is_err() {
                 self.0.untried.fetch_sub(1, Ordering::Relaxed);
@@ -160,15 +166,22 @@ impl Notices {
         }
     }
 
-    /// Waits until everything that was told was tried once, or this long.
+    fn waiting(&self) -> MutexGuard<'_, BTreeMap<String, (&'static str, usize)>> {
+        self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until everything that was told was tried once, or this long, and says what is lost with the program.
     pub async fn settle(&self, patience: Duration) {
         let tried = async {
             while self.0.untried.load(Ordering::Relaxed) > 0 {
                 sleep(Duration::from_millis(10)).await;
             }
         };
-        // What was not is lost with the program: it stands in its log.
+        // What was not is said like all that nobody has taken.
         let _ = tokio::time::timeout(patience, tried).await;
+        for (id, (event, webhook)) in std::mem::take(&mut *self.waiting()) {
+            tracing::error!(event, id, webhook, "a webhook was not taken before the stop; this event is not told");
+        }
     }
 }
 
@@ -200,40 +213,44 @@ impl Outbox {
         Ok(async move {
             while let Some(letter) = queue.recv().await {
                 let Some(receiver) = receivers.get(letter.webhook).cloned() else { continue };
-                actix_web::rt::spawn(insist(receiver, letter, notices.clone()));
+                let notices = notices.clone();
+                actix_web::rt::spawn(async move {
+                    insist(&receiver, &letter, &notices).await;
+                    notices.waiting().remove(&letter.id);
+                });
             }
         })
     }
 }
 
 /// Delivers one letter, however often it takes.
-async fn insist(receiver: Rc<Receiver>, letter: Letter, notices: Notices) {
+async fn insist(receiver: &Receiver, letter: &Letter, notices: &Notices) {
+    let (event, id, webhook) = (letter.event, &letter.id, receiver.number);
     let mut pause = FIRST_PAUSE;
     for attempt in 1..=ATTEMPTS {
         let turn = match letter.room {
             Some(_) => receiver.turns.acquire().await.ok(),
             None => None,
         };
-        let outcome = receiver.send(&letter, notices.0.clock.now().secs()).await;
+        let outcome = receiver.send(letter, notices.0.clock.now().secs()).await;
         drop(turn);
         if attempt == 1 {
             notices.0.untried.fetch_sub(1, Ordering::Relaxed);
         }
-        let (id, webhook) = (&letter.id, receiver.number);
         match outcome {
             Ok(()) => {
                 metrics::WEBHOOKS.of(&["delivered"]).count();
-                tracing::debug!(event = id, webhook, attempt, "a webhook was delivered");
+                tracing::debug!(event, id, webhook, attempt, "a webhook was delivered");
                 return;
             }
             Err(Unwanted::Gone) => {
                 metrics::WEBHOOKS.of(&["given_up"]).count();
-                tracing::warn!(event = id, webhook, "the webhook answers that it is gone (410); this event is not told");
+                tracing::warn!(event, id, webhook, "the webhook answers that it is gone (410); this event is not told");
                 return;
             }
             Err(Unwanted::Failed(why)) => {
                 metrics::WEBHOOKS.of(&["failed"]).count();
-                tracing::warn!(event = id, webhook, attempt, why, "a webhook was not taken");
+                tracing::warn!(event, id, webhook, attempt, why, "a webhook was not taken");
             }
         }
         if attempt < ATTEMPTS {
@@ -242,7 +259,7 @@ async fn insist(receiver: Rc<Receiver>, letter: Letter, notices: Notices) {
         }
     }
     metrics::WEBHOOKS.of(&["given_up"]).count();
-    tracing::error!(event = letter.id, webhook = receiver.number, "a webhook was never taken and is given up");
+    tracing::error!(event, id, webhook, "a webhook was never taken and is given up");
 }
 
 /// Why a letter was not taken. Never names the URL, which may hold a key.

@@ -31,7 +31,8 @@ impl Installed {
     pub fn new() -> Installed {
         let (chain, upstream, machine) = (Anvil::start(8453), Upstream::start(), Machine::boot());
         put_release(&machine.shared(), |_| ());
-        let said = machine.must("/srv/farebox/scripts/install");
+        // As after plain `su`, and from anywhere.
+        let said = machine.must("cd /srv/farebox/target && PATH=/usr/bin:/bin ../scripts/install release/farebox");
         assert!(said.contains("is installed"), "{said}");
         let address = format!("127.0.0.1:{}", free_port());
         let installed = Installed { chain, upstream, machine, address };

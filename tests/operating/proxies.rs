@@ -1,7 +1,11 @@
 //! Behind real nginx and real Caddy, as the shipped snippets set them up: the clients buy, events come one by one, and a caller
 //! that leaves is noticed.
 
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::TcpListener;
 use std::process::Command;
+use std::sync::mpsc;
+use std::time::Duration;
 
 use farebox_rig::anvil::{Anvil, BUYER};
 use farebox_rig::buyer::{Client, Order};
@@ -162,6 +166,37 @@ fn callers_are_told_apart_by_their_own_address(kind: Kind) {
     assert!(asked > 2, "{kind:?}: not before");
     assert_eq!(status_from("127.0.0.3", &url, 1), "200", "{kind:?}: and nobody else");
     shop.close();
+}
+
+/// It closes a silent connection before farebox does, which would be in the middle of the next request.
+fn silent_connections_end_at_the_proxy(kind: Kind) {
+    let behind = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = behind.local_addr().unwrap().to_string();
+    let (sender, ended) = mpsc::channel();
+    std::thread::spawn(move || {
+        let mut connection = BufReader::new(behind.accept().unwrap().0);
+        let mut line = String::new();
+        while connection.read_line(&mut line).is_ok_and(|bytes| bytes > 0) {
+            if line == "\r\n" {
+                connection.get_mut().write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").unwrap();
+            }
+            line.clear();
+        }
+        let _ = sender.send(());
+    });
+    let _proxy = Proxy::start(kind, free_port(), &address);
+    // Left to themselves both keep it for a minute and longer.
+    assert!(ended.recv_timeout(Duration::from_secs(30)).is_ok(), "{kind:?} keeps it");
+}
+
+#[test]
+fn silent_connections_end_at_nginx() {
+    silent_connections_end_at_the_proxy(Kind::Nginx);
+}
+
+#[test]
+fn silent_connections_end_at_caddy() {
+    silent_connections_end_at_the_proxy(Kind::Caddy);
 }
 
 #[test]

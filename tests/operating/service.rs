@@ -228,6 +228,23 @@ fn what_a_start_cannot_change_is_not_tried_again_and_what_it_can_is() {
 }
 
 #[test]
+fn a_start_whose_address_somebody_else_has_is_tried_again_until_it_is_free() {
+    let installed = Installed::new();
+    let taken = std::net::TcpListener::bind(&installed.address).unwrap();
+    installed.drop_in("RestartSec=100ms");
+    let (code, said) = installed.machine.run("systemctl start farebox");
+    assert_ne!(code, 0, "whoever starts it is told: {said}");
+    eventually("it is tried again", || installed.property("NRestarts").parse::<u32>().unwrap() > 1);
+    let journal = installed.journal();
+    assert!(journal.contains("status=70") && journal.contains("cannot listen on"), "{journal}");
+    assert!(!journal.contains("not closed cleanly"), "its books need no repair each time: {journal}");
+    drop(taken);
+    eventually("it is there", || installed.property("ActiveState") == "active");
+    installed.serves();
+    installed.close(0, 0);
+}
+
+#[test]
 fn books_where_the_unit_may_not_write_are_refused_in_one_sentence_that_says_what_to_do() {
     let installed = Installed::new();
     let machine = &installed.machine;

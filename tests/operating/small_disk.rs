@@ -18,6 +18,10 @@ const FAIL_STOP: i32 = 70;
 /// What the system says of a disk that is full.
 const FULL: &str = "No space left on device";
 
+/// What a system may keep from everybody but root.
+const NEEDED: &str = "this test mounts a disk in a user namespace, which takes root where the system keeps that from others, as \
+                      Ubuntu does until `sysctl kernel.apparmor_restrict_unprivileged_userns=0`";
+
 /// A disk of its own in the place of a folder, for programs that are started on it.
 pub struct SmallDisk {
     folder: PathBuf,
@@ -31,7 +35,8 @@ impl SmallDisk {
         let mut command = Command::new("unshare");
         command.args(["--map-root-user", "--mount", "sh", "-c", &script]).arg(folder);
         let mut keeper = Process::spawn(command);
-        keeper.wait_for("mounted");
+        let mounted = keeper.wait_for_or_end("mounted");
+        assert!(mounted.is_some(), "{NEEDED}; it said: {}", keeper.output());
         SmallDisk { folder: folder.to_owned(), keeper }
     }
 

@@ -128,6 +128,26 @@ fn a_top_up_is_told_again_until_it_is_taken_and_then_no_more() {
 }
 
 #[test]
+fn what_nobody_has_taken_at_a_stop_is_in_the_log_and_what_was_taken_is_not() {
+    let (takes, refuses) = (Receiver::start(&[]), Receiver::start(&[500; 100]));
+    let sections = vec![takes.section("events = [\"top_up\"]"), refuses.section("events = [\"top_up\"]")];
+    let mut shop = Shop::with(Settings { sections, ..Settings::default() });
+    shop.top_up(FIVE);
+    eventually("both were asked", || {
+        shop.numbers().get("farebox_webhooks_total{outcome=\"delivered\"}") == "1" && !refuses.told().is_empty()
+    });
+    let id = refuses.told()[0].id.clone();
+    shop.server.signal();
+    shop.server.wait_exit();
+    let said = shop.server.output();
+    let lost: Vec<_> = said.lines().filter(|line| line.contains("not taken before the stop")).collect();
+    assert!(lost.len() == 1 && lost[0].contains("top_up") && lost[0].contains(&id) && lost[0].contains("webhook=2"), "{said}");
+    assert!(!lost[0].to_lowercase().contains(&BUYER.address.to_lowercase()[2..]), "whose it is, it does not say");
+    shop.server.restart();
+    shop.close();
+}
+
+#[test]
 fn a_receiver_that_never_answers_holds_no_sale_up_and_one_that_is_gone_is_left_alone() {
     let gone = Receiver::start(&[410]);
     // Takes connections and says nothing.

@@ -126,8 +126,8 @@ fn each_row_continues_from_the_one_before_and_the_pages_sum_to_the_balance() {
         let answer = shop.server.send(&Request::post(CHAT, body).header(SIGN_IN, &header));
         assert_eq!(answer.status, 200, "{}", answer.text());
     }
-    shop.top_up(BUYER, 2 * FIVE - 7);
     farebox_rig::process::eventually("every call is charged", || shop.account(BUYER).statement().of("CHARGE").len() == 7);
+    shop.top_up(BUYER, 2 * FIVE - 7);
     let header = shop.account(BUYER).sign_in();
     let page = |limit: usize, offset: usize| -> Value {
         let path = transactions(&format!("?limit={limit}&offset={offset}"));

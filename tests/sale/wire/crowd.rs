@@ -148,6 +148,9 @@ fn an_upstream_that_says_everything_at_once_is_passed_on_in_turns_whole_and_in_o
 
 #[test]
 fn a_thousand_who_come_while_nobody_looks_wait_at_the_door_and_are_not_turned_away() {
+    // A thousand sockets are in this process, and those of other tests beside them.
+    let files = rlimit::increase_nofile_limit(u64::MAX).unwrap();
+    assert!(files >= 2000, "`ulimit -Hn` allows {files} open files, and this test needs 2000");
     let stall = Stall::open(&[], &[]);
     let process = stall.server.status_of("status", "Pid:").unwrap();
     let signal = |name: &str| assert!(Command::new("kill").args([name, &process]).status().unwrap().success());
@@ -157,7 +160,7 @@ fn a_thousand_who_come_while_nobody_looks_wait_at_the_door_and_are_not_turned_aw
     let come = |_| TcpStream::connect_timeout(&address, Duration::from_millis(900));
     let came: Result<Vec<_>, _> = (0..1000).map(come).collect();
     signal("-CONT");
-    assert!(came.is_ok(), "one of a thousand was turned away");
+    assert!(came.is_ok(), "one of a thousand was turned away: {:?}", came.err());
     assert_eq!(stall.server.send(&Request::get("/v1/models")).status, 200);
     drop(came);
     stall.close(0, |charged| charged == 0);
