@@ -3,7 +3,7 @@ import { ask } from "./api.js";
 import { chart, table } from "./chart.js";
 import { explorer } from "./networks.js";
 import { byId, copy, el, fill, home, micros, decimal, say, short, snippet, time, usd } from "./page.js";
-import { welcome } from "./session.js";
+import { inSession, signOut, welcome } from "./session.js";
 
 const LINES = 25;
 /** Lines in one question of the export, which is the most. */
@@ -12,14 +12,7 @@ const LINES_AT_ONCE = 100;
 /** The session lives here and nowhere else: a reload signs out. */
 const state = { token: null, keys: [], models: [], simulated: new Set(), lines: 0, used: null, editing: null, filled: null };
 
-const api = async (method, path, body) => {
-  try {
-    return await ask(method, path, { authorization: `Bearer ${state.token}` }, body);
-  } catch (error) {
-    if (error.status === 401) leave("Your session is over.", "Sign in again; nothing was changed.");
-    throw error;
-  }
-};
+const api = inSession(state, () => leave("Your session is over.", "Sign in again; nothing was changed."));
 
 async function enter({ address, token }) {
   state.token = token;
@@ -38,13 +31,9 @@ function leave(title, next) {
   for (const id of ["fresh", "figures", "usage"]) fill(byId(id));
   for (const id of ["keys", "lines"]) fill(byId(id).tBodies[0]);
   byId("account").hidden = byId("out").hidden = true;
+  byId("k-save").disabled = false;
   byId("in").hidden = false;
   say(byId("say"), "", title, next);
-}
-
-async function signOut() {
-  await api("DELETE", "/api/session").catch(() => null);
-  leave("You are signed out.");
 }
 
 async function refresh() {
@@ -302,7 +291,7 @@ async function exportCsv() {
 const shown = (work) => () => work().catch((error) => say(byId("say"), "bad", "That did not work.", error.message));
 
 function start() {
-  byId("out").onclick = signOut;
+  byId("out").onclick = () => signOut(state, leave);
   byId("new-key").onclick = shown(() => edit(null));
   byId("key-form").addEventListener("submit", save);
   byId("k-cancel").onclick = () => byId("edit").close();

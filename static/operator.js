@@ -1,22 +1,14 @@
 // How the gateway does, for its operator: what it earns, whom it asks and pays, what went wrong, and one sale step by step.
-import { ask } from "./api.js";
 import { chart } from "./chart.js";
 import { explorer, nameOf } from "./networks.js";
 import { byId, decimal, el, fill, say, snippet, time, usd } from "./page.js";
-import { welcome } from "./session.js";
+import { inSession, signOut, welcome } from "./session.js";
 
 /** The session lives here and nowhere else: a reload signs out. */
 const state = { token: null, simulated: new Set(), turn: null, report: null, problem: null };
 
-const api = async (path) => {
-  const { token } = state;
-  try {
-    return await ask("GET", `/api/operator/${path}`, { authorization: `Bearer ${token}` });
-  } catch (error) {
-    if (error.status === 401 && state.token === token) leave("Your session is over.", "Sign in again.");
-    throw error;
-  }
-};
+const asked = inSession(state, () => leave("Your session is over.", "Sign in again."));
+const api = (path) => asked("GET", `/api/operator/${path}`);
 
 async function enter({ address, token }) {
   state.token = token;
@@ -31,7 +23,6 @@ async function enter({ address, token }) {
     byId("not").hidden = false;
     return;
   }
-  if (state.token !== token) return;
   byId("operator").hidden = byId("again").hidden = false;
   drawReport();
 }
@@ -45,11 +36,6 @@ function leave(title, next) {
   byId("operator").hidden = byId("again").hidden = byId("out").hidden = byId("not").hidden = true;
   byId("in").hidden = false;
   say(byId("say"), "", title, next);
-}
-
-async function signOut() {
-  await ask("DELETE", "/api/session", { authorization: `Bearer ${state.token}` }).catch(() => null);
-  leave("You are signed out.");
 }
 
 async function refresh() {
@@ -204,11 +190,9 @@ function stepOf({ name, state: how, at, facts }, network) {
 
 /** Shows one sale. */
 async function find(id) {
-  const { token } = state;
   byId("id").value = id;
   try {
     const sale = await api(`sales/${encodeURIComponent(id)}`);
-    if (state.token !== token) return;
     const names = [["Request", sale.request_id], ["Payment", sale.payment_id], ["Wallet", sale.account], ["State", sale.state?.toLowerCase()]].filter(([, value]) => value);
     const failures = sale.failures.map((it) => el("li", {}, `${time(it.at, 19)} UTC: ${it.status} ${it.code}`, it.reason ? `, ${it.reason}` : "", it.cause ? `, ${it.cause}` : ""));
     fill(
@@ -219,15 +203,15 @@ async function find(id) {
       failures.length ? el("ul", {}, ...failures) : null,
     );
   } catch (error) {
-    if (state.token === token) say(byId("sale"), "bad", "It cannot be shown.", error.message);
+    say(byId("sale"), "bad", "It cannot be shown.", error.message);
   }
   byId("sale").scrollIntoView({ block: "nearest" });
 }
 
-const shown = (work) => () => work().catch((error) => state.token && say(byId("say"), "bad", "That did not work.", error.message));
+const shown = (work) => () => work().catch((error) => say(byId("say"), "bad", "That did not work.", error.message));
 
 function start() {
-  byId("out").onclick = signOut;
+  byId("out").onclick = () => signOut(state, leave);
   byId("again").onclick = shown(refresh);
   byId("days").onchange = shown(refresh);
   byId("find").addEventListener("submit", (event) => {

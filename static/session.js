@@ -28,6 +28,31 @@ async function signIn(wallet) {
   return { address, token };
 }
 
+/**
+ * Asks in the name of the session in `state`; one that the gateway does not know any more is ended by `over`. What arrives after
+ * the end of its session is for nobody: who waited for it is left waiting, and shows nothing.
+ */
+export const inSession = (state, over) => async (method, path, body) => {
+  const { token } = state;
+  const current = () => token && state.token === token;
+  try {
+    const answer = current() && (await ask(method, path, { authorization: `Bearer ${token}` }, body));
+    if (current()) return answer;
+  } catch (error) {
+    if (current() && error.status !== 401) throw error;
+    if (current()) over();
+  }
+  return new Promise(() => {});
+};
+
+/** Ends the session in `state`, here at once and then at the gateway. */
+export async function signOut(state, leave) {
+  const { token } = state;
+  state.token = null;
+  await ask("DELETE", "/api/session", { authorization: `Bearer ${token}` }).catch(() => null);
+  leave("You are signed out.");
+}
+
 /** Offers this browser's wallets to sign in with, and calls `enter` with the session of the one that does. */
 export function welcome(enter) {
   const missing = byId("no-wallet");

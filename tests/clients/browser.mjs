@@ -18,6 +18,9 @@ const context = await chromium.launchPersistentContext(PROFILE, { executablePath
 context.setDefaultTimeout(PATIENCE);
 const page = context.pages()[0] ?? (await context.newPage());
 
+/** What lets go each of the requests that are held. */
+const held = [];
+
 /** What no page of ours may do. */
 const offences = [];
 page.on("pageerror", (error) => offences.push(`thrown: ${error.message}`));
@@ -93,7 +96,22 @@ const actions = {
   },
   block: async ({ path }) => void (await page.route(`${HOME}${path}`, (route) => route.abort())),
   unblock: async ({ path }) => void (await page.unroute(`${HOME}${path}`)),
-  hold: async ({ path }) => void (await page.route(`${HOME}${path}`, () => {})),
+  /** Keeps each request for a path, or the answer to it, until it is let go. */
+  hold: async ({ path, answer }) => {
+    await page.route(`${HOME}${path}`, async (route) => {
+      const response = answer ? await route.fetch() : null;
+      held.push(async () => {
+        await route.fulfill({ response: response ?? (await route.fetch()) });
+        await (await route.request().response()).finished();
+      });
+    });
+  },
+  /** Lets go what was held, at least `count` of them, and waits until the page has had it. */
+  release: async ({ count }) => {
+    while (held.length < count) await page.waitForTimeout(10);
+    await Promise.all(held.splice(0).map((go) => go()));
+    await page.evaluate(() => new Promise((done) => setTimeout(done)));
+  },
   /** Has the offer of the gateway say something else. */
   forge: async ({ path, set }) => {
     await page.route(`${HOME}${path}`, async (route) => {

@@ -152,6 +152,36 @@ fn who_refuses_to_sign_in_sees_nothing_and_an_ended_session_says_so() {
 }
 
 #[test]
+fn what_arrives_after_the_end_of_a_session_is_not_shown_and_takes_no_word_back() {
+    let shop = Shop::open();
+    assert_eq!(shop.server.account(BUYER).top_up(DOLLAR).status, 200);
+    let answer_of = |path: &str| json!({ "do": "hold", "path": path, "answer": true });
+    let steps = [
+        open("/dashboard"),
+        answer_of("/api/account"),
+        json!({ "do": "hold", "path": "/api/transactions*" }),
+        click("Test Wallet"),
+        see("Signed in as"),
+        click("Sign out"),
+        see("You are signed out."),
+        json!({ "do": "release", "count": 2 }),
+        json!({ "do": "missing", "text": "Something went wrong." }),
+        see("You are signed out."),
+        json!({ "do": "evaluate", "script": "document.getElementById('figures').textContent" }),
+        json!({ "do": "unblock", "path": "/api/account" }),
+        json!({ "do": "unblock", "path": "/api/transactions*" }),
+        json!({ "do": "failing", "path": "/api/transactions*", "header": "authorization", "status": 401 }),
+        click("Test Wallet"),
+        see("Your session is over."),
+        json!({ "do": "missing", "text": "Something went wrong." }),
+        json!({ "do": "missing", "text": "$1.00" }),
+    ];
+    let seen = shop.browser().with(shop.wallet(BUYER)).does(&steps);
+    assert_eq!(seen.value(10), "", "the balance of who has signed out is not shown");
+    shop.close(&Ledger { paid: vec![(BUYER, DOLLAR)], charged: 0 });
+}
+
+#[test]
 fn a_key_is_changed_and_rotated_and_a_wish_that_makes_no_sense_is_explained() {
     let shop = Shop::open();
     assert_eq!(shop.server.account(BUYER).top_up(2 * DOLLAR).status, 200);
