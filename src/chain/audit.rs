@@ -1,15 +1,17 @@
 //! Comparing the books with the chains: every payment that was counted must be a transfer that its chain still has, and no payout that
 //! became balance again may be one.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use tokio::task::LocalSet;
 
 use super::VerifiedPayment;
 use super::client::JsonClient;
+use super::handle::Closed;
 use super::token::Token;
-use super::witness::Witness;
+use super::witness::{Trace, Witness};
 use crate::account::AccountId;
+use crate::clock::Timestamp;
 use crate::config::{Network, Settlement};
 use crate::ids::PaymentId;
 use crate::tls;
@@ -22,8 +24,8 @@ pub struct Counted {
     pub payment: Vec<u8>,
     /// The transaction that is said to have carried it, or of a payout that failed the last that was to; empty if there was none.
     pub tx: String,
-    /// The wallet that it was paid out to; none for a payment to us.
-    pub paid_to: Option<AccountId>,
+    /// The name of the payout and the wallet that it goes to; none for a payment to us.
+    pub payout: Option<(String, AccountId)>,
     /// Whether the books say that it never arrived.
     pub failed: bool,
 }
@@ -40,27 +42,36 @@ pub struct Audit {
     pub problems: Vec<String>,
 }
 
-/// Asks the nodes of the configured networks about every payment. Blocks until all have answered.
-pub fn audit(networks: &[Network], counted: &[Counted]) -> Audit {
-    let mut audit = Audit::default();
+/// What an audit has gathered on its way.
+#[derive(Default)]
+struct Looked {
+    audit: Audit,
+    /// The transfers that explain payments already; one transfer explains one payment.
+    seen: HashSet<Transfer>,
+    /// Whether the nodes of a network may say that something is not there: one of another chain, or that is behind, knows of nothing.
+    may_deny: HashMap<String, Result<(), String>>,
+}
+
+/// Asks the nodes of the configured networks about every payment, `now` by our clock. Blocks until all have answered.
+pub fn audit(networks: &[Network], counted: &[Counted], now: Timestamp) -> Audit {
+    let mut looked = Looked::default();
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            audit.problems.push(format!("the chains cannot be asked: {error}"));
-            return audit;
+            looked.audit.problems.push(format!("the chains cannot be asked: {error}"));
+            return looked.audit;
         }
     };
     LocalSet::new().block_on(&runtime, async {
         let witnesses = match networks.iter().filter_map(|network| witness(network).transpose()).collect::<Result<Vec<_>, _>>() {
             Ok(witnesses) => witnesses,
-            Err(error) => return audit.problems.push(format!("the chains cannot be asked: {error}")),
+            Err(error) => return looked.audit.problems.push(format!("the chains cannot be asked: {error}")),
         };
-        let mut seen = HashSet::new();
         for one in counted {
-            look_up(&witnesses, one, &mut seen, &mut audit).await;
+            look_up(&witnesses, one, now, &mut looked).await;
         }
     });
-    audit
+    looked.audit
 }
 
 pub(super) fn witness(network: &Network) -> Result<Option<(&str, Witness)>, String> {
@@ -76,14 +87,13 @@ pub(super) fn witness(network: &Network) -> Result<Option<(&str, Witness)>, Stri
 /// A transfer: its network, transaction and position there.
 type Transfer = (String, String, usize);
 
-/// `seen` holds the transfers that explain payments already; one transfer explains one payment.
-async fn look_up(witnesses: &[(&str, Witness)], counted: &Counted, seen: &mut HashSet<Transfer>, audit: &mut Audit) {
-    let (id, tx) = (counted.id, &counted.tx);
+async fn look_up(witnesses: &[(&str, Witness)], counted: &Counted, now: Timestamp, looked: &mut Looked) {
+    let (id, tx, audit) = (counted.id, &counted.tx, &mut looked.audit);
     let payment = match VerifiedPayment::from_bytes(&counted.payment) {
         Ok(payment) => payment,
         Err(error) => return audit.problems.push(format!("{id}: {error}")),
     };
-    if counted.paid_to.is_some_and(|wallet| !payment.is_paid_to(wallet)) {
+    if counted.payout.as_ref().is_some_and(|(_, wallet)| !payment.is_paid_to(*wallet)) {
         return audit.problems.push(format!("{id}: the payout that was signed goes to another wallet than the books say"));
     }
     let Some((network, witness)) = witnesses.iter().find(|(network, _)| *network == payment.network()) else {
@@ -91,10 +101,10 @@ async fn look_up(witnesses: &[(&str, Witness)], counted: &Counted, seen: &mut Ha
         return;
     };
     if counted.failed {
-        return never(witness, counted, &payment, audit).await;
+        return never(witness, counted, &payment, now, looked).await;
     }
     match witness.carried(&payment, tx).await {
-        Ok(Some((tx, position))) => match seen.insert(((*network).to_owned(), tx.clone(), position)) {
+        Ok(Some((tx, position))) => match looked.seen.insert(((*network).to_owned(), tx.clone(), position)) {
             true => audit.found += 1,
             false => audit.problems.push(format!("{id}: the transfer in {tx} is counted for another payment already")),
         },
@@ -104,24 +114,30 @@ async fn look_up(witnesses: &[(&str, Witness)], counted: &Counted, seen: &mut Ha
 }
 
 /// A payout that became balance again must not be there, as far as anybody can tell.
-async fn never(witness: &Witness, counted: &Counted, payment: &VerifiedPayment, audit: &mut Audit) {
-    let (id, tx, network) = (counted.id, &counted.tx, payment.network());
-    let shown = if tx.is_empty() { Ok(None) } else { witness.carried(payment, tx).await };
-    let absent = match shown {
-        Ok(None) => witness.is_absent(payment).await,
-        Ok(Some((tx, _))) => {
-            return audit
-                .problems
-                .push(format!("{id}: this payout became balance again, and {network} has its transfer in {tx}"));
-        }
-        Err(why) => Err(why),
+async fn never(witness: &Witness, counted: &Counted, payment: &VerifiedPayment, now: Timestamp, looked: &mut Looked) {
+    let (id, network, audit) = (counted.id, payment.network(), &mut looked.audit);
+    if !looked.may_deny.contains_key(network) {
+        looked.may_deny.insert(network.to_owned(), witness.check(now).await.map_err(Closed::into_text));
+    }
+    let trace = match &looked.may_deny[network] {
+        Ok(()) => witness.trace(payment, &counted.tx).await,
+        Err(why) => Err(why.clone()),
     };
-    match absent {
-        Ok(Some(true)) => {}
-        Ok(Some(false)) => {
-            audit.problems.push(format!("{id}: this payout became balance again, and {network} has its transfer"));
+    match trace {
+        Ok(Trace::Nothing) => {}
+        Ok(Trace::Moved(tx)) => {
+            let amount = payment.amount();
+            let what_next = counted
+                .payout
+                .as_ref()
+                .map(|(name, wallet)| format!("farebox adjust {} -{amount} --id {name:?}", wallet.address()));
+            audit.problems.push(format!(
+                "{id}: this payout became balance again, and {network} has its transfer in {tx}: take what its wallet has twice with \
+                 {}",
+                what_next.unwrap_or_default()
+            ));
         }
-        Ok(None) => audit.unasked += 1,
-        Err(why) => audit.problems.push(format!("{id}: {network} cannot be asked: {why}")),
+        Ok(Trace::Forgotten) => audit.unasked += 1,
+        Err(why) => audit.problems.push(format!("{id}: whether {network} has its transfer cannot be said: {why}")),
     }
 }

@@ -25,6 +25,16 @@ pub(super) enum Stands {
     Not,
 }
 
+/// What a chain has of a payment that the books say never arrived.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Trace {
+    Nothing,
+    /// Its transfer, in this transaction.
+    Moved(String),
+    /// It was so long ago that some node may not know any more.
+    Forgotten,
+}
+
 /// Said of a payment that was settled on another kind of chain than is asked.
 const ANOTHER_FAMILY: &str = "the payment is of another chain family";
 
@@ -51,14 +61,14 @@ impl Witness {
         }
     }
 
-    /// Whether a payment that is not in the transaction it should be in is not on the chain at all; `None` where nobody can tell.
+    /// What there is of a payment that the books say never arrived, whose last transaction, if there was one, was `tx`.
     ///
     /// # Errors
     /// Why no node could say.
-    pub async fn is_absent(&self, payment: &VerifiedPayment) -> Result<Option<bool>, String> {
+    pub async fn trace(&self, payment: &VerifiedPayment, tx: &str) -> Result<Trace, String> {
         match (self, payment.transfer()) {
-            (Witness::Evm(ledger), Transfer::Evm(payment)) => ledger.is_absent(payment).await.map(Some),
-            (Witness::Solana(ledger), Transfer::Solana(payment)) => Ok(ledger.remembers(payment).await.then_some(true)),
+            (Witness::Evm(ledger), Transfer::Evm(payment)) => ledger.trace(payment, tx).await,
+            (Witness::Solana(ledger), Transfer::Solana(payment)) => ledger.trace(payment, tx).await,
             (Witness::Evm(_), Transfer::Solana(_)) | (Witness::Solana(_), Transfer::Evm(_)) => Err(ANOTHER_FAMILY.into()),
         }
     }

@@ -74,7 +74,7 @@ pub fn run(arguments: &Arguments, config: &Config) -> Result<(), Trouble> {
                  spent, and a job or a balance of since is gone. Payments of since buy nothing again; those under not_in_the_books were \
                  paid to you, and what of them is owed only their buyers can say. \
                  Those under sent_and_not_in_the_books left pay_to: of a payout of since, whose wallet has its balance again, take \
-                 that with farebox adjust, and do not ask for it again by its id: on Solana it would be paid twice. \
+                 that with farebox adjust by the same --id, and do not ask for it again by its id: on Solana it would be paid twice. \
                  What may be a payment that was on its way then is followed by the gateway, and `perhaps` has the ids of those, each \
                  of which is one transfer at most: adjust nothing before you have seen what comes of it. A transfer of nothing is one that no node shows. \
                  Those under calls_under_way stood for calls that had not ended: what was not charged of them by then becomes balance of \
@@ -170,7 +170,9 @@ fn place(
         let is_followed = match payment.state {
             State::Signed | State::Sent => true,
             State::Claimed => payment.payout.is_some(),
-            State::Confirmed | State::Final | State::Voided | State::Failed => false,
+            // Its block may be replaced, and then it is sent again under another name.
+            State::Confirmed => !payment.irreversible,
+            State::Final | State::Voided | State::Failed => false,
         };
         if is_followed {
             let way = if payment.payout.is_some() { Way::Out } else { Way::In };

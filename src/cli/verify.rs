@@ -1,14 +1,15 @@
 //! `farebox verify`: are the books right, and do the keys say what their journal says? With `--chain`: does the chain agree? One JSON report; exit code 1 on a break.
 
+use std::collections::HashMap;
 use std::process::ExitCode;
 
 use serde_json::json;
 
-use super::{FOUND_A_PROBLEM, code_of, code_of_keys, say};
+use super::{FOUND_A_PROBLEM, code_of, code_of_keys, machine_clock, say};
 use crate::chain;
 use crate::config::{Config, Settlement};
 use crate::keys;
-use crate::ledger::{self, Counted, Report, State};
+use crate::ledger::{self, Adjustment, Counted, Report, State};
 
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -24,13 +25,16 @@ pub fn run(arguments: &Arguments, config: Config) -> ExitCode {
     let path = config.data_dir.join(ledger::FILE);
     let repaired = if arguments.repair_derived { ledger::repair_derived(&path) } else { Ok(()) };
     let (mut open, mut claims) = (Vec::new(), Vec::new());
-    let sort = |counted: Counted| {
-        open.extend(open_payment(&config, &counted));
-        if arguments.chain {
-            claims.extend(claim(counted));
-        }
-    };
-    let report = match repaired.and_then(|()| Report::of_file(&path, sort)) {
+    let read = repaired.and_then(|()| {
+        let by_hand = ledger::adjustments_of_file(&path)?;
+        Report::of_file(&path, |counted| {
+            open.extend(open_payment(&config, &counted));
+            if arguments.chain {
+                claims.extend(claim(counted, &by_hand));
+            }
+        })
+    });
+    let report = match read {
         Ok(found) => found,
         Err(error) => {
             say::err(format_args!("farebox: {}: {error}", path.display()));
@@ -42,7 +46,7 @@ pub fn run(arguments: &Arguments, config: Config) -> ExitCode {
         Ok(found) => problems.extend(found),
         Err(code) => return code,
     }
-    let audit = arguments.chain.then(|| chain::audit(&config.networks, &claims));
+    let audit = arguments.chain.then(|| chain::audit(&config.networks, &claims, machine_clock().now()));
     if let Some(audit) = &audit {
         problems.extend(audit.problems.clone());
     }
@@ -105,13 +109,18 @@ fn open_payment(config: &Config, counted: &Counted) -> Option<String> {
 }
 
 /// What the chain must confirm: every payment the books count is a transfer there, and no payout that failed is one.
-fn claim(Counted { id, payment: row }: Counted) -> Option<chain::Counted> {
-    let (tx, failed) = match row.state {
-        State::Confirmed | State::Final => (row.confirmed?.0, false),
-        State::Failed if row.payout.is_some() => {
-            (row.attempts.into_iter().last().map(|tried| tried.tx).unwrap_or_default(), true)
+fn claim(Counted { id, payment: row }: Counted, by_hand: &HashMap<String, Adjustment>) -> Option<chain::Counted> {
+    let (amount, payout) = (i64::try_from(row.amount).ok()?, row.payout.map(|name| (name, row.payer)));
+    let (tx, failed) = match (row.state, &payout) {
+        (State::Confirmed | State::Final, _) => (row.confirmed?.0, false),
+        // What was paid all the same was taken by hand.
+        (State::Failed, Some((name, wallet)))
+            if by_hand.get(name).is_some_and(|taken| taken.account == *wallet && taken.micros == -amount) =>
+        {
+            return None;
         }
-        State::Failed | State::Voided | State::Claimed | State::Signed | State::Sent => return None,
+        (State::Failed, Some(_)) => (row.attempts.into_iter().last().map(|tried| tried.tx).unwrap_or_default(), true),
+        (State::Failed | State::Voided | State::Claimed | State::Signed | State::Sent, _) => return None,
     };
-    Some(chain::Counted { id, payment: row.detail.into(), tx, paid_to: row.payout.map(|_| row.payer), failed })
+    Some(chain::Counted { id, payment: row.detail.into(), tx, payout, failed })
 }

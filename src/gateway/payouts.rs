@@ -144,7 +144,7 @@ async fn follow(gateway: &Gateway, payable: &Payable) -> Result<Value, Error> {
         let attempts = row.attempts.into_iter().map(|a| chain::Attempt { tx: a.tx, raw: a.raw, bound_to: a.bound_to }).collect();
         // One that is under way is joined.
         match tokio::time::timeout_at(until, gateway.chains.resume(verified, attempts, None)).await {
-            Ok(Ok(Settlement::Failed { reason, message })) => why = Some(told(reason, message)),
+            Ok(Ok(Settlement::Failed { message, .. })) => why = Some(message),
             // The books may be behind with what the chain says, or the chain is not asked at all.
             Ok(Ok(Settlement::Confirmed(_)) | Err(_)) => tokio::time::sleep(AGAIN).await,
             Err(_) => {}
@@ -161,12 +161,12 @@ fn is_on_its_way(row: &Payment) -> bool {
     }
 }
 
-/// Why it failed, for who knows the id and not the nonce that is made of it.
+/// Why its chain refuses it, for who knows the id and not the nonce that is made of it.
 fn told(reason: &str, message: String) -> String {
     match reason {
-        chain::reason::NONCE_USED => "the chain says that this id was paid before, and these books do not know of it: look at the \
-                                      transfers of pay_to. What was paid and not taken from the balance is taken with farebox adjust; \
-                                      another payout needs another id"
+        chain::reason::NONCE_USED => "the chain says that this id was paid or cancelled before, and these books do not count it: look \
+                                      at the transfers of pay_to. What was paid and not taken from the balance is taken with farebox \
+                                      adjust, by the same --id; another payout needs another id"
             .to_owned(),
         _ => message,
     }

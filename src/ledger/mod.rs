@@ -68,7 +68,7 @@ pub use spending::Spending;
 pub use statement::{Entry, Movement, Used};
 pub use store::copy_on;
 pub use totals::{Totals, Unsettled};
-pub use verify::{Counted, Report, key_events_of_file, repair_derived};
+pub use verify::{Counted, Report, adjustments_of_file, key_events_of_file, repair_derived};
 
 use book::{Book, Write};
 use queue::{Batch, Queue};

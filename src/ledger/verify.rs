@@ -7,6 +7,7 @@ use std::path::Path;
 use redb::{ReadTransaction, ReadableDatabase as _};
 use serde::Serialize;
 
+use super::adjust::Adjustment;
 use super::derived::{Explained, Fingerprint};
 use super::rows::{Account, Balance, Fund, Hold, Kind, Line, Payment, Reference, State, Transfer};
 use super::snapshot::Snapshot;
@@ -81,6 +82,16 @@ pub fn key_events_of_file(path: &Path) -> Result<Vec<(u64, Vec<u8>)>, Broken> {
     let db = rescue::marked_on_failure(path, || store::existing(path))?;
     let tx = db.begin_read().map_err(|error| Broken::new("read", error))?;
     Snapshot(&tx).key_events_after(0)
+}
+
+/// Every adjustment in a ledger file that no gateway has open, by its id.
+pub fn adjustments_of_file(path: &Path) -> Result<HashMap<String, Adjustment>, Broken> {
+    let _lock = rescue::lock(path)?;
+    let db = rescue::marked_on_failure(path, || store::existing(path))?;
+    let tx = db.begin_read().map_err(|error| Broken::new("read", error))?;
+    let mut adjustments = HashMap::new();
+    adjust::each(&tx, |id, row| _ = adjustments.insert(id.to_owned(), row))?;
+    Ok(adjustments)
 }
 
 /// Makes what is derived anew: balances from the transfers, usage and what limits have counted from the

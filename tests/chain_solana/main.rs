@@ -11,7 +11,7 @@ mod trouble;
 use std::sync::atomic::Ordering::SeqCst;
 
 use farebox::chain::solana::reason;
-use farebox::chain::{Refused, Settlement};
+use farebox::chain::{Counted, Refused, Settlement, VerifiedPayment, audit};
 use farebox_rig::process::eventually;
 use farebox_rig::solana::{BUYER, POOR_BUYER, RICHES, SETTLER};
 use journal::{AFTER_SIGNED, NEVER, Told, VOIDED};
@@ -102,4 +102,27 @@ fn a_program_that_dies_after_signing_sends_the_same_bytes_when_it_is_back() {
     assert_eq!(confirmed(wait(outcome)).tx, signed);
     assert_eq!((shop.received(), shop.node.landed().len()), (PRICE, 1));
     assert!(shop.journal.attempts().is_empty(), "nothing was signed anew");
+}
+
+#[test]
+fn a_payout_that_became_balance_again_is_looked_for_by_its_name_or_in_the_history_and_never_where_nobody_remembers() {
+    let shop = open();
+    let (sent, other) = (shop.pay(BUYER, PRICE), shop.pay(BUYER, PRICE));
+    let tx = confirmed(shop.settle(&sent)).tx;
+    let failed = |payment: &VerifiedPayment, tx: &str| Counted {
+        id: payment.id(),
+        payment: payment.to_bytes(),
+        tx: tx.to_owned(),
+        payout: None,
+        failed: true,
+    };
+    let claims = [failed(&sent, &tx), failed(&sent, ""), failed(&other, ""), failed(&other, &tx)];
+    let look = || audit(&[shop::network(&shop.node)], &claims, shop::now());
+    let forgetful = look();
+    assert_eq!((forgetful.problems.len(), forgetful.unasked), (1, 3), "its name is known: {forgetful:?}");
+    shop.node.keeps_since(shop::now().secs() - 3600);
+    let found = look();
+    assert!(found.problems.iter().all(|said| said.contains(&tx)), "{found:?}");
+    assert_eq!((found.problems.len(), found.unasked), (2, 0), "{found:?}");
+    assert_eq!(shop.received(), PRICE);
 }

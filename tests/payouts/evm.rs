@@ -3,7 +3,7 @@
 use std::fs;
 use std::thread;
 
-use farebox_rig::anvil::{BUYER, PAY_TO, SETTLER};
+use farebox_rig::anvil::{BUYER, OTHER_BUYER, PAY_TO, SETTLER, word};
 use farebox_rig::process::run;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -79,6 +79,10 @@ fn what_was_paid_out_after_a_backup_is_told_by_the_restore_and_the_token_does_no
     let folder = place.path().join("backup");
     operate(&shop.server, &["backup", folder.to_str().unwrap()]);
     let after = shop.pay_out("1", "after").paid();
+    // transferFrom of nothing, which anybody may do in anybody's name.
+    let nothing = format!("0x23b872dd{}{}{}", word(PAY_TO.address), word(BUYER.address), word("0"));
+    let poison = shop.chain.wait_receipt(&shop.chain.act_as(OTHER_BUYER.address, shop.chain.usdc(), &nothing));
+    assert_eq!((&poison["status"], poison["logs"].as_array().map(Vec::len)), (&json!("0x1"), Some(1)));
     shop.server.signal();
     shop.server.wait_exit();
     fs::rename(shop.server.data_dir(), place.path().join("lost")).unwrap();
@@ -91,7 +95,7 @@ fn what_was_paid_out_after_a_backup_is_told_by_the_restore_and_the_token_does_no
     assert_eq!(shop.balance(), FIVE - 500_000, "the books do not know of it");
     let sent = shop.sent();
     // The nonce is made of the id, which the chain knows whatever the books do.
-    shop.pay_out("1", "after").refused(2, "this id was paid before, and these books do not know of it");
+    shop.pay_out("1", "after").refused(2, "this id was paid or cancelled before");
     assert_eq!((shop.sent(), shop.balance()), (sent, FIVE - 500_000), "nothing more was moved");
     operate(&shop.server, &["adjust", BUYER.address, "-1", "--reason", &after, "--id", "after"]);
     assert_eq!(shop.balance(), FIVE - 1_500_000);

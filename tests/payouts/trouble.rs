@@ -9,7 +9,7 @@ use farebox_rig::server::Settings;
 use farebox_rig::stub::Stub;
 use serde_json::{Value, json};
 
-use crate::shop::{FIVE, Shop, operate};
+use crate::shop::{FIVE, Shop, operate, said};
 
 /// Past the end of what was signed, in a block that is final.
 fn let_it_end(shop: &Shop) {
@@ -200,11 +200,43 @@ fn an_id_that_was_paid_long_before_the_books_that_know_it_were_lost_is_not_paid_
     let_it_end(&shop);
     shop.server.restart();
     assert_eq!(shop.balance(), FIVE, "the books do not know of it");
-    shop.pay_out("1", "ticket").refused(2, "this id was paid before, and these books do not know of it");
+    shop.pay_out("1", "ticket").refused(2, "this id was paid or cancelled before");
     assert_eq!((shop.sent(), shop.balance()), (vec![1_000_000], FIVE), "the chain has paid it once, and nothing more was moved");
     operate(&shop.server, &["adjust", BUYER.address, "-1", "--reason", &paid, "--id", "ticket"]);
     assert_eq!(shop.chain.usdc_balance(PAY_TO.address), FIVE - 1_000_000);
     let mut server = shop.server;
     let books = server.audit();
     assert!(books.clean && books.balance(BUYER.address) == FIVE - 1_000_000, "{:#}", books.json);
+}
+
+#[test]
+fn a_payout_that_failed_and_was_paid_after_the_backup_is_a_problem_until_it_is_taken_by_hand() {
+    let (mut shop, place) = (Shop::open(), tempfile::TempDir::new().unwrap());
+    let folder = place.path().join("backup");
+    let asked = shop.asked("1", "ticket");
+    let signed = asked.signed(&asked.offer());
+    claimed_and_no_more(&mut shop, &signed, |shop| drop(shop.chain.wait_receipt(&shop.chain.pay(PAY_TO, OTHER_BUYER, FIVE))));
+    let_it_end(&shop);
+    eventually("it has failed", || shop.balance() == FIVE);
+    operate(&shop.server, &["backup", folder.to_str().unwrap()]);
+    shop.chain.wait_receipt(&shop.chain.pay(OTHER_BUYER, PAY_TO, FIVE));
+    let paid = shop.pay_out("1", "ticket").paid();
+    shop.server.signal();
+    shop.server.wait_exit();
+    std::fs::rename(shop.server.data_dir(), place.path().join("lost")).unwrap();
+    let restored = operate(&shop.server, &["restore", folder.to_str().unwrap()]);
+    assert_eq!(restored["sent_and_not_in_the_books"][1]["tx"], *paid, "after what emptied the treasury: {restored:#}");
+
+    let verify = || said(shop.server.command(&["verify", "--chain"]));
+    let (before, by_hand) = (verify(), ["adjust", BUYER.address, "-1.000000", "--id", "ticket"]);
+    let problem = before.told["problems"][0].as_str().unwrap_or_default();
+    assert!(before.code == 1 && problem.contains(&paid) && problem.contains("farebox adjust"), "{before:?}");
+    assert!(
+        by_hand.iter().all(|word| problem.to_lowercase().contains(&word.to_lowercase())),
+        "it can be typed as it stands there: {problem}"
+    );
+    operate(&shop.server, &[&by_hand[..], &["--reason", &paid]].concat());
+    let after = verify();
+    assert_eq!((after.code, &after.told["problems"]), (0, &json!([])), "{after:?}");
+    assert_eq!((shop.balance(), shop.chain.usdc_balance(PAY_TO.address)), (FIVE - 1_000_000, FIVE - 1_000_000));
 }

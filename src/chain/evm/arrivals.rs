@@ -43,7 +43,7 @@ impl Ledger {
         let (mut window, mut found) = (WINDOW, Vec::new());
         for _ in 0..QUERIES {
             if from > latest.number {
-                return Ok(found);
+                break;
             }
             let to = from.saturating_add(window - 1).min(latest.number);
             let (asset, pay_to) = (self.token.asset, self.token.pay_to);
@@ -57,15 +57,19 @@ impl Ledger {
                     let logs = answer?;
                     found.extend(logs.iter().filter(|log| log.address == self.token.asset).filter_map(|log| {
                         let other = Address(log.topics.get(other_side(way))?[12..].try_into().ok()?);
-                        let amount = Word(log.data.as_slice().try_into().ok()?).as_u64()?;
+                        // Anybody can have the token say that nothing was moved, in the name of anybody.
+                        let amount = Word(log.data.as_slice().try_into().ok()?).as_u64().filter(|amount| *amount > 0)?;
                         let (tx, amount) = (hex::encode(&log.tx), Micros::new(amount));
                         Some(Arrival { tx, other: other.to_string(), amount, block: log.block })
                     }));
-                    from = to + 1;
+                    from = to.saturating_add(1);
                 }
             }
         }
-        Err(RpcError::Unreachable(format!("the backup is too old: {} blocks are left to look at", latest.number - from)))
+        match latest.number.saturating_add(1).saturating_sub(from) {
+            0 => Ok(found),
+            left => Err(RpcError::Unreachable(format!("the backup is too old: {left} blocks are left to look at"))),
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use super::verified::Verified;
 use crate::chain::client::JsonClient;
 use crate::chain::handle::Closed;
 use crate::chain::rpc::{Rpc, RpcError};
-use crate::chain::witness::Stands;
+use crate::chain::witness::{Stands, Trace};
 use crate::chain::{Confirmation, Settlement};
 use crate::clock::Timestamp;
 use crate::money::Micros;
@@ -38,19 +38,39 @@ impl Ledger {
         Ok(receipt.and_then(|receipt| Some((hex::encode(&receipt.tx), evidence::transfer(&receipt, payment)?))))
     }
 
-    /// Whether the token never moved anything for this payment.
+    /// What the token has moved for this payment, perhaps in transaction `tx`.
     ///
     /// # Errors
     /// Why no node could say, also where the authorization is used up and nothing shows for what.
-    pub async fn is_absent(&self, payment: &Verified) -> Result<bool, String> {
-        let text = |error: RpcError| error.to_string();
-        let latest = self.node.block("latest").await.map_err(text)?;
-        match evidence::elsewhere(&self.node, payment, &latest).await.map_err(text)? {
-            Elsewhere::Paid(_) => Ok(false),
-            Elsewhere::Unused => Ok(true),
+    pub async fn trace(&self, payment: &Verified, tx: &str) -> Result<Trace, String> {
+        if let Some((tx, _)) = self.carried(payment, tx).await? {
+            return Ok(Trace::Moved(tx));
+        }
+        self.trace_elsewhere(payment).await.map_err(|error| error.to_string())
+    }
+
+    async fn trace_elsewhere(&self, payment: &Verified) -> Asked<Trace> {
+        let latest = self.node.block("latest").await?;
+        let found = match evidence::elsewhere(&self.node, payment, &latest).await {
+            // Not every machine behind one address has the newest block; what is final they all have.
+            Err(_) => evidence::elsewhere(&self.node, payment, &self.node.finalized().await?).await?,
+            Ok(found) => found,
+        };
+        match found {
+            Elsewhere::Paid(found) => Ok(Trace::Moved(found.tx)),
+            Elsewhere::Unused => Ok(Trace::Nothing),
             // Cancelled, or used before this payment was brought: for what, its transaction says.
-            Elsewhere::Spent { tx, .. } => Ok(self.carried(payment, &hex::encode(&tx)).await?.is_none()),
-            Elsewhere::Unexplained => Err("its authorization is used up, and no node shows for what".into()),
+            Elsewhere::Spent { tx, .. } => {
+                let answer = self.node.call(node::receipt(&tx)).await?;
+                match node::read_receipt(&answer, &tx)? {
+                    Some(receipt) if evidence::pays(&receipt, payment) => Ok(Trace::Moved(hex::encode(&tx))),
+                    Some(_) => Ok(Trace::Nothing),
+                    None => Err(RpcError::Unreachable("the node does not have the transaction of an event it told".into())),
+                }
+            }
+            Elsewhere::Unexplained => Err(RpcError::Unreachable(
+                "its authorization is used up, and no node shows for what; look at the transfers of pay_to".into(),
+            )),
         }
     }
 

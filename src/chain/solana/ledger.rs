@@ -15,7 +15,7 @@ use super::verified::Verified;
 use crate::chain::client::JsonClient;
 use crate::chain::handle::Closed;
 use crate::chain::rpc::{Rpc, RpcError, Whom};
-use crate::chain::witness::Stands;
+use crate::chain::witness::{Stands, Trace};
 use crate::chain::{Confirmation, Settlement};
 use crate::clock::Timestamp;
 use crate::ids::PaymentId;
@@ -72,8 +72,32 @@ impl Ledger {
         Ok(landed.filter(|landed| evidence::pays(landed, payment)).map(|_| (tx.to_owned(), 0)))
     }
 
+    /// What the chain has of this payment. In a transaction that we know it is, or in none: it has one name on its chain.
+    ///
+    /// # Errors
+    /// Why no node could say.
+    pub async fn trace(&self, payment: &Verified, tx: &str) -> Result<Trace, String> {
+        if !tx.is_empty()
+            && let Some((tx, _)) = self.carried(payment, tx).await?
+        {
+            return Ok(Trace::Moved(tx));
+        }
+        if !self.remembers(payment).await {
+            return Ok(Trace::Forgotten);
+        }
+        if !tx.is_empty() {
+            return Ok(Trace::Nothing);
+        }
+        // Books that were put back may be of before it was signed.
+        let found = async { self.search(payment, &self.end(payment).await?).await };
+        match found.await.map_err(|error| error.to_string())? {
+            Some((tx, true, _)) => Ok(Trace::Moved(tx)),
+            Some((_, false, _)) | None => Ok(Trace::Nothing),
+        }
+    }
+
     /// Whether every node shows that it keeps what was on the chain when this payment was brought, and since.
-    pub async fn remembers(&self, payment: &Verified) -> bool {
+    async fn remembers(&self, payment: &Verified) -> bool {
         let since = payment.presented.verified_at.secs().saturating_sub(APART);
         // Whichever answers.
         for source in self.node.sources() {

@@ -330,7 +330,10 @@ impl Settler {
         if payment.fee_payer() != self.fee_payer() {
             let message = format!("the fee payer is {}, who does not settle here any more", payment.fee_payer());
             // Its key may have signed before books were put back.
-            return if is_outgoing { Err(Halt::Trouble(message)) } else { Ok(Some(failed(reason::FEE_PAYER, message))) };
+            return match is_outgoing {
+                true => Err(Halt::Trouble(format!("{message}; it goes on when that key is settler_key again"))),
+                false => Ok(Some(failed(reason::FEE_PAYER, message))),
+            };
         }
         if progress.queued {
             return Ok(None);
