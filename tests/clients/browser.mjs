@@ -1,6 +1,6 @@
 // Drives Debian's Chromium as a person does, one step of ORDER after the other (JSON, [{do, ...}]), with wallets in the page that
 // sign for real. Prints one line of JSON: the outcome of each step. What the page may never do (break its policy, throw, load
-// something from elsewhere) ends the run.
+// something from elsewhere) ends the run, and so does a step that cannot be done.
 // Environment: ORDER, URL, CHROMIUM, PROFILE (a fresh folder), SHOTS (a folder for pictures), WALLETS (JSON, [{family, ...}]).
 import { createRequire } from "node:module";
 import { mkdirSync, readFileSync } from "node:fs";
@@ -44,6 +44,15 @@ const find = ({ role, name, label, css }) => {
   return page.getByRole(role, { name, exact: true });
 };
 
+/** Waits for what nothing announces, and not for ever. */
+async function wait(what, ready) {
+  const end = Date.now() + PATIENCE;
+  while (!(await ready())) {
+    if (Date.now() > end) throw new Error(`never happened: ${what}`);
+    await page.waitForTimeout(10);
+  }
+}
+
 async function picture(name, full = true) {
   await page.screenshot({ path: `${SHOTS}/${name}.png`, fullPage: full });
 }
@@ -71,6 +80,7 @@ const actions = {
   count: async ({ css }) => page.locator(css).count(),
   links: async ({ css }) => page.locator(css).evaluateAll((nodes) => nodes.map((node) => node.href)),
   evaluate: async ({ script }) => page.evaluate(script),
+  becomes: async ({ script }) => wait(script, () => page.evaluate(script)),
   download: async (what) => {
     const [download] = await Promise.all([page.waitForEvent("download"), find(what).click()]);
     return readFileSync(await download.path(), "utf8");
@@ -84,10 +94,8 @@ const actions = {
   },
   /** Waits until a transaction waits on an EVM node. */
   until: async ({ url }) => {
-    for (;;) {
-      const pending = await actions.chain({ url, method: "txpool_status" });
-      if (Number(pending?.pending) > 0) return;
-    }
+    const pending = async () => Number((await actions.chain({ url, method: "txpool_status" }))?.pending);
+    await wait("a transaction waits", async () => (await pending()) > 0);
   },
   /** As if the gateway were gone, or a proxy answered in its place with `status`, for requests that carry `header`. */
   failing: async ({ path, header, status }) => {
@@ -106,9 +114,10 @@ const actions = {
       });
     });
   },
+  held: async ({ count }) => wait(`${count} requests are held`, () => held.length >= count),
   /** Lets go what was held, at least `count` of them, and waits until the page has had it. */
   release: async ({ count }) => {
-    while (held.length < count) await page.waitForTimeout(10);
+    await actions.held({ count });
     await Promise.all(held.splice(0).map((go) => go()));
     await page.evaluate(() => new Promise((done) => setTimeout(done)));
   },
@@ -169,7 +178,7 @@ for (const [name, action] of Object.entries(actions)) {
 }
 
 try {
-  await perform(actions, () => ({ offences: offences.splice(0) }));
+  await perform(actions, () => ({ offences: offences.splice(0) }), true);
 } finally {
   await context.close();
 }
