@@ -27,7 +27,7 @@ export async function exchange(method, path, headers = {}, body) {
   if (date) ahead = Math.abs(date - Date.now()) > 5000 ? date - Date.now() : 0;
   let parsed = {};
   try {
-    parsed = JSON.parse(text);
+    parsed = JSON.parse(text) ?? {};
   } catch {
     // Something between us and the gateway answered; its status says enough.
   }

@@ -64,6 +64,8 @@ const actions = {
   },
   reload: async () => void (await page.reload()),
   click: async (what) => void (await find(what).click()),
+  /** Presses where something is, whether that lets itself be pressed or not. */
+  poke: async (what) => void (await find(what).click({ force: true })),
   press: async ({ key }) => void (await page.keyboard.press(key)),
   fill: async (what) => void (await find(what).fill(what.text)),
   select: async (what) => void (await find(what).selectOption(what.value)),
@@ -85,7 +87,12 @@ const actions = {
     const [download] = await Promise.all([page.waitForEvent("download"), find(what).click()]);
     return readFileSync(await download.path(), "utf8");
   },
-  wallet: async ({ set }) => void wallets.set(set),
+  wallet: async ({ set, name }) => void wallets.set(set, name),
+  /** Has every wallet answer what it was asked, and waits until the page has heard it. */
+  answer: async () => {
+    wallets.set({ silent: null });
+    await wait("every wallet has answered", () => page.evaluate(() => !window.walletsAsked));
+  },
   asked: async () => wallets.asked(),
   chain: async ({ url, method, params }) => {
     const body = JSON.stringify({ jsonrpc: "2.0", id: 1, method, params: params ?? [] });

@@ -106,6 +106,16 @@ pub fn wallet(set: &Value) -> Value {
     json!({ "do": "wallet", "set": set })
 }
 
+/// Has a wallet give no answer to a method, as one does whose owner has not decided yet.
+pub fn silent(name: &str, method: &str) -> Value {
+    json!({ "do": "wallet", "name": name, "set": { "silent": method } })
+}
+
+/// Has every wallet answer what it was asked, and waits until the page has heard it.
+pub fn answers_again() -> Value {
+    json!({ "do": "answer" })
+}
+
 pub fn shots(name: &str) -> Value {
     json!({ "do": "shots", "name": name })
 }
