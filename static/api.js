@@ -49,6 +49,20 @@ export async function ask(method, path, headers, body) {
   return answer.body;
 }
 
+/** Shows with `draw` what comes of some work, unless more of that work has begun meanwhile: an answer to an earlier question says nothing any more. */
+export function latest(draw) {
+  let last = null;
+  return async (work) => {
+    last = work;
+    try {
+      const answer = await work;
+      if (last === work) draw(answer);
+    } catch (error) {
+      if (last === work) throw error;
+    }
+  };
+}
+
 export const encode = (value) => btoa(String.fromCharCode(...new TextEncoder().encode(JSON.stringify(value))));
 export const decode = (text) => JSON.parse(new TextDecoder().decode(Uint8Array.from(atob(text), (c) => c.charCodeAt(0))));
 

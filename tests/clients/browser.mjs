@@ -18,6 +18,9 @@ const context = await chromium.launchPersistentContext(PROFILE, { executablePath
 context.setDefaultTimeout(PATIENCE);
 const page = context.pages()[0] ?? (await context.newPage());
 
+/** As a proxy answers in the place of the gateway. */
+const fulfil = (route, status) => route.fulfill({ status, body: "<html>no</html>", contentType: "text/html" });
+
 /** What lets go each of the requests that are held. */
 const held = [];
 
@@ -106,27 +109,29 @@ const actions = {
   },
   /** As if the gateway were gone, or a proxy answered in its place with `status`, for requests that carry `header`. */
   failing: async ({ path, header, status }) => {
-    const fail = (route) => (status ? route.fulfill({ status, body: "<html>no</html>", contentType: "text/html" }) : route.abort());
+    const fail = (route) => (status ? fulfil(route, status) : route.abort());
     await page.route(`${HOME}${path}`, (route) => (route.request().headers()[header] ? fail(route) : route.continue()));
   },
   block: async ({ path }) => void (await page.route(`${HOME}${path}`, (route) => route.abort())),
   unblock: async ({ path }) => void (await page.unroute(`${HOME}${path}`)),
-  /** Keeps each request for a path, or the answer to it, until it is let go. */
-  hold: async ({ path, answer }) => {
+  /** Keeps each request for a path, or the answer to it, until it is let go; with `status` it comes to nothing then. */
+  hold: async ({ path, answer, status }) => {
     await page.route(`${HOME}${path}`, async (route) => {
       const response = answer ? await route.fetch() : null;
       held.push(async () => {
-        await route.fulfill({ response: response ?? (await route.fetch()) });
+        await (status ? fulfil(route, status) : route.fulfill({ response: response ?? (await route.fetch()) }));
         await (await route.request().response()).finished();
       });
     });
   },
   held: async ({ count }) => wait(`${count} requests are held`, () => held.length >= count),
-  /** Lets go what was held, at least `count` of them, and waits until the page has had it. */
+  /** Lets go what was held, at least `count` of them, and waits until the page has had it; returns how many there were. */
   release: async ({ count }) => {
     await actions.held({ count });
-    await Promise.all(held.splice(0).map((go) => go()));
+    const all = held.splice(0);
+    await Promise.all(all.map((go) => go()));
     await page.evaluate(() => new Promise((done) => setTimeout(done)));
+    return all.length;
   },
   /** Has the offer of the gateway say something else. */
   forge: async ({ path, set }) => {

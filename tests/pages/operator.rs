@@ -171,6 +171,15 @@ fn an_operator_follows_sales_and_failures_in_the_browser_and_finds_no_prompt_the
         fill("Request or payment", "req_1"),
         click("Look it up"),
         see("a sale is named req_"),
+        json!({ "do": "hold", "path": format!("/api/operator/sales/{served}") }),
+        fill("Request or payment", &served),
+        click("Look it up"),
+        json!({ "do": "held", "count": 1 }),
+        fill("Request or payment", &paid),
+        click("Look it up"),
+        see("Our transaction signed"),
+        json!({ "do": "release", "count": 1 }),
+        json!({ "do": "missing", "text": "Held of the balance" }),
         json!({ "do": "evaluate", "script": "document.body.innerText" }),
     ];
     // The failure is there twice: at its upstream, and as what its caller was told.
@@ -193,7 +202,7 @@ fn an_operator_follows_sales_and_failures_in_the_browser_and_finds_no_prompt_the
     let links = seen.value(10).as_array().unwrap();
     assert!(links.iter().all(|it| it.as_str().unwrap().starts_with("https://sepolia.basescan.org/tx/0x")) && !links.is_empty());
     assert_eq!((seen.value(11), seen.value(12), seen.value(14)), (&json!(0), &json!([]), &json!([])));
-    assert!(!text(25).contains("secret-prompt"), "what was asked is nobody's business");
+    assert!(!seen.text().contains("secret-prompt"), "what was asked is nobody's business");
     let arrived: u64 = shop.chain.transfers().iter().map(|transfer| transfer.value).sum();
     let mut shop = shop;
     assert_eq!(shop.available(BUYER), arrived - 2 * CHARGE, "looking at sales moves nothing");
