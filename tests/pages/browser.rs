@@ -98,6 +98,20 @@ pub fn see(text: &str) -> Value {
     json!({ "do": "see", "text": text })
 }
 
+pub fn missing(text: &str) -> Value {
+    json!({ "do": "missing", "text": text })
+}
+
+/// Waits until so many requests are held.
+pub fn held(count: usize) -> Value {
+    json!({ "do": "held", "count": count })
+}
+
+/// Lets go the requests that are held, at least so many; returns how many there were.
+pub fn release(count: usize) -> Value {
+    json!({ "do": "release", "count": count })
+}
+
 pub fn read(css: &str) -> Value {
     json!({ "do": "read", "css": css })
 }

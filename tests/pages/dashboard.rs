@@ -12,7 +12,7 @@ use farebox_rig::server::{MODEL, Settings};
 use farebox_rig::solana;
 use serde_json::{Value, json};
 
-use crate::browser::{answers_again, click, fill, open, read, see, silent, wallet};
+use crate::browser::{answers_again, click, fill, held, missing, open, read, release, see, silent, wallet};
 use crate::shop::{CHARGE, DOLLAR, Ledger, Shop, USAGE, call};
 
 fn download() -> Value {
@@ -156,18 +156,6 @@ fn remember_session() -> Value {
     let script = "(() => { const real = window.fetch; window.fetch = (path, init) => { \
                   window.bearer = init?.headers?.authorization ?? window.bearer; return real(path, init) } })()";
     json!({ "do": "evaluate", "script": script })
-}
-
-fn held(count: usize) -> Value {
-    json!({ "do": "held", "count": count })
-}
-
-fn release(count: usize) -> Value {
-    json!({ "do": "release", "count": count })
-}
-
-fn missing(text: &str) -> Value {
-    json!({ "do": "missing", "text": text })
 }
 
 fn unblock(path: &str) -> Value {
