@@ -27,7 +27,7 @@ export async function exchange(method, path, headers = {}, body) {
   if (date) ahead = Math.abs(date - Date.now()) > 5000 ? date - Date.now() : 0;
   let parsed = {};
   try {
-    parsed = JSON.parse(text);
+    parsed = JSON.parse(text) ?? {};
   } catch {
     // Something between us and the gateway answered; its status says enough.
   }
@@ -47,6 +47,20 @@ export async function ask(method, path, headers, body) {
   const answer = await exchange(method, path, headers, body);
   if (answer.status >= 400) throw refusal(answer);
   return answer.body;
+}
+
+/** Shows with `draw` what comes of some work, unless more of that work has begun meanwhile: an answer to an earlier question says nothing any more. */
+export function latest(draw) {
+  let last = null;
+  return async (work) => {
+    last = work;
+    try {
+      const answer = await work;
+      if (last === work) draw(answer);
+    } catch (error) {
+      if (last === work) throw error;
+    }
+  };
 }
 
 export const encode = (value) => btoa(String.fromCharCode(...new TextEncoder().encode(JSON.stringify(value))));

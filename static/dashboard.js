@@ -1,5 +1,5 @@
 // The dashboard: sign in with a wallet, see what it has and spends, and look after its keys.
-import { ask } from "./api.js";
+import { latest } from "./api.js";
 import { chart, table } from "./chart.js";
 import { explorer } from "./networks.js";
 import { byId, copy, el, fill, home, micros, decimal, say, short, snippet, time, usd } from "./page.js";
@@ -10,28 +10,29 @@ const LINES = 25;
 const LINES_AT_ONCE = 100;
 
 /** The session lives here and nowhere else: a reload signs out. */
-const state = { token: null, keys: [], models: [], simulated: new Set(), lines: 0, used: null, editing: null, filled: null };
+const state = { token: null, keys: [], models: [], simulated: new Set(), used: null, editing: null, filled: null };
 
-const api = inSession(state, () => leave("Your session is over.", "Sign in again; nothing was changed."));
+const api = inSession(state, () => leave("Your session is over.", "Sign in again."));
 
 async function enter({ address, token }) {
   state.token = token;
   byId("in").hidden = true;
   byId("out").hidden = byId("account").hidden = false;
+  if (byId("who").textContent !== address) fill(byId("fresh"));
   byId("who").textContent = address;
-  const [{ data }, { networks }] = await Promise.all([ask("GET", "/v1/pricing"), ask("GET", "/healthz")]);
+  const [{ data }, { networks }] = await Promise.all([api("GET", "/v1/pricing"), api("GET", "/healthz")]);
   state.models = data;
   state.simulated = new Set(networks.filter(({ settlement }) => settlement === "simulated").map(({ id }) => id));
   await refresh();
 }
 
+/** Empties the page, but for a new key, which is never shown again: who has not saved it yet still can. */
 function leave(title, next) {
   Object.assign(state, { token: null, keys: [], used: null, editing: null, filled: null });
   for (const dialog of document.querySelectorAll("dialog[open]")) dialog.close();
-  for (const id of ["fresh", "figures", "usage"]) fill(byId(id));
+  for (const id of ["figures", "usage"]) fill(byId(id));
   for (const id of ["keys", "lines"]) fill(byId(id).tBodies[0]);
   byId("account").hidden = byId("out").hidden = true;
-  byId("k-save").disabled = false;
   byId("in").hidden = false;
   say(byId("say"), "", title, next);
 }
@@ -76,13 +77,17 @@ function keyRow(key) {
   );
 }
 
-async function showKeys() {
-  const { keys } = await api("GET", "/api/keys");
+const drawKeys = latest(({ keys }) => {
   state.keys = keys;
   byId("no-keys").hidden = keys.length > 0;
   byId("keys").hidden = keys.length === 0;
   fill(byId("keys").tBodies[0], ...keys.map(keyRow));
-}
+});
+
+const showKeys = () => drawKeys(api("GET", "/api/keys"));
+
+/** After a change, which is done whether or not the list comes. */
+const showChanged = () => showKeys().catch((error) => say(byId("say"), "bad", "The keys cannot be shown.", error.message));
 
 /** The cheapest of the models that a key may use on a route; nothing if there is none. */
 function cheapest(allowed, route) {
@@ -109,14 +114,15 @@ function showFresh(name, secret, models) {
 
 /** Opens the form on what is on sale and on what the key is now, which may be other than when this page was opened. */
 async function edit(id) {
-  const [{ data }] = await Promise.all([ask("GET", "/v1/pricing"), id && showKeys()]);
-  if (!state.token || byId("edit").open) return;
+  const [{ data }] = await Promise.all([api("GET", "/v1/pricing"), id && showKeys()]);
+  if (byId("edit").open) return;
   state.models = data;
   const key = state.keys.find((one) => one.id === id);
   if (id && !key) throw new Error("This key is not among yours any more.");
   fillForm(key);
   Object.assign(state, { editing: key ?? null, filled: filled() });
   say(byId("edit-say"), "", null);
+  byId("k-save").disabled = false;
   byId("edit").showModal();
 }
 
@@ -154,42 +160,49 @@ function wish({ name, spend_limit_usd: limit, reset, models, expires_at: end }) 
 async function save(event) {
   event.preventDefault();
   byId("k-save").disabled = true;
+  const [typed, key, before] = [filled(), state.editing, state.filled];
+  // Who closed the form meanwhile, and maybe opened it for something else, is told on the page.
+  const open = () => byId("edit").open && state.filled === before;
   try {
-    const [typed, key, before] = [filled(), state.editing, state.filled];
     const wanted = wish(typed);
     // Of a key that exists only what was changed here is sent: the rest stays, also where the form shows less than the key has.
     const asked = ([name, value]) => (key ? JSON.stringify(typed[name]) !== JSON.stringify(before[name]) : value !== null);
     const given = Object.fromEntries(Object.entries(wanted).filter(asked));
     const saved = key ? await api("PATCH", `/api/keys/${key.id}`, given) : await api("POST", "/api/keys", given);
-    byId("edit").close();
+    if (open()) byId("edit").close();
     if (!key) showFresh(wanted.name, saved.key, wanted.models);
-    await showKeys();
+    await showChanged();
   } catch (error) {
-    say(byId("edit-say"), "bad", "Not saved.", error.message);
-  } finally {
-    byId("k-save").disabled = false;
+    say(byId(open() ? "edit-say" : "say"), "bad", "Not saved.", error.message);
+    if (open()) byId("k-save").disabled = false;
   }
 }
 
-/** Asks before something that cannot be taken back; `act` is done on yes. */
+/** Asks before something that cannot be taken back; `act` is done on yes, once. */
 function confirm(title, yes, act, ...body) {
+  const button = byId("ask-yes");
   byId("h-ask").textContent = title;
-  byId("ask-yes").textContent = yes;
+  button.textContent = yes;
+  button.disabled = false;
   fill(byId("ask-body"), ...body);
   say(byId("ask-say"), "", null);
-  byId("ask-yes").onclick = async () => {
+  const press = async () => {
+    const open = () => byId("ask").open && button.onclick === press;
+    button.disabled = true;
     try {
       await act();
-      byId("ask").close();
+      if (open()) byId("ask").close();
     } catch (error) {
-      say(byId("ask-say"), "bad", "Not done.", error.message);
+      say(byId(open() ? "ask-say" : "say"), "bad", "Not done.", error.message);
+      if (open()) button.disabled = false;
     }
   };
+  button.onclick = press;
   byId("ask").showModal();
 }
 
 function revoke(key) {
-  const act = () => api("POST", `/api/keys/${key.id}/revoke`).then(showKeys);
+  const act = () => api("POST", `/api/keys/${key.id}/revoke`).then(showChanged);
   confirm(`Revoke “${key.name}”?`, "Revoke", act, el("p", {}, "It stops at once, also for calls that are running, and cannot be brought back."));
 }
 
@@ -199,15 +212,17 @@ function rotate(key) {
   const act = async () => {
     const rotated = await api("POST", `/api/keys/${key.id}/rotate`, { grace_seconds: Number(grace.value) });
     showFresh(key.name, rotated.key, key.models);
-    await showKeys();
+    await showChanged();
   };
   confirm(`Rotate “${key.name}”?`, "Rotate", act, el("p", {}, "You get a new key with the same limits."), el("div", { class: "field" }, el("label", { for: "grace" }, "The old one ends"), grace));
 }
 
-async function showUsage() {
-  state.used = await api("GET", `/api/usage?days=${byId("days").value}`);
+const keepUsage = latest((used) => {
+  state.used = used;
   drawUsage();
-}
+});
+
+const showUsage = () => keepUsage(api("GET", `/api/usage?days=${byId("days").value}`));
 
 /** Again when the page changes its width, so that words keep their size. */
 function drawUsage() {
@@ -244,25 +259,23 @@ function lineRow(line) {
 }
 
 async function showLines(anew) {
-  if (anew) state.lines = 0;
-  const { transactions, pagination } = await api("GET", `/api/transactions?limit=${LINES}&offset=${state.lines}`);
-  const rows = transactions.map(lineRow);
-  if (anew) fill(byId("lines").tBodies[0], ...rows);
-  else byId("lines").tBodies[0].append(...rows);
-  state.lines += rows.length;
+  const lines = byId("lines").tBodies[0];
+  const offset = anew ? 0 : lines.rows.length;
+  const { transactions, pagination } = await api("GET", `/api/transactions?limit=${LINES}&offset=${offset}`);
+  if (anew) fill(lines);
+  // Others came meanwhile, such as the same ones by a second press.
+  if (lines.rows.length !== offset) return;
+  lines.append(...transactions.map(lineRow));
   byId("more").hidden = !pagination.has_more;
 }
 
-async function showReceipt(id) {
-  try {
-    const receipt = await api("GET", `/api/receipts/${id}`);
-    const facts = [["Request", receipt.request_id], ["Model", receipt.model], ["Route", receipt.path], ["Ended", `${time(receipt.ended_at, 19)} UTC`], ["Answer", receipt.complete ? "complete" : "broken off"], ["Quote", usd(receipt.quote_usd)], ["Charged", usd(receipt.charge_usd)], ["Paid by allowance", usd(receipt.allowance_usd)], ["Given back", usd(receipt.refunded_usd)], ["Tokens in, out", `${receipt.input_tokens.toLocaleString("en")}, ${receipt.output_tokens.toLocaleString("en")}`], ["Transaction", evidence(receipt)]];
-    fill(byId("receipt-facts"), ...facts.filter(([, value]) => value).flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, value)]));
-    byId("receipt").showModal();
-  } catch (error) {
-    say(byId("say"), "bad", "The receipt cannot be shown.", error.message);
-  }
-}
+const openReceipt = latest((receipt) => {
+  const facts = [["Request", receipt.request_id], ["Model", receipt.model], ["Route", receipt.path], ["Ended", `${time(receipt.ended_at, 19)} UTC`], ["Answer", receipt.complete ? "complete" : "broken off"], ["Quote", usd(receipt.quote_usd)], ["Charged", usd(receipt.charge_usd)], ["Paid by allowance", usd(receipt.allowance_usd)], ["Given back", usd(receipt.refunded_usd)], ["Tokens in, out", `${receipt.input_tokens.toLocaleString("en")}, ${receipt.output_tokens.toLocaleString("en")}`], ["Transaction", evidence(receipt)]];
+  fill(byId("receipt-facts"), ...facts.filter(([, value]) => value).flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, value)]));
+  byId("receipt").showModal();
+});
+
+const showReceipt = (id) => openReceipt(api("GET", `/api/receipts/${id}`)).catch((error) => say(byId("say"), "bad", "The receipt cannot be shown.", error.message));
 
 /** A cell of CSV. A text that a spreadsheet would take for a formula is marked as a text. */
 const cell = (value) => {
@@ -291,7 +304,10 @@ async function exportCsv() {
 const shown = (work) => () => work().catch((error) => say(byId("say"), "bad", "That did not work.", error.message));
 
 function start() {
-  byId("out").onclick = () => signOut(state, leave);
+  byId("out").onclick = () => {
+    signOut(state, leave);
+    fill(byId("fresh"));
+  };
   byId("new-key").onclick = shown(() => edit(null));
   byId("key-form").addEventListener("submit", save);
   byId("k-cancel").onclick = () => byId("edit").close();

@@ -1,11 +1,12 @@
 // How the gateway does, for its operator: what it earns, whom it asks and pays, what went wrong, and one sale step by step.
+import { latest } from "./api.js";
 import { chart } from "./chart.js";
 import { explorer, nameOf } from "./networks.js";
 import { byId, decimal, el, fill, say, snippet, time, usd } from "./page.js";
 import { inSession, signOut, welcome } from "./session.js";
 
 /** The session lives here and nowhere else: a reload signs out. */
-const state = { token: null, simulated: new Set(), turn: null, report: null, problem: null };
+const state = { token: null, simulated: new Set(), report: null, problem: null };
 
 const asked = inSession(state, () => leave("Your session is over.", "Sign in again."));
 const api = (path) => asked("GET", `/api/operator/${path}`);
@@ -30,7 +31,7 @@ async function enter({ address, token }) {
 const PLACES = ["figures", "report", "upstreams", "networks", "open", "failures", "sale", "how"];
 
 function leave(title, next) {
-  Object.assign(state, { token: null, turn: null, report: null, problem: null });
+  Object.assign(state, { token: null, report: null, problem: null });
   for (const id of PLACES) fill(byId(id));
   byId("id").value = "";
   byId("operator").hidden = byId("again").hidden = byId("out").hidden = byId("not").hidden = true;
@@ -38,11 +39,9 @@ function leave(title, next) {
   say(byId("say"), "", title, next);
 }
 
-async function refresh() {
-  // An answer that comes after a later question, or after the end of the session, is not shown.
-  const turn = (state.turn = {});
-  const [now, { upstreams }, { failures }] = await Promise.all([api(`overview?days=${byId("days").value}`), api("upstreams"), api("failures")]);
-  if (state.turn !== turn) return;
+const refresh = () => show(Promise.all([api(`overview?days=${byId("days").value}`), api("upstreams"), api("failures")]));
+
+const show = latest(([now, { upstreams }, { failures }]) => {
   state.simulated = new Set(now.networks.filter(({ settlement }) => settlement === "simulated").map(({ id }) => id));
   Object.assign(state, { report: now.report, problem: now.report_problem });
   byId("as-of").textContent = time(now.now, 19);
@@ -52,7 +51,7 @@ async function refresh() {
   showNetworks(now.networks, now.report?.now.treasury_micros);
   showOpen(now.open_payments);
   showFailures(failures);
-}
+});
 
 const count = (number) => number.toLocaleString("en");
 const money = (micros) => (micros === null || micros === undefined ? "not known" : usd(micros < 0 ? `-${decimal(BigInt(-micros))}` : decimal(BigInt(micros))));
@@ -188,20 +187,23 @@ function stepOf({ name, state: how, at, facts }, network) {
   return el("li", { class: how }, el("h3", {}, STEPS[name] ?? name, STATES[how]), at && how !== "skipped" ? el("p", { class: "hint" }, `${time(at, 19)} UTC`) : null, reached.length ? el("dl", { class: "facts" }, ...reached.flatMap(([key, value]) => fact(key, value, network))) : null);
 }
 
+const showSale = latest((sale) => {
+  const names = [["Request", sale.request_id], ["Payment", sale.payment_id], ["Wallet", sale.account], ["State", sale.state?.toLowerCase()]].filter(([, value]) => value);
+  const failures = sale.failures.map((it) => el("li", {}, `${time(it.at, 19)} UTC: ${it.status} ${it.code}`, it.reason ? `, ${it.reason}` : "", it.cause ? `, ${it.cause}` : ""));
+  fill(
+    byId("sale"),
+    el("dl", { class: "facts" }, ...names.flatMap(([name, value]) => [el("dt", {}, name), el("dd", { class: "mono" }, value)])),
+    el("ol", { class: "trail" }, ...sale.steps.map((step) => stepOf(step, sale.network))),
+    failures.length ? el("h3", {}, "What its caller was told") : null,
+    failures.length ? el("ul", {}, ...failures) : null,
+  );
+});
+
 /** Shows one sale. */
 async function find(id) {
   byId("id").value = id;
   try {
-    const sale = await api(`sales/${encodeURIComponent(id)}`);
-    const names = [["Request", sale.request_id], ["Payment", sale.payment_id], ["Wallet", sale.account], ["State", sale.state?.toLowerCase()]].filter(([, value]) => value);
-    const failures = sale.failures.map((it) => el("li", {}, `${time(it.at, 19)} UTC: ${it.status} ${it.code}`, it.reason ? `, ${it.reason}` : "", it.cause ? `, ${it.cause}` : ""));
-    fill(
-      byId("sale"),
-      el("dl", { class: "facts" }, ...names.flatMap(([name, value]) => [el("dt", {}, name), el("dd", { class: "mono" }, value)])),
-      el("ol", { class: "trail" }, ...sale.steps.map((step) => stepOf(step, sale.network))),
-      failures.length ? el("h3", {}, "What its caller was told") : null,
-      failures.length ? el("ul", {}, ...failures) : null,
-    );
+    await showSale(api(`sales/${encodeURIComponent(id)}`));
   } catch (error) {
     say(byId("sale"), "bad", "It cannot be shown.", error.message);
   }

@@ -10,10 +10,11 @@ const AGAIN_SECONDS = 7;
 const range = document.querySelector("main").dataset;
 const [least, suggested, most] = [range.least, range.suggested, range.most].map(micros);
 
-const state = { accepts: [], resource: null, simulated: new Set(), network: null, wallets: [], wallet: null, from: null, busy: false };
+/** `signing` is what a wallet is about to sign: `{units, validBefore}`. */
+const state = { accepts: [], resource: null, simulated: new Set(), network: null, wallets: [], wallet: null, from: null, signing: null };
 
 const offer = () => state.accepts.find(({ network }) => network === state.network);
-const amount = () => micros(byId("amount").value);
+const amount = () => (state.signing ? state.signing.units : micros(byId("amount").value));
 
 /** What is wrong with the amount, or nothing. */
 function complaint(units) {
@@ -23,11 +24,12 @@ function complaint(units) {
   return null;
 }
 
-function facts(signed) {
+function facts() {
   const chosen = offer();
-  const units = signed?.units ?? amount();
+  const units = amount();
+  const validBefore = state.signing?.validBefore;
   const solana = chosen && familyOf(chosen.network) === "solana";
-  const until = signed?.validBefore ? `${time(signed.validBefore * 1000, 19)} UTC (${signed.validBefore})` : solana ? "about a minute after you press the button" : `${(chosen?.maxTimeoutSeconds ?? 300) / 60} minutes after you press the button`;
+  const until = validBefore ? `${time(validBefore * 1000, 19)} UTC (${validBefore})` : solana ? "about a minute after you press the button" : `${(chosen?.maxTimeoutSeconds ?? 300) / 60} minutes after you press the button`;
   const row = (name, value, attributes = {}) => [el("dt", {}, name), el("dd", attributes, value)];
   const rows = chosen && [
     row("Amount", units === null ? "–" : `${decimal(units).replace(/0{1,4}$/, "")} USDC`, { class: "amount" }),
@@ -45,7 +47,7 @@ function facts(signed) {
 function show() {
   const family = state.network && familyOf(state.network);
   const fitting = state.wallets.filter((wallet) => wallet.family === family && (!wallet.id.startsWith("practice") || state.simulated.has(state.network)));
-  walletButtons(byId("wallets"), fitting, choose, state.wallet);
+  walletButtons(byId("wallets"), fitting, choose, state.from && state.wallet);
   byId("no-wallet").hidden = fitting.length > 0 || !state.network;
   byId("no-wallet").textContent = family === "solana" ? "No Solana wallet was found in this browser. Install one, such as Phantom or Solflare, and reload this page." : "No Ethereum wallet was found in this browser. Install one, such as MetaMask or Rabby, and reload this page.";
   byId("connected").textContent = state.from ? `Connected: ${state.from}` : "";
@@ -53,18 +55,26 @@ function show() {
   const wrong = byId("amount").value ? complaint(units) : null;
   byId("range").textContent = wrong ?? `From ${usd(decimal(least))} to ${usd(decimal(most))}.`;
   byId("amount").setAttribute("aria-invalid", String(Boolean(wrong)));
-  byId("sign").disabled = state.busy || !offer() || !state.from || complaint(units) !== null;
+  // While a wallet signs nothing of it can be chosen anew.
+  for (const id of ["networks", "wallets", "presets"]) byId(id).inert = Boolean(state.signing);
+  byId("amount").readOnly = Boolean(state.signing);
+  byId("sign").disabled = state.signing || !offer() || !state.from || complaint(units) !== null;
   byId("sign").textContent = units === null || wrong ? "Sign and top up" : `Sign and top up ${usd(decimal(units))}`;
   facts();
 }
 
+/** Connects a wallet, unless another one was chosen before it answered. */
 async function choose(wallet) {
+  Object.assign(state, { wallet, from: null });
   say(byId("say"), "", null);
+  show();
   try {
-    Object.assign(state, { wallet, from: null });
-    state.from = await wallet.connect();
+    const from = await wallet.connect();
+    if (state.wallet !== wallet) return;
+    state.from = from;
+    say(byId("say"), "", null);
   } catch (error) {
-    state.wallet = null;
+    if (state.wallet !== wallet || state.from) return;
     say(byId("say"), "bad", "The wallet is not connected.", error.message);
   }
   show();
@@ -76,43 +86,56 @@ function pick(network) {
   show();
 }
 
-/** Everything up to the signature. Nothing has moved when this throws. */
+/** Everything up to the signature, which is kept. Nothing has moved when this throws. */
 async function signed() {
-  const units = amount();
+  const { wallet, network, signing } = state;
+  const { units } = signing;
+  const from = await wallet.connect();
+  if (from !== state.from) {
+    state.from = from;
+    throw new Stopped("Another account is chosen in your wallet now. Compare the facts once more, then sign.");
+  }
   const fresh = await offers();
-  const chosen = fresh.accepts.find(({ network }) => network === state.network);
-  if (!chosen) throw new Stopped(`${nameOf(state.network)} is not taken at the moment. Choose another network or try again later.`);
+  const chosen = fresh.accepts.find((one) => one.network === network);
+  if (!chosen) throw new Stopped(`${nameOf(network)} is not taken at the moment. Choose another network or try again later.`);
   const compared = offer();
   state.accepts = fresh.accepts;
   if (["payTo", "asset"].some((name) => chosen[name] !== compared[name])) throw new Stopped("The gateway asks for something else now than a moment ago. Compare the facts once more before you sign.");
-  const lacks = await state.wallet.ready(chosen, units);
+  const lacks = await wallet.ready(chosen, units);
   if (lacks !== null) throw new Stopped(`Your wallet has ${decimal(lacks)} USDC on ${nameOf(chosen.network)}, and this needs ${decimal(units)}. Bring USDC there, choose less, or choose another network.`);
-  const validBefore = familyOf(chosen.network) === "evm" ? Math.floor(now() / 1000) + chosen.maxTimeoutSeconds : null;
+  signing.validBefore = familyOf(network) === "evm" ? Math.floor(now() / 1000) + chosen.maxTimeoutSeconds : null;
   const accepted = { ...chosen, amount: String(units) };
-  const message = await state.wallet.prepare(accepted, units, validBefore);
-  facts({ units, validBefore });
+  const message = await wallet.prepare(accepted, units, signing.validBefore);
+  facts();
   say(byId("say"), "wait", "Your wallet asks you now.", "Compare what it shows with the facts above, then sign or refuse there.");
-  const payload = await state.wallet.pay(accepted, message);
+  const payload = await wallet.pay(accepted, message);
   const header = encode({ x402Version: 2, resource: fresh.resource, accepted, payload });
-  return { header, network: chosen.network, units: String(units), from: state.from, until: validBefore ?? Math.floor(now() / 1000) + 90 };
+  const payment = { header, network, units: String(units), from, until: signing.validBefore ?? Math.floor(now() / 1000) + 90 };
+  localStorage.setItem(KEPT, JSON.stringify(payment));
+  return payment;
 }
 
 async function press(event) {
   event.preventDefault();
-  if (state.busy || byId("sign").disabled) return;
-  state.busy = true;
-  byId("sign").disabled = true;
+  if (byId("sign").disabled) return;
+  state.signing = { units: amount(), validBefore: null };
+  say(byId("say"), "", null);
+  show();
+  let payment = null;
   try {
-    const payment = await signed();
-    localStorage.setItem(KEPT, JSON.stringify(payment));
+    payment = await signed();
     say(byId("say"), "", null);
-    await follow(payment);
   } catch (error) {
     say(byId("say"), "bad", "Nothing was paid.", error.message);
-  } finally {
-    state.busy = false;
-    show();
   }
+  state.signing = null;
+  show();
+  if (payment) await follow(payment);
+}
+
+/** Another page may keep a payment of its own, which stays. */
+function forget(payment) {
+  if (localStorage.getItem(KEPT) === JSON.stringify(payment)) localStorage.removeItem(KEPT);
 }
 
 function progress(payment, step, words) {
@@ -142,12 +165,14 @@ async function follow(payment) {
     let trouble;
     try {
       const answer = await exchange("POST", TOP_UP, { "payment-signature": payment.header });
-      if (answer.status === 200) return credited(payment, answer);
+      // Whatever else answers with 200, such as the sign-in page of a network, has not credited anything.
+      const receipt = answer.status === 200 && answer.body.success && answer.headers.get("payment-response");
+      if (receipt) return credited(payment, answer.body.data, decode(receipt));
       trouble = refusal(answer);
     } catch (error) {
       trouble = error;
     }
-    if (!isOpen(trouble)) return failed(trouble);
+    if (!isOpen(trouble)) return failed(payment, trouble);
     words = waiting(payment, trouble);
     progress(payment, 1, words);
     await pause(trouble.retryAfter || AGAIN_SECONDS);
@@ -160,12 +185,12 @@ function waiting(payment, trouble) {
   const settling = trouble.code === "PAYMENT_IN_PROGRESS" || trouble.code === "SETTLEMENT_TIMEOUT";
   if (settling) return [text("Your payment is verified and on its way; the chain is slow at the moment. It is credited when it arrives, also if you close this page. Do not sign another one.")];
   const over = now() / 1000 > payment.until + 60;
-  const forget = el("button", { type: "button", onclick: () => (localStorage.removeItem(KEPT), location.reload()) }, "Forget this payment");
+  const forget = el("button", { type: "button", onclick: () => (forget(payment), location.reload()) }, "Forget this payment");
   return [text(trouble.message), text("It is tried again by itself."), over && el("p", {}, "What you signed is no longer valid, so it cannot be used any more if it has not been. ", forget)].filter(Boolean);
 }
 
-function failed(trouble) {
-  localStorage.removeItem(KEPT);
+function failed(payment, trouble) {
+  forget(payment);
   fill(byId("pending"));
   byId("form").hidden = false;
   const expired = /valid_before|block_?hash|expired/.test(trouble.details?.reason ?? "");
@@ -176,10 +201,8 @@ function failed(trouble) {
   say(byId("say"), "bad", title, trouble.message.replace(/^[a-z]/, (letter) => letter.toUpperCase()).replace(/[^.!?]$/, "$&."), next);
 }
 
-function credited(payment, { body, headers }) {
-  localStorage.removeItem(KEPT);
-  const { amountCredited, newBalance } = body.data;
-  const { transaction, network } = decode(headers.get("payment-response"));
+function credited(payment, { amountCredited, newBalance }, { transaction, network }) {
+  forget(payment);
   const url = explorer(network, transaction, state.simulated.has(network));
   const link = url ? el("a", { href: url, target: "_blank", rel: "noopener noreferrer" }, short(transaction)) : `${short(transaction)}${state.simulated.has(network) ? " (simulated)" : ""}`;
   progress(payment, 3, [

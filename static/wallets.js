@@ -2,7 +2,7 @@
 import { authorization, checksummed, hex, typedData } from "./evm.js";
 import { chainIdOf, nameOf } from "./networks.js";
 import * as solana from "./solana.js";
-import { el, fill, isSimulated } from "./page.js";
+import { el, isSimulated } from "./page.js";
 import { practiceWallets } from "./practice.js";
 
 /** What stops a payment before anything was signed, in a sentence that says what to do. */
@@ -47,8 +47,6 @@ class EvmWallet {
 
   /** Brings the wallet to the network of an offer, and looks whether it has the money. */
   async ready(offer, units) {
-    const before = this.own;
-    if ((await this.connect()) !== before) throw new Stopped("Another account is chosen in your wallet now. Compare the facts once more, then sign.");
     const wanted = chainIdOf(offer.network);
     if (Number(await this.ask("eth_chainId")) !== wanted) await this.change(wanted, offer.network);
     if (Number(await this.ask("eth_chainId")) !== wanted) throw new Stopped(`Your wallet is on another network. Switch it to ${nameOf(offer.network)} and press the button again.`);
@@ -98,8 +96,6 @@ class SolanaWallet {
   }
 
   async ready() {
-    const before = this.account.address;
-    if ((await this.connect()) !== before) throw new Stopped("Another account is chosen in your wallet now. Compare the facts once more, then sign.");
     return null;
   }
 
@@ -142,12 +138,22 @@ export function discover(changed) {
   setTimeout(() => {
     const known = [...wallets.values()].some((wallet) => wallet.provider);
     if (!known && window.ethereum?.request) note(new EvmWallet({ uuid: "window", name: "Browser wallet" }, window.ethereum));
-    changed([...wallets.values()]);
+    if (!wallets.size) changed([]);
   }, 400);
 }
 
-/** One button per wallet. Only pictures that came with the wallet are shown. */
+const buttons = new Map();
+
+/** One button per wallet, which stays the same one: who is about to press it does not lose it. Only pictures that came with the wallet are shown. */
 export function walletButtons(node, wallets, choose, chosen) {
   const picture = ({ icon }) => (icon?.startsWith("data:image/") ? el("img", { src: icon, alt: "" }) : null);
-  fill(node, ...wallets.map((wallet) => el("button", { type: "button", "aria-pressed": String(wallet === chosen), class: wallet === chosen ? "main" : "", onclick: () => choose(wallet) }, picture(wallet), wallet.name)));
+  for (const wallet of wallets) {
+    if (!buttons.has(wallet)) buttons.set(wallet, el("button", { type: "button", onclick: () => choose(wallet) }, picture(wallet), wallet.name));
+    buttons.get(wallet).setAttribute("aria-pressed", wallet === chosen);
+    buttons.get(wallet).className = wallet === chosen ? "main" : "";
+  }
+  for (const [wallet, button] of buttons) {
+    if (!wallets.includes(wallet)) button.remove();
+    else if (!button.isConnected) node.append(button);
+  }
 }

@@ -1,6 +1,6 @@
 // Drives Debian's Chromium as a person does, one step of ORDER after the other (JSON, [{do, ...}]), with wallets in the page that
 // sign for real. Prints one line of JSON: the outcome of each step. What the page may never do (break its policy, throw, load
-// something from elsewhere) ends the run.
+// something from elsewhere) ends the run, and so does a step that cannot be done.
 // Environment: ORDER, URL, CHROMIUM, PROFILE (a fresh folder), SHOTS (a folder for pictures), WALLETS (JSON, [{family, ...}]).
 import { createRequire } from "node:module";
 import { mkdirSync, readFileSync } from "node:fs";
@@ -17,6 +17,9 @@ mkdirSync(SHOTS, { recursive: true });
 const context = await chromium.launchPersistentContext(PROFILE, { executablePath: CHROMIUM, headless: true, args: FLAGS, viewport: { width: 1100, height: 800 }, acceptDownloads: true });
 context.setDefaultTimeout(PATIENCE);
 const page = context.pages()[0] ?? (await context.newPage());
+
+/** As a proxy answers in the place of the gateway. */
+const fulfil = (route, status) => route.fulfill({ status, body: "<html>no</html>", contentType: "text/html" });
 
 /** What lets go each of the requests that are held. */
 const held = [];
@@ -44,6 +47,15 @@ const find = ({ role, name, label, css }) => {
   return page.getByRole(role, { name, exact: true });
 };
 
+/** Waits for what nothing announces, and not for ever. */
+async function wait(what, ready) {
+  const end = Date.now() + PATIENCE;
+  while (!(await ready())) {
+    if (Date.now() > end) throw new Error(`never happened: ${what}`);
+    await page.waitForTimeout(10);
+  }
+}
+
 async function picture(name, full = true) {
   await page.screenshot({ path: `${SHOTS}/${name}.png`, fullPage: full });
 }
@@ -55,6 +67,8 @@ const actions = {
   },
   reload: async () => void (await page.reload()),
   click: async (what) => void (await find(what).click()),
+  /** Presses where something is, whether that lets itself be pressed or not. */
+  poke: async (what) => void (await find(what).click({ force: true })),
   press: async ({ key }) => void (await page.keyboard.press(key)),
   fill: async (what) => void (await find(what).fill(what.text)),
   select: async (what) => void (await find(what).selectOption(what.value)),
@@ -71,11 +85,17 @@ const actions = {
   count: async ({ css }) => page.locator(css).count(),
   links: async ({ css }) => page.locator(css).evaluateAll((nodes) => nodes.map((node) => node.href)),
   evaluate: async ({ script }) => page.evaluate(script),
+  becomes: async ({ script }) => wait(script, () => page.evaluate(script)),
   download: async (what) => {
     const [download] = await Promise.all([page.waitForEvent("download"), find(what).click()]);
     return readFileSync(await download.path(), "utf8");
   },
-  wallet: async ({ set }) => void wallets.set(set),
+  wallet: async ({ set, name }) => void wallets.set(set, name),
+  /** Has every wallet answer what it was asked, and waits until the page has heard it. */
+  answer: async () => {
+    wallets.set({ silent: null });
+    await wait("every wallet has answered", () => page.evaluate(() => !window.walletsAsked));
+  },
   asked: async () => wallets.asked(),
   chain: async ({ url, method, params }) => {
     const body = JSON.stringify({ jsonrpc: "2.0", id: 1, method, params: params ?? [] });
@@ -84,33 +104,34 @@ const actions = {
   },
   /** Waits until a transaction waits on an EVM node. */
   until: async ({ url }) => {
-    for (;;) {
-      const pending = await actions.chain({ url, method: "txpool_status" });
-      if (Number(pending?.pending) > 0) return;
-    }
+    const pending = async () => Number((await actions.chain({ url, method: "txpool_status" }))?.pending);
+    await wait("a transaction waits", async () => (await pending()) > 0);
   },
   /** As if the gateway were gone, or a proxy answered in its place with `status`, for requests that carry `header`. */
   failing: async ({ path, header, status }) => {
-    const fail = (route) => (status ? route.fulfill({ status, body: "<html>no</html>", contentType: "text/html" }) : route.abort());
+    const fail = (route) => (status ? fulfil(route, status) : route.abort());
     await page.route(`${HOME}${path}`, (route) => (route.request().headers()[header] ? fail(route) : route.continue()));
   },
   block: async ({ path }) => void (await page.route(`${HOME}${path}`, (route) => route.abort())),
   unblock: async ({ path }) => void (await page.unroute(`${HOME}${path}`)),
-  /** Keeps each request for a path, or the answer to it, until it is let go. */
-  hold: async ({ path, answer }) => {
+  /** Keeps each request for a path, or the answer to it, until it is let go; with `status` it comes to nothing then. */
+  hold: async ({ path, answer, status }) => {
     await page.route(`${HOME}${path}`, async (route) => {
       const response = answer ? await route.fetch() : null;
       held.push(async () => {
-        await route.fulfill({ response: response ?? (await route.fetch()) });
+        await (status ? fulfil(route, status) : route.fulfill({ response: response ?? (await route.fetch()) }));
         await (await route.request().response()).finished();
       });
     });
   },
-  /** Lets go what was held, at least `count` of them, and waits until the page has had it. */
+  held: async ({ count }) => wait(`${count} requests are held`, () => held.length >= count),
+  /** Lets go what was held, at least `count` of them, and waits until the page has had it; returns how many there were. */
   release: async ({ count }) => {
-    while (held.length < count) await page.waitForTimeout(10);
-    await Promise.all(held.splice(0).map((go) => go()));
+    await actions.held({ count });
+    const all = held.splice(0);
+    await Promise.all(all.map((go) => go()));
     await page.evaluate(() => new Promise((done) => setTimeout(done)));
+    return all.length;
   },
   /** Has the offer of the gateway say something else. */
   forge: async ({ path, set }) => {
@@ -169,7 +190,7 @@ for (const [name, action] of Object.entries(actions)) {
 }
 
 try {
-  await perform(actions, () => ({ offences: offences.splice(0) }));
+  await perform(actions, () => ({ offences: offences.splice(0) }), true);
 } finally {
   await context.close();
 }

@@ -1,8 +1,8 @@
 // Performs a list of steps as a test orders them: ORDER is JSON, [{do, ...}]. Prints one line of JSON, one outcome per step:
 // {value} or {error}, and what `afterwards` says about the client.
 
-/** `actions` has one function per word that a step's `do` may say. */
-export async function perform(actions, afterwards = () => ({})) {
+/** `actions` has one function per word that a step's `do` may say. With `dependent` steps the first that fails is the last one. */
+export async function perform(actions, afterwards = () => ({}), dependent = false) {
   const outcomes = [];
   for (const step of JSON.parse(process.env.ORDER)) {
     if (!actions[step.do]) throw new Error(`there is no step ${step.do}`);
@@ -10,6 +10,7 @@ export async function perform(actions, afterwards = () => ({})) {
       outcomes.push({ value: (await actions[step.do](step)) ?? null, ...afterwards() });
     } catch (error) {
       outcomes.push({ error: told(error), ...afterwards() });
+      if (dependent) break;
     }
   }
   console.log(JSON.stringify(outcomes));

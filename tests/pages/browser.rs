@@ -98,12 +98,36 @@ pub fn see(text: &str) -> Value {
     json!({ "do": "see", "text": text })
 }
 
+pub fn missing(text: &str) -> Value {
+    json!({ "do": "missing", "text": text })
+}
+
+/// Waits until so many requests are held.
+pub fn held(count: usize) -> Value {
+    json!({ "do": "held", "count": count })
+}
+
+/// Lets go the requests that are held, at least so many; returns how many there were.
+pub fn release(count: usize) -> Value {
+    json!({ "do": "release", "count": count })
+}
+
 pub fn read(css: &str) -> Value {
     json!({ "do": "read", "css": css })
 }
 
 pub fn wallet(set: &Value) -> Value {
     json!({ "do": "wallet", "set": set })
+}
+
+/// Has a wallet give no answer to a method, as one does whose owner has not decided yet.
+pub fn silent(name: &str, method: &str) -> Value {
+    json!({ "do": "wallet", "name": name, "set": { "silent": method } })
+}
+
+/// Has every wallet answer what it was asked, and waits until the page has heard it.
+pub fn answers_again() -> Value {
+    json!({ "do": "answer" })
 }
 
 pub fn shots(name: &str) -> Value {

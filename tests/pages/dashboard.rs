@@ -4,7 +4,7 @@ use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use farebox_rig::account::Key;
-use farebox_rig::anvil::{Anvil, BUYER, Wallet};
+use farebox_rig::anvil::{Anvil, BUYER, OTHER_BUYER, Wallet};
 use farebox_rig::chain::Chain;
 use farebox_rig::http::Request;
 use farebox_rig::process::{eventually, run};
@@ -12,7 +12,7 @@ use farebox_rig::server::{MODEL, Settings};
 use farebox_rig::solana;
 use serde_json::{Value, json};
 
-use crate::browser::{click, fill, open, read, see, wallet};
+use crate::browser::{answers_again, click, fill, held, missing, open, read, release, see, silent, wallet};
 use crate::shop::{CHARGE, DOLLAR, Ledger, Shop, USAGE, call};
 
 fn download() -> Value {
@@ -151,34 +151,209 @@ fn who_refuses_to_sign_in_sees_nothing_and_an_ended_session_says_so() {
     shop.close(&Ledger { paid: vec![(BUYER, DOLLAR)], charged: 0 });
 }
 
+/// Has the page remember as `bearer` the session in whose name it asks.
+fn remember_session() -> Value {
+    let script = "(() => { const real = window.fetch; window.fetch = (path, init) => { \
+                  window.bearer = init?.headers?.authorization ?? window.bearer; return real(path, init) } })()";
+    json!({ "do": "evaluate", "script": script })
+}
+
+fn unblock(path: &str) -> Value {
+    json!({ "do": "unblock", "path": path })
+}
+
 #[test]
 fn what_arrives_after_the_end_of_a_session_is_not_shown_and_takes_no_word_back() {
     let shop = Shop::open();
     assert_eq!(shop.server.account(BUYER).top_up(DOLLAR).status, 200);
-    let answer_of = |path: &str| json!({ "do": "hold", "path": path, "answer": true });
+    let over = "fetch('/api/account', { headers: { authorization: window.bearer } }).then(({ status }) => status === 401)";
     let steps = [
         open("/dashboard"),
-        answer_of("/api/account"),
+        remember_session(),
+        json!({ "do": "hold", "path": "/api/account", "answer": true }),
         json!({ "do": "hold", "path": "/api/transactions*" }),
         click("Test Wallet"),
         see("Signed in as"),
+        held(2),
+        json!({ "do": "hold", "path": "/api/session" }),
         click("Sign out"),
         see("You are signed out."),
-        json!({ "do": "release", "count": 2 }),
-        json!({ "do": "missing", "text": "Something went wrong." }),
+        release(3),
+        missing("Something went wrong."),
         see("You are signed out."),
         json!({ "do": "evaluate", "script": "document.getElementById('figures').textContent" }),
-        json!({ "do": "unblock", "path": "/api/account" }),
-        json!({ "do": "unblock", "path": "/api/transactions*" }),
+        unblock("/api/account"),
+        unblock("/api/transactions*"),
+        unblock("/api/session"),
+        json!({ "do": "becomes", "script": over }),
+        // What is asked in nobody's name ends with the session, too.
+        json!({ "do": "hold", "path": "/v1/pricing", "status": 502 }),
+        click("Test Wallet"),
+        held(1),
+        click("Sign out"),
+        release(1),
+        missing("Something went wrong."),
+        see("You are signed out."),
+        unblock("/v1/pricing"),
         json!({ "do": "failing", "path": "/api/transactions*", "header": "authorization", "status": 401 }),
         click("Test Wallet"),
         see("Your session is over."),
-        json!({ "do": "missing", "text": "Something went wrong." }),
-        json!({ "do": "missing", "text": "$1.00" }),
+        missing("Something went wrong."),
+        missing("$1.00"),
     ];
     let seen = shop.browser().with(shop.wallet(BUYER)).does(&steps);
-    assert_eq!(seen.value(10), "", "the balance of who has signed out is not shown");
+    assert_eq!(seen.value(13), "", "the balance of who has signed out is not shown");
     shop.close(&Ledger { paid: vec![(BUYER, DOLLAR)], charged: 0 });
+}
+
+#[test]
+fn a_wallet_that_signs_late_does_not_take_the_place_of_the_one_that_signed_in_meanwhile() {
+    let shop = Shop::open();
+    assert_eq!(shop.server.account(BUYER).top_up(DOLLAR).status, 200);
+    let mut late = shop.wallet(OTHER_BUYER);
+    late["name"] = "Late Wallet".into();
+    let steps = [
+        open("/dashboard"),
+        silent("Late Wallet", "personal_sign"),
+        click("Late Wallet"),
+        see("Your wallet asks you now."),
+        click("Test Wallet"),
+        see("No keys yet."),
+        click("New key"),
+        fill("Name", "laptop"),
+        click("Make key"),
+        see("Copy it now."),
+        answers_again(),
+        click("Change laptop"),
+        see("Change “laptop”"),
+        click("Cancel"),
+        read("#who"),
+        call(MODEL),
+    ];
+    let seen = shop.browser().with(shop.wallet(BUYER)).with(late).does(&steps);
+    assert_eq!((seen.value(14), seen.last()), (&json!(BUYER.address), &json!(200)), "whose key it is");
+    shop.close(&Ledger { paid: vec![(BUYER, DOLLAR)], charged: CHARGE });
+}
+
+/// What a dialog says, whether it is open, and whether its button waits.
+fn dialog(id: &str, title: &str, button: &str) -> Value {
+    let script = format!(
+        "[document.getElementById('{id}').open, document.getElementById('{title}').textContent, \
+         document.getElementById('{id}-say').textContent, document.getElementById('{button}').disabled]"
+    );
+    json!({ "do": "evaluate", "script": script })
+}
+
+#[test]
+fn what_is_answered_late_is_done_once_and_closes_no_other_dialog() {
+    let shop = Shop::open();
+    assert_eq!(shop.server.account(BUYER).top_up(DOLLAR).status, 200);
+    shop.server.account(BUYER).mint(&json!({ "name": "laptop" }));
+    let rotating = "/api/keys/*/rotate";
+    let new_form = "document.getElementById('edit').open && document.getElementById('h-edit').textContent === 'New key'";
+    let steps = [
+        open("/dashboard"),
+        click("Test Wallet"),
+        json!({ "do": "hold", "path": rotating }),
+        click("Rotate laptop"),
+        click("Rotate"),
+        held(1),
+        json!({ "do": "poke", "css": "#ask-yes" }),
+        click("Cancel"),
+        click("Revoke laptop"),
+        release(1),
+        see("Copy it now."),
+        dialog("ask", "h-ask", "ask-yes"),
+        click("Cancel"),
+        json!({ "do": "hold", "path": "/api/keys/*" }),
+        click("Change laptop"),
+        fill("Name", "renamed"),
+        click("Save"),
+        held(1),
+        click("Cancel"),
+        click("New key"),
+        json!({ "do": "becomes", "script": new_form }),
+        release(1),
+        see("renamed"),
+        dialog("edit", "h-edit", "k-save"),
+        click("Cancel"),
+        json!({ "do": "hold", "path": "/api/usage*90", "status": 502 }),
+        json!({ "do": "select", "label": "Days", "value": "90" }),
+        held(1),
+        json!({ "do": "select", "label": "Days", "value": "7" }),
+        release(1),
+        missing("That did not work."),
+    ];
+    let seen = shop.browser().with(shop.wallet(BUYER)).does(&steps);
+    assert_eq!(seen.value(9), &json!(1), "it is rotated once, though pressed twice");
+    assert_eq!(seen.value(11), &json!([true, "Revoke “laptop”?", "", false]));
+    assert_eq!(seen.value(23), &json!([true, "New key", "", false]));
+    assert_eq!(key_called(&shop, "renamed")["state"], "active");
+    shop.close(&Ledger { paid: vec![(BUYER, DOLLAR)], charged: 0 });
+}
+
+#[test]
+fn a_new_key_outlasts_a_session_that_the_gateway_ends_and_not_one_that_its_owner_ends() {
+    let shop = Shop::open();
+    assert_eq!(shop.server.account(BUYER).top_up(DOLLAR).status, 200);
+    let end = "fetch('/api/session', { method: 'DELETE', headers: { authorization: window.bearer } }).then(({ ok }) => ok)";
+    let secrets = || json!({ "do": "count", "css": "#secret" });
+    let steps = [
+        open("/dashboard"),
+        remember_session(),
+        click("Test Wallet"),
+        see("No keys yet."),
+        click("New key"),
+        fill("Name", "laptop"),
+        json!({ "do": "hold", "path": "/api/keys", "answer": true }),
+        click("Make key"),
+        held(1),
+        json!({ "do": "evaluate", "script": end }),
+        release(1),
+        held(1),
+        read("#secret"),
+        release(1),
+        see("Your session is over."),
+        missing("nothing was changed"),
+        see("Copy it now."),
+        call(MODEL),
+        unblock("/api/keys"),
+        click("Test Wallet"),
+        see("Signed in as"),
+        secrets(),
+        click("Sign out"),
+        see("You are signed out."),
+        secrets(),
+    ];
+    let seen = shop.browser().with(shop.wallet(BUYER)).does(&steps);
+    assert_eq!([9, 17, 21, 24].map(|step| seen.value(step)), [&json!(true), &json!(200), &json!(1), &json!(0)]);
+    shop.close(&Ledger { paid: vec![(BUYER, DOLLAR)], charged: CHARGE });
+}
+
+#[test]
+fn who_asks_twice_for_older_lines_sees_each_of_them_once() {
+    let shop = Shop::open();
+    assert_eq!(shop.server.account(BUYER).top_up(DOLLAR).status, 200);
+    let key = shop.server.account(BUYER).mint(&json!({ "name": "busy" }));
+    assert!((0..30).all(|_| refusal(&shop, &key, MODEL).is_empty()));
+    eventually("all of them are charged", || shop.available(BUYER) == DOLLAR - 30 * CHARGE);
+    let rows = "document.querySelectorAll('#lines tbody tr').length";
+    let requests = "new Set([...document.querySelectorAll('#lines button')].map((it) => it.getAttribute('aria-label'))).size";
+    let steps = [
+        open("/dashboard"),
+        click("Test Wallet"),
+        json!({ "do": "becomes", "script": format!("{rows} === 25") }),
+        json!({ "do": "hold", "path": "/api/transactions*" }),
+        click("Show older lines"),
+        click("Show older lines"),
+        release(2),
+        json!({ "do": "becomes", "script": format!("{rows} > 25") }),
+        json!({ "do": "evaluate", "script": format!("[{rows}, {requests}]") }),
+        json!({ "do": "missing", "text": "Show older lines" }),
+    ];
+    let seen = shop.browser().with(shop.wallet(BUYER)).does(&steps);
+    assert_eq!(seen.value(8), &json!([31, 30]), "the top-up and each call");
+    shop.close(&Ledger { paid: vec![(BUYER, DOLLAR)], charged: 30 * CHARGE });
 }
 
 #[test]
@@ -295,8 +470,7 @@ fn a_key_takes_no_model_anew_that_is_not_sold() {
 fn what_is_sold_is_looked_up_whenever_a_key_is_changed() {
     let shop = with_a_second_model();
     let key = shop.server.account(BUYER).mint(&json!({ "name": "laptop", "models": ["second"] }));
-    let later = "(async () => { while (!(await (await fetch('/v1/pricing')).text()).includes('third')) \
-                 await new Promise((resolve) => setTimeout(resolve, 100)) })()";
+    let later = "fetch('/v1/pricing').then((answer) => answer.text()).then((text) => text.includes('third'))";
     let steps = [
         open("/dashboard"),
         click("Test Wallet"),
@@ -304,7 +478,7 @@ fn what_is_sold_is_looked_up_whenever_a_key_is_changed() {
         fill("Name", "signal"),
         click("Make key"),
         see("Copy it now."),
-        json!({ "do": "evaluate", "script": later }),
+        json!({ "do": "becomes", "script": later }),
         click("Change laptop"),
         see("not sold now"),
         json!({ "do": "check", "label": "third" }),

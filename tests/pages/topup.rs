@@ -1,11 +1,11 @@
 //! Topping up in a browser: what is shown is what is signed, one payment moves once, and who refuses keeps the money.
 
-use farebox_rig::anvil::{BUYER, OTHER_BUYER, PAY_TO, POOR_BUYER};
+use farebox_rig::anvil::{BUYER, OTHER_BUYER, PAY_TO, POOR_BUYER, Wallet};
 use farebox_rig::process::run;
 use farebox_rig::solana;
 use serde_json::{Value, json};
 
-use crate::browser::{click, fill, open, read, see, wallet};
+use crate::browser::{Browser, answers_again, click, fill, open, read, see, silent, wallet};
 use crate::shop::{DOLLAR, Ledger, Shop};
 
 /// Base Sepolia's USDC.
@@ -55,6 +55,69 @@ fn a_person_signs_what_the_page_showed_and_has_that_balance() {
     assert_eq!(seen.value(7), &json!([link]), "the transaction can be looked at");
     assert_eq!((seen.value(8), seen.value(9)), (&json!("$7.50"), &Value::Null), "nothing is left to do");
     shop.close(&Ledger { paid: vec![(BUYER, 7_500_000)], charged: 0 });
+}
+
+/// Presses Sign when another account is chosen in the wallet, and once more when the page has said so.
+fn sign_for_another_account(browser: &Browser<'_>, other: Wallet) {
+    let [opened, connect, connected, amount, press] = sign("3.00");
+    let asked = || json!({ "do": "asked" });
+    let mut steps = vec![opened, connect, connected, amount, wallet(&json!({ "key": other.key })), press.clone()];
+    steps.extend([see("Another account is chosen in your wallet now."), read("#facts"), asked(), press, see("New balance")]);
+    let seen = browser.does(&steps);
+    assert!(seen.value(7).as_str().unwrap().contains(other.address), "it is shown who would pay: {}", seen.value(7));
+    let asked = seen.value(8).as_array().unwrap();
+    let signed = |it: &Value| ["eth_signTypedData_v4", "signTransaction"].iter().any(|method| it["method"] == *method);
+    assert!(!asked.is_empty() && !asked.iter().any(signed), "nothing was signed that was not shown: {asked:#?}");
+}
+
+#[test]
+fn who_chooses_another_account_in_the_wallet_signs_for_none_before_the_page_has_shown_it() {
+    let shop = Shop::open();
+    sign_for_another_account(&shop.browser().with(shop.wallet(BUYER)), OTHER_BUYER);
+    assert_eq!(shop.available(BUYER), 0);
+    shop.close(&Ledger { paid: vec![(OTHER_BUYER, 3 * DOLLAR)], charged: 0 });
+}
+
+#[test]
+fn who_chooses_another_account_in_a_wallet_of_solana_signs_for_none_before_the_page_has_shown_it() {
+    let shop = Shop::open_on_solana();
+    sign_for_another_account(&shop.browser().with(shop.wallet(solana::BUYER)), solana::OTHER_BUYER);
+    assert_eq!(shop.available(solana::BUYER), 0);
+    shop.close(&Ledger { paid: vec![(solana::OTHER_BUYER, 3 * DOLLAR)], charged: 0 });
+}
+
+#[test]
+fn only_the_wallet_that_was_chosen_last_pays_and_what_it_signs_is_not_changed_meanwhile() {
+    let shop = Shop::open();
+    let mut late = shop.wallet(OTHER_BUYER);
+    late["name"] = "Late Wallet".into();
+    let mut steps = vec![open("/topup")];
+    for refuse in [false, true] {
+        steps.extend([
+            silent("Late Wallet", "eth_requestAccounts"),
+            click("Late Wallet"),
+            click("Test Wallet"),
+            see("Connected:"),
+        ]);
+        steps.push(json!({ "do": "wallet", "name": "Late Wallet", "set": { "refuse": refuse } }));
+        steps.extend([answers_again(), json!({ "do": "missing", "text": "The wallet is not connected." }), read("#facts")]);
+    }
+    let poke = |css: &str| json!({ "do": "poke", "css": css });
+    steps.extend([fill("US dollars, paid in USDC", "5"), silent("Test Wallet", "eth_signTypedData_v4")]);
+    steps.extend([click("Sign and top up $5.00"), see("Your wallet asks you now."), read("#facts")]);
+    steps.extend([poke("#presets button >> nth=0"), poke("#wallets button:has-text('Late')"), poke("#amount")]);
+    steps.extend([json!({ "do": "type", "text": "9" }), read("#facts"), answers_again(), see("New balance"), read("#balance")]);
+    let seen = shop.browser().with(shop.wallet(BUYER)).with(late).does(&steps);
+    let facts: Vec<_> = (0..steps.len()).filter(|step| steps[*step] == read("#facts")).map(|step| seen.value(step)).collect();
+    assert_eq!(facts.len(), 4);
+    for shown in &facts {
+        let shown = shown.as_str().unwrap();
+        assert!(shown.contains(BUYER.address) && !shown.contains(OTHER_BUYER.address), "{shown}");
+    }
+    assert!(facts[2].as_str().unwrap().contains("5.00 USDC") && facts[2] == facts[3], "what is signed stays there: {facts:?}");
+    assert_eq!(seen.text(), "$5.00");
+    assert_eq!(shop.available(OTHER_BUYER), 0);
+    shop.close(&Ledger { paid: vec![(BUYER, 5 * DOLLAR)], charged: 0 });
 }
 
 #[test]
@@ -136,19 +199,28 @@ fn a_reload_while_the_chain_is_slow_loses_nothing_and_pays_once() {
 #[test]
 fn a_gateway_that_is_gone_or_behind_a_proxy_in_trouble_is_asked_again_with_the_same_payment() {
     let shop = Shop::open();
-    for (status, words) in [(Value::Null, "The gateway cannot be reached"), (json!(403), "The gateway answered with status 403.")]
-    {
+    let other_page = json!({ "do": "evaluate", "script": "localStorage.setItem('farebox-payment', 'of another page')" });
+    for (status, words) in [
+        (Value::Null, "The gateway cannot be reached"),
+        (json!(403), "The gateway answered with status 403."),
+        (json!(200), "The gateway answered with status 200."),
+    ] {
         let path = "/api/v1/x402/top-up";
         let [opened, connect, connected, amount, press] = sign("2.00");
         let gone = json!({ "do": "failing", "path": path, "header": "payment-signature", "status": status });
         let mut steps = vec![opened, connect, connected, amount, gone, press, see(words), kept()];
         steps.extend([json!({ "do": "unblock", "path": path }), see("New balance"), kept()]);
+        if status == 200 {
+            steps.insert(8, other_page.clone());
+        }
         let seen = shop.browser().with(shop.wallet(BUYER)).does(&steps);
-        assert!(seen.value(7).is_string() && seen.last().is_null(), "{status}: it is kept until the gateway itself has answered");
+        assert!(seen.value(7).is_string(), "{status}: it is kept until the gateway itself has answered");
+        let left = if status == 200 { json!("of another page") } else { Value::Null };
+        assert_eq!(seen.last(), &left, "{status}: then it is forgotten, and no other one");
     }
     let transfers: Vec<_> = shop.chain.transfers().iter().map(|transfer| transfer.value).collect();
-    assert_eq!(transfers, [2 * DOLLAR, 2 * DOLLAR], "each payment moved once");
-    assert_eq!(shop.available(BUYER), 4 * DOLLAR);
+    assert_eq!(transfers, [2 * DOLLAR; 3], "each payment moved once");
+    assert_eq!(shop.available(BUYER), 6 * DOLLAR);
     let mut shop = shop;
     assert!(shop.server.audit().clean);
 }

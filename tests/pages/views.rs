@@ -50,10 +50,14 @@ fn the_keyboard_alone_tops_up_and_makes_a_key() {
     let mut server = simulated(&["echo"]);
     let focus = |css: &str| json!({ "do": "tab", "css": css });
     let enter = || json!({ "do": "press", "key": "Enter" });
+    // Longer than any wallet is waited for.
+    let stays = "(async () => { const button = document.activeElement; await new Promise((over) => setTimeout(over, 500)); \
+                 return document.activeElement === button })()";
     let steps = [
         open("/topup"),
         see("Practice wallet"),
         focus("#wallets button"),
+        json!({ "do": "evaluate", "script": stays }),
         enter(),
         see("Connected:"),
         focus("#sign"),
@@ -72,6 +76,7 @@ fn the_keyboard_alone_tops_up_and_makes_a_key() {
         enter(),
         see("Copy it now."),
     ];
-    Browser::of(&server).does(&steps);
+    let seen = Browser::of(&server).does(&steps);
+    assert_eq!(seen.value(3), &json!(true), "a button that has the focus keeps it");
     assert!(server.audit().clean);
 }
