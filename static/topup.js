@@ -185,8 +185,8 @@ function waiting(payment, trouble) {
   const settling = trouble.code === "PAYMENT_IN_PROGRESS" || trouble.code === "SETTLEMENT_TIMEOUT";
   if (settling) return [text("Your payment is verified and on its way; the chain is slow at the moment. It is credited when it arrives, also if you close this page. Do not sign another one.")];
   const over = now() / 1000 > payment.until + 60;
-  const forget = el("button", { type: "button", onclick: () => (forget(payment), location.reload()) }, "Forget this payment");
-  return [text(trouble.message), text("It is tried again by itself."), over && el("p", {}, "What you signed is no longer valid, so it cannot be used any more if it has not been. ", forget)].filter(Boolean);
+  const button = el("button", { type: "button", onclick: () => (forget(payment), location.reload()) }, "Forget this payment");
+  return [text(trouble.message), text("It is tried again by itself."), over && el("p", {}, "What you signed is no longer valid, so it cannot be used any more if it has not been. ", button)].filter(Boolean);
 }
 
 function failed(payment, trouble) {

@@ -125,7 +125,7 @@ pub fn long_prompts(report: &mut Report, options: &Options) -> Result<(), String
 
 /// Streams with an event a second that begin `ramp` in a second and are all open for some seconds.
 fn held_open(count: usize, ramp: usize, prompt: usize) -> Kind {
-    let plan = Plan { events: (count / ramp) as u64 + 6, ms: 1_000, size: 0 };
+    let plan = Plan { events: (count / ramp) as u64 + 12, ms: 1_000, size: 0 };
     Kind { plan, stream: true, prompt, callers: count, count, start: Start::Ramp(ramp) }
 }
 

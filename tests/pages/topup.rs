@@ -26,6 +26,9 @@ fn kept() -> Value {
     json!({ "do": "evaluate", "script": "localStorage.getItem('farebox-payment')" })
 }
 
+/// As if what is kept had been signed long ago.
+const AGED: &str = "localStorage.setItem('farebox-payment', JSON.stringify({ ...JSON.parse(localStorage.getItem('farebox-payment')), until: 1 }))";
+
 #[test]
 fn a_person_signs_what_the_page_showed_and_has_that_balance() {
     let shop = Shop::open();
@@ -174,6 +177,13 @@ fn what_was_signed_too_long_ago_is_said_to_be_over_and_moves_nothing() {
     steps.extend([see("What you signed is no longer valid."), see("Press the button and sign again"), kept()]);
     let seen = shop.browser().with(shop.wallet(BUYER)).does(&steps);
     assert_eq!(seen.last(), &Value::Null, "it is not sent again");
+    // Of one that is long over and that nobody can be asked about, its owner may say that it is to be forgotten.
+    let mut steps = vec![json!({ "do": "failing", "path": "/api/v1/x402/top-up", "header": "payment-signature", "status": 502 })];
+    steps.extend(sign("3.00"));
+    steps.extend([see("It is tried again by itself."), json!({ "do": "evaluate", "script": AGED }), json!({ "do": "reload" })]);
+    steps.extend([click("Forget this payment"), read("#wallets button"), kept()]);
+    let seen = shop.browser().with(shop.wallet(BUYER)).does(&steps);
+    assert_eq!(seen.last(), &Value::Null, "it is forgotten");
     assert_eq!(shop.chain.transfers(), []);
     shop.close(&Ledger { paid: vec![], charged: 0 });
 }
