@@ -38,7 +38,7 @@ impl Funds for TestFunds {
 
 /// Waits until the outcome of the last request is known.
 async fn outcome(fake: &FakeUpstream) -> String {
-    for _ in 0..100 {
+    for _ in 0..1000 {
         if let Some(outcome) = fake.calls().last().and_then(|last| last["outcome"].as_str()) {
             return outcome.to_owned();
         }
@@ -431,18 +431,22 @@ async fn an_upstream_that_is_down_is_passed_over() {
 }
 
 #[actix_web::test]
-async fn nothing_outlasts_the_deadline() {
+async fn nobody_waits_for_an_answer_beyond_the_deadline() {
     let fake = FakeUpstream::start();
     let mut sent = call(Dialect::Chat, true, "<<fake ttfb=60000>>");
-    sent.within = Duration::from_millis(300);
+    sent.within = Duration::from_secs(2);
     let begun = Instant::now();
     assert_eq!(sent.refused_by(&[&fake.url(), &fake.url()]).await.code, Code::UpstreamTimeout);
-    assert!(begun.elapsed() < Duration::from_secs(2));
+    assert!(begun.elapsed() < Duration::from_secs(10));
     assert_eq!(fake.calls().len(), 1, "there is no time for another upstream");
     assert_eq!(outcome(&fake).await, "client_gone");
+}
 
+#[actix_web::test]
+async fn no_answer_outlasts_the_deadline() {
+    let fake = FakeUpstream::start();
     let mut sent = call(Dialect::Chat, true, "<<fake words=50 hang=5>>");
-    sent.within = Duration::from_millis(500);
+    sent.within = Duration::from_secs(3);
     let answer = sent.to(&[&fake.url()]).await.unwrap();
     let read = sent.read(answer).await;
     assert_eq!(read.broken, Some(Broken::Deadline));

@@ -114,7 +114,7 @@ fn bad_upstreams(told: &mut Messages) {
     shop.hear(answer, "request_timeout");
     assert_eq!(shop.earned_and_left(), (0, 0));
 
-    let mut slow = open(told, &[&WIDE[..], &["wall_clock_seconds = 3"]].concat(), &[]);
+    let mut slow = open(told, &[&WIDE[..], &["wall_clock_seconds = 8"]].concat(), &[]);
     slow.shop.upstream.configure(&json!({ "ttfb": 60000 }));
     let payment = slow.pay();
     let answer = slow.send(&payment, "upstream_timeout");
@@ -128,7 +128,7 @@ fn bad_chains(told: &mut Messages) {
     let chain = Anvil::start(8453);
     let line = Line::to(chain.address());
     let url = line.url();
-    let shop = Shop::behind(chain, &url, &WIDE, &["settle_after_ms = 20000", "settle_wait_ms = 1500"]);
+    let shop = Shop::behind(chain, &url, &WIDE, &["settle_after_ms = 20000", "settle_wait_ms = 4000"]);
     let mut trouble = Trouble { shop, told };
     let (first, second) = (trouble.pay(), trouble.pay());
     line.cut();
@@ -138,12 +138,13 @@ fn bad_chains(told: &mut Messages) {
         trouble.shop.server.send(&Request::get("/healthz")).json()["networks"][0]["sellable"] == true
     });
     // The money is gone when the upstream has answered and the settlement starts.
-    trouble.shop.upstream.configure(&json!({ "ttfb": 3000 }));
+    trouble.shop.upstream.configure(&json!({ "ttfb": 60000 }));
     let running = trouble.leave(&second);
     eventually("the upstream is asked", || trouble.shop.moved().calls == 1);
     let everything = format!("0xa9059cbb{}{:064x}", word(OTHER_BUYER.address), trouble.shop.chain.usdc_balance(BUYER.address));
     let drained = trouble.shop.chain.act_as(BUYER.address, trouble.shop.chain.usdc(), &everything);
     trouble.shop.chain.wait_receipt(&drained);
+    trouble.shop.upstream.hurry();
     let mut running = running;
     let answer = wire::read(&mut running).expect("an answer");
     let answer = trouble.hear(answer, "settlement_failed");
@@ -156,7 +157,7 @@ fn bad_chains(told: &mut Messages) {
     trouble.send(&third, "clock_skew");
     assert_eq!(trouble.earned_and_left(), (0, 0));
 
-    let mut stuck = open(told, &WIDE, &["settle_after_ms = 20000", "settle_wait_ms = 1500"]);
+    let mut stuck = open(told, &WIDE, &["settle_after_ms = 20000", "settle_wait_ms = 4000"]);
     stuck.shop.chain.set_automine(false);
     let payment = stuck.pay();
     let answer = stuck.send(&payment, "settlement_pending");

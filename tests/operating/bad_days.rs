@@ -82,6 +82,7 @@ fn a_node_and_an_upstream_that_are_gone_at_the_start_are_missed_until_they_are_b
     let mut shop = Shop::on(chain, settings);
     assert_eq!(shop.server.send(&Request::get("/healthz")).status, 200, "it lives, and says what is missing");
     assert_eq!(shop.ask("/readyz").json()["waits_for"][0]["part"], "network eip155:8453");
+    shop.server.has_said("nothing is sold on eip155:8453");
     let warned = |text: &str| shop.server.output().lines().filter(|line| line.contains(text)).count();
     assert_eq!(warned("nothing is sold on eip155:8453"), 1, "one sentence");
     assert_eq!(shop.server.send(&Request::post(CHAT, body(USAGE, false))).header("payment-required"), None);

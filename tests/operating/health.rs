@@ -56,12 +56,13 @@ fn a_gateway_that_stops_is_not_ready_while_its_last_answer_passes() {
     let mut shop = Shop::open();
     let key = shop.key();
     let mut stream =
-        farebox_rig::http::open(shop.server.address(), &with_key(&key, "<<fake in=20 out=7 words=10 gap=200>>", true)).unwrap();
+        farebox_rig::http::open(shop.server.address(), &with_key(&key, "<<fake in=20 out=7 words=40 gap=1000>>", true)).unwrap();
     assert!(stream.next_chunk().is_some());
     shop.server.signal();
     eventually("it says that it stops", || shop.server.output().contains("stopping"));
     let answer = shop.ask("/readyz");
     assert_eq!((answer.status, parts(&answer.json())), (503, vec!["program"]));
+    shop.upstream.hurry();
     while stream.next_chunk().is_some() {}
     assert!(stream.complete, "the answer came to its end");
     shop.server.wait_exit();

@@ -85,9 +85,9 @@ impl Installed {
         self.machine.must(&format!("systemctl show --value --property={name} farebox")).trim().to_owned()
     }
 
-    /// What the service and systemd have said of it.
+    /// What the service and systemd have said of it, all that was said so far.
     pub fn journal(&self) -> String {
-        self.machine.must("journalctl --no-pager --unit=farebox")
+        self.machine.must("journalctl --sync && journalctl --no-pager --unit=farebox")
     }
 
     /// A command of the operator's, as README says it is typed on an installed machine.
@@ -146,8 +146,10 @@ impl Installed {
     }
 
     fn assert_discreet(&self) {
-        let said =
-            self.machine.run("journalctl --no-pager; systemctl status --no-pager --full farebox; systemctl show farebox").1;
+        let said = self
+            .machine
+            .run("journalctl --sync; journalctl --no-pager; systemctl status --no-pager --full farebox; systemctl show farebox")
+            .1;
         for secret in [UPSTREAM_KEY, SETTLER.key.trim_start_matches("0x"), "sk-x402-"] {
             assert!(!said.contains(secret), "{secret} was said:\n{said}");
         }

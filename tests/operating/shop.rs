@@ -186,6 +186,11 @@ impl Numbers {
         self.samples.get(sample).unwrap_or_else(|| panic!("{sample} is missing in:\n{}", self.text))
     }
 
+    /// Whether it is there and is this; some are not before the first thing that they count.
+    pub fn is(&self, sample: &str, value: &str) -> bool {
+        self.samples.get(sample).is_some_and(|it| it == value)
+    }
+
     pub fn has(&self, sample: &str) -> bool {
         self.samples.contains_key(sample)
     }

@@ -13,7 +13,7 @@ const FLAT: &str = "/api/v1/chat/completions";
 
 fn open(prepaid: &[&str]) -> Shop {
     let prepaid = prepaid.iter().map(|line| (*line).to_owned()).collect();
-    let payments = vec!["settle_wait_ms = 1500".into()];
+    let payments = vec!["settle_wait_ms = 4000".into()];
     Shop::with(84532, Settings { prepaid, payments, ..Settings::default() })
 }
 
@@ -33,7 +33,7 @@ fn assert_told_to_wait(answer: &Answer) {
 
 #[test]
 fn while_a_top_up_settles_its_wallet_is_told_to_wait_and_pays_once() {
-    let mut shop = open(&["top_up_wait_ms = 1500"]);
+    let mut shop = open(&["top_up_wait_ms = 4000"]);
     let key = shop.mint_by_hand(BUYER);
     assert_eq!(shop.server.send(&call(CHAT, &key)).status, 402, "nothing is on its way");
     let payment = shop.signed(FIVE);

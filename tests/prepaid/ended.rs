@@ -9,7 +9,7 @@ use std::time::Duration;
 use farebox_rig::account::Key;
 use farebox_rig::anvil::{BUYER, OTHER_BUYER};
 use farebox_rig::http::{self, Request};
-use farebox_rig::process::{eventually, run};
+use farebox_rig::process::{eventually, run, wait_out_midnight};
 use farebox_rig::provider::{After, Provider, wait_gone};
 use farebox_rig::server::Settings;
 use serde_json::json;
@@ -210,6 +210,7 @@ fn allowance_left(shop: &Shop) -> i64 {
 #[test]
 fn a_stream_that_outlives_the_day_of_its_allowance_goes_on_with_the_new_days() {
     let (mut shop, go, _provider) = of_two_days();
+    wait_out_midnight();
     grant(&shop, "1");
     let key = shop.mint(BUYER, &json!({ "name": "k" }));
     let mut stream = http::open(shop.server.address(), &long(&key)).unwrap();
@@ -230,6 +231,7 @@ fn a_stream_that_outlives_the_day_of_its_allowance_goes_on_with_the_new_days() {
 #[test]
 fn a_stream_for_which_the_new_day_has_no_more_than_it_holds_is_told_to_come_again_and_not_to_top_up() {
     let (mut shop, go, _provider) = of_two_days();
+    wait_out_midnight();
     grant(&shop, "1");
     let key = shop.mint(BUYER, &json!({ "name": "k" }));
     let mut stream = http::open(shop.server.address(), &long(&key)).unwrap();

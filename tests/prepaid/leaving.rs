@@ -16,7 +16,7 @@ use serde_json::json;
 use crate::shop::{CHAT, RESPONSES, Shop, asked_with, params_with};
 
 /// Far more than the milliseconds it takes, and far less than any timer that could end the call instead.
-const SOON: Duration = Duration::from_secs(1);
+const SOON: Duration = Duration::from_secs(10);
 const LAST: usize = 20;
 /// Micros per token of the answer, and for the 20 tokens of input that upstreams here report.
 const TOKEN: i64 = 15;

@@ -4,7 +4,7 @@ use farebox_rig::account::Key;
 use farebox_rig::anvil::{BUYER, Wallet};
 use farebox_rig::buyer::send_copies;
 use farebox_rig::http::Request;
-use farebox_rig::process::eventually;
+use farebox_rig::process::{eventually, wait_out_midnight};
 use farebox_rig::server::Settings;
 use serde_json::{Value, json};
 
@@ -248,6 +248,7 @@ fn an_allowance_is_spent_before_the_balance_within_one_call_and_ends_with_its_da
         assert_eq!(code, 0, "{stdout}{stderr}");
     };
     let key = shop.mint(BUYER, &json!({ "name": "k" }));
+    wait_out_midnight();
     // A hundred micros: less than one call costs.
     grant(&shop, "0.0001");
     assert_eq!(shown(BUYER, &shop, "diemBalanceUsd").as_f64(), Some(0.0001));

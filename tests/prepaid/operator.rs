@@ -16,7 +16,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::Command;
 use std::thread;
 
-use farebox_rig::process::run;
+use farebox_rig::process::{run, wait_out_midnight};
 use serde_json::{Value, json};
 
 use crate::owner::{CHARGE, DOLLAR, MODEL, Owner, Shop};
@@ -226,6 +226,7 @@ fn an_allowance_is_spent_before_the_balance_and_by_nobody_after_it_was_taken_awa
     let (shop, owner) = (Shop::open(), Owner::new(1));
     let key = shop.mint_by_hand(&owner);
     assert_eq!(shop.call(&key, MODEL).code(), "insufficient_balance");
+    wait_out_midnight();
     assert_eq!(shop.operator(&["allowance", "set", &owner.address(), "1"]).0, 0);
     let answer = shop.call(&key, MODEL);
     assert_eq!(answer.status, 200, "{}", answer.text());

@@ -22,7 +22,7 @@ const TOKENS: u64 = 1000;
 const PRICE: u64 = 15;
 const INPUT: u64 = 20 * 3;
 /// Long enough for a machine that does much else; far shorter than the time limit of a call.
-const SOON: Duration = Duration::from_secs(5);
+const SOON: Duration = Duration::from_secs(20);
 
 /// An upstream that brings a word with every event and reports a thousand tokens for each as it goes, so many in all; then
 /// it is silent if it is told to hang. Tells when its caller is gone.

@@ -66,7 +66,7 @@ fn while_every_node_is_down_a_payment_is_not_used_and_tops_up_when_one_is_back()
 
 #[test]
 fn a_receipt_that_does_not_come_in_time_is_told_so_and_the_payment_is_credited_when_it_comes() {
-    let shop = open(&["top_up_wait_ms = 1500"]);
+    let shop = open(&["top_up_wait_ms = 4000"]);
     let payment = shop.signed(FIVE);
     shop.chain.set_automine(false);
     assert_pending(&shop.pay_in(&payment));
@@ -169,10 +169,10 @@ fn a_wallet_that_is_emptied_while_we_settle_is_credited_nothing() {
 fn a_payment_that_ends_while_it_waits_credits_nothing() {
     let shop = open(&[]);
     let asked = shop.asked_for(FIVE);
-    let payment = sign_with(json!({ "key": BUYER.key, "requirements": asked, "validBefore": now() + 40 }));
+    let payment = sign_with(json!({ "key": BUYER.key, "requirements": asked, "validBefore": now() + 70 }));
     shop.chain.set_automine(false);
     let answer = shop.pay_in_amid(&payment, || {
-        shop.chain.rpc("evm_increaseTime", json!([60]));
+        shop.chain.rpc("evm_increaseTime", json!([90]));
         shop.chain.mine(1);
     });
     assert_failed(&answer, "invalid_exact_evm_payload_authorization_valid_before");

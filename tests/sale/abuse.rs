@@ -19,7 +19,7 @@ fn send_and_leave_open(server: &Server, request: &Request) -> TcpStream {
 
 #[test]
 fn a_plain_answer_that_is_read_too_slowly_is_paid_for_and_never_looks_complete() {
-    let limits = ["per_ip_per_second = 1000", "per_ip_burst = 1000", "wall_clock_seconds = 3"].map(str::to_owned).to_vec();
+    let limits = ["per_ip_per_second = 1000", "per_ip_burst = 1000", "wall_clock_seconds = 8"].map(str::to_owned).to_vec();
     let mut shop = Shop::with(84532, &Settings { limits, ..Settings::default() });
     let body = body("<<fake in=20 out=7 text=hello+wallet pad=12000000>>", false);
     let payment = shop.pay(CHAT, &body);

@@ -363,7 +363,7 @@ fn revert_grant_a_transaction_that_was_mined_and_reverted_is_not_a_payment() {
 #[test]
 fn refund_abuse_by_disconnect_pays_for_what_passed() {
     let mut shop = Shop::open();
-    let body = body("<<fake words=60 gap=20>>", true);
+    let body = body("<<fake words=200 gap=50>>", true);
     let mut charged = Vec::new();
     for words in [3, 40] {
         let payment = shop.pay(CHAT, &body);

@@ -69,14 +69,14 @@ fn outcome(shop: &Shop, payment: &Payment) -> Value {
 fn expired_in_the_queue_fails_and_takes_nothing() {
     let mut shop = open(&[]);
     let asked = shop.requirements(CHAT, &body(USAGE, true));
-    let payment = shop.sign_until(BUYER, asked, now() + 40);
+    let payment = shop.sign_until(BUYER, asked, now() + 70);
     shop.chain.set_automine(false);
     let answer = buy_amid(
         &shop,
         &payment,
         || shop.chain.pending_transactions() == 1,
         || {
-            shop.chain.rpc("evm_increaseTime", json!([60]));
+            shop.chain.rpc("evm_increaseTime", json!([90]));
             shop.chain.mine(1);
         },
     );
@@ -117,13 +117,14 @@ fn drained_between_verify_and_settle_fails_and_takes_nothing() {
     let mut shop = open(&["settle_after_ms = 20000"]);
     let payment = shop.pay(CHAT, &body(USAGE, true));
     // The upstream thinks while the wallet is emptied; settlement starts when it has accepted.
-    shop.upstream.configure(&json!({ "ttfb": 1500 }));
+    shop.upstream.configure(&json!({ "ttfb": 60000 }));
     let answer = buy_amid(
         &shop,
         &payment,
         || shop.served() == 1,
         || {
             shop.chain.drain(BUYER, MINTER);
+            shop.upstream.hurry();
         },
     );
     assert_failed(&answer, "invalid_exact_evm_insufficient_balance");
@@ -211,8 +212,16 @@ fn cancelled_fails_and_takes_nothing() {
     let mut shop = open(&["settle_after_ms = 20000"]);
     let body = body(USAGE, true);
     let (early, late) = (shop.pay(CHAT, &body), shop.pay(CHAT, &body));
-    shop.upstream.configure(&json!({ "ttfb": 1500 }));
-    let answer = buy_amid(&shop, &early, || shop.served() == 1, || drop(shop.chain.cancel(MINTER, &early.signed)));
+    shop.upstream.configure(&json!({ "ttfb": 60000 }));
+    let answer = buy_amid(
+        &shop,
+        &early,
+        || shop.served() == 1,
+        || {
+            shop.chain.wait_receipt(&shop.chain.cancel(MINTER, &early.signed));
+            shop.upstream.hurry();
+        },
+    );
     assert_failed(&answer, "invalid_exact_evm_nonce_already_used");
     assert_eq!(shop.chain.transactions_of(SETTLER.address), 0, "no gas is spent on a lost cause");
 
@@ -239,8 +248,16 @@ fn cancelled_fails_and_takes_nothing() {
 fn front_run_between_verify_and_settle_is_served_and_costs_no_gas() {
     let mut shop = open(&["settle_after_ms = 20000"]);
     let payment = shop.pay(CHAT, &body(USAGE, true));
-    shop.upstream.configure(&json!({ "ttfb": 1500 }));
-    let answer = buy_amid(&shop, &payment, || shop.served() == 1, || drop(shop.chain.submit(MINTER, &payment.signed)));
+    shop.upstream.configure(&json!({ "ttfb": 60000 }));
+    let answer = buy_amid(
+        &shop,
+        &payment,
+        || shop.served() == 1,
+        || {
+            shop.chain.wait_receipt(&shop.chain.submit(MINTER, &payment.signed));
+            shop.upstream.hurry();
+        },
+    );
     assert_eq!((answer.status, answer.complete), (200, true), "{}", answer.text());
     let theirs = shop.chain.transfers().remove(0).transaction;
     assert_eq!(answer.decoded("payment-response").unwrap()["transaction"], theirs, "the receipt names what really paid");
@@ -384,8 +401,16 @@ fn a_node_that_goes_down_before_anything_was_signed_leaves_the_payment_as_it_was
     let (mut shop, line) = open_on_a_line(&["settle_after_ms = 20000", "settle_wait_ms = 1500"]);
     let body = body(USAGE, true);
     let payment = shop.pay(CHAT, &body);
-    shop.upstream.configure(&json!({ "ttfb": 2000 }));
-    let answer = buy_amid(&shop, &payment, || shop.served() == 1, || line.cut());
+    shop.upstream.configure(&json!({ "ttfb": 60000 }));
+    let answer = buy_amid(
+        &shop,
+        &payment,
+        || shop.served() == 1,
+        || {
+            line.cut();
+            shop.upstream.hurry();
+        },
+    );
     assert_come_back(&answer);
     line.mend();
     std::thread::sleep(std::time::Duration::from_secs(4));

@@ -126,14 +126,14 @@ fn a_payment_that_ends_while_the_clock_is_an_hour_behind_fails_by_the_chains_clo
     let mut shop = Shop::open();
     let body = body(USAGE, true);
     let asked = shop.requirements(CHAT, &body);
-    let payment = shop.sign_until(BUYER, asked, now() + 40);
+    let payment = shop.sign_until(BUYER, asked, now() + 70);
     shop.chain.set_automine(false);
     let (address, request) = (shop.server.address().to_owned(), paid(CHAT, &body, &payment));
     let answer = std::thread::scope(|scope| {
         let call = scope.spawn(|| http::send(&address, &request).unwrap());
         eventually("the payment waits for its block", || shop.chain.pending_transactions() == 1);
         shop.server.move_clock(-HOUR);
-        shop.chain.rpc("evm_increaseTime", json!([60]));
+        shop.chain.rpc("evm_increaseTime", json!([90]));
         shop.chain.mine(1);
         call.join().unwrap()
     });

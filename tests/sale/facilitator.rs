@@ -120,16 +120,17 @@ fn a_facilitator_that_is_down_costs_nobody_anything_and_the_payment_buys_when_it
 
 #[test]
 fn a_facilitator_that_is_lost_while_it_settles_leaves_the_payment_pending_and_then_the_payers_balance() {
-    let (mut shop, _facilitator, line) = open(&["settle_after_ms = 20000", "settle_wait_ms = 1500"]);
+    let (mut shop, _facilitator, line) = open(&["settle_after_ms = 20000", "settle_wait_ms = 3000"]);
     let body = body(USAGE, true);
     let payment = shop.pay(CHAT, &body);
     // The upstream thinks until the line is cut; settlement starts when it has accepted.
-    shop.upstream.configure(&json!({ "ttfb": 2000 }));
+    shop.upstream.configure(&json!({ "ttfb": 60000 }));
     let address = shop.server.address().to_owned();
     let answer = std::thread::scope(|scope| {
         let call = scope.spawn(|| http::send(&address, &paid(CHAT, &body, &payment)).unwrap());
         eventually("the upstream is asked", || shop.served() == 1);
         line.cut();
+        shop.upstream.hurry();
         call.join().unwrap()
     });
     assert_eq!((answer.status, answer.code().as_str()), (504, "settlement_pending"), "{}", answer.text());
@@ -145,36 +146,42 @@ fn a_facilitator_that_is_lost_while_it_settles_leaves_the_payment_pending_and_th
 
 #[test]
 fn revert_grant_a_success_that_is_false_is_never_taken_for_money() {
-    for (said, status, code) in [
-        (json!({ "errorReason": "insufficient_funds" }), 402, "settlement_failed"),
-        // Said of a transaction that was sent as well, so it proves nothing.
-        (json!({ "errorReason": "invalid_transaction_state" }), 504, "settlement_pending"),
-        (json!({}), 504, "settlement_pending"),
-        (json!({ "errorReason": "unexpected_settle_error" }), 504, "settlement_pending"),
-        (json!({ "transaction": format!("0x{}", "ab".repeat(32)), "errorReason": "timeout" }), 504, "settlement_pending"),
-    ] {
-        let stub = refuses_to_settle(&said);
-        let settings =
-            Settings { facilitator_url: Some(stub.url()), payments: vec!["settle_wait_ms = 1000".into()], ..Settings::default() };
-        let mut shop = Shop::with(84532, &settings);
-        let body = body(USAGE, false);
-        let payment = shop.pay(CHAT, &body);
-        let answer = shop.buy(CHAT, &body, &payment);
-        assert_eq!((answer.status, answer.code().as_str()), (status, code), "{said}: {}", answer.text());
-        assert!(!answer.text().contains(ANSWER), "{said}: nothing is handed out for it");
-        assert_eq!(answer.header("payment-required").is_some(), status == 402, "{said}: a new payment helps only after a no");
-        if let Some(receipt) = answer.decoded("payment-response") {
-            assert_eq!(receipt["success"], false, "{said}");
+    is_never_taken_for_money(&json!({ "errorReason": "insufficient_funds" }), &[], (402, "settlement_failed"));
+    // Each of these is waited for in vain, so all are at once.
+    std::thread::scope(|scope| {
+        for said in [
+            // Said of a transaction that was sent as well, so it proves nothing.
+            json!({ "errorReason": "invalid_transaction_state" }),
+            json!({}),
+            json!({ "errorReason": "unexpected_settle_error" }),
+            json!({ "transaction": format!("0x{}", "ab".repeat(32)), "errorReason": "timeout" }),
+        ] {
+            scope.spawn(move || is_never_taken_for_money(&said, &["settle_wait_ms = 3000"], (504, "settlement_pending")));
         }
-        assert_eq!(shop.buy(CHAT, &body, &payment).status, 409, "{said}: what was handed over is not taken twice");
-        assert_eq!((shop.earned(), shop.chain.transactions_of(SETTLER.address)), (0, 0));
-        let books = shop.close(0);
-        assert_eq!(books.balance(BUYER.address), 0, "{said}: nothing came, so nothing is credited");
-        let open = books.json["open_payments"].as_array().expect("a list of sentences");
-        assert_eq!(open.len(), usize::from(status == 504), "{said}");
-        let advised = |line: &Value| line.as_str().is_some_and(|line| line.contains("name the network's rpc_urls"));
-        assert!(open.iter().all(advised), "the operator is told what to do: {open:?}");
+    });
+}
+
+fn is_never_taken_for_money(said: &Value, payments: &[&str], (status, code): (u16, &str)) {
+    let stub = refuses_to_settle(said);
+    let payments = payments.iter().map(|line| (*line).to_owned()).collect();
+    let mut shop = Shop::with(84532, &Settings { facilitator_url: Some(stub.url()), payments, ..Settings::default() });
+    let body = body(USAGE, false);
+    let payment = shop.pay(CHAT, &body);
+    let answer = shop.buy(CHAT, &body, &payment);
+    assert_eq!((answer.status, answer.code().as_str()), (status, code), "{said}: {}", answer.text());
+    assert!(!answer.text().contains(ANSWER), "{said}: nothing is handed out for it");
+    assert_eq!(answer.header("payment-required").is_some(), status == 402, "{said}: a new payment helps only after a no");
+    if let Some(receipt) = answer.decoded("payment-response") {
+        assert_eq!(receipt["success"], false, "{said}");
     }
+    assert_eq!(shop.buy(CHAT, &body, &payment).status, 409, "{said}: what was handed over is not taken twice");
+    assert_eq!((shop.earned(), shop.chain.transactions_of(SETTLER.address)), (0, 0));
+    let books = shop.close(0);
+    assert_eq!(books.balance(BUYER.address), 0, "{said}: nothing came, so nothing is credited");
+    let open = books.json["open_payments"].as_array().expect("a list of sentences");
+    assert_eq!(open.len(), usize::from(status == 504), "{said}");
+    let advised = |line: &Value| line.as_str().is_some_and(|line| line.contains("name the network's rpc_urls"));
+    assert!(open.iter().all(advised), "the operator is told what to do: {open:?}");
 }
 
 /// Verifies everything and settles nothing, with status 200.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use farebox_rig::account::{Key, usd};
 use farebox_rig::anvil::BUYER;
 use farebox_rig::http;
-use farebox_rig::process::{eventually, run};
+use farebox_rig::process::{eventually, run, run_within, wait_out_midnight};
 use farebox_rig::sdk::Sdk;
 use farebox_rig::secure::Authority;
 use farebox_rig::server::{MODEL, Settings};
@@ -63,7 +63,8 @@ impl Secure {
         curl.args(["--header", "content-type: application/json", "--cacert", &self.authority_file(), "--data-binary", "@-"]);
         curl.arg("--header").arg(format!("authorization: {}", step["headers"]["authorization"].as_str().unwrap()));
         curl.arg(self.shop.server.url() + step["path"].as_str().unwrap());
-        run(curl, step["body"].as_str().unwrap())
+        // Long enough for a stream that a test holds open while certificates change.
+        run_within(Duration::from_secs(180), curl, step["body"].as_str().unwrap())
     }
 
     fn authority_file(&self) -> String {
@@ -316,6 +317,7 @@ fn a_certificate_that_was_not_renewed_is_told_of_before_its_end_and_after_it_and
     assert!(!secure.shop.server.output().contains("was not renewed"));
 
     // Ten days before its end: once a day, however often it is looked at.
+    wait_out_midnight();
     secure.put(&secure.authority.certificate_for(TEN_DAYS));
     secure.shop.server.has_said("full.pem was not renewed");
     let (code, said) = check(&secure);

@@ -140,7 +140,7 @@ fn what_nobody_can_serve_costs_nothing_and_is_not_even_offered() {
 
 #[test]
 fn an_only_upstream_that_is_down_is_asked_again_after_the_pause_and_the_same_payment_buys_then() {
-    let mut shop = Shop::with(84532, &settings(&[], &["failures = 2", "pause_ms = 1500", "longest_pause_ms = 60000"]));
+    let mut shop = Shop::with(84532, &settings(&[], &["failures = 2", "pause_ms = 4000", "longest_pause_ms = 60000"]));
     let body = body(USAGE, true);
     let payment = shop.pay(CHAT, &body);
     let requirements = shop.requirements(CHAT, &body);
@@ -149,9 +149,8 @@ fn an_only_upstream_that_is_down_is_asked_again_after_the_pause_and_the_same_pay
     for payment in [&payment, &of_another] {
         assert_eq!(shop.buy(CHAT, &body, payment).status, 502);
     }
-    let asked = shop.served();
-    assert_later(&shop.buy(CHAT, &body, &payment), 2);
-    assert_eq!((asked, shop.served(), shop.earned()), (4, 4, 0), "it was refused without a call, and nothing moved");
+    assert_later(&shop.buy(CHAT, &body, &payment), 4);
+    assert_eq!((shop.served(), shop.earned()), (4, 0), "two calls tried twice, it was refused without a call, and nothing moved");
     shop.upstream.configure(&json!({}));
     eventually("the model is offered again", || shop.server.send(&Request::post(CHAT, body.as_str())).status == 402);
     assert_served(&shop.buy(CHAT, &body, &payment));

@@ -29,7 +29,7 @@ fn a_send_that_is_lost_and_one_that_is_late_delay_the_answer_and_nothing_else() 
 
 #[test]
 fn a_payment_that_is_not_on_the_chain_in_time_is_pending_and_then_its_payers_balance() {
-    let mut shop = open(&["settle_wait_ms = 1500"]);
+    let mut shop = open(&["settle_wait_ms = 4000"]);
     let body = body(USAGE, true);
     let payment = shop.pay(CHAT, &body);
     shop.chain.pause(true);
@@ -46,7 +46,7 @@ fn a_payment_that_is_not_on_the_chain_in_time_is_pending_and_then_its_payers_bal
 
 #[test]
 fn a_payment_whose_blockhash_ends_in_the_queue_has_failed_and_took_nothing() {
-    let mut shop = open(&["settle_wait_ms = 1500"]);
+    let mut shop = open(&["settle_wait_ms = 4000"]);
     let body = body(USAGE, false);
     let payment = shop.pay(CHAT, &body);
     shop.chain.drop_sends(10_000);
@@ -112,7 +112,8 @@ fn nobody_works_for_a_payment_whose_blockhash_we_do_not_know_before_it_has_settl
         let body = body(USAGE, false);
         let payment = shop.pay(CHAT, &body);
         if !known {
-            // What was offered before is forgotten.
+            // What was offered before is forgotten, and what is offered now is another one.
+            shop.chain.advance(2);
             shop.server.restart();
         }
         shop.chain.pause(true);
@@ -201,7 +202,7 @@ fn a_fork_that_takes_a_served_payment_away_costs_nobody_anything() {
 
 #[test]
 fn a_killed_program_goes_on_with_what_it_had_sent() {
-    let mut shop = open(&["settle_wait_ms = 800"]);
+    let mut shop = open(&["settle_wait_ms = 3000"]);
     let body = body(USAGE, false);
     let payment = shop.pay(CHAT, &body);
     shop.chain.pause(true);

@@ -15,7 +15,7 @@ use crate::shop::{CHAT, Shop, body, paid};
 
 const STREAM: Shape = SHAPES[1];
 /// Far more than the milliseconds it takes, and far less than any timer that could end the call instead.
-const SOON: Duration = Duration::from_secs(1);
+const SOON: Duration = Duration::from_secs(10);
 
 /// How far an upstream goes before it falls silent.
 #[derive(Clone, Copy)]

@@ -56,7 +56,7 @@ CONTROL  (later wins): built-in < --set < POST /__config < POST /__script (queue
     tool=name       reply is a tool call   args={json, %xx escaped}   ntools=N  parallel tool calls   think=1  thinking block
     finish=stop|length|content_filter|refusal             video_polls=N  polls until completed (default 2)   video_fail=1
     strict=0        do not check Anthropic rules (anthropic-version + max_tokens required; >=2026-10-21 rejects temperature/top_p/top_k)
-    hurry=1         (only in __config) no gaps from now on, also in streams that run
+    hurry=1         (only in __config) no ttfb and no gaps from now on, also in calls that run
     times=N         (only in __script / __config) apply to N requests then drop      path=substr method=GET  (same) only matching requests
 
 INTROSPECTION

@@ -1,5 +1,6 @@
 """What the whole fake shares: the log, the counters, the behaviour that was set, and fixed media bytes."""
 
+import asyncio
 import base64
 import json
 import re
@@ -52,6 +53,7 @@ CFG, SCRIPT, STATS = (
     deque(),
     {"requests": 0, "conns": 0, "open_conns": 0, "in_flight": 0, "client_gone": 0, "errors_injected": 0, "bytes_out": 0},
 )
+HURRY = asyncio.Event()  # set while CFG says so
 BASE, LOG, LOGGING, CACHE, VIDEOS, SEQ = {}, deque(maxlen=5000), [True], set(), {}, [0]
 REQUIRE_KEY = [None]
 REPORTED = [None]  # tokens of the answer that is being made, for the log

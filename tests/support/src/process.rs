@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Longer than anything healthy takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -186,6 +186,16 @@ pub fn eventually(what: &str, mut ready: impl FnMut() -> bool) {
     while !ready() {
         assert!(Instant::now() < deadline, "never happened: {what}");
         thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Waits out a midnight in UTC that is less than two minutes away: for a test whose calls have to fall on one day.
+pub fn wait_out_midnight() {
+    const DAY: u64 = 24 * 60 * 60;
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("it is after 1970");
+    let left = DAY - since.as_secs() % DAY;
+    if left < 120 {
+        thread::sleep(Duration::from_secs(left));
     }
 }
 

@@ -1,10 +1,11 @@
 //! The libraries people use to call models: each is told a list of steps, does them unmodified, and says what its user saw.
 
 use std::process::Command;
+use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::process::run;
+use crate::process::{run, run_within};
 use crate::{installed, tests_dir};
 
 /// A published library, and the language it is for.
@@ -30,7 +31,8 @@ impl Sdk {
     pub fn perform(self, environment: &[(&str, &str)], steps: &[Value]) -> Vec<Value> {
         let mut command = self.command();
         command.envs(environment.iter().copied()).env("ORDER", Value::from(steps).to_string());
-        let (code, stdout, stderr) = run(command, "");
+        // Long enough for streams that a test holds open while it does something else.
+        let (code, stdout, stderr) = run_within(Duration::from_secs(180), command, "");
         let outcomes = serde_json::from_str::<Vec<Value>>(stdout.lines().last().unwrap_or_default());
         let outcomes = outcomes.unwrap_or_else(|_| panic!("{self:?} did not do it (exit code {code}):\n{stdout}\n{stderr}"));
         assert_eq!(outcomes.len(), steps.len(), "{self:?}: every step has an outcome");

@@ -44,7 +44,7 @@ pub const FINAL_DEPTH: u64 = 32;
 pub const BLOCKHASH_LIFE: u64 = 150;
 /// So long is a slot unless a test says otherwise: short, so that nobody waits, and long enough for a busy machine to keep
 /// a blockhash alive from an offer to its payment.
-pub const SLOT: Duration = Duration::from_millis(100);
+pub const SLOT: Duration = Duration::from_millis(300);
 
 /// Which public chain it stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

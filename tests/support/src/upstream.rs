@@ -44,7 +44,8 @@ impl Upstream {
         self.ask(&Request::post("/__config", behaviour.to_string()));
     }
 
-    /// Sends what is left of every stream that has gaps, without them: a test has seen what it kept them running for.
+    /// Sends what is left of every answer that waits before it begins (`ttfb`) or between events (`gap`), and of those that
+    /// follow, at once: a test has seen what it kept them running for.
     pub fn hurry(&self) {
         self.configure(&serde_json::json!({ "hurry": 1 }));
     }

@@ -73,6 +73,25 @@ fn the_fake_upstream_tells_what_it_used_and_refuses_strangers() {
 }
 
 #[test]
+fn an_upstream_that_thinks_or_pauses_goes_on_at_once_when_a_test_is_in_a_hurry() {
+    let upstream = Upstream::start();
+    let address = upstream.url().trim_start_matches("http://").to_owned();
+    for waits in ["ttfb=600000", "ttfb=600000 hdr_first=1", "words=50 gap=3000"] {
+        let body = format!(r#"{{"model":"m","stream":true,"messages":[{{"role":"user","content":"<<fake {waits}>>"}}]}}"#);
+        let call = Request::post("/v1/chat/completions", body).header("x-api-key", UPSTREAM_KEY);
+        std::thread::scope(|scope| {
+            let calling = scope.spawn(|| http::send(&address, &call).unwrap());
+            eventually("the call has arrived", || upstream.calls().len() == 1);
+            assert!(upstream.calls()[0]["outcome"].is_null(), "{waits}: it is not at its end");
+            upstream.hurry();
+            let answer = calling.join().unwrap();
+            assert!(answer.complete && answer.text().ends_with("data: [DONE]\n\n"), "{waits}: {}", answer.text());
+        });
+        upstream.reset();
+    }
+}
+
+#[test]
 fn a_broken_answer_is_seen_as_broken_and_hanging_up_is_felt_upstream() {
     let upstream = Upstream::start();
     let address = upstream.url().trim_start_matches("http://").to_owned();
