@@ -115,7 +115,7 @@ impl Shop {
         let expected = self.paid - self.charged;
         let mut last = 0;
         let over = std::cell::Cell::new(false);
-        for _ in 0..200 {
+        for _ in 0..2_000 {
             last = self.available();
             over.set(last == expected);
             if over.get() {
