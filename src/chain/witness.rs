@@ -29,8 +29,8 @@ pub(super) enum Stands {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Trace {
     Nothing,
-    /// Its transfer, in this transaction.
-    Moved(String),
+    /// Its transfer, in this transaction and at this place there.
+    Moved(String, usize),
     /// It was so long ago that some node may not know any more.
     Forgotten,
 }

@@ -46,7 +46,7 @@ pub fn run(arguments: &Arguments, config: Config) -> ExitCode {
         Ok(found) => problems.extend(found),
         Err(code) => return code,
     }
-    let audit = arguments.chain.then(|| chain::audit(&config.networks, &claims, machine_clock().now()));
+    let audit = arguments.chain.then(|| chain::audit(&config.networks, &claims, &machine_clock()));
     if let Some(audit) = &audit {
         problems.extend(audit.problems.clone());
     }
@@ -110,17 +110,15 @@ fn open_payment(config: &Config, counted: &Counted) -> Option<String> {
 
 /// What the chain must confirm: every payment the books count is a transfer there, and no payout that failed is one.
 fn claim(Counted { id, payment: row }: Counted, by_hand: &HashMap<String, Adjustment>) -> Option<chain::Counted> {
-    let (amount, payout) = (i64::try_from(row.amount).ok()?, row.payout.map(|name| (name, row.payer)));
+    let payout = row.payout.map(|name| (name, row.payer));
+    let taken = payout.as_ref().and_then(|(name, _)| by_hand.get(name)).is_some_and(|taken| {
+        let amount = i64::try_from(row.amount).unwrap_or(i64::MAX);
+        taken.account == row.payer && taken.micros == -amount && taken.at >= row.claimed_at
+    });
     let (tx, failed) = match (row.state, &payout) {
         (State::Confirmed | State::Final, _) => (row.confirmed?.0, false),
-        // What was paid all the same was taken by hand.
-        (State::Failed, Some((name, wallet)))
-            if by_hand.get(name).is_some_and(|taken| taken.account == *wallet && taken.micros == -amount) =>
-        {
-            return None;
-        }
         (State::Failed, Some(_)) => (row.attempts.into_iter().last().map(|tried| tried.tx).unwrap_or_default(), true),
         (State::Failed | State::Voided | State::Claimed | State::Signed | State::Sent, _) => return None,
     };
-    Some(chain::Counted { id, payment: row.detail.into(), tx, payout, failed })
+    Some(chain::Counted { id, payment: row.detail.into(), tx, payout, failed, taken })
 }

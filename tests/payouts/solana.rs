@@ -233,3 +233,36 @@ fn a_payout_that_was_signed_after_the_backup_is_found_however_late_the_backup_is
     crate::shop::operate(&shop.server, &["adjust", BUYER.address, "-0.5", "--reason", &after, "--id", "after"]);
     shop.close(3 * DOLLAR / 2);
 }
+
+#[test]
+fn a_payout_that_failed_and_was_paid_after_the_backup_is_a_problem_until_it_is_taken_by_hand() {
+    let (mut shop, place) = (Shop::open(), tempfile::TempDir::new().unwrap());
+    let folder = place.path().join("backup");
+    shop.chain.keeps_since(now() - 3600);
+    shop.chain.drop_sends(1_000);
+    let failed = std::thread::scope(|scope| {
+        let asking = scope.spawn(|| shop.pay_out("4", "ticket"));
+        eventually("it is signed", || shop.server.output().contains("a payout left a balance"));
+        shop.chain.expire();
+        asking.join().unwrap()
+    });
+    assert_eq!(failed.told["state"], "failed", "{failed:?}");
+    crate::shop::operate(&shop.server, &["backup", folder.to_str().unwrap()]);
+    shop.chain.drop_sends(0);
+    eventually("it is paid, by another message", || shop.pay_out("4", "ticket").code == 0);
+    let paid = shop.pay_out("4", "ticket").paid();
+    shop.chain.finalize();
+    shop.server.signal();
+    shop.server.wait_exit();
+    let verify = || said(shop.server.command(&["verify", "--chain"]));
+    assert_eq!(verify().code, 0, "one transfer explains that it failed first and was paid then: {:?}", verify());
+    std::fs::rename(shop.server.data_dir(), place.path().join("lost")).unwrap();
+    crate::shop::operate(&shop.server, &["restore", folder.to_str().unwrap()]);
+    let before = verify();
+    let problem = before.told["problems"][0].as_str().unwrap_or_default();
+    assert!(before.code == 1 && problem.contains(&paid) && problem.contains("-4.000000 --id \"ticket\" --reason"), "{before:?}");
+    crate::shop::operate(&shop.server, &["adjust", BUYER.address, "-4", "--id", "ticket", "--reason", &paid]);
+    let after = verify();
+    assert_eq!((after.code, &after.told["problems"]), (0, &serde_json::json!([])), "{after:?}");
+    shop.close(4 * DOLLAR);
+}

@@ -1,10 +1,12 @@
 //! The chain as a witness for payments that somebody else submits: did this transaction carry it, and what became of it?
 
+use tokio::time::{Duration, sleep};
+
 use super::abi;
 use super::check;
 use super::evidence::{self, Depth, Elsewhere};
 use super::hex;
-use super::node::{self, Asked, Node};
+use super::node::{self, Asked, Block, Node};
 use super::token::Token;
 use super::verified::Verified;
 use crate::chain::client::JsonClient;
@@ -14,6 +16,10 @@ use crate::chain::witness::{Stands, Trace};
 use crate::chain::{Confirmation, Settlement};
 use crate::clock::Timestamp;
 use crate::money::Micros;
+
+/// How often a question about the past is asked that only one machine of several can answer yet, and what lies between.
+const LOOKS: u32 = 4;
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// A network's nodes, only ever asked.
 pub struct Ledger {
@@ -43,35 +49,39 @@ impl Ledger {
     /// # Errors
     /// Why no node could say, also where the authorization is used up and nothing shows for what.
     pub async fn trace(&self, payment: &Verified, tx: &str) -> Result<Trace, String> {
-        if let Some((tx, _)) = self.carried(payment, tx).await? {
-            return Ok(Trace::Moved(tx));
+        if let Some((tx, place)) = self.carried(payment, tx).await? {
+            return Ok(Trace::Moved(tx, place));
         }
-        self.trace_elsewhere(payment).await.map_err(|error| error.to_string())
+        let text = |error: RpcError| error.to_string();
+        let latest = self.node.block("latest").await.map_err(text)?;
+        for _ in 1..LOOKS {
+            match self.trace_at(payment, &latest).await {
+                // Not every machine behind one address has the newest block at once.
+                Err(_) => sleep(AGAIN).await,
+                Ok(trace) => return Ok(trace),
+            }
+        }
+        self.trace_at(payment, &latest).await.map_err(text)
     }
 
-    async fn trace_elsewhere(&self, payment: &Verified) -> Asked<Trace> {
-        let latest = self.node.block("latest").await?;
-        let found = match evidence::elsewhere(&self.node, payment, &latest).await {
-            // Not every machine behind one address has the newest block; what is final they all have.
-            Err(_) => evidence::elsewhere(&self.node, payment, &self.node.finalized().await?).await?,
-            Ok(found) => found,
-        };
-        match found {
-            Elsewhere::Paid(found) => Ok(Trace::Moved(found.tx)),
-            Elsewhere::Unused => Ok(Trace::Nothing),
-            // Cancelled, or used before this payment was brought: for what, its transaction says.
-            Elsewhere::Spent { tx, .. } => {
-                let answer = self.node.call(node::receipt(&tx)).await?;
-                match node::read_receipt(&answer, &tx)? {
-                    Some(receipt) if evidence::pays(&receipt, payment) => Ok(Trace::Moved(hex::encode(&tx))),
-                    Some(_) => Ok(Trace::Nothing),
-                    None => Err(RpcError::Unreachable("the node does not have the transaction of an event it told".into())),
-                }
+    async fn trace_at(&self, payment: &Verified, latest: &Block) -> Asked<Trace> {
+        let unreachable = |why: &str| RpcError::Unreachable(why.into());
+        let tx = match evidence::elsewhere(&self.node, payment, latest).await? {
+            Elsewhere::Unused => return Ok(Trace::Nothing),
+            Elsewhere::Unexplained => {
+                return Err(unreachable(
+                    "its authorization is used up, and no node shows for what; look at the transfers of pay_to, and if it was paid, \
+                     take it with farebox adjust by the id of the payout",
+                ));
             }
-            Elsewhere::Unexplained => Err(RpcError::Unreachable(
-                "its authorization is used up, and no node shows for what; look at the transfers of pay_to".into(),
-            )),
-        }
+            Elsewhere::Paid(found) => hex::fixed(&found.tx).ok_or_else(|| unreachable("the node named a transaction wrongly"))?,
+            // Cancelled, or used before this payment was brought: for what, its transaction says.
+            Elsewhere::Spent { tx, .. } => tx,
+        };
+        let receipt = node::read_receipt(&self.node.call(node::receipt(&tx)).await?, &tx)?;
+        let receipt = receipt.ok_or_else(|| unreachable("the node does not have the transaction of an event it told"))?;
+        let place = evidence::transfer(&receipt, payment);
+        Ok(place.map_or(Trace::Nothing, |place| Trace::Moved(hex::encode(&tx), place)))
     }
 
     /// Whether the nodes are those of the chain, and the token is the one we quote.

@@ -2,6 +2,7 @@
 
 use super::address::SettlerKey;
 use super::node::Landed;
+use super::order::Order;
 use super::reason;
 use super::status::name;
 use super::transaction::Transaction;
@@ -54,6 +55,18 @@ impl Cosigned {
 pub fn pays(landed: &Landed, payment: &Verified) -> bool {
     landed.succeeded
         && landed.transaction.message == payment.transaction().message
+        && landed.gained(payment.destination(), payment.mint()) == Some(payment.amount().get())
+}
+
+/// Whether this transaction moved as much between the same accounts with the same text beside it. A payout that is asked for again by
+/// its id is another message, and its text is the same.
+pub fn pays_alike(landed: &Landed, payment: &Verified) -> bool {
+    let is_alike = |order: Order| {
+        (order.source, order.destination) == (payment.source(), payment.destination())
+            && order.memo.is_some_and(|memo| payment.memo() == Some(&*memo))
+    };
+    landed.succeeded
+        && Order::read(&landed.transaction.message).is_ok_and(is_alike)
         && landed.gained(payment.destination(), payment.mint()) == Some(payment.amount().get())
 }
 

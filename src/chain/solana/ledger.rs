@@ -72,28 +72,24 @@ impl Ledger {
         Ok(landed.filter(|landed| evidence::pays(landed, payment)).map(|_| (tx.to_owned(), 0)))
     }
 
-    /// What the chain has of this payment. In a transaction that we know it is, or in none: it has one name on its chain.
+    /// What the chain has of this payout: in the transaction that we know, or in another one that says the same. Books that were put
+    /// back may be of before it was signed, or asked for again.
     ///
     /// # Errors
     /// Why no node could say.
     pub async fn trace(&self, payment: &Verified, tx: &str) -> Result<Trace, String> {
         if !tx.is_empty()
-            && let Some((tx, _)) = self.carried(payment, tx).await?
+            && let Some((tx, place)) = self.carried(payment, tx).await?
         {
-            return Ok(Trace::Moved(tx));
+            return Ok(Trace::Moved(tx, place));
         }
         if !self.remembers(payment).await {
             return Ok(Trace::Forgotten);
         }
-        if !tx.is_empty() {
-            return Ok(Trace::Nothing);
-        }
-        // Books that were put back may be of before it was signed.
-        let found = async { self.search(payment, &self.end(payment).await?).await };
-        match found.await.map_err(|error| error.to_string())? {
-            Some((tx, true, _)) => Ok(Trace::Moved(tx)),
-            Some((_, false, _)) | None => Ok(Trace::Nothing),
-        }
+        let alike = |landed: &Landed, tx: &str| evidence::pays_alike(landed, payment).then(|| (tx.to_owned(), true, landed.slot));
+        let found = async { self.search(payment, &self.end(payment).await?, alike).await };
+        let found = found.await.map_err(|error| error.to_string())?;
+        Ok(found.map_or(Trace::Nothing, |(tx, ..)| Trace::Moved(tx, 0)))
     }
 
     /// Whether every node shows that it keeps what was on the chain when this payment was brought, and since.
@@ -222,7 +218,7 @@ impl Ledger {
         if !end.over && !self.is_due(payment) {
             return Ok(None);
         }
-        self.search(payment, end).await
+        self.search(payment, end, |landed, tx| carries(landed, payment, tx)).await
     }
 
     /// Whether it is time to search for a payment that is not over, ever more seldom.
@@ -245,8 +241,14 @@ impl Ledger {
         }
     }
 
-    /// Reads the history of the payer's account back to before the payment. Only then it is not there.
-    async fn search(&self, payment: &Verified, end: &End) -> Result<Option<Found>, RpcError> {
+    /// Reads the history of the payer's account back to before the payment, for the newest that `carries` it. Only then it is not
+    /// there.
+    async fn search(
+        &self,
+        payment: &Verified,
+        end: &End,
+        carries: impl Fn(&Landed, &str) -> Option<Found>,
+    ) -> Result<Option<Found>, RpcError> {
         let window = Window::of(payment);
         let (mut before, mut limit) = (None, PAGE);
         for _ in 0..PAGES {
@@ -254,7 +256,7 @@ impl Ledger {
             for tx in window.candidates(&page).filter(|tx| !self.is_ruled_out(payment, tx)) {
                 match self.node.shown(tx).await? {
                     Shown::Landed(landed) => {
-                        if let Some(found) = carries(&landed, payment, tx) {
+                        if let Some(found) = carries(&landed, tx) {
                             return Ok(Some(found));
                         }
                     }
