@@ -114,10 +114,11 @@ function showFresh(name, secret, models) {
 
 /** Opens the form on what is on sale and on what the key is now, which may be other than when this page was opened. */
 async function edit(id) {
-  const [{ data }] = await Promise.all([api("GET", "/v1/pricing"), id && showKeys()]);
+  const listed = id && api("GET", "/api/keys");
+  const [{ data }, now] = await Promise.all([api("GET", "/v1/pricing"), listed, listed && drawKeys(listed)]);
   if (byId("edit").open) return;
   state.models = data;
-  const key = state.keys.find((one) => one.id === id);
+  const key = id && now.keys.find((one) => one.id === id);
   if (id && !key) throw new Error("This key is not among yours any more.");
   fillForm(key);
   Object.assign(state, { editing: key ?? null, filled: filled() });
@@ -174,7 +175,9 @@ async function save(event) {
     await showChanged();
   } catch (error) {
     say(byId(open() ? "edit-say" : "say"), "bad", "Not saved.", error.message);
-    if (open()) byId("k-save").disabled = false;
+    if (!open()) return;
+    byId("k-save").disabled = false;
+    byId("k-save").focus();
   }
 }
 
@@ -194,7 +197,9 @@ function confirm(title, yes, act, ...body) {
       if (open()) byId("ask").close();
     } catch (error) {
       say(byId(open() ? "ask-say" : "say"), "bad", "Not done.", error.message);
-      if (open()) button.disabled = false;
+      if (!open()) return;
+      button.disabled = false;
+      button.focus();
     }
   };
   button.onclick = press;

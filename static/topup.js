@@ -70,7 +70,7 @@ async function choose(wallet) {
   show();
   try {
     const from = await wallet.connect();
-    if (state.wallet !== wallet) return;
+    if (state.wallet !== wallet || state.signing) return;
     state.from = from;
     say(byId("say"), "", null);
   } catch (error) {
@@ -119,7 +119,7 @@ async function press(event) {
   event.preventDefault();
   if (byId("sign").disabled) return;
   state.signing = { units: amount(), validBefore: null };
-  say(byId("say"), "", null);
+  say(byId("say"), "wait", "Your wallet is asked for its account.", "If it is locked, open it and answer there. To begin again, reload this page.");
   show();
   let payment = null;
   try {
@@ -130,7 +130,9 @@ async function press(event) {
   }
   state.signing = null;
   show();
-  if (payment) await follow(payment);
+  if (payment) return follow(payment);
+  // What is disabled loses the focus.
+  if (document.activeElement === document.body) byId("sign").focus();
 }
 
 /** Another page may keep a payment of its own, which stays. */
@@ -154,7 +156,7 @@ const VERDICTS = [400, 402, 409];
 
 /** Whether it is not known yet what became of a payment: what stands between us and the gateway may answer anything. The same
  *  payment may be sent again, since it is credited once. */
-const isOpen = ({ status, code }) => !code || !(VERDICTS.includes(status) || code === "ACCOUNT_BLOCKED") || code === "PAYMENT_IN_PROGRESS";
+const isOpen = ({ status, code }) => !/^[A-Z][A-Z0-9_]+$/.test(code) || !(VERDICTS.includes(status) || code === "ACCOUNT_BLOCKED") || code === "PAYMENT_IN_PROGRESS";
 
 /** Sends a payment until it is known what became of it. */
 async function follow(payment) {
@@ -202,7 +204,6 @@ function failed(payment, trouble) {
 }
 
 function credited(payment, { amountCredited, newBalance }, { transaction, network }) {
-  forget(payment);
   const url = explorer(network, transaction, state.simulated.has(network));
   const link = url ? el("a", { href: url, target: "_blank", rel: "noopener noreferrer" }, short(transaction)) : `${short(transaction)}${state.simulated.has(network) ? " (simulated)" : ""}`;
   progress(payment, 3, [
@@ -211,6 +212,7 @@ function credited(payment, { amountCredited, newBalance }, { transaction, networ
     el("div", { class: "row" }, el("a", { class: "button main", href: "/dashboard" }, "Make a key"), el("a", { class: "button", href: "/topup" }, "Top up again")),
   ]);
   byId("pending").querySelector("h2").textContent = "Topped up";
+  forget(payment);
 }
 
 function choices() {

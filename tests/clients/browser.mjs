@@ -19,7 +19,7 @@ context.setDefaultTimeout(PATIENCE);
 const page = context.pages()[0] ?? (await context.newPage());
 
 /** As a proxy answers in the place of the gateway. */
-const fulfil = (route, status) => route.fulfill({ status, body: "<html>no</html>", contentType: "text/html" });
+const fulfil = (route, status, body = "<html>no</html>") => route.fulfill({ status, body, contentType: "text/html" });
 
 /** What lets go each of the requests that are held. */
 const held = [];
@@ -108,8 +108,8 @@ const actions = {
     await wait("a transaction waits", async () => (await pending()) > 0);
   },
   /** As if the gateway were gone, or a proxy answered in its place with `status`, for requests that carry `header`. */
-  failing: async ({ path, header, status }) => {
-    const fail = (route) => (status ? fulfil(route, status) : route.abort());
+  failing: async ({ path, header, status, body }) => {
+    const fail = (route) => (status ? fulfil(route, status, body) : route.abort());
     await page.route(`${HOME}${path}`, (route) => (route.request().headers()[header] ? fail(route) : route.continue()));
   },
   block: async ({ path }) => void (await page.route(`${HOME}${path}`, (route) => route.abort())),

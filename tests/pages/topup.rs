@@ -210,14 +210,18 @@ fn a_reload_while_the_chain_is_slow_loses_nothing_and_pays_once() {
 fn a_gateway_that_is_gone_or_behind_a_proxy_in_trouble_is_asked_again_with_the_same_payment() {
     let shop = Shop::open();
     let other_page = json!({ "do": "evaluate", "script": "localStorage.setItem('farebox-payment', 'of another page')" });
-    for (status, words) in [
-        (Value::Null, "The gateway cannot be reached"),
-        (json!(403), "The gateway answered with status 403."),
-        (json!(200), "The gateway answered with status 200."),
+    for (status, body, words) in [
+        (Value::Null, Value::Null, "The gateway cannot be reached"),
+        (json!(403), Value::Null, "The gateway answered with status 403."),
+        (json!(400), json!("{\"error\":\"Bad Request\"}"), "Bad Request"),
+        (json!(200), Value::Null, "The gateway answered with status 200."),
     ] {
         let path = "/api/v1/x402/top-up";
         let [opened, connect, connected, amount, press] = sign("2.00");
-        let gone = json!({ "do": "failing", "path": path, "header": "payment-signature", "status": status });
+        let mut gone = json!({ "do": "failing", "path": path, "header": "payment-signature", "status": status });
+        if body.is_string() {
+            gone["body"] = body;
+        }
         let mut steps = vec![opened, connect, connected, amount, gone, press, see(words), kept()];
         steps.extend([json!({ "do": "unblock", "path": path }), see("New balance"), kept()]);
         if status == 200 {
@@ -229,8 +233,8 @@ fn a_gateway_that_is_gone_or_behind_a_proxy_in_trouble_is_asked_again_with_the_s
         assert_eq!(seen.last(), &left, "{status}: then it is forgotten, and no other one");
     }
     let transfers: Vec<_> = shop.chain.transfers().iter().map(|transfer| transfer.value).collect();
-    assert_eq!(transfers, [2 * DOLLAR; 3], "each payment moved once");
-    assert_eq!(shop.available(BUYER), 6 * DOLLAR);
+    assert_eq!(transfers, [2 * DOLLAR; 4], "each payment moved once");
+    assert_eq!(shop.available(BUYER), 8 * DOLLAR);
     let mut shop = shop;
     assert!(shop.server.audit().clean);
 }
