@@ -102,11 +102,13 @@ async fn serve(path: PathBuf, config: Config) -> Result<ExitCode, Trouble> {
     actix_web::rt::spawn(check_the_books(ledger.clone()));
     actix_web::rt::spawn(delivery);
     let watched = editions.clone();
-    actix_web::rt::spawn(watch(move || watched.gateway()));
+    let watching = actix_web::rt::spawn(watch(move || watched.gateway()));
     let code = until_the_end(server, &gateway, signals, &editions).await?;
     drop(operator);
     // The books are closed after the last call: its reservation ended with it.
     ledger.close();
+    // It ends with the ledger, and that this has failed is the last that it tells.
+    let _ = tokio::time::timeout(LAST_WORDS, watching).await;
     notices.settle(LAST_WORDS).await;
     // Also when the last write of a stop in good order failed.
     Ok(if ledger.is_broken() { ExitCode::from(FAIL_STOP) } else { code })

@@ -319,7 +319,8 @@ fn a_ledger_that_fails_is_told_of_before_the_program_ends() {
     }
     assert_eq!(shop.server.wait_code(), Some(70));
     let told = receiver.of("ledger_failed");
-    assert_eq!(told.len(), 1, "{:?}", told.iter().map(|told| &told.body).collect::<Vec<_>>());
+    let bodies: Vec<_> = told.iter().map(|told| &told.body).collect();
+    assert_eq!(told.len(), 1, "{bodies:?}\n{}", shop.server.output());
     let cause = told[0].body["data"]["cause"].as_str().unwrap();
     assert!(cause.contains("No space left on device") && cause.contains("make room"), "{cause}");
     disk.clear();
