@@ -217,6 +217,7 @@ mod tests {
         assert!(client(Some(Path::new("/nowhere/ca.pem"))).is_err());
         assert!(client(None).is_ok());
     }
+
     #[test]
     fn a_certificate_knows_its_time_and_is_to_be_renewed_two_weeks_or_a_quarter_of_its_life_before_its_end() {
         let day = |day: u64| Timestamp::from_secs(day * 24 * 60 * 60);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use farebox::chain::solana::reason;
 use farebox::chain::{Refused, Settlement};
 use farebox_rig::process::eventually;
-use farebox_rig::solana::{BLOCKHASH_LIFE, BUYER, Cluster, OTHER_BUYER, PAY_TO, RICHES, SETTLER, Solana};
+use farebox_rig::solana::{BLOCKHASH_LIFE, BUYER, Cluster, FINAL_DEPTH, OTHER_BUYER, PAY_TO, RICHES, SETTLER, Solana};
 use tokio::sync::oneshot::error::TryRecvError;
 
 use crate::journal::Told;
@@ -36,15 +36,18 @@ fn a_transaction_that_is_late_is_waited_for() {
 #[test]
 fn a_blockhash_that_ends_while_its_transaction_is_lost_fails_by_block_height_and_moves_nothing() {
     // With slots so long that no block becomes final by itself meanwhile.
-    let node = Solana::start_as(Cluster::Devnet, Duration::from_secs(2));
+    let node = Solana::start_as(Cluster::Devnet, Duration::from_secs(5));
     let shop = open_with(node, Arc::default(), |_| {});
     let payment = shop.pay(BUYER, PRICE);
     shop.node.drop_sends(1000);
     let mut outcome = shop.chains.settle(payment.clone());
     eventually("it is sent", || shop.node.sends() > 0);
-    // Past its last block, and not yet for good: the blocks behind that are not final.
-    shop.node.advance(BLOCKHASH_LIFE + 10);
+    // Past its last block, also for good, but not by so much that nodes which are some blocks apart all have passed it.
+    let height = || shop.node.rpc("getBlockHeight", serde_json::json!([])).as_u64().unwrap();
+    shop.node.advance(FINAL_DEPTH + BLOCKHASH_LIFE / 2);
+    shop.node.advance(1161 - height());
     let sent = shop.node.sends();
+    assert!(height() > 1160, "its last block has passed");
     // It looks once a second.
     std::thread::sleep(Duration::from_secs(3));
     assert_eq!(outcome.try_recv(), Err(TryRecvError::Empty), "nothing is concluded from silence alone");

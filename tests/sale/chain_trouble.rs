@@ -40,6 +40,16 @@ fn buy_amid(shop: &Shop, payment: &Payment, ready: impl Fn() -> bool, trouble: i
     })
 }
 
+/// The same for what comes after the payment was verified, while the upstream thinks: settlement starts when that has accepted.
+fn buy_before_it_settles(shop: &Shop, payment: &Payment, trouble: impl FnOnce()) -> Answer {
+    shop.upstream.configure(&json!({ "ttfb": 60000 }));
+    let trouble = || {
+        trouble();
+        shop.upstream.hurry();
+    };
+    buy_amid(shop, payment, || shop.served() == 1, trouble)
+}
+
 /// Our trouble, not the buyer's: come back with the same payment.
 fn assert_come_back(answer: &Answer) {
     assert_eq!((answer.status, answer.code().as_str()), (503, "network_unavailable"), "{}", answer.text());
@@ -116,17 +126,10 @@ fn not_yet_valid_is_refused_until_it_is() {
 fn drained_between_verify_and_settle_fails_and_takes_nothing() {
     let mut shop = open(&["settle_after_ms = 20000"]);
     let payment = shop.pay(CHAT, &body(USAGE, true));
-    // The upstream thinks while the wallet is emptied; settlement starts when it has accepted.
-    shop.upstream.configure(&json!({ "ttfb": 60000 }));
-    let answer = buy_amid(
-        &shop,
-        &payment,
-        || shop.served() == 1,
-        || {
-            shop.chain.drain(BUYER, MINTER);
-            shop.upstream.hurry();
-        },
-    );
+    let answer = buy_before_it_settles(&shop, &payment, || {
+        shop.chain.drain(BUYER, MINTER);
+        eventually("it is empty", || shop.chain.usdc_balance(BUYER.address) == 0);
+    });
     assert_failed(&answer, "invalid_exact_evm_insufficient_balance");
     assert_eq!((shop.earned(), shop.chain.transactions_of(SETTLER.address)), (0, 0), "no gas is spent on a lost cause");
     assert_eq!(outcome(&shop, &payment), "failed");
@@ -212,16 +215,9 @@ fn cancelled_fails_and_takes_nothing() {
     let mut shop = open(&["settle_after_ms = 20000"]);
     let body = body(USAGE, true);
     let (early, late) = (shop.pay(CHAT, &body), shop.pay(CHAT, &body));
-    shop.upstream.configure(&json!({ "ttfb": 60000 }));
-    let answer = buy_amid(
-        &shop,
-        &early,
-        || shop.served() == 1,
-        || {
-            shop.chain.wait_receipt(&shop.chain.cancel(MINTER, &early.signed));
-            shop.upstream.hurry();
-        },
-    );
+    let answer = buy_before_it_settles(&shop, &early, || {
+        shop.chain.wait_receipt(&shop.chain.cancel(MINTER, &early.signed));
+    });
     assert_failed(&answer, "invalid_exact_evm_nonce_already_used");
     assert_eq!(shop.chain.transactions_of(SETTLER.address), 0, "no gas is spent on a lost cause");
 
@@ -248,16 +244,9 @@ fn cancelled_fails_and_takes_nothing() {
 fn front_run_between_verify_and_settle_is_served_and_costs_no_gas() {
     let mut shop = open(&["settle_after_ms = 20000"]);
     let payment = shop.pay(CHAT, &body(USAGE, true));
-    shop.upstream.configure(&json!({ "ttfb": 60000 }));
-    let answer = buy_amid(
-        &shop,
-        &payment,
-        || shop.served() == 1,
-        || {
-            shop.chain.wait_receipt(&shop.chain.submit(MINTER, &payment.signed));
-            shop.upstream.hurry();
-        },
-    );
+    let answer = buy_before_it_settles(&shop, &payment, || {
+        shop.chain.wait_receipt(&shop.chain.submit(MINTER, &payment.signed));
+    });
     assert_eq!((answer.status, answer.complete), (200, true), "{}", answer.text());
     let theirs = shop.chain.transfers().remove(0).transaction;
     assert_eq!(answer.decoded("payment-response").unwrap()["transaction"], theirs, "the receipt names what really paid");
@@ -401,16 +390,7 @@ fn a_node_that_goes_down_before_anything_was_signed_leaves_the_payment_as_it_was
     let (mut shop, line) = open_on_a_line(&["settle_after_ms = 20000", "settle_wait_ms = 1500"]);
     let body = body(USAGE, true);
     let payment = shop.pay(CHAT, &body);
-    shop.upstream.configure(&json!({ "ttfb": 60000 }));
-    let answer = buy_amid(
-        &shop,
-        &payment,
-        || shop.served() == 1,
-        || {
-            line.cut();
-            shop.upstream.hurry();
-        },
-    );
+    let answer = buy_before_it_settles(&shop, &payment, || line.cut());
     assert_come_back(&answer);
     line.mend();
     std::thread::sleep(std::time::Duration::from_secs(4));

@@ -53,9 +53,7 @@ impl Cosigned {
 /// Whether this transaction moved exactly this payment: it is the message that the payer signed, it succeeded, and our token
 /// account has the amount more than before.
 pub fn pays(landed: &Landed, payment: &Verified) -> bool {
-    landed.succeeded
-        && landed.transaction.message == payment.transaction().message
-        && landed.gained(payment.destination(), payment.mint()) == Some(payment.amount().get())
+    landed.transaction.message == payment.transaction().message && moved(landed, payment)
 }
 
 /// Whether this transaction moved as much between the same accounts with the same text beside it. A payout that is asked for again by
@@ -65,9 +63,12 @@ pub fn pays_alike(landed: &Landed, payment: &Verified) -> bool {
         (order.source, order.destination) == (payment.source(), payment.destination())
             && order.memo.is_some_and(|memo| payment.memo() == Some(&*memo))
     };
-    landed.succeeded
-        && Order::read(&landed.transaction.message).is_ok_and(is_alike)
-        && landed.gained(payment.destination(), payment.mint()) == Some(payment.amount().get())
+    Order::read(&landed.transaction.message).is_ok_and(is_alike) && moved(landed, payment)
+}
+
+/// Whether it succeeded, and the account that is paid has the amount more than before.
+fn moved(landed: &Landed, payment: &Verified) -> bool {
+    landed.succeeded && landed.gained(payment.destination(), payment.mint()) == Some(payment.amount().get())
 }
 
 /// Said of a transaction that is in a block and failed there.
