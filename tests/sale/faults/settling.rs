@@ -38,6 +38,9 @@ fn a_death_while_a_stuck_transaction_is_replaced_pays_once() {
             stand.what = format!("{point}:{nth}");
             stand.server.restart_armed(&stand.what.clone());
             let sales = orders(&mut stand, 1);
+            // The node suggests the tip of its latest block, and a sale that begins with the last one's has no room for so
+            // many higher ones: after an empty block it suggests its least.
+            stand.chain.mine(1);
             // The last of them is taken by the node, and then it is the program that dies.
             refusals.store(nth, SeqCst);
             let seen = stand.buy_at_once(sales, |stand| wait_and_mine(stand, point));
