@@ -19,8 +19,8 @@ use tokio_rustls::server::TlsStream;
 
 use super::crowd::Crowd;
 use super::orders::Orders;
-use super::watched::{Activity, Pages, Watched};
-use super::{CONNECTIONS, HEAD, IDLE, LINGER, UNWRITTEN, h2};
+use super::watched::{Activity, Pages, Patience, Watched};
+use super::{CONNECTIONS, HEAD, IDLE, UNWRITTEN, h2};
 use crate::clock::Clock;
 use crate::tls::PROOF;
 
@@ -82,7 +82,8 @@ where
                     let stopping = closed.clone();
                     async move { stopping.notified().await }
                 };
-                let (bare, secure) = (plain(&pages, closed.clone(), unread).await?, plain(&pages, closed, unread).await?);
+                let patience = Patience { idle: IDLE, unread };
+                let (bare, secure) = (plain(&pages, closed.clone(), patience).await?, plain(&pages, closed, patience).await?);
                 let hall = Rc::new(Hall { door, pages, orders, bare, secure });
                 Ok::<_, ()>(fn_service(move |stream: TcpStream| {
                     let (hall, stopping) = (Rc::clone(&hall), stopping.clone());
@@ -99,7 +100,7 @@ where
 }
 
 /// HTTP/1.1, whatever it travels in. A connection that closes has what is left of an answer taken for as long as `unread`.
-async fn plain<T, C, W>(pages: &Pages, closed: C, unread: Duration) -> Result<Plain<T>, ()>
+async fn plain<T, C, W>(pages: &Pages, closed: C, Patience { idle, unread }: Patience) -> Result<Plain<T>, ()>
 where
     T: AsyncRead + AsyncWrite + Unpin + 'static,
     C: Fn() -> W + 'static,
@@ -107,7 +108,7 @@ where
 {
     let builder = HttpService::<Watched<T>, Pages, BoxBody>::build()
         .graceful_shutdown_signal(closed)
-        .keep_alive(IDLE)
+        .keep_alive(idle)
         .client_request_timeout(HEAD)
         .client_disconnect_timeout(unread)
         // A client that closes its side has left: without this it would go unnoticed while the upstream is silent.
@@ -129,20 +130,21 @@ impl Hall {
             tracing::debug!(%error, "a connection is gone already");
         }
         cut_unread(&stream, unread);
+        let patience = Patience { idle: IDLE, unread };
         let Some(tls) = self.door.tls.clone() else {
             let watched = Watched::new(stream);
             let activity = watched.activity();
-            return in_time(&activity, unread, self.bare.call((watched, Some(peer)))).await;
+            return in_time(&activity, patience, self.bare.call((watched, Some(peer)))).await;
         };
         // Apart, so that a connection without TLS takes no memory for what it does not need.
-        Box::pin(self.serve_over(tls, stream, (peer, unread), closing)).await;
+        Box::pin(self.serve_over(tls, stream, (peer, patience), closing)).await;
     }
 
     async fn serve_over(
         &self,
         tls: Arc<rustls::ServerConfig>,
         stream: TcpStream,
-        (peer, unread): (SocketAddr, Duration),
+        (peer, patience): (SocketAddr, Patience),
         closing: impl Future<Output = ()>,
     ) {
         let shaken = timeout(HEAD, TlsAcceptor::from(tls).accept(stream)).await;
@@ -157,26 +159,27 @@ impl Hall {
         }
         if protocol == Some(b"h2") {
             let (pages, clock) = (self.pages.clone(), self.door.clock.clone());
-            return h2::serve(stream, h2::Host { pages, peer, unread, clock }, closing).await;
+            return h2::serve(stream, h2::Host { pages, peer, patience, clock }, closing).await;
         }
         let watched = Watched::new(stream);
         let activity = watched.activity();
-        in_time(&activity, unread, self.secure.call((watched, Some(peer)))).await;
+        in_time(&activity, patience, self.secure.call((watched, Some(peer)))).await;
     }
 }
 
 /// Serves a connection, and cuts it when it takes too long over a request after its first. The server library gives only the
 /// first one a time, and whoever dribbles the next would stay for ever. Who still has something to take has the time for that.
-async fn in_time(activity: &Activity, unread: Duration, serving: impl Future<Output = Result<(), DispatchError>>) {
+async fn in_time(activity: &Activity, patience: Patience, serving: impl Future<Output = Result<(), DispatchError>>) {
     tokio::pin!(serving);
-    let end = || if activity.is_stuck() { activity.waited(unread) } else { activity.waited(IDLE + HEAD + LINGER) };
     loop {
+        // Looked at now and then: what it is doing by then may end sooner.
+        let look = activity.end(patience).min(Instant::now() + HEAD);
         tokio::select! {
             // It has told the client what was wrong, if anything was.
             _ = &mut serving => return,
-            () = sleep_until(end()) => {}
+            () = sleep_until(look) => {}
         }
-        if end() <= Instant::now() {
+        if activity.end(patience) <= Instant::now() {
             return;
         }
     }
@@ -197,6 +200,7 @@ fn cut_unread(_stream: &TcpStream, _after: Duration) {}
 
 #[cfg(test)]
 mod tests {
+    use super::super::LINGER;
     use super::super::watched::tests::pages;
     use super::*;
     use actix_web::rt::spawn;
@@ -205,20 +209,32 @@ mod tests {
 
     const ASKED: &[u8] = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n";
 
+    const PATIENCE: Patience = Patience { idle: Duration::from_secs(2), unread: Duration::from_secs(60) };
+
     /// A connection through which so many bytes fit at once, to pages that are so long.
-    async fn connect(bytes: usize, page: usize, unread: Duration) -> (DuplexStream, actix_web::rt::task::JoinHandle<()>) {
-        let serving = plain(&pages(page).await, std::future::pending::<()>, unread).await.unwrap();
+    async fn connect(bytes: usize, page: usize) -> (DuplexStream, actix_web::rt::task::JoinHandle<()>) {
+        let serving = plain(&pages(page).await, std::future::pending::<()>, PATIENCE).await.unwrap();
         let (ours, theirs) = duplex(bytes);
         let watched = Watched::new(ours);
         let activity = watched.activity();
-        (theirs, spawn(async move { in_time(&activity, unread, serving.call((watched, None))).await }))
+        (theirs, spawn(async move { in_time(&activity, PATIENCE, serving.call((watched, None))).await }))
+    }
+
+    #[actix_web::test]
+    async fn a_silent_connection_is_ended_after_its_time_and_not_before() {
+        let (mut client, _) = connect(1024, 10).await;
+        client.write_all(ASKED).await.unwrap();
+        let (begun, mut answer) = (Instant::now(), Vec::new());
+        timeout(Duration::from_secs(40), client.read_to_end(&mut answer)).await.expect("it ends").unwrap();
+        assert!(answer.ends_with(b"xxxxxxxxxx"));
+        assert!(begun.elapsed() >= PATIENCE.idle, "after {:?}", begun.elapsed());
     }
 
     #[actix_web::test]
     async fn who_reads_slowly_has_the_end_of_an_answer_too() {
-        let (mut client, _) = connect(1024, UNWRITTEN / 2, Duration::from_secs(60)).await;
+        let (mut client, _) = connect(1024, UNWRITTEN / 2).await;
         client.write_all(ASKED).await.unwrap();
-        sleep(IDLE + LINGER + Duration::from_secs(1)).await;
+        sleep(PATIENCE.idle + LINGER + Duration::from_secs(1)).await;
         let mut answer = Vec::new();
         client.read_to_end(&mut answer).await.unwrap();
         assert_eq!(answer.iter().filter(|byte| **byte == b'x').count(), UNWRITTEN / 2);
@@ -226,7 +242,7 @@ mod tests {
 
     #[actix_web::test]
     async fn who_reads_nothing_and_asks_on_and_on_is_cut() {
-        let (mut client, serving) = connect(512 * 1024, 100 * 1024, Duration::from_secs(60)).await;
+        let (mut client, serving) = connect(512 * 1024, 100 * 1024).await;
         client.write_all(&ASKED.repeat(20)).await.unwrap();
         // As much as the server library keeps, and some more: from then on it would look at it for ever.
         let flood = ASKED.repeat(10_000);

@@ -25,8 +25,8 @@ use std::future::poll_fn;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::watched::Pages;
-use super::{HEAD, IDLE};
+use super::HEAD;
+use super::watched::{Pages, Patience};
 use crate::clock::{Clock, Timestamp};
 
 /// Requests at the same time on one connection.
@@ -50,8 +50,7 @@ const HOP_BY_HOP: [&str; 5] = ["connection", "keep-alive", "proxy-connection", "
 pub struct Host {
     pub pages: Pages,
     pub peer: SocketAddr,
-    /// How long a client may take nothing of its answers.
-    pub unread: Duration,
+    pub patience: Patience,
     pub clock: Clock,
 }
 
@@ -80,7 +79,8 @@ where
     let Ok(Ok(mut connection)) = timeout(HEAD, builder.handshake(bytes)).await else { return };
     let mut closing = pin!(closing);
     let mut exchanges = FuturesUnordered::new();
-    let (mut is_closing, mut idle) = (false, Instant::now() + IDLE);
+    let patience = host.patience;
+    let (mut is_closing, mut idle) = (false, Instant::now() + patience.idle);
     loop {
         tokio::select! {
             accepted = accept(&mut connection) => match accepted {
@@ -89,12 +89,12 @@ where
                 None => return,
             },
             Some(()) = exchanges.next(), if !exchanges.is_empty() => {
-                idle = Instant::now() + if is_closing { host.unread } else { IDLE };
+                idle = Instant::now() + if is_closing { patience.unread } else { patience.idle };
             }
             () = &mut closing, if !is_closing => {
                 is_closing = true;
                 connection.graceful_shutdown();
-                idle = Instant::now() + host.unread;
+                idle = Instant::now() + patience.unread;
             }
             () = sleep_until(idle), if exchanges.is_empty() => {
                 // What was asked for before the farewell was heard is answered. Whoever does not take it, and what may
@@ -104,7 +104,7 @@ where
                 }
                 is_closing = true;
                 connection.graceful_shutdown();
-                idle = Instant::now() + host.unread;
+                idle = Instant::now() + patience.unread;
             }
         }
     }
@@ -135,7 +135,7 @@ async fn exchange(host: Host, request: http::Request<RecvStream>, mut respond: S
     if ends {
         return;
     }
-    match send(&mut stream, answer.into_body(), size, host.unread).await {
+    match send(&mut stream, answer.into_body(), size, host.patience.unread).await {
         Ok(()) => _ = stream.send_data(Bytes::new(), true),
         Err(Early::Gone) => {}
         Err(Early::Broken) => {
@@ -263,14 +263,26 @@ mod tests {
     use actix_web::rt::time::sleep;
     use tokio::io::{copy, duplex, split};
 
+    async fn host(page: usize, patience: Patience) -> Host {
+        let clock = Clock::new(|| Timestamp::from_millis(0));
+        Host { pages: pages(page).await, peer: ([192, 0, 2, 1], 1).into(), patience, clock }
+    }
+
+    #[actix_web::test]
+    async fn a_silent_connection_is_ended_after_its_time_and_not_before() {
+        let patience = Patience { idle: Duration::from_secs(2), unread: Duration::from_secs(60) };
+        let (ours, theirs) = duplex(1024);
+        let begun = Instant::now();
+        spawn(serve(ours, host(10, patience).await, std::future::pending()));
+        let (_client, connection) = h2::client::handshake(theirs).await.unwrap();
+        let connection: h2::client::Connection<_, Bytes> = connection;
+        timeout(Duration::from_secs(40), connection).await.expect("it ends").unwrap();
+        assert!(begun.elapsed() >= patience.idle, "after {:?}", begun.elapsed());
+    }
+
     /// Asks for a page that is so long; the client begins to read `late`, and has room for `window` bytes at a time.
-    async fn ask(page: usize, late: Duration, unread: Duration, window: u32) -> RecvStream {
-        let host = Host {
-            pages: pages(page).await,
-            peer: ([192, 0, 2, 1], 1).into(),
-            unread,
-            clock: Clock::new(|| Timestamp::from_millis(0)),
-        };
+    async fn ask(page: usize, late: Duration, patience: Patience, window: u32) -> RecvStream {
+        let host = host(page, patience).await;
         let ((ours, far), (near, theirs)) = (duplex(1024), duplex(1024));
         let ((mut from_us, mut to_us), (mut from_them, mut to_them)) = (split(far), split(near));
         spawn(serve(ours, host, std::future::pending()));
@@ -289,8 +301,9 @@ mod tests {
 
     #[actix_web::test]
     async fn who_reads_slowly_has_the_end_of_an_answer_too() {
-        let late = IDLE + LINGER + Duration::from_secs(1);
-        let mut answer = ask(UNSENT / 2, late, Duration::from_secs(60), 64 * 1024).await;
+        let patience = Patience { idle: Duration::from_secs(2), unread: Duration::from_secs(60) };
+        let late = patience.idle + LINGER + Duration::from_secs(1);
+        let mut answer = ask(UNSENT / 2, late, patience, 64 * 1024).await;
         let mut heard = 0;
         while let Some(piece) = answer.data().await {
             heard += piece.expect("it is whole").len();
@@ -300,7 +313,8 @@ mod tests {
 
     #[actix_web::test]
     async fn who_takes_an_answer_byte_by_byte_is_cut() {
-        let mut answer = ask(UNSENT, Duration::ZERO, Duration::from_secs(2), 2).await;
+        let patience = Patience { idle: Duration::from_secs(60), unread: Duration::from_secs(2) };
+        let mut answer = ask(UNSENT, Duration::ZERO, patience, 2).await;
         let reading = async {
             while let Some(piece) = answer.data().await {
                 let bytes = piece?.len();

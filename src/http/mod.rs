@@ -54,8 +54,9 @@ pub const SPARE_FILES: usize = 512;
 const UNWRITTEN: usize = 8 * 1024;
 /// How long a request head may take to arrive.
 const HEAD: Duration = Duration::from_secs(10);
-/// How long a connection may be silent between two requests. The proxies in scripts/ close theirs before.
-const IDLE: Duration = Duration::from_secs(5);
+/// How long a connection may be silent between two requests: longer than most clients keep one (Node 4 s, httpx 5 s, proxies a
+/// minute). Whoever closes it crosses the other's next request, and a client whose request is lost so may not know it.
+const IDLE: Duration = Duration::from_secs(75);
 /// How long a closing connection may linger.
 const LINGER: Duration = Duration::from_secs(5);
 /// Changes of keys that are made at the same time, those that end one not counted. They are made one by one anyway.

@@ -22,6 +22,8 @@ use futures_util::future::LocalBoxFuture;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
+use super::{HEAD, LINGER};
+
 /// Bytes that are read before the server looks at them. The server library reads on while anything is there, and keeps a
 /// buffer that has grown to 256 kB by that for as long as the connection lives.
 const AT_ONCE: usize = 16 * 1024;
@@ -34,6 +36,15 @@ const AHEAD: usize = 64 * 1024;
 #[derive(Clone)]
 pub struct Pages(pub Rc<BoxService<Request, ServiceResponse<BoxBody>, actix_web::Error>>);
 
+/// How long a connection may keep us waiting.
+#[derive(Clone, Copy)]
+pub struct Patience {
+    /// Between two requests.
+    pub idle: Duration,
+    /// Taking nothing of its answers.
+    pub unread: Duration,
+}
+
 /// What one connection is doing.
 #[derive(Debug)]
 pub struct Activity {
@@ -45,6 +56,8 @@ pub struct Activity {
     ahead: Cell<usize>,
     /// When something last went out, or an answer ended.
     last: Cell<Instant>,
+    /// When the first bytes of a next request came, until the server has its head.
+    begun: Cell<Option<Instant>>,
     /// Whether the client takes nothing at the moment of what is to go out.
     stuck: Cell<bool>,
 }
@@ -57,23 +70,28 @@ impl Activity {
             uploads: Cell::default(),
             ahead: Cell::default(),
             last,
+            begun: Cell::default(),
             stuck: Cell::default(),
         })
     }
 
-    /// When a connection has waited for so long for a whole request; later, while one is being served.
-    pub fn waited(&self, patience: Duration) -> Instant {
-        let since = if self.serving.get() > 0 { Instant::now() } else { self.last.get() };
-        since + patience
-    }
-
-    /// Whether something is to go out that the client does not take.
-    pub fn is_stuck(&self) -> bool {
-        self.stuck.get()
+    /// When the connection has kept us waiting for too long; later, while a request is being served.
+    pub fn end(&self, patience: Patience) -> Instant {
+        if self.serving.get() > 0 {
+            return Instant::now() + patience.idle;
+        }
+        match self.begun.get() {
+            _ if self.stuck.get() => self.last.get() + patience.unread,
+            Some(begun) => begun + HEAD + LINGER,
+            None => self.last.get() + patience.idle + LINGER,
+        }
     }
 
     /// Counts what came in. False when nobody will want so much before the answer that is on its way has ended.
     fn has_room(&self, bytes: usize) -> bool {
+        if self.serving.get() == 0 && bytes > 0 {
+            self.begun.set(self.begun.get().or_else(|| Some(Instant::now())));
+        }
         if self.serving.get() == 0 || self.uploads.get() > 0 {
             return true;
         }
@@ -100,6 +118,7 @@ impl Serving {
     fn begin(activity: &Rc<Activity>) -> Serving {
         activity.serving.set(activity.serving.get() + 1);
         activity.ahead.set(0);
+        activity.begun.set(None);
         Serving(Rc::clone(activity))
     }
 }
@@ -209,7 +228,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = Pin::new(&mut self.bytes).poll_flush(context);
         // What is flushed at once may have been nothing.
-        if flushed.is_pending() || self.activity.is_stuck() {
+        if flushed.is_pending() || self.activity.stuck.get() {
             self.activity.wrote(flushed.is_pending());
         }
         flushed

@@ -51,11 +51,6 @@ await perform({
   call,
   /** Several requests at the same time. */
   calls: ({ all }) => Promise.all(all.map(call)),
-  /** How long the connection is kept that asks for nothing, in seconds. */
-  idle: () => {
-    const start = Date.now();
-    return new Promise((resolve) => session.on("close", () => resolve((Date.now() - start) / 1000)));
-  },
   /** What a handshake of its own is shown: the certificate's number, and the protocol agreed on. */
   shown: ({ protocols }) =>
     new Promise((resolve, reject) => {

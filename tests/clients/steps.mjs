@@ -30,5 +30,7 @@ export const called = (client) => ({
 function told(error) {
   const { name, message, status, code, type, details } = error;
   const request_id = error.requestID ?? error.request_id;
-  return { class: error.constructor.name, name, message, status, code, type, details, request_id };
+  // Node's fetch says in the cause what it was that failed.
+  const cause = message === "fetch failed" && error.cause ? String(error.cause) : undefined;
+  return { class: error.constructor.name, name, message, status, code, type, details, request_id, cause };
 }

@@ -187,8 +187,8 @@ fn silent_connections_end_at_the_proxy(kind: Kind) {
         let _ = sender.send(());
     });
     let _proxy = Proxy::start(kind, free_port(), &address);
-    // Left to themselves both keep it for a minute and longer.
-    assert!(ended.recv_timeout(Duration::from_secs(30)).is_ok(), "{kind:?} keeps it");
+    // Left to themselves nginx keeps it for a minute, Caddy for two.
+    assert!(ended.recv_timeout(Duration::from_secs(50)).is_ok(), "{kind:?} keeps it");
 }
 
 #[test]

@@ -211,6 +211,20 @@ fn a_second_head_that_trickles_is_cut_as_the_first_is() {
 }
 
 #[test]
+fn a_connection_that_was_silent_for_longer_than_a_client_keeps_one_serves_on_and_holds_up_no_stop() {
+    let (_provider, stall) = impatient();
+    let mut caller = TcpStream::connect(stall.server.address()).unwrap();
+    for silence in [Duration::from_secs(7), Duration::ZERO] {
+        write!(caller, "HEAD /healthz HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+        assert!(first_line(&mut caller).starts_with("HTTP/1.1 200"));
+        // Node's pool keeps a connection for four seconds, httpx's for five, each as well as its event loop can.
+        std::thread::sleep(silence);
+    }
+    stall.close(0, |charged| charged == 0);
+    wait_gone(&mut caller);
+}
+
+#[test]
 fn a_caller_that_asks_and_asks_and_reads_no_answer_is_cut() {
     let (provider, stall) = impatient();
     let asked = b"GET /v1/models HTTP/1.1\r\nhost: x\r\n\r\n".repeat(1000);
