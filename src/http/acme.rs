@@ -253,7 +253,11 @@ impl Acme {
             let mut challenge = challenge.ok_or_else(|| format!("it does not look at {name} over TLS (tls-alpn-01)"))?;
             let digest = challenge.key_authorization().digest().as_ref().try_into();
             self.identity.prove(&name, digest.map_err(|_| "its challenge is none of SHA-256")?)?;
-            challenge.set_ready().await.map_err(said)?;
+            // One that looks at once may have looked in vain before it answers, and then says so here.
+            challenge.set_ready().await.map_err(|error| match error {
+                Error::Api(problem) => unproven(&format!("{name}: {problem}")),
+                error => said(error),
+            })?;
         }
         Ok(())
     }
