@@ -16,7 +16,7 @@ const NOTICED: Duration = Duration::from_millis(300);
 
 /// Payments of a wallet that owns what `calls` of them cost.
 fn payments(shop: &Shop, count: usize, calls: u64) -> Vec<VerifiedPayment> {
-    shop.node.pay(BUYER, POOR_BUYER, calls * PRICE);
+    shop.node.wait_receipt(&shop.node.pay(BUYER, POOR_BUYER, calls * PRICE));
     let payments: Vec<_> = (0..count).map(|_| shop::pay_as(POOR_BUYER, &shop.offer(300), shop::fresh_nonce())).collect();
     payments.iter().for_each(|payment| assert_eq!(shop.simulate(payment), Ok(()), "by itself it is good"));
     payments
@@ -76,7 +76,7 @@ fn a_payment_that_failed_is_looked_at_ever_more_seldom_until_its_end() {
         }
         ask(call)
     });
-    shop.node.pay(BUYER, POOR_BUYER, PRICE);
+    shop.node.wait_receipt(&shop.node.pay(BUYER, POOR_BUYER, PRICE));
     let payment = shop::pay_as(POOR_BUYER, &shop.offer(LASTS), shop::fresh_nonce());
     shop.node.set_automine(false);
     let outcome = shop.chains.settle(payment);

@@ -210,7 +210,8 @@ fn what_would_revert_is_refused_and_nothing_is_sent() {
     assert!(matches!(shop.simulate(&poor), Err(Refused::Invalid { reason: reason::BALANCE, .. })));
     assert_eq!(failed(shop.settle(&poor)), reason::BALANCE);
     let blacklisted = shop.pay(BUYER, PRICE, 300);
-    shop.node.act_as(STRANGER.address, shop.node.usdc(), &format!("0xf9f92be4{}", word(BUYER.address)));
+    let listed = shop.node.act_as(STRANGER.address, shop.node.usdc(), &format!("0xf9f92be4{}", word(BUYER.address)));
+    shop.node.wait_receipt(&listed);
     assert!(matches!(shop.simulate(&blacklisted), Err(Refused::Invalid { reason: reason::SIMULATION, .. })));
     assert_eq!(failed(shop.settle(&blacklisted)), reason::SIMULATION);
     assert_eq!((shop.received(), shop.node.transactions_of(SETTLER.address)), (0, 0));
@@ -391,7 +392,7 @@ fn a_wallet_with_code_is_judged_by_the_token_alone() {
     let says_yes = "0x631626ba7e60e01b60005260206000f3";
     shop.node.rpc("anvil_setCode", serde_json::json!([POOR.address, says_yes]));
     let minted = format!("0x40c10f19{}{}", word(POOR.address), word(&format!("{PRICE:x}")));
-    shop.node.act_as(STRANGER.address, shop.node.usdc(), &minted);
+    shop.node.wait_receipt(&shop.node.act_as(STRANGER.address, shop.node.usdc(), &minted));
     let offer = shop.offer(PRICE, 300);
     let stranger = PrivateKey::parse(BUYER.key).unwrap();
     let authorization = payload::Authorization {

@@ -149,6 +149,7 @@ const actions = {
   type: async ({ text }) => void (await page.keyboard.type(text)),
   /** Goes to an element as the keyboard does, which must be possible within a hundred stops. */
   tab: async ({ css }) => {
+    await page.locator(css).first().waitFor();
     for (let stop = 0; stop < 100; stop += 1) {
       if (await page.evaluate((wanted) => document.activeElement?.matches(wanted), css)) return stop;
       await page.keyboard.press("Tab");

@@ -44,6 +44,8 @@ fn a_death_while_a_job_is_ordered_leaves_it_charged_and_there_or_neither() {
     let mut charges = 0;
     for (point, charged) in ORDERING.iter().copied().cycle().take(ORDERING.len() * TIMES) {
         let before = (shop.balance(), listed(&shop).len());
+        // Where no block comes for two minutes, nothing is sold.
+        shop.chain.mine(1);
         shop.server.restart_armed(point);
         let order = shop.keyed(Request::post(Kind::Video.route(), Kind::Video.body("<<fake video_polls=0>>")));
         die_of(&mut shop, &order, point);

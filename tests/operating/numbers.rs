@@ -25,6 +25,7 @@ fn money_in_the_numbers_is_the_money_in_the_books() {
     let by = |how: &str| format!("model=\"test-model\",upstream=\"fake\",paid_by=\"{how}\"");
     wait_ended(&shop, &format!("farebox_sales_total{{{},outcome=\"complete\"}}", by("balance")), "2");
     wait_ended(&shop, &format!("farebox_sales_total{{{},outcome=\"complete\"}}", by("payment")), "1");
+    eventually("all places are free", || shop.numbers().get("farebox_calls_in_flight") == "0");
     let numbers = shop.numbers();
     assert_eq!(numbers.micros(&format!("farebox_charges_usdc_total{{{}}}", by("balance"))), 2 * CHARGE);
     assert_eq!(numbers.micros(&format!("farebox_charges_usdc_total{{{}}}", by("payment"))), CHARGE);

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use farebox_rig::account::Key;
 use farebox_rig::anvil::{Anvil, BUYER};
@@ -127,6 +128,8 @@ fn ten_reloads_under_load_drop_no_stream_and_each_call_costs_one_of_the_prices()
             let mut outcomes = Vec::new();
             while !over.load(Ordering::Relaxed) {
                 outcomes.push(call(&address, &request));
+                // The upstream remembers its last 5,000 calls.
+                thread::sleep(Duration::from_millis(10));
             }
             outcomes
         })
@@ -169,6 +172,7 @@ fn stops_under_load_serve_whom_they_let_in_and_nobody_else_pays() {
         let requests = requests.chain((0..12).map(|_| with_key(&key, SLOW, true)));
         let requests = requests.chain((0..6).map(|_| with_key(&key, LATE, false)));
         let running = send_all(shop.server.address(), requests);
+        eventually("all are at work", || shop.upstream.calls().len() == 26);
         // These come and go until nobody answers any more.
         let coming = (0..6).map(|number| {
             let (address, request) = (shop.server.address().to_owned(), with_key(&key, USAGE, number % 2 == 0));

@@ -4,7 +4,7 @@ use farebox_rig::account::Key;
 use farebox_rig::anvil::{BUYER, Wallet};
 use farebox_rig::buyer::send_copies;
 use farebox_rig::http::Request;
-use farebox_rig::process::{eventually, wait_out_midnight};
+use farebox_rig::process::{eventually, free_port, wait_out_midnight};
 use farebox_rig::server::Settings;
 use serde_json::{Value, json};
 
@@ -91,15 +91,15 @@ fn however_many_calls_ask_at_once_a_key_spends_no_more_than_its_limit() {
 #[test]
 fn one_sign_in_pays_for_one_call_however_often_and_wherever_it_is_shown() {
     let mut shop = Shop::open();
+    // Sign-ins are for the address at which it is found again.
+    shop.server.reconfigure(|text| text.replace("127.0.0.1:0", &format!("127.0.0.1:{}", free_port())));
+    shop.server.restart();
     shop.top_up(BUYER, FIVE);
     let sign_in = shop.account(BUYER).sign_in();
     let request = Request::post(CHAT, params(USAGE).to_string()).header("x-sign-in-with-x", &sign_in);
     let answers = send_copies(shop.server.address(), &request, 64);
     assert_eq!(tally(&answers, "X402_SIGN_IN_NONCE_REUSED"), (1, 63));
     shop.wait_charged(1);
-    // On the same port, which a sign-in names.
-    let address = shop.server.address().to_owned();
-    shop.server.reconfigure(|text| text.replace("127.0.0.1:0", &address));
     shop.server.restart();
     for route in [CHAT, "/v1/messages", "/api/v1/chat/completions"] {
         for name in ["x-sign-in-with-x", "sign-in-with-x"] {

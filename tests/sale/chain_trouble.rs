@@ -470,11 +470,12 @@ fn a_node_that_lies_about_its_chain_id_sells_nothing_for_as_long_as_it_lies() {
 
 #[test]
 fn a_receipt_that_does_not_come_in_time_leaves_the_payment_pending_and_then_the_payers_balance() {
-    let mut shop = open(&["settle_wait_ms = 1500"]);
+    let mut shop = open(&["settle_wait_ms = 4000"]);
     let payment = shop.pay(CHAT, &body(USAGE, true));
     shop.chain.set_automine(false);
     assert_pending(&shop.buy(CHAT, &body(USAGE, true), &payment));
     assert_eq!((outcome(&shop, &payment), shop.earned()), ("pending".into(), 0));
+    eventually("it waits for a block", || shop.chain.pending_transactions() == 1);
     shop.chain.mine(1);
     eventually("the payment is found", || outcome(&shop, &payment) == "credited");
     assert_eq!((shop.earned(), shop.chain.transactions_of(SETTLER.address)), (payment.amount, 1), "paid once");
@@ -525,7 +526,7 @@ fn a_flat_price_keeps_what_the_call_did_not_cost_but_not_the_money_of_a_call_tha
     assert!(served.amount > CHARGE);
 
     let failed = shop.pay(CHAT, &body);
-    shop.upstream.configure(&json!({ "ttfb": 1500, "status": 500 }));
+    shop.upstream.configure(&json!({ "ttfb": 4000, "status": 500 }));
     let answer = shop.buy(CHAT, &body, &failed);
     assert!((500..600).contains(&answer.status), "{}", answer.text());
     assert_eq!(shop.earned(), served.amount + failed.amount);

@@ -93,7 +93,8 @@ impl Shop {
 
     /// Signs each of `requirements` as [`Shop::sign`] does, all at once.
     pub fn sign_all(&mut self, wallet: Wallet, requirements: Vec<Value>) -> Vec<Payment> {
-        let valid_before = now() + 300;
+        // They are shown one after the other.
+        let valid_before = now() + 3000;
         let intents: Vec<_> =
             requirements.into_iter().map(|requirements| Intent { wallet, requirements, valid_before }).collect();
         let amounts = intents.iter().map(|intent| intent.requirements["amount"].as_str().unwrap().parse().unwrap());

@@ -28,6 +28,9 @@ const LOST: [&str; 2] = ["solana.resend.before", "solana.resend.after"];
 const TAKEN_BACK: [&str; 2] = ["solana.reorg.before", "solana.reorg.after"];
 const FINAL: [&str; 2] = ["solana.final.before", "solana.final.after"];
 
+/// Long enough for a blockhash to outlive a restart on a busy machine.
+const SLOT: Duration = Duration::from_millis(300);
+
 /// A shop that is killed again and again.
 struct Stand {
     shop: Shop,
@@ -38,9 +41,8 @@ struct Stand {
 }
 
 impl Stand {
-    fn open() -> Stand {
-        // Long enough for a blockhash to outlive a restart on a busy machine.
-        let chain = Solana::start_as(Cluster::Devnet, Duration::from_millis(300));
+    fn open(slot: Duration) -> Stand {
+        let chain = Solana::start_as(Cluster::Devnet, slot);
         Stand { shop: Shop::on(chain, &Settings::default()), payments: Vec::new(), whole: 0, random: 0 }
     }
 
@@ -101,12 +103,12 @@ impl Stand {
 }
 
 /// Each point in a shop of its own, several at a time: most of it is waiting.
-fn at_each(points: &[&'static str], round: impl Fn(&mut Stand, usize) -> Vec<Payment> + Sync) {
+fn at_each(points: &[&'static str], slot: Duration, round: impl Fn(&mut Stand, usize) -> Vec<Payment> + Sync) {
     thread::scope(|scope| {
         for point in points {
             let round = &round;
             scope.spawn(move || {
-                let mut stand = Stand::open();
+                let mut stand = Stand::open(slot);
                 for nth in 1..=TIMES {
                     let what = format!("{point}:{nth}");
                     stand.shop.server.restart_armed(&what);
@@ -127,7 +129,7 @@ fn orders(stand: &mut Stand, count: usize) -> Vec<Payment> {
 
 #[test]
 fn a_death_while_a_payment_is_settled_pays_once() {
-    at_each(&SETTLING, |stand, nth| {
+    at_each(&SETTLING, SLOT, |stand, nth| {
         let payments = orders(stand, nth);
         stand.buy(&payments);
         payments
@@ -136,7 +138,7 @@ fn a_death_while_a_payment_is_settled_pays_once() {
 
 #[test]
 fn a_death_while_a_lost_transaction_is_sent_again_pays_once() {
-    at_each(&LOST, |stand, nth| {
+    at_each(&LOST, SLOT, |stand, nth| {
         let payments = orders(stand, 1);
         // The last of them is taken by the node, and then it is the program that dies.
         stand.shop.chain.drop_sends(nth as u64);
@@ -148,7 +150,8 @@ fn a_death_while_a_lost_transaction_is_sent_again_pays_once() {
 
 #[test]
 fn a_death_while_a_vanished_transfer_is_noticed_pays_once() {
-    at_each(&TAKEN_BACK, |stand, nth| {
+    // None of them is final before the last one has landed, which would end the looks at it.
+    at_each(&TAKEN_BACK, SLOT * 2, |stand, nth| {
         let payments = orders(stand, nth);
         stand.buy(&payments);
         let landed = stand.shop.chain.landed();
@@ -162,7 +165,7 @@ fn a_death_while_a_vanished_transfer_is_noticed_pays_once() {
 
 #[test]
 fn a_death_while_a_transfer_becomes_final_changes_nothing() {
-    at_each(&FINAL, |stand, nth| {
+    at_each(&FINAL, SLOT, |stand, nth| {
         let payments = orders(stand, nth);
         stand.buy(&payments);
         stand.shop.chain.finalize();

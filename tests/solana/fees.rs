@@ -89,7 +89,7 @@ fn who_signs_many_payments_and_empties_the_wallet_costs_us_four_fees() {
     let address = shop.server.address();
     std::thread::scope(|scope| {
         let calls: Vec<_> = orders.iter().map(|order| scope.spawn(|| http::send(address, order).unwrap())).collect();
-        eventually("some are sent", || shop.chain.sends() >= 4);
+        eventually("some are sent", || shop.chain.waiting() >= 4);
         shop.chain.set_balance(BUYER, 0);
         shop.chain.pause(false);
         let answers: Vec<_> = calls.into_iter().map(|call| call.join().unwrap()).collect();
@@ -103,7 +103,7 @@ fn who_signs_many_payments_and_empties_the_wallet_costs_us_four_fees() {
 
 #[test]
 fn two_new_wallets_that_pay_for_64_calls_each_at_once_are_sold_all_of_them() {
-    let chain = Solana::start_as(Cluster::Devnet, std::time::Duration::from_millis(250));
+    let chain = Solana::start_as(Cluster::Devnet, std::time::Duration::from_millis(600));
     let mut shop = Shop::on(chain, &Settings::default());
     let body = body(USAGE, false);
     let orders = [BUYER, OTHER_BUYER].map(|wallet| orders(&shop, wallet, 64, &body));

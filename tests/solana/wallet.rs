@@ -4,6 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use farebox_rig::anvil;
 use farebox_rig::http::{Answer, Request};
+use farebox_rig::process::eventually;
 use farebox_rig::process::run;
 use farebox_rig::sign_in::{SignIn, sign_in};
 use farebox_rig::solana::{BUYER, OTHER_BUYER, POOR_BUYER};
@@ -58,8 +59,8 @@ fn a_wallet_reads_its_balance_and_statement_by_its_address_in_each_form_of_sign_
     assert_eq!(shop.server.send(&call).status, 200);
     let again = shop.server.send(&call);
     assert_eq!((again.status, again.code().as_str()), (401, "invalid_sign_in"), "{}", again.text());
-    assert_eq!((account.available(), shop.served()), (2_000_000 - i64::try_from(CHARGE).unwrap(), 1));
-    assert_eq!(shop.earned(), TOP_UP);
+    eventually("it is charged", || account.available() == 2_000_000 - i64::try_from(CHARGE).unwrap());
+    assert_eq!((shop.served(), shop.earned()), (1, TOP_UP));
     shop.close(CHARGE);
 }
 

@@ -243,7 +243,8 @@ class Methods:
         for signature, record in self.chain.landed.items():
             change = {"before": tokens(record["pre_tokens"]), "after": tokens(record["post_tokens"])}
             told.append({"signature": signature, "err": record["err"], "fee": record["fee"], **change})
-        return {"transactions": told, "sends": self.chain.sent}
+        waiting = {str(transaction.signatures[0]) for _, transaction in self.chain.queue}
+        return {"transactions": told, "sends": self.chain.sent, "waiting": len(waiting)}
 
 
 def key(text):

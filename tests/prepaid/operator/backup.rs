@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
 use farebox_rig::http::Answer;
-use farebox_rig::process::{eventually, run};
+use farebox_rig::process::{eventually, free_port, run};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -177,8 +177,7 @@ fn has_all(shop: &mut Shop, (owner, payer): (&Owner, &Owner), round: &Round) {
 fn a_sign_in_that_was_used_after_the_backup_is_good_for_nothing_after_the_restore() {
     let (mut shop, owner, place) = (Shop::open(), Owner::new(1), TempDir::new().unwrap());
     // Sign-ins are for the address at which it is found again.
-    let address = shop.server.address().to_owned();
-    shop.server.reconfigure(|text| text.replace("127.0.0.1:0", &address));
+    shop.server.reconfigure(|text| text.replace("127.0.0.1:0", &format!("127.0.0.1:{}", free_port())));
     shop.server.restart();
     shop.top_up(&owner, DOLLAR);
     let folder = place.path().join("backup");

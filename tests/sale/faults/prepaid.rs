@@ -89,7 +89,7 @@ impl Stand {
         let words = match calls {
             Calls::Streams | Calls::Left => "words=60 gap=10",
             // Slow enough for what was charged before to be on the disk.
-            Calls::Dear | Calls::Whole | Calls::Refused => "text=hello+wallet ttfb=200",
+            Calls::Dear | Calls::Whole | Calls::Refused => "text=hello+wallet ttfb=400",
         };
         let body = body(&format!("<<fake in=60 out=150 {words}>>"), calls != Calls::Dear);
         let body = if calls == Calls::Dear { body.replace("\"max_tokens\":256", "\"max_tokens\":64000") } else { body };

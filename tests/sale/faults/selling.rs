@@ -14,6 +14,8 @@ enum Calls {
     Mixed,
     /// Streams only, event by event.
     Streams,
+    /// The same, so slow that several events are left to come when the money has moved, before which they leave together.
+    SlowStreams,
     /// Plain, streamed, the client leaves, the upstream breaks off.
     Ended,
     /// The upstream refuses, at once or after the money has moved.
@@ -33,9 +35,9 @@ const POINTS: [(&str, Calls, usize); 25] = [
     ("confirm.before", Calls::Mixed, 1),
     ("confirm.after", Calls::Mixed, 1),
     ("reply.before", Calls::Mixed, 1),
-    ("reply.piece", Calls::Streams, 5),
+    ("reply.piece", Calls::SlowStreams, 5),
     ("reply.piece", Calls::Mixed, 1),
-    ("stream.chunk", Calls::Streams, 5),
+    ("stream.chunk", Calls::SlowStreams, 5),
     ("stream.chunk", Calls::Mixed, 1),
     ("checkpoint.before", Calls::Streams, 1),
     ("checkpoint.after", Calls::Streams, 1),
@@ -97,6 +99,7 @@ fn terms(calls: Calls, number: usize) -> Terms {
     match calls {
         Calls::Mixed | Calls::Refused => Terms { stream: number.is_multiple_of(2), ..streamed },
         Calls::Streams => Terms { upstream: "words=80 gap=30", ..streamed },
+        Calls::SlowStreams => Terms { upstream: "words=80 gap=100", ..streamed },
         Calls::Ended => match number % 4 {
             0 => Terms { upstream: "gap=30", ..streamed },
             1 => Terms { stream: false, ..streamed },

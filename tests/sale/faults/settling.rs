@@ -7,7 +7,8 @@ use farebox_rig::anvil::Anvil;
 use farebox_rig::facilitator::Facilitator;
 use farebox_rig::process::eventually;
 use farebox_rig::server::Settings;
-use farebox_rig::stub::{self, Stub};
+use farebox_rig::stub::Stub;
+use serde_json::json;
 
 use super::stand::{Route, Sale, Seen, Stand, Terms};
 use super::{TIMES, for_each};
@@ -38,9 +39,6 @@ fn a_death_while_a_stuck_transaction_is_replaced_pays_once() {
             stand.what = format!("{point}:{nth}");
             stand.server.restart_armed(&stand.what.clone());
             let sales = orders(&mut stand, 1);
-            // The node suggests the tip of its latest block, and a sale that begins with the last one's has no room for so
-            // many higher ones: after an empty block it suggests its least.
-            stand.chain.mine(1);
             // The last of them is taken by the node, and then it is the program that dies.
             refusals.store(nth, SeqCst);
             let seen = stand.buy_at_once(sales, |stand| wait_and_mine(stand, point));
@@ -51,19 +49,17 @@ fn a_death_while_a_stuck_transaction_is_replaced_pays_once() {
     });
 }
 
-/// A node that refuses so many transactions as underpriced, which is what a stuck one is told sooner or later.
+/// A node that refuses so many transactions as underpriced, which is what a stuck one is told sooner or later. It always suggests
+/// the same small tip: the real one goes by its latest blocks, and a sale that begins high has no room for so many higher ones.
 fn refusing_node(chain: &Anvil, refusals: Arc<AtomicUsize>) -> Stub {
-    let address = chain.address().to_owned();
-    Stub::start(move |request| {
-        let refused = request.contains("eth_sendRawTransaction")
-            && refusals.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1)).is_ok();
-        if refused {
-            let call: serde_json::Value = serde_json::from_str(request.split("\r\n\r\n").nth(1)?).ok()?;
-            let call = call.get(0).unwrap_or(&call);
-            let error = serde_json::json!({ "code": -32000, "message": "transaction underpriced" });
-            return Some((200, serde_json::json!({ "jsonrpc": "2.0", "id": call["id"], "error": error }).to_string()));
+    const ONE_GWEI: &str = "0x3b9aca00";
+    Stub::before_node(chain.address(), move |call, ask| match call["method"].as_str() {
+        Some("eth_sendRawTransaction") if refusals.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1)).is_ok() => {
+            let error = json!({ "code": -32000, "message": "transaction underpriced" });
+            json!({ "jsonrpc": "2.0", "id": call["id"], "error": error })
         }
-        Some((200, stub::forward(&address, request)))
+        Some("eth_maxPriorityFeePerGas") => json!({ "jsonrpc": "2.0", "id": call["id"], "result": ONE_GWEI }),
+        _ => ask(call),
     })
 }
 
@@ -117,8 +113,9 @@ fn buy_in_one_block(stand: &mut Stand, count: usize) -> Vec<(Sale, Seen)> {
 #[test]
 fn a_death_while_a_transfer_becomes_final_changes_nothing() {
     for_each(&FINAL, |point| {
-        let mut stand = Stand::open(&Settings::default());
         for nth in 1..=TIMES {
+            // One for each round: what became final just before a death becomes so again after it.
+            let mut stand = Stand::open(&Settings::default());
             stand.what = format!("{point}:{nth}, at once");
             stand.server.restart_armed(&format!("{point}:{nth}"));
             let sales = orders(&mut stand, nth);

@@ -131,7 +131,7 @@ fn leave(stand: &mut Stand, left: Left) -> Vec<(Sale, Seen)> {
     };
     stand.server.restart_armed(point);
     // Long, because all that waits for the chain leaves together: after it there must be pieces enough to die amid them.
-    let terms = Terms { stream: true, upstream: "words=80 gap=30", ..Terms::default() };
+    let terms = Terms { stream: true, upstream: "words=80 gap=100", ..Terms::default() };
     let sale = stand.order(terms);
     let seen = stand.buy_in_turn(vec![sale]);
     stand.server.wait_death(point);

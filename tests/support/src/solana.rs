@@ -186,6 +186,11 @@ impl Solana {
         self.rpc("dev_landed", json!([]))["sends"].as_u64().expect("sends are counted")
     }
 
+    /// How many transactions were taken and have not landed, each counted once however often it was sent.
+    pub fn waiting(&self) -> u64 {
+        self.rpc("dev_landed", json!([]))["waiting"].as_u64().expect("they are counted")
+    }
+
     /// Lets so many slots pass at once.
     pub fn advance(&self, slots: u64) {
         self.rpc("dev_advanceSlots", json!([slots]));
