@@ -9,7 +9,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use instant_acme::{
-    Account, AuthorizationStatus, ChallengeType, Error, Identifier, NewAccount, NewOrder, Order, OrderStatus, RetryPolicy,
+    Account, AuthorizationStatus, ChallengeType, Error, Identifier, NewAccount, NewOrder, Order, OrderStatus, Problem,
+    RetryPolicy,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -255,7 +256,7 @@ impl Acme {
             self.identity.prove(&name, digest.map_err(|_| "its challenge is none of SHA-256")?)?;
             // One that looks at once may have looked in vain before it answers, and then says so here.
             challenge.set_ready().await.map_err(|error| match error {
-                Error::Api(problem) => unproven(&format!("{name}: {problem}")),
+                Error::Api(problem) if is_of_the_look(&problem) => unproven(&format!("{name}: {problem}")),
                 error => said(error),
             })?;
         }
@@ -334,6 +335,12 @@ fn unproven(why: &str) -> String {
 fn is_unknown(error: &Error) -> bool {
     let Error::Api(problem) = error else { return false };
     problem.r#type.as_deref().is_some_and(|kind| kind.ends_with(":accountDoesNotExist"))
+}
+
+/// Whether it is what an authority saw, or did not, when it looked (RFC 8555 section 6.7).
+fn is_of_the_look(problem: &Problem) -> bool {
+    let kind = problem.r#type.as_deref().and_then(|kind| kind.rsplit(':').next());
+    kind.is_some_and(|kind| ["connection", "dns", "tls", "unauthorized", "incorrectResponse"].contains(&kind))
 }
 
 /// What an authority, or the way to it, had to say.
