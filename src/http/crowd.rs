@@ -5,8 +5,9 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::SPARE_FILES;
 use super::limits::bucket;
+use super::watched::Patience;
+use super::{CROWDED_IDLE, IDLE, SPARE_FILES};
 use crate::config::{Cidr, Config};
 
 /// The part of [`Limits::body_time`](crate::config::Limits::body_time) after which a caller that takes nothing of its
@@ -59,26 +60,30 @@ impl Crowd {
         inside.unread = (config.limits.body_time / UNREAD).max(UNREAD_AT_LEAST);
     }
 
-    /// Takes a place, and says how long a client may take nothing of its answers. Nothing when the address has all that it
-    /// may have, or all together have.
-    pub fn enter(self: &Arc<Self>, from: IpAddr) -> Option<(Place, Duration)> {
+    /// Takes a place, and says how long it may keep us waiting. Nothing when the address has all that it may have, or all
+    /// together have.
+    pub fn enter(self: &Arc<Self>, from: IpAddr) -> Option<(Place, Patience)> {
         let mut inside = self.inside();
-        let unread = inside.unread;
+        let mut patience = Patience { idle: IDLE, unread: inside.unread };
         if inside.total >= inside.room {
             return None;
         }
         if from.to_canonical().is_loopback() || inside.trusted.iter().any(|range| range.contains(from.to_canonical())) {
             inside.total += 1;
-            return Some((Place { crowd: Arc::clone(self), bucket: None }, unread));
+            // A proxy closes its connections in its own time, which must be shorter than ours.
+            return Some((Place { crowd: Arc::clone(self), bucket: None }, patience));
         }
-        let (bucket, most) = (bucket(from), inside.most);
+        let (bucket, most, is_crowded) = (bucket(from), inside.most, inside.total > inside.room / 2);
         let open = inside.open.entry(bucket).or_default();
         if *open >= most {
             return None;
         }
+        if is_crowded || *open > most / 2 {
+            patience.idle = CROWDED_IDLE;
+        }
         *open += 1;
         inside.total += 1;
-        Some((Place { crowd: Arc::clone(self), bucket: Some(bucket) }, unread))
+        Some((Place { crowd: Arc::clone(self), bucket: Some(bucket) }, patience))
     }
 
     /// How long a client may take nothing of its answers, at the moment.
@@ -141,6 +146,20 @@ mod tests {
         assert_eq!(more.iter().flatten().count(), 3, "one is still inside");
         drop((second, more, network));
         assert!(crowd.inside().open.is_empty() && crowd.inside().total == 0, "who has left is forgotten");
+    }
+
+    #[test]
+    fn silence_is_borne_for_long_while_there_is_room_and_from_proxies_always() {
+        let mut config = config(4);
+        config.limits.streams = 5;
+        let crowd = Arc::new(Crowd::new(&config, config.limits.streams + SPARE_FILES + 200));
+        let enter = |from: [u8; 4]| crowd.enter(from.into()).unwrap();
+        let one: Vec<_> = (0..4).map(|_| enter([203, 0, 113, 1])).collect();
+        let idle: Vec<_> = one.iter().map(|(_, patience)| patience.idle).collect();
+        assert_eq!(idle, [IDLE, IDLE, IDLE, CROWDED_IDLE], "who has more than half of its places");
+        let _crowd: Vec<_> = (0..97).map(|_| enter([127, 0, 0, 1])).collect();
+        assert_eq!(enter([203, 0, 113, 2]).1.idle, CROWDED_IDLE, "more than half of all places");
+        assert_eq!((enter([127, 0, 0, 1]).1.idle, enter([10, 0, 0, 1]).1.idle), (IDLE, IDLE));
     }
 
     #[test]

@@ -1,8 +1,11 @@
 //! The door: connections are taken, as many as one address may have, shown our certificate where there is one, and served.
 
+use std::future::poll_fn;
 use std::net::{SocketAddr, TcpListener};
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use actix_http::HttpService;
@@ -122,15 +125,14 @@ impl Hall {
     /// One connection from its first byte to its last.
     async fn serve(&self, stream: TcpStream, closing: impl Future<Output = ()>) {
         let Ok(peer) = stream.peer_addr() else { return };
-        let Some((_place, unread)) = self.door.crowd.enter(peer.ip()) else {
+        let Some((_place, patience)) = self.door.crowd.enter(peer.ip()) else {
             tracing::debug!(%peer, "an address, or all together, have as many connections as they may have");
             return;
         };
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "a connection is gone already");
         }
-        cut_unread(&stream, unread);
-        let patience = Patience { idle: IDLE, unread };
+        cut_unread(&stream, patience.unread);
         let Some(tls) = self.door.tls.clone() else {
             let watched = Watched::new(stream);
             let activity = watched.activity();
@@ -170,19 +172,20 @@ impl Hall {
 /// Serves a connection, and cuts it when it takes too long over a request after its first. The server library gives only the
 /// first one a time, and whoever dribbles the next would stay for ever. Who still has something to take has the time for that.
 async fn in_time(activity: &Activity, patience: Patience, serving: impl Future<Output = Result<(), DispatchError>>) {
-    tokio::pin!(serving);
-    loop {
-        // Looked at now and then: what it is doing by then may end sooner.
-        let look = activity.end(patience).min(Instant::now() + HEAD);
-        tokio::select! {
-            // It has told the client what was wrong, if anything was.
-            _ = &mut serving => return,
-            () = sleep_until(look) => {}
+    let (mut serving, mut cut) = (pin!(serving), pin!(sleep_until(Instant::now() + patience.idle)));
+    poll_fn(|context| {
+        // It has told the client what was wrong, if anything was.
+        if serving.as_mut().poll(context).is_ready() {
+            return Poll::Ready(());
         }
-        if activity.end(patience) <= Instant::now() {
-            return;
+        // Whatever changes this happens in there. It is never woken in vain: the library's own time would begin anew.
+        let Some(end) = activity.end(patience) else { return Poll::Pending };
+        if cut.deadline() != end {
+            cut.as_mut().reset(end);
         }
-    }
+        cut.as_mut().poll(context)
+    })
+    .await;
 }
 
 /// Has the system cut a connection when the other side takes nothing of what was sent to it for this long. The server
@@ -209,7 +212,8 @@ mod tests {
 
     const ASKED: &[u8] = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n";
 
-    const PATIENCE: Patience = Patience { idle: Duration::from_secs(2), unread: Duration::from_secs(60) };
+    /// Longer than a head may take, so that nothing but silence ends an idle connection here.
+    const PATIENCE: Patience = Patience { idle: Duration::from_secs(12), unread: Duration::from_secs(60) };
 
     /// A connection through which so many bytes fit at once, to pages that are so long.
     async fn connect(bytes: usize, page: usize) -> (DuplexStream, actix_web::rt::task::JoinHandle<()>) {
@@ -227,7 +231,28 @@ mod tests {
         let (begun, mut answer) = (Instant::now(), Vec::new());
         timeout(Duration::from_secs(40), client.read_to_end(&mut answer)).await.expect("it ends").unwrap();
         assert!(answer.ends_with(b"xxxxxxxxxx"));
-        assert!(begun.elapsed() >= PATIENCE.idle, "after {:?}", begun.elapsed());
+        let ended = begun.elapsed();
+        assert!(ended >= PATIENCE.idle, "after {ended:?}");
+        assert!(ended < PATIENCE.idle + LINGER, "after {ended:?}: by the server library, which says goodbye, and not cut");
+    }
+
+    /// What was sent back to `bytes`, and how long after them the connection ended.
+    async fn ended(bytes: &[u8]) -> (String, Duration) {
+        let (mut client, _) = connect(64 * 1024, 10).await;
+        client.write_all(bytes).await.unwrap();
+        let (begun, mut answer) = (Instant::now(), Vec::new());
+        timeout(Duration::from_secs(80), client.read_to_end(&mut answer)).await.expect("it ends").unwrap();
+        (String::from_utf8(answer).unwrap(), begun.elapsed())
+    }
+
+    #[actix_web::test]
+    async fn a_connection_whose_body_was_not_wanted_ends_soon_only_if_it_cannot_go_on() {
+        let post = |head: &str| format!("POST / HTTP/1.1\r\nhost: x\r\n{head}");
+        let half = post("content-length: 20\r\n\r\nhalf of it");
+        let pieces = post("transfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n");
+        let (half, pieces) = tokio::join!(ended(half.as_bytes()), ended(pieces.as_bytes()));
+        assert!(half.0.contains("connection: close") && half.1 < HEAD + LINGER * 2, "{half:?}");
+        assert!(!pieces.0.contains("connection: close") && pieces.1 >= PATIENCE.idle, "{pieces:?}");
     }
 
     #[actix_web::test]

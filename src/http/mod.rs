@@ -57,6 +57,8 @@ const HEAD: Duration = Duration::from_secs(10);
 /// How long a connection may be silent between two requests: longer than most clients keep one (Node 4 s, httpx 5 s, proxies a
 /// minute). Whoever closes it crosses the other's next request, and a client whose request is lost so may not know it.
 const IDLE: Duration = Duration::from_secs(75);
+/// The same for newcomers while more than half of the places are taken that there are.
+const CROWDED_IDLE: Duration = Duration::from_secs(5);
 /// How long a closing connection may linger.
 const LINGER: Duration = Duration::from_secs(5);
 /// Changes of keys that are made at the same time, those that end one not counted. They are made one by one anyway.

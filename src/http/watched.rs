@@ -7,10 +7,10 @@ use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
-use actix_http::{Payload, Request, Response};
+use actix_http::{HttpMessage as _, Payload, Request, Response};
 use actix_service::boxed::BoxService;
 use actix_service::{Service, ServiceFactory};
 use actix_web::body::{BodySize, BoxBody, MessageBody};
@@ -58,6 +58,7 @@ pub struct Activity {
     last: Cell<Instant>,
     /// When the first bytes of a next request came, until the server has its head.
     begun: Cell<Option<Instant>>,
+    rest: Cell<Rest>,
     /// Whether the client takes nothing at the moment of what is to go out.
     stuck: Cell<bool>,
 }
@@ -71,26 +72,33 @@ impl Activity {
             ahead: Cell::default(),
             last,
             begun: Cell::default(),
+            rest: Cell::default(),
             stuck: Cell::default(),
         })
     }
 
-    /// When the connection has kept us waiting for too long; later, while a request is being served.
-    pub fn end(&self, patience: Patience) -> Instant {
+    /// When the connection will have kept us waiting for too long; never, while a request is being served.
+    pub fn end(&self, patience: Patience) -> Option<Instant> {
         if self.serving.get() > 0 {
-            return Instant::now() + patience.idle;
+            return None;
         }
-        match self.begun.get() {
+        Some(match (self.begun.get(), self.rest.get()) {
             _ if self.stuck.get() => self.last.get() + patience.unread,
-            Some(begun) => begun + HEAD + LINGER,
-            None => self.last.get() + patience.idle + LINGER,
-        }
+            (Some(begun), _) => begun + HEAD + LINGER,
+            (None, Rest::Last) => self.last.get() + HEAD + LINGER,
+            (None, Rest::Read | Rest::Skipped) => self.last.get() + patience.idle + LINGER,
+        })
     }
 
     /// Counts what came in. False when nobody will want so much before the answer that is on its way has ended.
     fn has_room(&self, bytes: usize) -> bool {
         if self.serving.get() == 0 && bytes > 0 {
-            self.begun.set(self.begun.get().or_else(|| Some(Instant::now())));
+            match self.rest.get() {
+                Rest::Read => self.begun.set(self.begun.get().or_else(|| Some(Instant::now()))),
+                Rest::Skipped => {}
+                // Who is cut while it still sends may never hear our answer. The library does not wait for ever either.
+                Rest::Last => self.touch(),
+            }
         }
         if self.serving.get() == 0 || self.uploads.get() > 0 {
             return true;
@@ -111,6 +119,18 @@ impl Activity {
     }
 }
 
+/// What is still to come of the body of a request that was answered before it was whole.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Rest {
+    /// Nothing.
+    #[default]
+    Read,
+    /// Pieces that the server library passes over (`transfer-encoding: chunked`); then the next request may come.
+    Skipped,
+    /// Something after which nothing more is answered: so the library wants it, and the answer says it.
+    Last,
+}
+
 /// A request that is being served, until its answer has ended.
 struct Serving(Rc<Activity>);
 
@@ -119,6 +139,7 @@ impl Serving {
         activity.serving.set(activity.serving.get() + 1);
         activity.ahead.set(0);
         activity.begun.set(None);
+        activity.rest.set(Rest::Read);
         Serving(Rc::clone(activity))
     }
 }
@@ -134,14 +155,16 @@ impl Drop for Serving {
 struct Upload {
     body: Payload,
     reading: Option<Reading>,
+    /// What its end is if nobody reads so far.
+    rest: Rest,
 }
 
 struct Reading(Rc<Activity>);
 
 impl Upload {
-    fn begin(body: Payload, activity: &Rc<Activity>) -> Upload {
+    fn begin(body: Payload, activity: &Rc<Activity>, rest: Rest) -> Upload {
         activity.uploads.set(activity.uploads.get() + 1);
-        Upload { body, reading: Some(Reading(Rc::clone(activity))) }
+        Upload { body, reading: Some(Reading(Rc::clone(activity))), rest }
     }
 }
 
@@ -154,6 +177,21 @@ impl Stream for Upload {
             self.reading = None;
         }
         Poll::Ready(piece)
+    }
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        // What is here already is no rest.
+        let mut context = Context::from_waker(Waker::noop());
+        while let Some(Reading(activity)) = &self.reading {
+            let (activity, rest) = (Rc::clone(activity), self.rest);
+            match Pin::new(&mut *self).poll_next(&mut context) {
+                Poll::Ready(Some(Ok(_))) => {}
+                Poll::Ready(None) => return,
+                Poll::Ready(Some(Err(_))) | Poll::Pending => return activity.rest.set(rest),
+            }
+        }
     }
 }
 
@@ -272,7 +310,8 @@ impl Service<Request> for Pages {
         if let Some(activity) = &activity
             && !matches!(request.payload(), Payload::None)
         {
-            let body = Upload::begin(request.take_payload(), activity);
+            let rest = if request.chunked().is_ok_and(|chunked| chunked) { Rest::Skipped } else { Rest::Last };
+            let body = Upload::begin(request.take_payload(), activity, rest);
             *request.payload() = Payload::Stream { payload: Box::pin(body) };
         }
         let answer = self.0.call(request);
