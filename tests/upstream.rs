@@ -421,7 +421,7 @@ async fn a_request_is_sent_again_only_if_nothing_of_an_answer_has_come() {
 
 #[actix_web::test]
 async fn an_upstream_that_is_down_is_passed_over() {
-    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let closed = "127.0.0.1:9";
     let fake = FakeUpstream::start();
     let sent = call(Dialect::Messages, true, "hi");
     let answer = sent.to(&[&format!("http://{closed}"), &fake.url()]).await.unwrap();

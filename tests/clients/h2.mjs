@@ -43,7 +43,8 @@ function call({ method = "POST", path, headers = {}, body, leave }) {
       resolve({ ...seen, code: stream.rstCode, protocol: session.alpnProtocol });
     });
     stream.end(body);
-    if (leave === 0) setTimeout(go, 500);
+    // By then its upstream was asked, also on a machine that is busy.
+    if (leave === 0) setTimeout(go, 3000);
   });
 }
 

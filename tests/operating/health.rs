@@ -32,7 +32,7 @@ fn a_network_whose_node_is_gone_is_not_ready_and_the_gateway_lives_and_sells_to_
 
 #[test]
 fn a_model_whose_upstreams_are_all_down_is_not_ready_until_one_is_back() {
-    let failover = ["failures = 1", "pause_ms = 2000", "longest_pause_ms = 2000"].map(str::to_owned).to_vec();
+    let failover = ["failures = 1", "pause_ms = 6000", "longest_pause_ms = 6000"].map(str::to_owned).to_vec();
     let payments = vec!["settle_after_ms = 8000".to_owned()];
     let mut shop = Shop::with(Settings { failover, payments, ..Settings::default() });
     let key = shop.key();

@@ -77,6 +77,8 @@ fn a_call_in_flight_shows_as_held_money_and_what_is_given_back_is_counted() {
     let charged = shop.numbers().micros("farebox_moved_usdc_total{kind=\"charge\"}");
     assert_eq!(shop.numbers().micros("farebox_held_usdc"), 0);
     let answer = shop.call(&key, USAGE, false, CHARGE + charged);
+    let whole = "farebox_sales_total{model=\"test-model\",upstream=\"fake\",paid_by=\"balance\",outcome=\"complete\"}";
+    wait_ended(&shop, whole, "1");
     let (code, _, error) =
         farebox_rig::process::run(shop.server.command(&["refund", answer.header("x-request-id").unwrap()]), "");
     assert_eq!(code, 0, "{error}");

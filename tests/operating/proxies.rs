@@ -22,7 +22,10 @@ use crate::shop::{CHARGE, CHAT, FIVE, Shop, USAGE, body, with_key};
 fn behind(kind: Kind) -> (Shop, Proxy) {
     let port = free_port();
     let server = vec![format!("public_url = \"http://127.0.0.1:{port}\""), "trusted_proxies = [\"127.0.0.1/32\"]".into()];
-    let shop = Shop::on(Anvil::start(8453), Settings { server, ..Settings::default() });
+    let mut shop = Shop::on(Anvil::start(8453), Settings { server, ..Settings::default() });
+    // On a port that nobody else is given while it is away.
+    shop.server.reconfigure(|text| text.replacen("127.0.0.1:0", &format!("127.0.0.1:{}", free_port()), 1));
+    shop.server.restart();
     let proxy = Proxy::start(kind, port, shop.server.address());
     (shop, proxy)
 }

@@ -262,11 +262,15 @@ fn a_settler_whose_gas_runs_out_is_told_of_once_and_again_only_after_it_was_fill
 #[test]
 fn settlements_that_no_block_takes_are_told_of_once_each_and_are_a_balance_when_one_does() {
     let receiver = Receiver::start(&[503]);
-    let mut shop = Shop::with(Settings {
-        sections: vec![receiver.section("events = [\"settlement_stuck\"]")],
-        prepaid: vec!["top_up_wait_ms = 3000".to_owned()],
-        ..Settings::default()
-    });
+    // Its latest block stays the first one, which may not become two minutes old.
+    let mut shop = Shop::on(
+        Anvil::start_ahead(8453, 60),
+        Settings {
+            sections: vec![receiver.section("events = [\"settlement_stuck\"]")],
+            prepaid: vec!["top_up_wait_ms = 3000".to_owned()],
+            ..Settings::default()
+        },
+    );
     shop.chain.set_automine(false);
     let pay_in = || {
         let answer = shop.buyer().top_up(FIVE);

@@ -13,7 +13,7 @@ const FLAT: &str = "/api/v1/chat/completions";
 
 fn open(prepaid: &[&str]) -> Shop {
     let prepaid = prepaid.iter().map(|line| (*line).to_owned()).collect();
-    let payments = vec!["settle_wait_ms = 4000".into()];
+    let payments = vec!["settle_wait_ms = 10000".into()];
     Shop::with(84532, Settings { prepaid, payments, ..Settings::default() })
 }
 

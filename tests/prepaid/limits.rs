@@ -167,6 +167,7 @@ fn a_refusal_does_not_use_a_sign_in_up() {
 
 #[test]
 fn a_key_of_a_day_is_good_for_its_limit_again_on_the_next_day_and_not_before() {
+    wait_out_midnight();
     let mut shop = Shop::open();
     shop.top_up(BUYER, FIVE);
     // One call, which holds its quote and costs less.

@@ -66,7 +66,7 @@ fn while_every_node_is_down_a_payment_is_not_used_and_tops_up_when_one_is_back()
 
 #[test]
 fn a_receipt_that_does_not_come_in_time_is_told_so_and_the_payment_is_credited_when_it_comes() {
-    let shop = open(&["top_up_wait_ms = 4000"]);
+    let shop = open(&["top_up_wait_ms = 10000"]);
     let payment = shop.signed(FIVE);
     shop.chain.set_automine(false);
     assert_pending(&shop.pay_in(&payment));
@@ -199,7 +199,7 @@ fn a_top_up_that_a_reorganisation_takes_back_is_submitted_again_and_stays_one_cr
 #[test]
 fn a_large_top_up_is_credited_when_its_block_is_safe_and_not_before() {
     let settings = Settings {
-        prepaid: vec!["top_up_wait_ms = 3000".into()],
+        prepaid: vec!["top_up_wait_ms = 10000".into()],
         network: vec!["safe_above = \"4.99\"".into()],
         ..Settings::default()
     };

@@ -221,7 +221,7 @@ fn what_is_held_for_an_open_call_is_not_shown_as_spendable() {
     let shop = Shop::open();
     let payment = sign(BUYER, &shop.asked());
     assert_eq!(shop.server.send(&paying(&payment)).status, 200);
-    shop.upstream.configure(&json!({ "ttfb": 5000 }));
+    shop.upstream.configure(&json!({ "ttfb": 60_000 }));
     let (body, header) = (params(USAGE).to_string(), shop.account(BUYER).sign_in());
     let call = Request::post(CHAT, body).header(SIGN_IN, &header);
     let address = shop.server.address().to_owned();
@@ -234,6 +234,7 @@ fn what_is_held_for_an_open_call_is_not_shown_as_spendable() {
         assert!(usd(&during["balanceUsd"]) < 1_000_000 - CHARGE, "{during}: the whole quote is held");
         assert_eq!(statement["currentBalance"], during["balanceUsd"]);
         assert_eq!(statement["transactions"].as_array().unwrap().len(), 1, "what is held is no row: {statement}");
+        shop.upstream.hurry();
         assert_eq!(call.join().unwrap().status, 200);
     });
     shop.upstream.configure(&json!({}));

@@ -12,12 +12,11 @@ use farebox::account::AccountId;
 use farebox::clock::{Clock, Timestamp};
 use farebox::fault;
 use farebox::ids::{PaymentId, RequestId};
-use farebox::ledger::{Attempt, Broken, Claim, Draw, FILE, Ledger, Options, Report, State};
+use farebox::ledger::{Attempt, Claim, Draw, FILE, Ledger, Options, Report, State};
 use farebox::money::Micros;
 use farebox::tariff::Usage;
-use farebox_rig::process::eventually;
 
-use super::TIMES;
+use super::{TIMES, when_free};
 
 pub const POINTS: [&str; 8] = [
     "deposit.before",
@@ -41,19 +40,6 @@ const CHILD: &str = "TEST_WORK_AND_DIE";
 fn open(folder: &Path) -> Ledger {
     let clock = Clock::new(|| Timestamp::from_secs(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()));
     when_free(|| Ledger::open(&folder.join(FILE), clock.clone(), Options::default())).0
-}
-
-/// Opens the books as soon as nobody holds them: a program that another test is just starting has our files open until it runs.
-fn when_free<T>(open: impl Fn() -> Result<T, Broken>) -> T {
-    let mut opened = open();
-    eventually("the books are free", || {
-        let held = opened.as_ref().is_err_and(|broken| broken.step == "lock");
-        if held {
-            opened = open();
-        }
-        !held
-    });
-    opened.unwrap_or_else(|broken| panic!("{broken:?}"))
 }
 
 fn payment(n: u8) -> PaymentId {

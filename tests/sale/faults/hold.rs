@@ -12,7 +12,7 @@ use farebox::ids::{PaymentId, RequestId};
 use farebox::ledger::{Attempt, Claim, Draw, FILE, Ledger, Options, Report};
 use farebox::money::Micros;
 
-use super::TIMES;
+use super::{TIMES, when_free};
 
 pub const POINTS: [&str; 3] = ["hold.before", "hold.noted", "hold.after"];
 
@@ -25,7 +25,7 @@ fn open(folder: &Path) -> Ledger {
     let clock = Clock::new(|| Timestamp::from_secs(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()));
     // Holds above this are durable before their call goes on.
     let options = Options { hold_durable_above: Micros::new(10_000), ..Options::default() };
-    Ledger::open(&folder.join(FILE), clock, options).unwrap().0
+    when_free(|| Ledger::open(&folder.join(FILE), clock.clone(), options.clone())).0
 }
 
 #[test]
@@ -51,7 +51,7 @@ fn a_death_while_balance_is_held_gives_it_back() {
                 assert_eq!(ledger.open_holds(), 0);
                 ledger.close();
                 drop(ledger);
-                let report = Report::of_file(&folder.path().join(FILE), |_| {}).unwrap();
+                let report = when_free(|| Report::of_file(&folder.path().join(FILE), |_| {}));
                 assert!(report.ok, "{point}:{nth}: {:?}", report.problems);
             }
         }

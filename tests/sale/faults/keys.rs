@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use farebox::fault;
 use farebox::keys::{Ended, FOLDER, PEPPER, Record, compare};
+use farebox_rig::process::eventually;
 
 use super::{TIMES, for_each};
 use desk::{ALICE, Desk, NOW, journal, random};
@@ -122,7 +123,13 @@ fn spoil(folder: &Path, found: Found) {
         NoIndex => fs::remove_dir_all(index).unwrap(),
         Garbage => fs::write(index.join("db"), random(1).repeat(300)).unwrap(),
         Holes => {
-            let db = sled::Config::new().path(index).flush_every_ms(None).open().unwrap();
+            // What had it open lets go of it in its own time.
+            let mut db = None;
+            eventually("the index is free", || {
+                db = sled::Config::new().path(&index).flush_every_ms(None).open().ok();
+                db.is_some()
+            });
+            let db = db.unwrap();
             db.remove(db.scan_prefix([2]).keys().next().unwrap().unwrap()).unwrap();
             db.flush().unwrap();
         }

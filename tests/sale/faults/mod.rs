@@ -16,6 +16,9 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
+use farebox::ledger::Broken;
+use farebox_rig::process::eventually;
+
 /// So many times every point is tried, each time in another moment.
 const TIMES: usize = 5;
 
@@ -31,6 +34,19 @@ fn for_each<T: Sync>(cases: &[T], work: impl Fn(&T) + Sync) {
             });
         }
     });
+}
+
+/// Opens the books as soon as nobody holds them: a program that another test is just starting has our files open until it runs.
+fn when_free<T>(open: impl Fn() -> Result<T, Broken>) -> T {
+    let mut opened = open();
+    eventually("the books are free", || {
+        let held = opened.as_ref().is_err_and(|broken| broken.step == "lock");
+        if held {
+            opened = open();
+        }
+        !held
+    });
+    opened.unwrap_or_else(|broken| panic!("{broken:?}"))
 }
 
 /// Points that tests of other binaries die at, and where.

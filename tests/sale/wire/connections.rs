@@ -183,7 +183,7 @@ fn the_time_limit_counts_from_the_requests_arrival_and_holds_in_every_phase() {
         wait_gone(stream);
         After::Close
     });
-    let limits = ["per_ip_per_second = 100000", "per_ip_burst = 100000", "wall_clock_seconds = 10"].map(str::to_owned).to_vec();
+    let limits = ["per_ip_per_second = 100000", "per_ip_burst = 100000", "wall_clock_seconds = 20"].map(str::to_owned).to_vec();
     let payments = vec!["settle_after_ms = 20000".to_owned()];
     let settings = Settings { limits, payments, upstream_url: Some(provider.url()), ..Settings::default() };
     let mut shop = Shop::with(84532, &settings);
@@ -197,12 +197,12 @@ fn the_time_limit_counts_from_the_requests_arrival_and_holds_in_every_phase() {
             let begun = Instant::now();
             let answer = shop.buy(CHAT, &silent, &unanswered);
             assert_eq!((answer.status, answer.code().as_str()), (504, "upstream_timeout"), "{}", answer.text());
-            assert!((9..40).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
+            assert!((19..60).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
         });
         let mut slow = TcpStream::connect(shop.server.address()).unwrap();
         let begun = Instant::now();
         slow.write_all(&bytes[..bytes.len() - 5]).unwrap();
-        std::thread::sleep(Duration::from_secs(5));
+        std::thread::sleep(Duration::from_secs(10));
         slow.write_all(&bytes[bytes.len() - 5..]).unwrap();
         let mut answer = Vec::new();
         // The connection is aborted at the end, which may read as an error.
@@ -210,7 +210,7 @@ fn the_time_limit_counts_from_the_requests_arrival_and_holds_in_every_phase() {
         let (text, took) = (String::from_utf8_lossy(&answer).into_owned(), begun.elapsed());
         assert!(text.contains("hello") && text.contains("upstream_timeout") && !text.contains("[DONE]"), "{text}");
         assert!(!text.ends_with("0\r\n\r\n"), "it must not look complete: {text}");
-        assert!(took < Duration::from_millis(14_800), "ten seconds from the first byte, not from the last: {took:?}");
+        assert!(took < Duration::from_millis(29_500), "twenty seconds from the first byte, not from the last: {took:?}");
     });
     let earned = shop.earned();
     assert_eq!(earned, payment.amount, "nothing settled for an upstream that never began");

@@ -44,7 +44,7 @@ fn upstream(silence: Silence) -> (Provider, mpsc::Receiver<Instant>) {
             let event = format!("{:x}\r\n{}\r\n", events[1].len(), events[1]);
             std::thread::spawn(move || {
                 while say(&mut talking, &event) == After::Keep {
-                    std::thread::sleep(Duration::from_millis(50));
+                    std::thread::sleep(Duration::from_millis(200));
                 }
             });
         }
