@@ -25,7 +25,7 @@ fn open(folder: &Path) -> Ledger {
     let clock = Clock::new(|| Timestamp::from_secs(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()));
     // Holds above this are durable before their call goes on.
     let options = Options { hold_durable_above: Micros::new(10_000), ..Options::default() };
-    when_free(|| Ledger::open(&folder.join(FILE), clock.clone(), options.clone())).0
+    when_free(|| Ledger::open(&folder.join(FILE), clock.clone(), options)).0
 }
 
 #[test]
